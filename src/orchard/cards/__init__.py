@@ -1,0 +1,162 @@
+"""The cards: one flat TOML file of facts per landmark, read without importing torch.
+
+A card says what a landmark is (paper, year, idea, ancestors), which variants it has and how large they are,
+what proves it (references), how it learns (recipes) and where the reference departs from the paper.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import tomllib
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from orchard.errors import OrchardError, unknown
+
+FOLDER = Path(__file__).parent
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One size of a landmark, as the field counts it."""
+
+    parameters: int  # trainable parameters at the configuration of the variant's name
+    macs: float  # multiply-adds of one picture (or sequence) at the standard input
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Reference:
+    """One thing a variant is proven against: the same weights, the same input, the same output.
+
+    `reference` names it: `timm:NAME`, `torchvision:NAME`, `hf:CLASS` or `golden:CASE`. `ours` and `theirs`
+    are the overrides that make both sides the same small network.
+    """
+
+    reference: str
+    source: str  # the name table of the landmark that translates its weights
+    variant: str
+    ours: dict[str, Any] = field(default_factory=dict)
+    theirs: dict[str, Any] = field(default_factory=dict)
+    tolerance: float = 1e-5  # largest absolute difference of the outputs, float32 on the CPU
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a variant learns a data set: settings over the defaults, and what they reached."""
+
+    model: str
+    data: str  # the name of a set, or "images" for any pictures of a person's own
+    settings: dict[str, Any] = field(default_factory=dict)  # dotted keys of TrainSettings
+    reached: dict[str, Any] = field(default_factory=dict)  # measured: accuracy, minutes, hardware, command
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A published result."""
+
+    variant: str
+    data: str
+    metric: str
+    value: float
+    source: str
+
+
+@dataclass(frozen=True)
+class Card:
+    name: str
+    label: str
+    title: str
+    year: int
+    authors: str
+    paper: str
+    family: str
+    task: str
+    module: str
+    idea: str
+    diagram: str
+    variants: dict[str, Variant]
+    code: str = ""
+    ancestors: tuple[str, ...] = ()
+    deviations: tuple[str, ...] = ()
+    references: tuple[Reference, ...] = ()
+    recipes: tuple[Recipe, ...] = ()
+    figures: tuple[Figure, ...] = ()
+
+
+def _fill(kind: type, table: dict[str, Any], where: str) -> Any:
+    """Make a dataclass from a TOML table; a key too many or too few is an error that names the card."""
+    known = {f.name: f for f in dataclasses.fields(kind)}
+    for key in table:
+        if key not in known:
+            raise OrchardError(f"{where}: {unknown('key', key, known)}")
+    missing = [
+        name
+        for name, f in known.items()
+        if name not in table and f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING
+    ]
+    if missing:
+        raise OrchardError(f"{where}: {', '.join(missing)} missing; every card states them")
+    return kind(**table)
+
+
+def read_card(path: Path) -> Card:
+    """Read one card; raises OrchardError with the card's name where it is not of the form."""
+    try:
+        table = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise OrchardError(f"card {path.name}: not valid TOML: {error}") from None
+    where = f"card {path.name}"
+    table["variants"] = {
+        name: _fill(Variant, row, f"{where}, variant {name}") for name, row in table.get("variants", {}).items()
+    }
+    for key, kind in (("references", Reference), ("recipes", Recipe), ("figures", Figure)):
+        table[key] = tuple(_fill(kind, row, f"{where}, {key} {n}") for n, row in enumerate(table.get(key, []), 1))
+    for key in ("ancestors", "deviations"):
+        table[key] = tuple(table.get(key, ()))
+    card: Card = _fill(Card, table, where)
+    for row in (*card.references, *card.figures):
+        if row.variant not in card.variants:
+            raise OrchardError(f"{where}: {unknown('variant', row.variant, card.variants)}")
+    return card
+
+
+@functools.cache
+def all_cards() -> dict[str, Card]:
+    """Every card by its name, oldest landmark first."""
+    cards = sorted((read_card(path) for path in FOLDER.glob("*.toml")), key=lambda card: (card.year, card.name))
+    return {card.name: card for card in cards}
+
+
+@functools.cache
+def variant_names() -> dict[str, str]:
+    """The name of every variant and the card it stands in."""
+    return {variant: card.name for card in all_cards().values() for variant in card.variants}
+
+
+def card_of(name: str) -> Card:
+    """The card of a variant or of a landmark; an unknown name is an error with the nearest known ones."""
+    cards = all_cards()
+    if name in cards:
+        return cards[name]
+    if name in variant_names():
+        return cards[variant_names()[name]]
+    raise unknown("model", name, [*variant_names(), *cards])
+
+
+def descendants_of(name: str) -> list[str]:
+    """The landmarks whose cards name this one as an ancestor."""
+    return [card.name for card in all_cards().values() if name in card.ancestors]
+
+
+def find_recipe(model: str, data: str) -> Recipe | None:
+    """The recipe for this model on this set, else the model's recipe for any pictures, else none."""
+    recipes = [recipe for recipe in card_of(model).recipes if recipe.model == model]
+    for wanted in (data, "images"):
+        for recipe in recipes:
+            if recipe.data == wanted:
+                return recipe
+    return None

@@ -1,0 +1,116 @@
+"""What every data set of pictures gives, however it is stored, and what it may be asked for."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor
+
+
+class DataSettings(BaseModel):
+    """How files become splits."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    root: str | None = Field(None, description="folder that holds a named set's files (mnist, cifar10, ...)")
+    validation_fraction: float = Field(0.1, gt=0, lt=1, description="share of train held out where no split is given")
+    test_fraction: float = Field(0.1, ge=0, lt=1, description="share of a set without splits kept for the test")
+    split_seed: int = Field(0, description="seed of the splits that we make ourselves")
+    bad_records: Literal["refuse", "skip"] = Field("refuse", description="what to do with a picture nobody can read")
+    workers: int | None = Field(None, ge=0, description="processes that decode pictures; none: by what pays")
+
+
+class AugmentSettings(BaseModel):
+    """How training pictures are varied. Everything is off unless a recipe or a person asks for it."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    crop: Literal["none", "pad", "resized"] = Field(
+        "none", description="none: as in evaluation; pad: shifted crop of the padded picture; resized: random area"
+    )
+    pad: int = Field(4, ge=0, description="pixels added on each side before a shifted crop")
+    area: tuple[float, float] = Field((0.08, 1.0), description="smallest and largest share of a resized crop")
+    flip: bool = Field(False, description="mirror left and right half of the time")
+    rotate: float = Field(0.0, ge=0, le=180, description="largest turn in degrees, either way")
+    scale: float = Field(0.0, ge=0, lt=1, description="largest change of size, as a share")
+    shift: float = Field(0.0, ge=0, lt=1, description="largest shift, as a share of the side")
+    color: float = Field(0.0, ge=0, le=1, description="strength of random brightness, contrast and saturation")
+    erase: float = Field(0.0, ge=0, le=1, description="probability that a random rectangle is blanked")
+    mixup: float = Field(0.0, ge=0, description="alpha of mixup's beta distribution (arXiv:1710.09412)")
+    cutmix: float = Field(0.0, ge=0, description="alpha of cutmix's beta distribution (arXiv:1905.04899)")
+
+
+@dataclass(frozen=True)
+class Preprocess:
+    """From any picture to what a model eats; saved with the model, so that prediction does the same.
+
+    A picture is resized so that its shorter side is `size / crop` and the middle `size` is kept; at crop 1 and
+    `squash` it is resized to exactly `size`. Pixels are scaled to [0, 1], then `(x - mean) / std`.
+    """
+
+    size: tuple[int, int]  # (height, width) in pixels
+    channels: int  # 1 grey, 3 RGB
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    crop: float = 1.0
+    squash: bool = False
+    interpolation: Literal["bilinear", "bicubic"] = "bilinear"
+
+    def normalise(self, pictures: Tensor) -> Tensor:
+        """(B, C, H, W) uint8 to float32 as the model wants it."""
+        mean = torch.tensor(self.mean, device=pictures.device).view(1, -1, 1, 1)
+        std = torch.tensor(self.std, device=pictures.device).view(1, -1, 1, 1)
+        return (pictures.float() / 255 - mean) / std
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, table: Mapping[str, Any]) -> Preprocess:
+        return cls(**{key: tuple(value) if isinstance(value, list) else value for key, value in table.items()})
+
+
+class ImageSplit(ABC):
+    """One split: labelled pictures in a fixed order."""
+
+    labels: np.ndarray  # (N,) int64
+
+    @abstractmethod
+    def image(self, index: int) -> Tensor:
+        """The picture as stored: (C, H, W) uint8, C 1 or 3. Raises OrchardError that names a file it cannot read."""
+
+    @abstractmethod
+    def key(self, index: int) -> str:
+        """What a person would call this record: its path, or `digits/test/12`."""
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A record that is not right, and what is wrong with it."""
+
+    key: str
+    what: str
+
+
+@dataclass(frozen=True)
+class ImageData:
+    """A whole set: its splits ("train" and "validation" always, "test" mostly) and what is known of it."""
+
+    name: str  # the name by which recipes know it, "images" for a person's own pictures
+    source: str  # what the person wrote: a name or a path
+    format: str  # "named set", "image folder", "table"
+    reason: str  # how the format was recognised, one sentence
+    classes: tuple[str, ...]
+    channels: int
+    splits: Mapping[str, ImageSplit]
+    fingerprint: str  # sha256 over records and labels of all splits
+    problems: tuple[Problem, ...] = field(default=())

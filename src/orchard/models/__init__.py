@@ -1,0 +1,63 @@
+"""The landmarks. `create_model` builds any variant of any landmark at any size.
+
+A landmark's module ends with `LANDMARK = Landmark(...)`: the class, its frozen configuration, a table of
+variants and the name tables of the checkpoints it can read and write.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import nn
+
+from orchard.cards import card_of, variant_names
+from orchard.errors import UsageError, unknown
+
+
+@dataclass(frozen=True)
+class Landmark:
+    """What a landmark's module offers.
+
+    `names[source](config)` gives the rules that translate checkpoints of that source (see orchard.weights).
+    """
+
+    model: Callable[[Any], nn.Module]
+    variants: Mapping[str, Any]  # the name of each variant and its frozen configuration
+    names: Mapping[str, Callable[[Any], Sequence[Any]]] = field(default_factory=dict)
+
+
+def landmark_of(name: str) -> Landmark:
+    """The landmark that has this variant. Imports its module, and no other's."""
+    landmark: Landmark = importlib.import_module(card_of(name).module).LANDMARK
+    return landmark
+
+
+def configuration(name: str, **overrides: Any) -> Any:
+    """The frozen configuration of a variant with some fields replaced; an unknown field is refused."""
+    if name not in variant_names():
+        raise unknown("model", name, variant_names())
+    config = landmark_of(name).variants[name]
+    known = {f.name for f in dataclasses.fields(config)}
+    for key in overrides:
+        if key not in known:
+            raise unknown(f"setting of {name}", key, sorted(known))
+    lists_to_tuples = {k: tuple(v) if isinstance(v, list) else v for k, v in overrides.items()}
+    try:
+        return dataclasses.replace(config, **lists_to_tuples)
+    except ValueError as error:
+        raise UsageError(f"{name}: {error}") from None
+
+
+def create_model(name: str, **overrides: Any) -> nn.Module:
+    """Build a variant with fresh weights, any field of its configuration replaced.
+
+    >>> create_model("vit_nano", num_classes=10, image_size=32)
+
+    Raises UsageError for an unknown name or field, with the nearest known ones.
+    """
+    config = configuration(name, **overrides)
+    return landmark_of(name).model(config)

@@ -1,0 +1,104 @@
+"""Which of K classes is this a picture of?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torchmetrics import MetricCollection
+from torchmetrics.classification import MulticlassAccuracy, MulticlassCalibrationError, MulticlassF1Score
+
+
+@dataclass(frozen=True)
+class ImageBatch:
+    """What this task learns from.
+
+    images: (B, C, H, W) float, as the model's preprocessing left them;
+    labels: (B,) int64, or (B, K) float where pictures were mixed;
+    indices: (B,) int64, the place of each picture in its split.
+    """
+
+    images: Tensor
+    labels: Tensor
+    indices: Tensor
+
+    def to(self, device: torch.device | str, *, channels_last: bool = False) -> ImageBatch:
+        images = self.images.to(device, non_blocking=True)
+        if channels_last:
+            images = images.contiguous(memory_format=torch.channels_last)
+        return ImageBatch(images, self.labels.to(device, non_blocking=True), self.indices)
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+
+class ImageClassification:
+    """The loss, the metric and the answer for a model that gives logits (B, K)."""
+
+    name = "image-classification"
+    quality = "accuracy"  # the figure by which checkpoints are chosen; larger is better
+
+    def __init__(self, classes: Sequence[str], *, label_smoothing: float = 0.0):
+        self.classes = tuple(classes)
+        self.label_smoothing = label_smoothing
+
+    def loss(self, model: nn.Module, batch: ImageBatch) -> tuple[Tensor, Tensor]:
+        """Mean cross entropy in nats, a scalar, and the logits (B, K), both float32."""
+        logits = model(batch.images).float()
+        return F.cross_entropy(logits, batch.labels, label_smoothing=self.label_smoothing), logits
+
+    def metrics(self) -> MetricCollection:
+        """Top-1 and top-5 accuracy, macro F1 and calibration error, over predictions added batch by batch."""
+        K = len(self.classes)
+        metrics = {
+            "accuracy": MulticlassAccuracy(K, average="micro"),
+            "macro_f1": MulticlassF1Score(K, average="macro"),
+            "calibration_error": MulticlassCalibrationError(K),
+        }
+        if K > 5:
+            metrics["top5_accuracy"] = MulticlassAccuracy(K, average="micro", top_k=5)
+        return MetricCollection(metrics)
+
+    def answer(self, logits: Tensor, top: int) -> list[list[tuple[str, float]]]:
+        """For each picture its `top` likeliest classes with their probabilities, likeliest first."""
+        probabilities, places = logits.float().softmax(-1).topk(min(top, len(self.classes)))
+        return [
+            [(self.classes[i], p) for i, p in zip(row_i, row_p, strict=True)]
+            for row_i, row_p in zip(places.tolist(), probabilities.tolist(), strict=True)
+        ]
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """What a model said about a split: logits (N, K) float32, labels (N,) and indices (N,), in the split's order."""
+
+    logits: Tensor
+    labels: Tensor
+    indices: Tensor
+
+    @property
+    def correct(self) -> Tensor:
+        return self.logits.argmax(1) == self.labels
+
+
+@torch.no_grad()
+def predict_split(model: nn.Module, batches: Iterable[ImageBatch]) -> Predictions:
+    """Run `model`, as it stands, over batches that are already on its device."""
+    logits, labels, indices = [], [], []
+    for batch in batches:
+        logits.append(model(batch.images).float().cpu())
+        labels.append(batch.labels.cpu())
+        indices.append(batch.indices)
+    order = torch.cat(indices).argsort()
+    return Predictions(torch.cat(logits)[order], torch.cat(labels)[order], torch.cat(indices)[order])
+
+
+def score(task: ImageClassification, predictions: Predictions) -> dict[str, float]:
+    """The metrics and the mean loss (without smoothing) of a split's predictions."""
+    metrics = task.metrics()
+    metrics.update(predictions.logits, predictions.labels)
+    figures = {name: float(value) for name, value in metrics.compute().items()}
+    return {"loss": float(F.cross_entropy(predictions.logits, predictions.labels)), **figures}

@@ -1,0 +1,90 @@
+"""Name tables: the names of a foreign checkpoint and ours, read in both directions.
+
+A table is a list of rules, the first that fits wins. A rule is a pair of patterns `(ours, theirs)`, where
+each `{}` stands for any run of characters, or a `Rule` where the tensors differ in layout too. Whatever a
+table leaves over on either side is an error: nothing is loaded on a guess.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from orchard.errors import OrchardError
+
+
+@dataclass(frozen=True)
+class Rule:
+    """One of ours made of one or several of theirs, with the maps both ways.
+
+    `join(*theirs) -> ours` and `split(ours) -> theirs, ...` (a tuple even where there is one).
+    """
+
+    ours: str
+    theirs: tuple[str, ...]
+    join: Callable[..., Tensor] = lambda tensor: tensor
+    split: Callable[[Tensor], tuple[Tensor, ...]] = lambda tensor: (tensor,)
+
+
+Table = Sequence["Rule | tuple[str, str]"]
+
+
+def _as_rule(row: Rule | tuple[str, str]) -> Rule:
+    return row if isinstance(row, Rule) else Rule(row[0], (row[1],))
+
+
+def _fill(pattern: str, parts: Sequence[str]) -> str:
+    filled = iter(parts)
+    return re.sub(r"\{\}", lambda _: next(filled), pattern)
+
+
+def _match(pattern: str, name: str) -> Sequence[str] | None:
+    found = re.fullmatch("(.+?)".join(re.escape(piece) for piece in pattern.split("{}")), name)
+    return found.groups() if found else None
+
+
+def foreign_names(table: Table, name: str) -> tuple[Rule, tuple[str, ...]]:
+    """The rule for one of our names and the foreign names it stands for."""
+    for rule in map(_as_rule, table):
+        parts = _match(rule.ours, name)
+        if parts is not None:
+            return rule, tuple(_fill(pattern, parts) for pattern in rule.theirs)
+    raise OrchardError(f"the name table has no rule for our tensor '{name}'")
+
+
+def to_ours(table: Table, theirs: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Foreign tensors under our names. `expected` is our state dict: its names and shapes are the measure.
+
+    Raises OrchardError for a name that is missing, a name that is left over and a shape that does not fit.
+    """
+    state: dict[str, Tensor] = {}
+    used: set[str] = set()
+    for name, wanted in expected.items():
+        rule, sources = foreign_names(table, name)
+        missing = [source for source in sources if source not in theirs]
+        if missing:
+            raise OrchardError(f"the checkpoint has no '{missing[0]}', which our '{name}' is made of")
+        tensor = rule.join(*(theirs[source] for source in sources))
+        if tensor.shape != wanted.shape:
+            raise OrchardError(
+                f"'{sources[0]}' has shape {tuple(tensor.shape)}, our '{name}' expects {tuple(wanted.shape)}"
+            )
+        state[name] = tensor
+        used.update(sources)
+    left = sorted(set(theirs) - used)
+    if left:
+        raise OrchardError(f"{len(left)} tensors of the checkpoint are left over, '{left[0]}' among them")
+    return state
+
+
+def to_theirs(table: Table, ours: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Our tensors under the foreign names, in the foreign layout: the inverse of `to_ours`."""
+    state: dict[str, Tensor] = {}
+    for name, tensor in ours.items():
+        rule, targets = foreign_names(table, name)
+        for target, piece in zip(targets, rule.split(tensor), strict=True):
+            state[target] = piece.contiguous()
+    return state

@@ -1,0 +1,95 @@
+"""The portable model: a folder with `model.safetensors` and `config.json`, and nothing that can run code."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from orchard.errors import OrchardError
+from orchard.models import create_model
+
+CONFIG = "config.json"
+WEIGHTS = "model.safetensors"
+
+
+@dataclass(frozen=True)
+class Portable:
+    """What a model folder says of itself, beside the weights."""
+
+    model: str  # name of the variant
+    architecture: dict[str, Any]  # every field of its configuration
+    task: str
+    classes: tuple[str, ...]
+    preprocess: dict[str, Any]
+    origin: str = ""  # the run or checkpoint it came from
+
+    def build(self, **overrides: Any) -> nn.Module:
+        """The network with fresh weights."""
+        return create_model(self.model, **{**self.architecture, **overrides})
+
+
+def architecture_of(model: nn.Module) -> dict[str, Any]:
+    """Every field of a landmark's configuration, as JSON has it."""
+    table: dict[str, Any] = dataclasses.asdict(model.config)  # type: ignore[call-overload]
+    return table
+
+
+def save_portable(folder: Path, model: nn.Module, about: Portable) -> None:
+    """Write the folder. The weights go first: a folder without its config is not taken for a model."""
+    folder.mkdir(parents=True, exist_ok=True)
+    save_file({name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}, folder / WEIGHTS)
+    (folder / CONFIG).write_text(json.dumps(dataclasses.asdict(about), indent=2, ensure_ascii=False) + "\n")
+
+
+def read_portable(folder: Path) -> tuple[Portable, dict[str, Tensor]]:
+    """What the folder says and its tensors by name; OrchardError names the file that is missing or damaged."""
+    try:
+        table = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+        table["classes"] = tuple(table["classes"])
+        about = Portable(**table)
+    except FileNotFoundError:
+        raise OrchardError(f"{folder} is no Orchard model: it has no {CONFIG}") from None
+    except (ValueError, TypeError, KeyError) as error:
+        raise OrchardError(f"{folder / CONFIG} is not a model's description: {error}") from None
+    return about, read_tensors(folder / WEIGHTS)
+
+
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """The tensors of one safetensors file."""
+    try:
+        return load_file(path)
+    except FileNotFoundError:
+        raise OrchardError(f"{path} is missing") from None
+    except (SafetensorError, OSError) as error:
+        raise OrchardError(f"{path} is damaged or no safetensors file: {error}") from None
+
+
+def load_portable(folder: Path) -> tuple[Portable, nn.Module]:
+    """The model of a folder with its weights, in evaluation mode."""
+    about, state = read_portable(folder)
+    model = about.build()
+    load_exactly(model, state, str(folder / WEIGHTS))
+    return about, model.eval()
+
+
+def load_exactly(model: nn.Module, state: dict[str, Tensor], where: str) -> None:
+    """Fill every parameter and buffer; a name or shape too many or too few is an OrchardError naming `where`."""
+    expected = model.state_dict()
+    for name in [*expected, *state]:
+        if name not in state:
+            raise OrchardError(f"{where} has no tensor '{name}', which this model needs; is it of another model?")
+        if name not in expected:
+            raise OrchardError(f"{where} has a tensor '{name}', which this model lacks; is it of another model?")
+        if expected[name].shape != state[name].shape:
+            raise OrchardError(
+                f"{where}: '{name}' has shape {tuple(state[name].shape)}, this model expects "
+                f"{tuple(expected[name].shape)}"
+            )
+    model.load_state_dict(state)
