@@ -62,6 +62,18 @@ class ImageClassification:
             metrics["top5_accuracy"] = MulticlassAccuracy(K, average="micro", top_k=5)
         return MetricCollection(metrics)
 
+    def score(self, predictions: Predictions) -> dict[str, float]:
+        """The metrics and the mean loss (without smoothing) of a split's predictions."""
+        metrics = self.metrics()
+        metrics.update(predictions.logits, predictions.labels)
+        figures = {name: float(value) for name, value in metrics.compute().items()}
+        return {"loss": float(F.cross_entropy(predictions.logits, predictions.labels)), **figures}
+
+    def observe(self, logits: Tensor, batch: ImageBatch) -> dict[str, Tensor]:
+        """Figures of one training batch for the log, as means over its pictures."""
+        labels = batch.labels if batch.labels.ndim == 1 else batch.labels.argmax(1)
+        return {"accuracy": (logits.argmax(1) == labels).float().mean()}
+
     def answer(self, logits: Tensor, top: int) -> list[list[tuple[str, float]]]:
         """For each picture its `top` likeliest classes with their probabilities, likeliest first."""
         probabilities, places = logits.float().softmax(-1).topk(min(top, len(self.classes)))
@@ -79,26 +91,22 @@ class Predictions:
     labels: Tensor
     indices: Tensor
 
+    @classmethod
+    def merge(cls, parts: Sequence[Predictions]) -> Predictions:
+        """The parts of one split that several processes predicted, in the split's order again."""
+        logits, labels, indices = (torch.cat([getattr(p, name) for p in parts]) for name in ("logits", "labels", "indices"))
+        order = indices.argsort()
+        return cls(logits[order], labels[order], indices[order])
+
     @property
     def correct(self) -> Tensor:
+        """(N,) bool: was the likeliest class the right one?"""
         return self.logits.argmax(1) == self.labels
 
 
 @torch.no_grad()
 def predict_split(model: nn.Module, batches: Iterable[ImageBatch]) -> Predictions:
     """Run `model`, as it stands, over batches that are already on its device."""
-    logits, labels, indices = [], [], []
-    for batch in batches:
-        logits.append(model(batch.images).float().cpu())
-        labels.append(batch.labels.cpu())
-        indices.append(batch.indices)
-    order = torch.cat(indices).argsort()
-    return Predictions(torch.cat(logits)[order], torch.cat(labels)[order], torch.cat(indices)[order])
-
-
-def score(task: ImageClassification, predictions: Predictions) -> dict[str, float]:
-    """The metrics and the mean loss (without smoothing) of a split's predictions."""
-    metrics = task.metrics()
-    metrics.update(predictions.logits, predictions.labels)
-    figures = {name: float(value) for name, value in metrics.compute().items()}
-    return {"loss": float(F.cross_entropy(predictions.logits, predictions.labels)), **figures}
+    return Predictions.merge(
+        [Predictions(model(batch.images).float().cpu(), batch.labels.cpu(), batch.indices) for batch in batches]
+    )

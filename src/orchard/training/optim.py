@@ -27,13 +27,16 @@ def build_optimizer(model: nn.Module, settings: OptimizerSettings) -> torch.opti
         scale = settings.layer_decay ** _layers_below_head(model, name) if settings.layer_decay < 1 else 1.0
         group = groups.setdefault((decay, scale), {"params": [], "weight_decay": decay, "scale": scale})
         group["params"].append(parameter)
+    rows = list(groups.values())
     if settings.name == "sgd":
         return torch.optim.SGD(
-            list(groups.values()), lr=settings.lr, momentum=settings.momentum, nesterov=settings.momentum > 0, fused=True
+            list(groups.values()),
+            lr=settings.lr,
+            momentum=settings.momentum,
+            nesterov=settings.momentum > 0,
+            fused=True,
         )
-    return torch.optim.AdamW(
-        list(groups.values()), lr=settings.lr, betas=(settings.momentum, settings.beta2), fused=True
-    )
+    return torch.optim.AdamW(rows, lr=settings.lr, betas=(settings.momentum, settings.beta2), fused=True)
 
 
 def _layers_below_head(model: nn.Module, name: str) -> int:
@@ -82,11 +85,10 @@ def average_of(model: nn.Module, decay: float) -> AveragedModel:
 
 def optimizer_tensors(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
     """The optimizer's memory by parameter name: `exp_avg|blocks.0.norm1.weight`, ..."""
-    names = {parameter: name for name, parameter in model.named_parameters()}
     return {
-        f"{key}|{names[parameter]}": value
-        for parameter, memory in optimizer.state.items()
-        for key, value in memory.items()
+        f"{key}|{name}": value
+        for name, parameter in model.named_parameters()
+        for key, value in optimizer.state.get(parameter, {}).items()
         if isinstance(value, Tensor)
     }
 

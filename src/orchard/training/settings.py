@@ -63,9 +63,9 @@ class TrainSettings(Settings):
     freeze_trunk: bool = Field(False, description="learn the head only")
     devices: int = Field(1, gt=0, description="processes or GPUs of each node")
     nodes: int = Field(1, gt=0, description="machines")
-    optimizer: OptimizerSettings = Field(default_factory=OptimizerSettings)
-    schedule: ScheduleSettings = Field(default_factory=ScheduleSettings)
-    augmentation: AugmentSettings = Field(default_factory=AugmentSettings)
+    optimizer: OptimizerSettings = OptimizerSettings()
+    schedule: ScheduleSettings = ScheduleSettings()
+    augmentation: AugmentSettings = AugmentSettings()
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,61 @@
+"""What a person sees while a model learns: a bar on a terminal, a line per epoch elsewhere. All on stderr."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import Progress as Bar
+
+
+class Progress:
+    """The bar and the lines of one training. Silent in all processes but the first."""
+
+    def __init__(self, batch_size: int, *, quiet: bool):
+        self.batch_size = batch_size
+        self.quiet = quiet
+        self.console = Console(stderr=True, quiet=quiet)
+        self._bar: Bar | None = None
+        self.first_step = 0
+        self.step = 0
+        self.began = 0.0
+
+    def start(self, steps: int, step: int, per_epoch: int) -> None:
+        self.first_step = self.step = step
+        self.began = time.monotonic()
+        if step:
+            self.console.print(f"going on after step {step} of {steps}")
+        self._bar = Bar(
+            TextColumn("training"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[words]}"),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+            console=self.console,
+            disable=self.quiet or not self.console.is_terminal,
+            refresh_per_second=4,
+        )
+        self._task = self._bar.add_task("", total=steps, completed=step, words="")
+        self._bar.start()
+
+    def advance(self, step: int, loss: float) -> None:
+        self.step = step
+        if self._bar:
+            words = f"loss {loss:.4f}  {self.throughput:,.0f} pictures/s"
+            self._bar.update(self._task, completed=step, words=words)
+
+    @property
+    def throughput(self) -> float:
+        """Training pictures per second since this process began, evaluation and saving included."""
+        return (self.step - self.first_step) * self.batch_size / max(time.monotonic() - self.began, 1e-9)
+
+    def evaluated(self, epoch: float, figures: Mapping[str, float]) -> None:
+        words = "  ".join(f"{name} {value:.4f}" for name, value in figures.items() if name in ("loss", "accuracy"))
+        self.console.print(f"epoch {epoch:g}: validation {words}", highlight=False)
+
+    def stop(self) -> None:
+        if self._bar:
+            self._bar.stop()

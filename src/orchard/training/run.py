@@ -1,0 +1,169 @@
+"""The run folder: everything one training made, in files that can be read without us.
+
+settings.json   every setting, its value and where it came from
+run.json        what was asked for, seed, versions, hardware, data fingerprint
+log.csv         one line per interval of training and per evaluation (also tensorboard/)
+checkpoints/    the newest two, for going on
+best/           the weights with the best validation so far
+model/          the portable model; evaluation/ the predictions behind the figures
+metrics.json    the final figures, written last: a run that has it is finished
+report.html     all of it to look at
+"""
+
+from __future__ import annotations
+
+import csv
+import fcntl
+import io
+import json
+import platform
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from typing import IO, Any
+
+from torch.utils.tensorboard import SummaryWriter
+
+from orchard.errors import OrchardError, UsageError
+from orchard.training.checkpoint import atomic, disk_error, write_json
+from orchard.training.settings import flatten
+
+LOG_COLUMNS = ("step", "epoch", "split", "loss", "accuracy", "macro_f1", "lr", "grad_norm", "seconds")
+MAY_DIFFER = {"checkpoint_minutes", "checkpoint_steps", "log_every", "data.workers", "max_minutes"}
+
+
+class RunFolder:
+    """A run on disk. Opening it takes a lock, so that no two processes write the same run."""
+
+    def __init__(self, path: Path):
+        self.path = path
+        self._lock: IO[str] | None = None
+
+    def __truediv__(self, name: str) -> Path:
+        return self.path / name
+
+    @property
+    def finished(self) -> bool:
+        return (self / "metrics.json").exists()
+
+    def open(self, requested: Mapping[str, Any]) -> None:
+        """Create the folder, or take up the unfinished run in it if it was asked for with the same settings.
+
+        Raises UsageError for a folder of something else or of other settings, OrchardError where it cannot be
+        written or another process is at work in it.
+        """
+        try:
+            if self.path.exists() and not self.path.is_dir():
+                raise UsageError(f"{self.path} is a file; name a folder for the run")
+            if not (self / "run.json").exists() and self.path.exists() and any(self.path.iterdir()):
+                raise UsageError(f"{self.path} exists and is no run of ours; name another folder with --out")
+            self.path.mkdir(parents=True, exist_ok=True)
+            self._lock = (self / ".lock").open("w")
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise OrchardError(
+                f"another process is training in {self.path}; wait for it or name another --out"
+            ) from None
+        except OSError as error:
+            raise disk_error(error, self.path, "name a folder that can be written with --out") from None
+        if (self / "run.json").exists():
+            self._refuse_other_settings(requested)
+
+    def close(self) -> None:
+        if self._lock:
+            self._lock.close()
+
+    def _refuse_other_settings(self, requested: Mapping[str, Any]) -> None:
+        then, now = flatten(read_json(self / "run.json")["requested"]), flatten(requested)
+        for key in sorted({*then, *now}):
+            if then.get(key) != now.get(key) and key not in MAY_DIFFER:
+                raise UsageError(
+                    f"{self.path} holds a run with {key}={then.get(key)}, now {key}={now.get(key)} is asked for; "
+                    f"name another folder with --out, or go on with the same settings"
+                )
+
+    def write(self, name: str, value: Any) -> None:
+        try:
+            write_json(self / name, value)
+        except OSError as error:
+            raise disk_error(error, self / name, "make room and run the same command again") from None
+
+
+def free_folder(base: Path, requested: Mapping[str, Any]) -> Path:
+    """The folder for a run nobody named: an unfinished run of the same settings is taken up, else a new number."""
+    number = 1
+    while True:
+        path = base if number == 1 else base.with_name(f"{base.name}-{number}")
+        run = RunFolder(path)
+        if not (run / "run.json").exists():
+            if not path.exists() or not any(path.iterdir()):
+                return path
+        elif not run.finished and _same(run, requested):
+            return path
+        number += 1
+
+
+def _same(run: RunFolder, requested: Mapping[str, Any]) -> bool:
+    try:
+        run._refuse_other_settings(requested)
+    except OrchardError:
+        return False
+    return True
+
+
+def read_json(path: Path) -> Any:
+    """One of the run's JSON files; OrchardError names it where it is missing or damaged."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise OrchardError(f"{path} is missing") from None
+    except ValueError as error:
+        raise OrchardError(f"{path} is damaged: {error}") from None
+
+
+class Log:
+    """log.csv and the TensorBoard events. On resuming, lines after the checkpoint are dropped: they come again."""
+
+    def __init__(self, run: RunFolder, step: int):
+        self.path = run / "log.csv"
+        kept = [row for row in read_log(self.path) if int(row["step"]) <= step] if self.path.exists() else []
+        with atomic(self.path) as file:
+            text = io.TextIOWrapper(file, newline="", encoding="utf-8", write_through=True)
+            writer = csv.DictWriter(text, LOG_COLUMNS)
+            writer.writeheader()
+            writer.writerows(kept)
+            text.detach()
+        self._file = self.path.open("a", newline="", encoding="utf-8")
+        self._writer = csv.DictWriter(self._file, LOG_COLUMNS, extrasaction="ignore")
+        self._board = SummaryWriter(str(run / "tensorboard"), purge_step=step + 1)
+
+    def line(self, row: Mapping[str, Any]) -> None:
+        self._writer.writerow({k: f"{v:.6g}" if isinstance(v, float) else v for k, v in row.items()})
+        for key, value in row.items():
+            if key not in ("step", "epoch", "split", "seconds"):
+                self._board.add_scalar(f"{key}/{row['split']}", value, row["step"])
+
+    def flush(self) -> None:
+        self._file.flush()
+        self._board.flush()
+
+    def close(self) -> None:
+        self._file.close()
+        self._board.close()
+
+
+def read_log(path: Path) -> list[dict[str, str]]:
+    """The lines of a log.csv; a last line cut off by a kill is left out."""
+    with path.open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    return [row for row in rows if row["seconds"] is not None and row["step"].isdigit()]
+
+
+def versions() -> dict[str, str]:
+    packages = ("orchard", "torch", "torchvision", "lightning-fabric", "numpy", "pillow")
+    return {"python": platform.python_version(), **{name: metadata.version(name) for name in packages}}
+
+
+def now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
