@@ -12,10 +12,23 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from orchard.cards import card_of, variant_names
 from orchard.errors import UsageError, unknown
+
+
+@dataclass(frozen=True)
+class Rule:
+    """One of ours made of one or several of theirs, with the maps both ways.
+
+    `join(*theirs) -> ours` and `split(ours) -> theirs, ...` (a tuple even where there is one).
+    """
+
+    ours: str
+    theirs: tuple[str, ...]
+    join: Callable[..., Tensor] = lambda tensor: tensor
+    split: Callable[[Tensor], tuple[Tensor, ...]] = lambda tensor: (tensor,)
 
 
 @dataclass(frozen=True)
@@ -27,7 +40,7 @@ class Landmark:
 
     model: Callable[[Any], nn.Module]
     variants: Mapping[str, Any]  # the name of each variant and its frozen configuration
-    names: Mapping[str, Callable[[Any], Sequence[Any]]] = field(default_factory=dict)
+    names: Mapping[str, Callable[[Any], Sequence[Rule | tuple[str, str]]]] = field(default_factory=dict)
 
 
 def landmark_of(name: str) -> Landmark:

@@ -8,28 +8,14 @@ table leaves over on either side is an error: nothing is loaded on a guess.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 
 from torch import Tensor
 
 from orchard.errors import OrchardError
+from orchard.models import Rule
 
-
-@dataclass(frozen=True)
-class Rule:
-    """One of ours made of one or several of theirs, with the maps both ways.
-
-    `join(*theirs) -> ours` and `split(ours) -> theirs, ...` (a tuple even where there is one).
-    """
-
-    ours: str
-    theirs: tuple[str, ...]
-    join: Callable[..., Tensor] = lambda tensor: tensor
-    split: Callable[[Tensor], tuple[Tensor, ...]] = lambda tensor: (tensor,)
-
-
-Table = Sequence["Rule | tuple[str, str]"]
+Table = Sequence[Rule | tuple[str, str]]
 
 
 def _as_rule(row: Rule | tuple[str, str]) -> Rule:

@@ -7,15 +7,19 @@ stood, and a pre-norm transformer encoder does the rest. Legend: B pictures, T t
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from orchard.models import Landmark
+from orchard.models import Landmark, Rule
+from orchard.models.vision.vit_hybrid import HybridStem, google_stem_names, stem_stride, timm_stem_names
 from orchard.nn.attention import SelfAttention
 from orchard.nn.checks import check_images
 from orchard.nn.position import resize_position_grid
 from orchard.nn.transformer import Mlp, PreNormBlock
+
+POOLS = ("token", "mean", "mean_norm")
 
 
 @dataclass(frozen=True)
@@ -23,28 +27,44 @@ class ViTConfig:
     width: int
     depth: int
     heads: int
-    patch: int
-    image_size: int | tuple[int, int] = 224
+    patch: int  # side of a patch in pixels; after a hybrid stem, in cells of its feature map
+    image_size: int | tuple[int, int] = 224  # one side, or height and width
     in_channels: int = 3
     num_classes: int = 1000
-    pool: str = "token"  # "token": the class token's last state; "mean": the mean over patches
+    class_token: bool = True  # a learned token stands before the patches
+    pool: str = "token"  # "token": its last state; "mean": norm, then the mean over patches; "mean_norm": mean first
     mlp_ratio: float = 4.0
     pre_logits: int = 0  # width of the extra tanh layer of the ImageNet-21k checkpoints; 0: none
     tanh_gelu: bool = False  # Google's JAX code uses the tanh form, every PyTorch port the exact one
     norm_eps: float = 1e-6
     dropout: float = 0.0
     drop_path: float = 0.0  # rate of the last block; earlier ones less, linearly
+    stem_stages: tuple[int, ...] | None = None  # the hybrid: units per stage of its ResNet; () is its root alone
+    stem_width: int = 64
+
+    def __post_init__(self) -> None:
+        if self.pool not in POOLS:
+            raise ValueError(f"pool is '{self.pool}', expected one of {', '.join(POOLS)}")
+        if self.pool == "token" and not self.class_token:
+            raise ValueError("pool = 'token' needs class_token = true; without one, pool = 'mean'")
+        if self.width % self.heads:
+            raise ValueError(f"a width of {self.width} does not divide into {self.heads} heads")
+        if self.image_hw[0] % self.stride or self.image_hw[1] % self.stride:
+            raise ValueError(f"a picture of {self.image_hw[0]}x{self.image_hw[1]} does not divide by {self.stride}")
 
     @property
     def image_hw(self) -> tuple[int, int]:
         return (self.image_size, self.image_size) if isinstance(self.image_size, int) else self.image_size
 
     @property
+    def stride(self) -> int:
+        """Pixels a side that one token stands for."""
+        return self.patch if self.stem_stages is None else self.patch * stem_stride(self.stem_stages)
+
+    @property
     def grid(self) -> tuple[int, int]:
-        h, w = self.image_hw
-        if h % self.patch or w % self.patch:
-            raise ValueError(f"a picture of {h}x{w} does not divide into patches of {self.patch}")
-        return h // self.patch, w // self.patch
+        """Rows and columns of patches."""
+        return self.image_hw[0] // self.stride, self.image_hw[1] // self.stride
 
 
 class ViT(nn.Module):
@@ -55,9 +75,14 @@ class ViT(nn.Module):
     def __init__(self, config: ViTConfig):
         super().__init__()
         self.config = c = config
-        self.patch_embed = nn.Conv2d(c.in_channels, c.width, kernel_size=c.patch, stride=c.patch)
-        self.prefix = 1 if c.pool == "token" else 0
-        if self.prefix:
+        if c.stem_stages is None:
+            self.stem, channels = nn.Identity(), c.in_channels
+        else:
+            self.stem = HybridStem(c.in_channels, c.stem_width, c.stem_stages)
+            channels = self.stem.out_channels
+        self.patch_embed = nn.Conv2d(channels, c.width, kernel_size=c.patch, stride=c.patch)
+        self.prefix = int(c.class_token)  # tokens that are no patches
+        if c.class_token:
             self.class_token = nn.Parameter(torch.zeros(1, 1, c.width))
         self.position = nn.Parameter(torch.empty(1, self.prefix + c.grid[0] * c.grid[1], c.width))
         self.dropout = nn.Dropout(c.dropout)
@@ -83,8 +108,7 @@ class ViT(nn.Module):
         for module in self.modules():
             if isinstance(module, nn.Linear):
                 nn.init.xavier_uniform_(module.weight)
-                if module.bias is not None:
-                    nn.init.zeros_(module.bias)
+                nn.init.zeros_(module.bias)
         for block in self.blocks:
             for linear in (block.mlp.fc1, block.mlp.fc2):
                 nn.init.normal_(linear.bias, std=1e-6)
@@ -92,23 +116,29 @@ class ViT(nn.Module):
         nn.init.zeros_(self.head.weight)
 
     def tokens(self, images: Tensor) -> Tensor:
-        """The sequence that enters the encoder, (B, T, D), class token first."""
+        """The sequence that enters the encoder, (B, T, D), class token first (equation 1 of the paper)."""
         check_images(images, self.config.in_channels, self.config.image_hw)
-        x = self.patch_embed(images).flatten(2).transpose(1, 2)
+        x = self.patch_embed(self.stem(images)).flatten(2).transpose(1, 2)  # (B, D, h, w) → (B, h·w, D)
         if self.prefix:
             x = torch.cat([self.class_token.expand(len(x), -1, -1), x], dim=1)
         return self.dropout(x + self.position)
 
     def features(self, images: Tensor) -> Tensor:
-        """The last hidden states, (B, T, D)."""
+        """The last hidden states, (B, T, D), normed unless the norm comes after pooling."""
         x = self.tokens(images)
         for block in self.blocks:
             x = block(x)
-        return self.norm(x)
+        return x if self.config.pool == "mean_norm" else self.norm(x)
+
+    def pool(self, x: Tensor) -> Tensor:
+        """One vector per picture, (B, T, D) → (B, D)."""
+        if self.config.pool == "token":
+            return x[:, 0]
+        x = x[:, self.prefix :].mean(dim=1)
+        return self.norm(x) if self.config.pool == "mean_norm" else x
 
     def forward(self, images: Tensor) -> Tensor:
-        x = self.features(images)
-        x = x[:, 0] if self.prefix else x.mean(dim=1)
+        x = self.pool(self.features(images))
         if self.pre_logits is not None:
             x = torch.tanh(self.pre_logits(x))
         return self.head(x)
@@ -120,49 +150,193 @@ class ViT(nn.Module):
             x = block(x)
         last = self.blocks[-1]
         weights = last.attention.weights(last.norm1(x))  # (B, heads, T, T)
-        rows = weights[:, :, 0, 1:] if self.prefix else weights.mean(2)
-        return rows.unflatten(-1, self.config.grid)
+        rows = weights[:, :, 0] if self.config.pool == "token" else weights[:, :, self.prefix :].mean(2)
+        return rows[..., self.prefix :].unflatten(-1, self.config.grid)
 
     def layer_groups(self) -> list[tuple[str, ...]]:
         """Name prefixes of the parameters from the input to the head, for layer-wise learning rates."""
         blocks = [(f"blocks.{i}.",) for i in range(self.config.depth)]
-        return [("patch_embed.", "class_token", "position"), *blocks, ("norm.", "pre_logits."), ("head.",)]
+        return [("stem.", "patch_embed.", "class_token", "position"), *blocks, ("norm.", "pre_logits."), ("head.",)]
 
     def fit_state(self, state: dict[str, Tensor], saved: ViTConfig) -> dict[str, Tensor]:
         """Weights trained at another picture size, their position table stretched to this model's grid."""
-        prefix = 1 if saved.pool == "token" else 0
-        table = resize_position_grid(state["position"], saved.grid, self.config.grid, prefix)
+        table = resize_position_grid(state["position"], saved.grid, self.config.grid, int(saved.class_token))
         return state | {"position": table}
 
 
-SIZES = {
-    "tiny": dict(width=192, depth=12, heads=3),
-    "small": dict(width=384, depth=12, heads=6),
-    "base": dict(width=768, depth=12, heads=12),
-    "large": dict(width=1024, depth=24, heads=16),
-    "huge": dict(width=1280, depth=32, heads=16),
-}
+def _variants() -> dict[str, ViTConfig]:
+    patches_only: dict[str, Any] = dict(class_token=False, pool="mean")  # learns sooner from few pictures
+    sizes: dict[str, Any] = {
+        "tiny": dict(width=192, depth=12, heads=3),
+        "small": dict(width=384, depth=12, heads=6),
+        "base": dict(width=768, depth=12, heads=12),
+        "large": dict(width=1024, depth=24, heads=16),
+        "huge": dict(width=1280, depth=32, heads=16),
+    }
+    stems: dict[str, Any] = {
+        "tiny_r_s16_p8": dict(patch=8, stem_stages=()),
+        "small_r26_s32": dict(patch=1, stem_stages=(2, 2, 2, 2)),
+        "base_r26_s32": dict(patch=1, stem_stages=(2, 2, 2, 2)),
+        "base_r50_s16": dict(patch=1, stem_stages=(3, 4, 9)),
+        "large_r50_s32": dict(patch=1, stem_stages=(3, 4, 6, 3)),
+    }
+    variants = {
+        "vit_nano": ViTConfig(
+            width=64, depth=6, heads=4, patch=4, image_size=32, in_channels=1, num_classes=10, **patches_only
+        ),
+        "vit_micro": ViTConfig(
+            width=96, depth=6, heads=3, patch=4, image_size=28, in_channels=1, num_classes=10, **patches_only
+        ),
+        "vit_mini": ViTConfig(width=192, depth=6, heads=3, patch=4, image_size=32, num_classes=10, **patches_only),
+    }
+    for size, shape in sizes.items():
+        for patch, images in ((8, (224, 384)), (14, (224,)), (16, (224, 384)), (32, (224, 384))):
+            for image in images:
+                variants[f"vit_{size}_patch{patch}_{image}"] = ViTConfig(**shape, patch=patch, image_size=image)
+    for name, stem in stems.items():
+        for image in (224, 384):
+            variants[f"vit_{name}_{image}"] = ViTConfig(**sizes[name.split("_")[0]], **stem, image_size=image)
+    return variants
 
-VARIANTS = {
-    f"vit_{size}_patch{patch}_{image}": ViTConfig(**SIZES[size], patch=patch, image_size=image)
-    for size in SIZES
-    for patch in (8, 14, 16, 32)
-    for image in ((224, 384) if patch in (16, 32) else (224,))
-} | {
-    "vit_nano": ViTConfig(width=64, depth=6, heads=4, patch=4, image_size=32, in_channels=1, num_classes=10, pool="mean"),
-}
+
+Table = list[Rule | tuple[str, str]]
 
 
-def timm_names(config: ViTConfig) -> list[tuple[str, str]]:
+def timm_names(config: ViTConfig) -> Table:
     return [
+        *timm_stem_names(config.stem_stages or ()),
         ("patch_embed.{}", "patch_embed.proj.{}"),
         ("class_token", "cls_token"),
         ("position", "pos_embed"),
         ("blocks.{}.attention.qkv.{}", "blocks.{}.attn.qkv.{}"),
         ("blocks.{}.attention.out.{}", "blocks.{}.attn.proj.{}"),
-        ("norm.{}", "fc_norm.{}" if config.pool == "mean" else "norm.{}"),
-        ("{}", "{}"),
+        ("blocks.{}", "blocks.{}"),
+        ("norm.{}", "fc_norm.{}" if config.pool == "mean_norm" else "norm.{}"),
+        ("pre_logits.{}", "pre_logits.fc.{}"),
+        ("head.{}", "head.{}"),
     ]
 
 
-LANDMARK = Landmark(model=ViT, variants=VARIANTS, names={"timm": timm_names})
+def torchvision_names(config: ViTConfig) -> Table:
+    layer = "encoder.layers.encoder_layer_{}."
+    return [
+        ("patch_embed.{}", "conv_proj.{}"),
+        ("class_token", "class_token"),
+        ("position", "encoder.pos_embedding"),
+        ("blocks.{}.attention.qkv.{}", layer + "self_attention.in_proj_{}"),
+        ("blocks.{}.attention.out.{}", layer + "self_attention.out_proj.{}"),
+        ("blocks.{}.norm1.{}", layer + "ln_1.{}"),
+        ("blocks.{}.norm2.{}", layer + "ln_2.{}"),
+        ("blocks.{}.mlp.fc1.{}", layer + "mlp.0.{}"),
+        ("blocks.{}.mlp.fc2.{}", layer + "mlp.3.{}"),
+        ("norm.{}", "encoder.ln.{}"),
+        ("pre_logits.{}", "heads.pre_logits.{}"),
+        ("head.{}", "heads.head.{}"),
+    ]
+
+
+def hf_names(config: ViTConfig) -> Table:
+    """The names of transformers 5's modules."""
+    return _hf_names("vit.layers.{}.", "attention.{}_proj", ("q", "k", "v"), "attention.o_proj", ("mlp.fc1", "mlp.fc2"))
+
+
+def hf4_names(config: ViTConfig) -> Table:
+    """The names in files on the Hub, which are those of transformers 4."""
+    return _hf_names(
+        "vit.encoder.layer.{}.",
+        "attention.attention.{}",
+        ("query", "key", "value"),
+        "attention.output.dense",
+        ("intermediate.dense", "output.dense"),
+    )
+
+
+def _hf_names(layer: str, qkv: str, parts: tuple[str, ...], out: str, mlp: tuple[str, str]) -> Table:
+    return [
+        ("patch_embed.{}", "vit.embeddings.patch_embeddings.projection.{}"),
+        ("class_token", "vit.embeddings.cls_token"),
+        ("position", "vit.embeddings.position_embeddings"),
+        Rule(
+            "blocks.{}.attention.qkv.{}",
+            tuple(f"{layer}{qkv.format(part)}.{{}}" for part in parts),
+            join=lambda *pieces: torch.cat(pieces),
+            split=lambda tensor: tensor.chunk(3),
+        ),
+        ("blocks.{}.attention.out.{}", f"{layer}{out}.{{}}"),
+        ("blocks.{}.norm1.{}", f"{layer}layernorm_before.{{}}"),
+        ("blocks.{}.norm2.{}", f"{layer}layernorm_after.{{}}"),
+        ("blocks.{}.mlp.fc1.{}", f"{layer}{mlp[0]}.{{}}"),
+        ("blocks.{}.mlp.fc2.{}", f"{layer}{mlp[1]}.{{}}"),
+        ("norm.{}", "vit.layernorm.{}"),
+        ("head.{}", "classifier.{}"),
+    ]
+
+
+def google_names(config: ViTConfig) -> Table:
+    """Google's .npz files, whose matrices are (in, out) and whose attention keeps its heads apart."""
+    width, heads = config.width, config.heads
+    block = "Transformer/encoderblock_{}/"
+    attention = block + "MultiHeadDotProductAttention_1/"
+    qkv = [attention + part for part in ("query", "key", "value")]
+    return [
+        *(google_stem_names(config.stem_stages) if config.stem_stages is not None else ()),
+        Rule(
+            "patch_embed.weight",
+            ("embedding/kernel",),
+            join=lambda kernel: kernel.permute(3, 2, 0, 1),  # (h, w, in, out) → (out, in, h, w)
+            split=lambda kernel: (kernel.permute(2, 3, 1, 0),),
+        ),
+        ("patch_embed.bias", "embedding/bias"),
+        ("class_token", "cls"),
+        ("position", "Transformer/posembed_input/pos_embedding"),
+        Rule(
+            "blocks.{}.attention.qkv.weight",
+            tuple(name + "/kernel" for name in qkv),
+            join=lambda *pieces: torch.cat([piece.flatten(1).T for piece in pieces]),  # (D, heads, d) each
+            split=lambda tensor: tuple(piece.T.reshape(width, heads, -1) for piece in tensor.chunk(3)),
+        ),
+        Rule(
+            "blocks.{}.attention.qkv.bias",
+            tuple(name + "/bias" for name in qkv),
+            join=lambda *pieces: torch.cat([piece.flatten() for piece in pieces]),
+            split=lambda tensor: tuple(piece.reshape(heads, -1) for piece in tensor.chunk(3)),
+        ),
+        Rule(
+            "blocks.{}.attention.out.weight",
+            (attention + "out/kernel",),
+            join=lambda kernel: kernel.flatten(0, 1).T,  # (heads, d, D)
+            split=lambda tensor: (tensor.T.reshape(heads, -1, width),),
+        ),
+        ("blocks.{}.attention.out.bias", attention + "out/bias"),
+        ("blocks.{}.norm1.weight", block + "LayerNorm_0/scale"),
+        ("blocks.{}.norm1.bias", block + "LayerNorm_0/bias"),
+        ("blocks.{}.norm2.weight", block + "LayerNorm_2/scale"),
+        ("blocks.{}.norm2.bias", block + "LayerNorm_2/bias"),
+        *_dense("blocks.{}.mlp.fc1", block + "MlpBlock_3/Dense_0"),
+        *_dense("blocks.{}.mlp.fc2", block + "MlpBlock_3/Dense_1"),
+        ("norm.weight", "Transformer/encoder_norm/scale"),
+        ("norm.bias", "Transformer/encoder_norm/bias"),
+        *_dense("pre_logits", "pre_logits"),
+        *_dense("head", "head"),
+    ]
+
+
+def _dense(ours: str, theirs: str) -> Table:
+    kernel = Rule(
+        f"{ours}.weight", (f"{theirs}/kernel",), join=lambda tensor: tensor.T, split=lambda tensor: (tensor.T,)
+    )
+    return [kernel, (f"{ours}.bias", f"{theirs}/bias")]
+
+
+VARIANTS = _variants()
+LANDMARK = Landmark(
+    model=ViT,
+    variants=VARIANTS,
+    names={
+        "google": google_names,
+        "timm": timm_names,
+        "torchvision": torchvision_names,
+        "hf": hf_names,
+        "hf4": hf4_names,
+    },
+)
