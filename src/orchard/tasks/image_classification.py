@@ -31,6 +31,11 @@ class ImageBatch:
             images = images.contiguous(memory_format=torch.channels_last)
         return ImageBatch(images, self.labels.to(device, non_blocking=True), self.indices)
 
+    def parts(self, count: int) -> list[ImageBatch]:
+        """The batch in up to `count` equal pieces, for gradients that are gathered piece by piece."""
+        pieces = zip(self.images.chunk(count), self.labels.chunk(count), self.indices.chunk(count), strict=True)
+        return [ImageBatch(*piece) for piece in pieces]
+
     def __len__(self) -> int:
         return len(self.images)
 

@@ -45,7 +45,7 @@ class RunFolder:
 
     @property
     def finished(self) -> bool:
-        return (self / "metrics.json").exists()
+        return (self / "report.html").exists()
 
     def open(self, requested: Mapping[str, Any]) -> None:
         """Create the folder, or take up the unfinished run in it if it was asked for with the same settings.

@@ -1,0 +1,87 @@
+"""`orchard train` and `orchard evaluate`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from orchard.cli.output import Json, emit, parse_settings
+
+Set = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Override a setting, such as optimizer.lr=3e-4; may be repeated."),
+]
+
+
+def show_figures(metrics: dict[str, Any]) -> None:
+    """The final figures as a table."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title=f"{metrics['model']} on {metrics['data']}", title_justify="left")
+    splits = [name for name in ("train", "validation", "test") if name in metrics]
+    table.add_column("figure")
+    for name in splits:
+        table.add_column(name, justify="right")
+    for figure in metrics[splits[0]]:
+        table.add_row(figure.replace("_", " "), *(f"{metrics[name][figure]:.4f}" for name in splits))
+    console = Console()
+    console.print(table)
+    if "seconds" in metrics:
+        console.print(
+            f"{metrics['epochs']:g} epochs in {metrics['seconds']:.0f} s, {metrics['pictures_per_second']:,.0f} "
+            f"pictures/s; {metrics['parameters']:,} parameters, {metrics['macs'] / 1e6:,.1f}M multiply-adds a picture",
+            highlight=False,
+        )
+    if "run" in metrics:
+        console.print(f"run:    {metrics['run']}\nreport: {metrics['run']}/report.html", highlight=False)
+
+
+def train(
+    model: Annotated[str, typer.Argument(help="Name of a variant (see `orchard list`), or timm:NAME.")],
+    data: Annotated[str, typer.Option(help="A named set, an image folder, a zip archive of one, or a CSV/TSV.")],
+    out: Annotated[Path | None, typer.Option(help="Folder of the run; runs/MODEL-DATA by itself.")] = None,
+    epochs: Annotated[float | None, typer.Option(help="Passes over the training split.")] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Pictures per optimizer step.")] = None,
+    lr: Annotated[float | None, typer.Option(help="Largest learning rate.")] = None,
+    max_minutes: Annotated[float | None, typer.Option(help="Stop after this time.")] = None,
+    start_from: Annotated[str | None, typer.Option("--from", help="Run or model folder to fine-tune.")] = None,
+    recipe: Annotated[str | None, typer.Option(help="Use the recipe for this named set.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of everything random.")] = None,
+    settings: Set = None,
+    as_json: Json = False,
+) -> None:
+    """Fit a model; writes a run folder with checkpoints and report.html.
+
+    The same command goes on where a stopped run was.
+    """
+    command: dict[str, Any] = {
+        "model": model,
+        "data.source": data,
+        "epochs": epochs,
+        "batch_size": batch_size,
+        "optimizer.lr": lr,
+        "max_minutes": max_minutes,
+        "start_from": start_from,
+        "seed": seed,
+    }
+    command = {key: value for key, value in command.items() if value is not None} | parse_settings(settings or [])
+    from orchard.training.fit import train as run_training
+
+    metrics = run_training(command, out, recipe=recipe)
+    emit(metrics, as_json, show_figures)
+
+
+def evaluate(
+    run: Annotated[Path, typer.Argument(help="Run or model folder.")],
+    data: Annotated[str, typer.Option(help="The data to evaluate on.")],
+    split: Annotated[str, typer.Option(help="Which split of it.")] = "test",
+    settings: Set = None,
+    as_json: Json = False,
+) -> None:
+    """The task's figures of a trained model on any data with the same classes."""
+    from orchard.training.evaluate import evaluate as run_evaluation
+
+    emit(run_evaluation(run, data, split, parse_settings(settings or [])), as_json, show_figures)

@@ -1,0 +1,179 @@
+"""`train`: from settings to a finished run folder, and `evaluate`: a finished run on other data."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning_fabric.utilities.rank_zero import rank_zero_only
+from safetensors.torch import save_file
+
+from orchard.cards import Recipe, card_of, find_recipe
+from orchard.data import canonical_name
+from orchard.errors import OrchardError, UsageError
+from orchard.inference.cost import multiply_adds
+from orchard.inference.hardware import hardware
+from orchard.models.foreign import is_foreign
+from orchard.training.loop import State, Trainer
+from orchard.training.plan import make_plan
+from orchard.training.prepare import ImageFeed, Job, prepare
+from orchard.training.progress import Progress
+from orchard.training.report import write_report
+from orchard.training.run import RunFolder, free_folder, now, read_json, versions
+from orchard.training.settings import Resolved, resolve
+from orchard.weights.portable import load_exactly, save_portable
+
+
+def say(message: str) -> None:
+    """A line for the person who waits, on stderr, from the first process only."""
+    if rank_zero_only.rank == 0:
+        sys.stderr.write(message + "\n")
+
+
+def warn(message: str) -> None:
+    say(f"warning: {message}")
+
+
+def pick_recipe(model: str, source: str, wanted: str | None) -> tuple[Recipe | None, str]:
+    """The recipe for a model on some data, and how settings.json shall call it.
+
+    `wanted` names the data set whose recipe is asked for, where it is not the one of `source`.
+    """
+    if is_foreign(model):
+        return None, ""
+    recipe = find_recipe(model, wanted or canonical_name(source))
+    if wanted and (recipe is None or recipe.data != wanted):
+        known = ", ".join(r.data for r in card_of(model).recipes if r.model == model) or "none"
+        raise UsageError(f"{model} has no recipe for '{wanted}'; it has: {known}")
+    return recipe, f"recipe {recipe.model} on {recipe.data}" if recipe else ""
+
+
+def train(command: Mapping[str, Any], out: Path | None = None, *, recipe: str | None = None) -> dict[str, Any]:
+    """Train as `command` says (dotted keys of TrainSettings; `model` and `data.source` at least).
+
+    The recipe of the model's card for this data gives what the command does not. A run folder that holds an
+    unfinished run of the same settings is taken up where it stopped; a finished one is returned as it is. Returns
+    the content of the run's metrics.json and the folder under "run".
+    """
+    model, source = str(command["model"]), str(command["data.source"])
+    if not is_foreign(model):
+        card_of(model)
+    found, name = pick_recipe(model, source, recipe)
+    resolved = resolve(command, found, name)
+    requested = resolved.settings.model_dump(mode="json")
+    base = Path("runs") / f"{model}-{canonical_name(source)}".replace(":", "-")
+    run = RunFolder(out or free_folder(base, requested))
+    if rank_zero_only.rank == 0:
+        run.open(requested)
+    try:
+        if run.finished:
+            say(f"{run.path} is finished already")
+            return {"run": str(run.path), **read_json(run / "metrics.json")}
+        return _train(resolved, requested, run)
+    except (torch.OutOfMemoryError, MemoryError) as error:
+        raise _out_of_memory(resolved) from error
+    except RuntimeError as error:
+        if "not enough memory" in str(error) or "can't allocate memory" in str(error):
+            raise _out_of_memory(resolved) from error
+        raise
+    finally:
+        run.close()
+
+
+def _out_of_memory(resolved: Resolved) -> OrchardError:
+    s = resolved.settings
+    return OrchardError(
+        f"out of memory at a batch of {s.batch_size} in {s.accumulate} part(s); try "
+        f"--set accumulate={s.accumulate * 2}, which learns the same, or --set batch_size={max(s.batch_size // 2, 1)}"
+    )
+
+
+def _train(resolved: Resolved, requested: Mapping[str, Any], run: RunFolder) -> dict[str, Any]:
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    job = prepare(resolved, device)
+    settings, fabric = job.settings, job.fabric
+    fabric.launch()
+    feed = ImageFeed(job)
+    trainer = Trainer(settings, run, fabric, job.model, job.task, feed, job.evaluate, warn)
+    plan = make_plan(settings, trainer.bare, job.task, feed, trainer.steps - trainer.state.step, settings.precision)
+    if fabric.is_global_zero:
+        _write_facts(job, requested, run)
+        describe = f"{settings.model} on {job.data.name}: {len(job.data.splits['train']):,} pictures to learn from"
+        say(f"{describe}, {len(job.data.classes)} classes; {plan.words()}")
+        for warning in plan.warnings(settings):
+            warn(warning)
+    progress = Progress(settings.batch_size, quiet=not fabric.is_global_zero)
+    state = trainer.fit(progress)
+    return _finish(job, run, trainer, state, progress.throughput)
+
+
+def _write_facts(job: Job, requested: Mapping[str, Any], run: RunFolder) -> None:
+    data = job.data
+    facts = {
+        "requested": requested,
+        "model": job.settings.model,
+        "seed": job.settings.seed,
+        "parameters": sum(p.numel() for p in job.model.parameters()),
+        "versions": versions(),
+        "hardware": hardware(),
+        "data": {
+            "name": data.name,
+            "source": data.source,
+            "format": data.format,
+            "classes": data.classes,
+            "counts": {name: len(split) for name, split in data.splits.items()},
+            "fingerprint": data.fingerprint,
+            "problems": [f"{problem.key}: {problem.what}" for problem in data.problems[:100]],
+        },
+        "started": now(),
+    }
+    if (run / "run.json").exists():
+        before = read_json(run / "run.json")
+        if before["data"]["fingerprint"] != data.fingerprint:
+            raise OrchardError(
+                f"the data in {data.source} has changed since {run.path} was begun; name another folder with --out"
+            )
+        facts["started"] = before["started"]
+    run.write("run.json", facts)
+    run.write("settings.json", job.resolved.to_json())
+
+
+def _finish(job: Job, run: RunFolder, trainer: Trainer, state: State, throughput: float) -> dict[str, Any]:
+    """The best weights, evaluated, written as a portable model, and reported. The report comes last."""
+    model = trainer.evaluated
+    load_exactly(model, trainer.best_weights(), str(run / "best"))
+    model.eval()
+    split = "test" if "test" in job.data.splits else "validation"
+    predictions = {name: job.predictions(model, name) for name in ("validation", split)}
+    config: Any = job.model.config
+    size = job.preprocess.size
+    metrics: dict[str, Any] = {
+        "model": job.settings.model,
+        "data": job.data.name,
+        "parameters": sum(p.numel() for p in model.parameters()),
+        "macs": multiply_adds(job.model, (1, config.in_channels, *size)),
+        "size_bytes": sum(t.numel() * t.element_size() for t in model.state_dict().values()),
+        "steps": state.step,
+        "epochs": round(state.step / trainer.feed.steps_per_epoch, 4),
+        "best_step": state.best_step,
+        "stopped": state.stopped,
+        "seconds": round(state.seconds, 2),
+        "pictures_per_second": round(throughput, 1),
+        **{name: job.task.score(said) for name, said in predictions.items()},
+    }
+    if job.fabric.is_global_zero:
+        save_portable(run / "model", model, job.portable(run.path))
+        (run / "evaluation").mkdir(exist_ok=True)
+        for name, said in predictions.items():
+            save_file(dict(vars(said)), run / "evaluation" / f"{name}.safetensors")
+        run.write("metrics.json", metrics)
+        report = write_report(
+            run, task=job.task, split=job.data.splits[split], preprocess=job.preprocess,
+            predictions=predictions[split], model=model,
+        )  # fmt: skip
+        say(f"report: {report}")
+    job.fabric.barrier()
+    return {"run": str(run.path), **metrics}

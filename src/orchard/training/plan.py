@@ -1,0 +1,88 @@
+"""Before the first step: how large, how much memory, how long."""
+
+from __future__ import annotations
+
+import copy
+import time
+from dataclasses import dataclass
+
+import psutil
+import torch
+from torch import Tensor, nn
+
+from orchard.training.loop import Feed, Task
+from orchard.training.settings import TrainSettings
+
+PROBE = 8  # pictures whose step is tried; what they cost is scaled up
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a training will take: parameters, bytes on the device, seconds of optimizer steps."""
+
+    parameters: int
+    memory: float
+    available: float
+    seconds: float
+
+    def words(self) -> str:
+        minutes = f"about {self.seconds / 60:.0f} minutes" if self.seconds > 90 else f"about {self.seconds:.0f} seconds"
+        return (
+            f"{self.parameters:,} parameters, about {self.memory / 1e9:.2f} GB of memory "
+            f"({self.available / 1e9:.1f} GB are free), {minutes} of training"
+        )
+
+    def warnings(self, settings: TrainSettings) -> list[str]:
+        """What will not fit, and what to do about it."""
+        found = []
+        if self.memory > self.available:
+            half = max(settings.batch_size // 2, 1)
+            found.append(
+                f"this needs about {self.memory / 1e9:.1f} GB and {self.available / 1e9:.1f} GB are free; try "
+                f"--set accumulate={settings.accumulate * 2}, which learns the same, or --set batch_size={half}"
+            )
+        if settings.max_minutes and self.seconds > settings.max_minutes * 60:
+            share = settings.max_minutes * 60 / self.seconds
+            found.append(f"the time allowed is enough for about {share:.0%} of the epochs; the rate falls accordingly")
+        return found
+
+
+def make_plan(settings: TrainSettings, model: nn.Module, task: Task, feed: Feed, steps: int, precision: str) -> Plan:
+    """Try one forward and backward pass of a copy on a few pictures of the first batch, and scale it up."""
+    device = next(model.parameters()).device
+    batch = next(iter(feed.steps(0)))[0]
+    few = batch.parts(max(len(batch) // PROBE, 1))[0]
+    probe = copy.deepcopy(model).train()
+    held: dict[int, int] = {}
+    own = {p.data_ptr() for p in probe.parameters()}
+
+    def remember(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in own:
+            held[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    def once() -> float:
+        began = time.perf_counter()
+        with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
+            loss, _ = task.loss(probe, few)
+        loss.backward()
+        if device.type == "cuda":
+            torch.cuda.synchronize()
+        return time.perf_counter() - began
+
+    with torch.autograd.graph.saved_tensors_hooks(remember, lambda tensor: tensor):
+        once()
+    seconds = min(once(), once())
+    parameters = sum(p.numel() for p in model.parameters())
+    learning = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    copies = 2 if settings.optimizer.name == "adamw" else 1
+    weights = 4 * (parameters * (2 if settings.ema else 1) + learning * (1 + copies))
+    memory = weights + sum(held.values()) * len(batch) / len(few)
+    processes = settings.devices * settings.nodes
+    if device.type == "cuda":
+        available = float(torch.cuda.mem_get_info(device)[0])
+    else:
+        available = psutil.virtual_memory().available / settings.devices
+    per_step = seconds * settings.batch_size / len(few) / processes
+    return Plan(parameters, memory, available, per_step * steps)
