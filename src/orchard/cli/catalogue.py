@@ -1,31 +1,153 @@
-"""`orchard list` and `orchard show`: what there is. Reads cards only."""
+"""`orchard list` and `orchard show`: what there is. They read cards only, so that they answer at once."""
 
 from __future__ import annotations
 
-from typing import Annotated
+import dataclasses
+from typing import Annotated, Any
 
 import typer
 
-from orchard.cards import all_cards, card_of
+from orchard.cards import Card, Variant, all_cards, card_of, descendants_of
 from orchard.cli.output import Json, emit
+
+
+def proof_of(card: Card) -> str:
+    """What the landmark is proven against, in a few words."""
+    kinds = dict.fromkeys(row.reference.split(":")[0] for row in card.references)
+    return ", ".join(kinds) or "own tests"
+
+
+def millions(count: float) -> str:
+    return f"{count / 1e6:,.2f}M" if count < 1e8 else f"{count / 1e6:,.0f}M"
 
 
 def list_models(
     task: Annotated[str | None, typer.Option(help="Only landmarks for this task.")] = None,
+    family: Annotated[str | None, typer.Option(help="Only landmarks of this family.")] = None,
     as_json: Json = False,
 ) -> None:
     """Every landmark: year, task, size, proof."""
     rows = [
-        {"name": name, "landmark": card.name, "year": card.year, "task": card.task, "parameters": v.parameters}
+        {
+            "name": name,
+            "landmark": card.name,
+            "year": card.year,
+            "task": card.task,
+            "family": card.family,
+            "parameters": variant.parameters,
+            "macs": variant.macs,
+            "proof": proof_of(card),
+            "recipes": [recipe.data for recipe in card.recipes if recipe.model == name],
+        }
         for card in all_cards().values()
-        if task in (None, card.task)
-        for name, v in card.variants.items()
+        if task in (None, card.task) and family in (None, card.family)
+        for name, variant in card.variants.items()
     ]
-    emit(rows, as_json, lambda rows: [print(row) for row in rows])
+    emit(rows, as_json, _show_rows)
 
 
-def show(name: str, as_json: Json = False) -> None:
-    """The card of one landmark or variant."""
-    import dataclasses
+def _show_rows(rows: list[dict[str, Any]]) -> None:
+    from rich.console import Console
+    from rich.table import Table
 
-    emit(dataclasses.asdict(card_of(name)), as_json, print)
+    table = Table()
+    for column in ("year", "landmark", "variant", "task", "parameters", "multiply-adds", "proof", "recipes"):
+        table.add_column(column, justify="right" if column in ("parameters", "multiply-adds") else "left")
+    before = ""
+    for row in rows:
+        first = row["landmark"] != before
+        before = row["landmark"]
+        table.add_row(
+            str(row["year"]) if first else "",
+            row["landmark"] if first else "",
+            row["name"],
+            row["task"] if first else "",
+            millions(row["parameters"]),
+            millions(row["macs"]),
+            row["proof"] if first else "",
+            ", ".join(row["recipes"]),
+        )
+    Console().print(table)
+
+
+def show(
+    name: Annotated[str, typer.Argument(help="A landmark or one of its variants.")],
+    as_json: Json = False,
+) -> None:
+    """The card of a landmark or variant: idea, lineage, shape, size, cost, proof, figures."""
+    card = card_of(name)
+    table = dataclasses.asdict(card) | {"descendants": descendants_of(card.name), "asked": name}
+    emit(table, as_json, lambda _: _show_card(card, name))
+
+
+def _show_card(card: Card, name: str) -> None:
+    from rich.console import Console
+    from rich.padding import Padding
+    from rich.table import Table
+
+    console = Console(highlight=False)
+    wanted = {name: card.variants[name]} if name in card.variants else card.variants
+    console.print(f"[bold]{card.label}[/bold]  {card.authors}, {card.year}")
+    console.print(f"{card.title}\n{card.paper}" + (f"\n{card.code}" if card.code else ""), markup=False)
+    console.print()
+    console.print(Padding(card.idea.strip(), (0, 2)), markup=False)
+    console.print("\n[bold]lineage[/bold]")
+    console.print(_lineage(card), markup=False)
+    console.print("\n[bold]shape[/bold]")
+    console.print(Padding(card.diagram.strip("\n"), (0, 2)), markup=False)
+    console.print()
+    console.print(_sizes(wanted))
+    console.print(f"[bold]proof[/bold] (`orchard verify {next(iter(wanted))}`)")
+    for row in card.references:
+        console.print(f"  {row.reference}, same weights, difference at most {row.tolerance:g}", markup=False)
+    if not card.references:
+        console.print("  no published code to compare with: parameter counts and tests of its own")
+    for deviation in card.deviations:
+        console.print(Padding(f"- {deviation}", (0, 2)), markup=False)
+    figures = Table(title="figures: published, and reached here", title_justify="left")
+    for column in ("variant", "data", "metric", "published", "here", "source"):
+        figures.add_column(column)
+    for row in _figures(card, wanted):
+        figures.add_row(*row)
+    if figures.row_count:
+        console.print(figures)
+
+
+def _lineage(card: Card) -> str:
+    """Ancestors above, descendants below, as a small drawing."""
+    cards = all_cards()
+
+    def label(name: str) -> str:
+        return f"{cards[name].label} ({cards[name].year})" if name in cards else name
+
+    lines = [f"  {label(name)}\n     │" for name in card.ancestors]
+    lines.append(f"  {card.label} ({card.year})")
+    below = descendants_of(card.name)
+    lines += [f"     {'└' if n == len(below) else '├'}─ {label(name)}" for n, name in enumerate(below, 1)]
+    return "\n".join(lines)
+
+
+def _sizes(variants: dict[str, Variant]) -> Any:
+    from rich.table import Table
+
+    table = Table()
+    for column in ("variant", "parameters", "multiply-adds", "note"):
+        table.add_column(column, justify="right" if column in ("parameters", "multiply-adds") else "left")
+    for name, variant in variants.items():
+        table.add_row(name, f"{variant.parameters:,}", millions(variant.macs), variant.note)
+    return table
+
+
+def _figures(card: Card, variants: dict[str, Variant]) -> list[tuple[str, ...]]:
+    """Published figures and those measured here, one row each."""
+    rows = [
+        (figure.variant, figure.data, figure.metric, f"{figure.value:g}", "", figure.source)
+        for figure in card.figures
+        if figure.variant in variants
+    ]
+    for recipe in card.recipes:
+        if recipe.model in variants and recipe.reached:
+            reached = {key: value for key, value in recipe.reached.items() if key not in ("command", "hardware")}
+            words = ", ".join(f"{key} {value:g}" for key, value in reached.items() if isinstance(value, int | float))
+            rows.append((recipe.model, recipe.data, "", "", words, str(recipe.reached.get("command", ""))))
+    return rows

@@ -1,0 +1,39 @@
+# `make quickstart` and `make test` do all the set-up themselves; the second time nothing is installed again.
+
+PYTHON ?= python3
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+
+.PHONY: quickstart test lint proofs clean
+
+quickstart: .venv/.installed
+	$(BIN)/orchard train vit_nano --data digits
+
+test: .venv/.installed-test
+	$(BIN)/python -m pytest -n 2 --dist loadscope
+
+lint: .venv/.installed-test
+	$(BIN)/ruff check src tests
+	$(BIN)/ruff format --check src tests
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+proofs: .venv/.installed-test
+	$(BIN)/orchard verify --all --write docs/proofs.md
+
+.venv/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Orchard needs Python 3.11 or newer; name one: make PYTHON=python3.12 ...")'
+	$(PYTHON) -m venv .venv
+
+.venv/.installed: pyproject.toml constraints.txt | .venv/bin/python
+	@echo "installing (torch is large: some minutes the first time) ..."
+	$(PIP) --editable . --constraint constraints.txt
+	@touch $@
+
+.venv/.installed-test: pyproject.toml constraints.txt | .venv/bin/python
+	@echo "installing with the test extras ..."
+	$(PIP) --editable '.[test]' --constraint constraints.txt
+	@touch .venv/.installed $@
+
+clean:
+	rm -rf .venv build dist src/*.egg-info
