@@ -1,0 +1,115 @@
+"""AlexNet in its two published forms.
+
+The network of 2012 (Krizhevsky, Sutskever and Hinton, "ImageNet classification with deep convolutional neural
+networks"): two halves that meet only at the third layer, and a response norm across channels. The network of
+2014 (Krizhevsky, "One weird trick for parallelizing convolutional neural networks", arXiv:1404.5997): one
+column, fewer channels, no norm. `alexnet` is the later one, as torchvision has it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from orchard.models import Landmark
+from orchard.nn.checks import check_images
+
+
+@dataclass(frozen=True)
+class AlexNetConfig:
+    widths: tuple[int, int, int, int, int] = (64, 192, 384, 256, 256)
+    hidden: int = 4096  # units in each of the two fully connected layers
+    groups: int = 1  # 2: layers 2, 4 and 5 see only their own half of the channels below (two GPUs in 2012)
+    response_norm: bool = False  # local response normalisation behind layers 1 and 2 (2012, section 3.3)
+    first_padding: int = 2
+    dropout: tuple[float, float, float] = (0.5, 0.5, 0.0)  # before the two hidden layers and before the head
+    gaussian_start: bool = False  # weights and biases of 2012, section 5, in place of PyTorch's own
+    image_size: int = 224
+    in_channels: int = 3
+    num_classes: int = 1000
+
+    @property
+    def least(self) -> int:
+        """The smallest side of a picture that leaves something behind the third pool."""
+        return 67 - 2 * self.first_padding
+
+    def __post_init__(self) -> None:
+        if self.image_size < self.least:
+            raise ValueError(f"image_size is at least {self.least}, got {self.image_size}")
+
+
+class AlexNet(nn.Module):
+    """Pictures (B, C, H, W) of at least 63 pixels (67 in 2012), normalised, to logits (B, num_classes)."""
+
+    head_name = "head"
+
+    def __init__(self, config: AlexNetConfig):
+        super().__init__()
+        self.config = c = config
+        w1, w2, w3, w4, w5 = c.widths
+        self.conv1 = nn.Conv2d(c.in_channels, w1, 11, stride=4, padding=c.first_padding)
+        self.conv2 = nn.Conv2d(w1, w2, 5, padding=2, groups=c.groups)
+        self.conv3 = nn.Conv2d(w2, w3, 3, padding=1)
+        self.conv4 = nn.Conv2d(w3, w4, 3, padding=1, groups=c.groups)
+        self.conv5 = nn.Conv2d(w4, w5, 3, padding=1, groups=c.groups)
+        # PyTorch divides alpha by the five channels of the window, the paper does not: alpha = 1e-4 there
+        self.norm = nn.LocalResponseNorm(5, alpha=5e-4, beta=0.75, k=2.0) if c.response_norm else nn.Identity()
+        self.pool = nn.MaxPool2d(3, stride=2)  # overlapping (2012, section 3.4)
+        self.average = nn.AdaptiveAvgPool2d(6)  # nothing to do at the published size
+        self.fc1 = nn.Linear(w5 * 6 * 6, c.hidden)
+        self.fc2 = nn.Linear(c.hidden, c.hidden)
+        self.head = nn.Linear(c.hidden, c.num_classes)
+        self.dropout1, self.dropout2, self.dropout3 = (nn.Dropout(p) for p in c.dropout)
+        if c.gaussian_start:
+            self.initialise()
+
+    def initialise(self) -> None:
+        """Normal weights of spread 0.01; biases 1 where that keeps rectifiers awake, else 0 (2012, section 5)."""
+        awake = (self.conv2, self.conv4, self.conv5, self.fc1, self.fc2)
+        for layer in (self.conv1, self.conv3, self.head, *awake):
+            nn.init.normal_(layer.weight, std=0.01)
+            nn.init.constant_(layer.bias, 1.0 if layer in awake else 0.0)
+
+    def features(self, images: Tensor) -> Tensor:
+        """What the third pool leaves, (B, C, h, w); 6x6 at the published size."""
+        check_images(images, self.config.in_channels, least=self.config.least)
+        x = self.pool(self.norm(F.relu(self.conv1(images))))
+        x = self.pool(self.norm(F.relu(self.conv2(x))))
+        x = F.relu(self.conv3(x))
+        x = F.relu(self.conv4(x))
+        return self.pool(F.relu(self.conv5(x)))
+
+    def forward(self, images: Tensor) -> Tensor:
+        x = self.average(self.features(images)).flatten(1)
+        x = F.relu(self.fc1(self.dropout1(x)))
+        x = F.relu(self.fc2(self.dropout2(x)))
+        return self.head(self.dropout3(x))
+
+    def layer_groups(self) -> list[tuple[str, ...]]:
+        """Name prefixes of the parameters from the input to the head, for layer-wise learning rates."""
+        return [(f"{name}.",) for name in ("conv1", "conv2", "conv3", "conv4", "conv5", "fc1", "fc2", "head")]
+
+
+VARIANTS = {
+    "alexnet": AlexNetConfig(),
+    "alexnet_2012": AlexNetConfig(
+        (96, 256, 384, 384, 256),
+        groups=2,
+        response_norm=True,
+        first_padding=0,
+        dropout=(0.0, 0.5, 0.5),
+        gaussian_start=True,
+        image_size=227,
+    ),
+}
+
+
+def torchvision_names(config: AlexNetConfig) -> list[tuple[str, str]]:
+    """torchvision counts every layer of its two sequences, rectifiers and pools too."""
+    convolutions = [(f"conv{i}.{{}}", f"features.{place}.{{}}") for i, place in enumerate((0, 3, 6, 8, 10), 1)]
+    return [*convolutions, ("fc1.{}", "classifier.1.{}"), ("fc2.{}", "classifier.4.{}"), ("head.{}", "classifier.6.{}")]
+
+
+LANDMARK = Landmark(model=AlexNet, variants=VARIANTS, names={"torchvision": torchvision_names})
