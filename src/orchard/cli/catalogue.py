@@ -48,26 +48,17 @@ def list_models(
 
 def _show_rows(rows: list[dict[str, Any]]) -> None:
     from rich.console import Console
-    from rich.table import Table
 
-    table = Table()
-    for column in ("year", "landmark", "variant", "task", "parameters", "multiply-adds", "proof", "recipes"):
-        table.add_column(column, justify="right" if column in ("parameters", "multiply-adds") else "left")
+    console = Console(highlight=False, soft_wrap=True)
+    console.print(f"{'':34}{'parameters':>10}{'multiply-adds':>15}  recipes")
     before = ""
     for row in rows:
-        first = row["landmark"] != before
-        before = row["landmark"]
-        table.add_row(
-            str(row["year"]) if first else "",
-            row["landmark"] if first else "",
-            row["name"],
-            row["task"] if first else "",
-            millions(row["parameters"]),
-            millions(row["macs"]),
-            row["proof"] if first else "",
-            ", ".join(row["recipes"]),
-        )
-    Console().print(table)
+        if row["landmark"] != before:
+            before = row["landmark"]
+            label = all_cards()[before].label
+            console.print(f"\n[bold]{label}[/bold] ({row['year']}), {row['task']}, proof: {row['proof']}")
+        sizes = f"{millions(row['parameters']):>10}{millions(row['macs']):>15}"
+        console.print(f"  {row['name']:32}{sizes}  {', '.join(row['recipes'])}")
 
 
 def show(
@@ -90,11 +81,11 @@ def _show_card(card: Card, name: str) -> None:
     console.print(f"[bold]{card.label}[/bold]  {card.authors}, {card.year}")
     console.print(f"{card.title}\n{card.paper}" + (f"\n{card.code}" if card.code else ""), markup=False)
     console.print()
-    console.print(Padding(card.idea.strip(), (0, 2)), markup=False)
+    console.print(Padding(" ".join(card.idea.split()), (0, 2)), markup=False)
     console.print("\n[bold]lineage[/bold]")
     console.print(_lineage(card), markup=False)
     console.print("\n[bold]shape[/bold]")
-    console.print(Padding(card.diagram.strip("\n"), (0, 2)), markup=False)
+    console.print(card.diagram.strip("\n"), markup=False, no_wrap=True, crop=False)
     console.print()
     console.print(_sizes(wanted))
     console.print(f"[bold]proof[/bold] (`orchard verify {next(iter(wanted))}`)")
@@ -140,7 +131,7 @@ def _sizes(variants: dict[str, Variant]) -> Any:
 
 def _figures(card: Card, variants: dict[str, Variant]) -> list[tuple[str, ...]]:
     """Published figures and those measured here, one row each."""
-    rows = [
+    rows: list[tuple[str, ...]] = [
         (figure.variant, figure.data, figure.metric, f"{figure.value:g}", "", figure.source)
         for figure in card.figures
         if figure.variant in variants
