@@ -98,8 +98,8 @@ def _show_card(card: Card, name: str) -> None:
     figures = Table(title="figures: published, and reached here", title_justify="left")
     for column in ("variant", "data", "metric", "published", "here", "source"):
         figures.add_column(column)
-    for row in _figures(card, wanted):
-        figures.add_row(*row)
+    for cells in _figures(card, wanted):
+        figures.add_row(*cells)
     if figures.row_count:
         console.print(figures)
 

@@ -58,8 +58,6 @@ def train(
     The same command goes on where a stopped run was.
     """
     command: dict[str, Any] = {
-        "model": model,
-        "data.source": data,
         "epochs": epochs,
         "batch_size": batch_size,
         "optimizer.lr": lr,
@@ -70,7 +68,7 @@ def train(
     command = {key: value for key, value in command.items() if value is not None} | parse_settings(settings or [])
     from orchard.training.fit import train as run_training
 
-    metrics = run_training(command, out, recipe=recipe)
+    metrics = run_training(model, data, out, recipe=recipe, **command)
     emit(metrics, as_json, show_figures)
 
 

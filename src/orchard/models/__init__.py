@@ -36,11 +36,14 @@ class Landmark:
     """What a landmark's module offers.
 
     `names[source](config)` gives the rules that translate checkpoints of that source (see orchard.weights).
+    `settings_from(config, source, find)` reads fields of the configuration off such a checkpoint: `find(name)` is
+    what the checkpoint has under one of our names, or None. The number of classes needs no such help.
     """
 
     model: Callable[[Any], nn.Module]
     variants: Mapping[str, Any]  # the name of each variant and its frozen configuration
     names: Mapping[str, Callable[[Any], Sequence[Rule | tuple[str, str]]]] = field(default_factory=dict)
+    settings_from: Callable[[Any, str, Callable[[str], Tensor | None]], dict[str, Any]] | None = None
 
 
 def landmark_of(name: str) -> Landmark:

@@ -23,7 +23,7 @@ from orchard.training.prepare import ImageFeed, Job, prepare
 from orchard.training.progress import Progress
 from orchard.training.report import write_report
 from orchard.training.run import RunFolder, free_folder, now, read_json, versions
-from orchard.training.settings import Resolved, resolve
+from orchard.training.settings import Resolved, flatten, resolve
 from orchard.weights.portable import load_exactly, save_portable
 
 
@@ -51,21 +51,24 @@ def pick_recipe(model: str, source: str, wanted: str | None) -> tuple[Recipe | N
     return recipe, f"recipe {recipe.model} on {recipe.data}" if recipe else ""
 
 
-def train(command: Mapping[str, Any], out: Path | None = None, *, recipe: str | None = None) -> dict[str, Any]:
-    """Train as `command` says (dotted keys of TrainSettings; `model` and `data.source` at least).
+def train(
+    model: str, data: str, out: Path | str | None = None, *, recipe: str | None = None, **settings: Any
+) -> dict[str, Any]:
+    """Train a model on data: `train("vit_nano", "digits", epochs=5, optimizer={"lr": 3e-4})`.
 
-    The recipe of the model's card for this data gives what the command does not. A run folder that holds an
-    unfinished run of the same settings is taken up where it stopped; a finished one is returned as it is. Returns
-    the content of the run's metrics.json and the folder under "run".
+    `settings` are fields of TrainSettings, nested or with dotted keys. What they leave open, the recipe of the
+    model's card for this data gives (or the one for the set named by `recipe`), then the defaults. A run folder that
+    holds an unfinished run of the same settings is taken up where it stopped; a finished one is returned as it is.
+    Returns the content of the run's metrics.json, and the folder under "run".
     """
-    model, source = str(command["model"]), str(command["data.source"])
     if not is_foreign(model):
         card_of(model)
-    found, name = pick_recipe(model, source, recipe)
+    command = flatten(settings) | {"model": model, "data.source": data}
+    found, name = pick_recipe(model, data, recipe)
     resolved = resolve(command, found, name)
     requested = resolved.settings.model_dump(mode="json")
-    base = Path("runs") / f"{model}-{canonical_name(source)}".replace(":", "-")
-    run = RunFolder(out or free_folder(base, requested))
+    base = Path("runs") / f"{model}-{canonical_name(data)}".replace(":", "-")
+    run = RunFolder(Path(out) if out else free_folder(base, requested))
     if rank_zero_only.rank == 0:
         run.open(requested)
     try:

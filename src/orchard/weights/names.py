@@ -10,12 +10,17 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 
+import torch
 from torch import Tensor
 
 from orchard.errors import OrchardError
 from orchard.models import Rule
 
 Table = Sequence[Rule | tuple[str, str]]
+
+# Batch norm's count of the steps it has seen. Files from before PyTorch 0.4.1 lack it (torchvision's first
+# ResNets and VGGs among them), and nothing is computed from it: it starts at zero, as PyTorch's own loader does.
+COUNTER = ".num_batches_tracked"
 
 
 def _as_rule(row: Rule | tuple[str, str]) -> Rule:
@@ -41,6 +46,14 @@ def foreign_names(table: Table, name: str) -> tuple[Rule, tuple[str, ...]]:
     raise OrchardError(f"the name table has no rule for our tensor '{name}'")
 
 
+def find_ours(table: Table, theirs: Mapping[str, Tensor], name: str) -> Tensor | None:
+    """What a foreign checkpoint has under one of our names, whatever its shape; None where it has nothing."""
+    rule, sources = foreign_names(table, name)
+    if any(source not in theirs for source in sources):
+        return None
+    return _join(rule, [theirs[source] for source in sources], sources, name)
+
+
 def to_ours(table: Table, theirs: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Foreign tensors under our names. `expected` is our state dict: its names and shapes are the measure.
 
@@ -51,12 +64,16 @@ def to_ours(table: Table, theirs: Mapping[str, Tensor], expected: Mapping[str, T
     for name, wanted in expected.items():
         rule, sources = foreign_names(table, name)
         missing = [source for source in sources if source not in theirs]
+        if missing and name.endswith(COUNTER):
+            state[name] = torch.zeros_like(wanted)
+            continue
         if missing:
             raise OrchardError(f"the checkpoint has no '{missing[0]}', which our '{name}' is made of")
-        tensor = rule.join(*(theirs[source] for source in sources))
+        tensor = _join(rule, [theirs[source] for source in sources], sources, name)
         if tensor.shape != wanted.shape:
             raise OrchardError(
-                f"'{sources[0]}' has shape {tuple(tensor.shape)}, our '{name}' expects {tuple(wanted.shape)}"
+                f"'{sources[0]}' has shape {tuple(theirs[sources[0]].shape)}, which gives {tuple(tensor.shape)}, "
+                f"our '{name}' expects {tuple(wanted.shape)}"
             )
         state[name] = tensor
         used.update(sources)
@@ -66,11 +83,20 @@ def to_ours(table: Table, theirs: Mapping[str, Tensor], expected: Mapping[str, T
     return state
 
 
+def _join(rule: Rule, pieces: list[Tensor], sources: Sequence[str], name: str) -> Tensor:
+    try:
+        return rule.join(*pieces)
+    except RuntimeError:  # the layout maps count on a number of axes that a foreign tensor may not have
+        raise OrchardError(
+            f"'{sources[0]}' has shape {tuple(pieces[0].shape)}, which does not make our '{name}'"
+        ) from None
+
+
 def to_theirs(table: Table, ours: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Our tensors under the foreign names, in the foreign layout: the inverse of `to_ours`."""
+    """Our tensors under the foreign names, in the foreign layout, as copies: the inverse of `to_ours`."""
     state: dict[str, Tensor] = {}
     for name, tensor in ours.items():
         rule, targets = foreign_names(table, name)
         for target, piece in zip(targets, rule.split(tensor), strict=True):
-            state[target] = piece.contiguous()
+            state[target] = piece.detach().clone(memory_format=torch.contiguous_format)
     return state

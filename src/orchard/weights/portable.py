@@ -44,7 +44,9 @@ def architecture_of(model: nn.Module) -> dict[str, Any]:
 def save_portable(folder: Path, model: nn.Module, about: Portable) -> None:
     """Write the folder. The weights go first: a folder without its config is not taken for a model."""
     folder.mkdir(parents=True, exist_ok=True)
-    save_file({name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}, folder / WEIGHTS)
+    save_file(
+        {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}, folder / WEIGHTS
+    )
     (folder / CONFIG).write_text(json.dumps(dataclasses.asdict(about), indent=2, ensure_ascii=False) + "\n")
 
 

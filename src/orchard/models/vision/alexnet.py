@@ -68,9 +68,11 @@ class AlexNet(nn.Module):
     def initialise(self) -> None:
         """Normal weights of spread 0.01; biases 1 where that keeps rectifiers awake, else 0 (2012, section 5)."""
         awake = (self.conv2, self.conv4, self.conv5, self.fc1, self.fc2)
-        for layer in (self.conv1, self.conv3, self.head, *awake):
-            nn.init.normal_(layer.weight, std=0.01)
-            nn.init.constant_(layer.bias, 1.0 if layer in awake else 0.0)
+        for layer in self.children():
+            if isinstance(layer, nn.Conv2d | nn.Linear):
+                nn.init.normal_(layer.weight, std=0.01)
+                assert layer.bias is not None
+                nn.init.constant_(layer.bias, 1.0 if layer in awake else 0.0)
 
     def features(self, images: Tensor) -> Tensor:
         """What the third pool leaves, (B, C, h, w); 6x6 at the published size."""
@@ -79,13 +81,15 @@ class AlexNet(nn.Module):
         x = self.pool(self.norm(F.relu(self.conv2(x))))
         x = F.relu(self.conv3(x))
         x = F.relu(self.conv4(x))
-        return self.pool(F.relu(self.conv5(x)))
+        x = F.relu(self.conv5(x))
+        return F.max_pool2d(x, 3, stride=2)
 
     def forward(self, images: Tensor) -> Tensor:
         x = self.average(self.features(images)).flatten(1)
         x = F.relu(self.fc1(self.dropout1(x)))
         x = F.relu(self.fc2(self.dropout2(x)))
-        return self.head(self.dropout3(x))
+        logits: Tensor = self.head(self.dropout3(x))
+        return logits
 
     def layer_groups(self) -> list[tuple[str, ...]]:
         """Name prefixes of the parameters from the input to the head, for layer-wise learning rates."""

@@ -55,6 +55,18 @@ class LeNet(nn.Module):
         return [(f"{name}.",) for name, module in self.named_children() if any(True for _ in module.parameters())]
 
 
+def start(layer: nn.Conv2d | nn.Linear, bound: float) -> None:
+    """Weights uniform within ±bound, no bias."""
+    assert layer.bias is not None
+    nn.init.uniform_(layer.weight, -bound, bound)
+    nn.init.zeros_(layer.bias)
+
+
+def fan_in(layer: nn.Conv2d | nn.Linear) -> int:
+    """How many inputs a unit of the layer has."""
+    return layer.weight[0].numel()
+
+
 class LeNet5(LeNet):
     """As commonly built today: average pools, a full third layer, tanh, a linear head."""
 
@@ -66,8 +78,8 @@ class LeNet5(LeNet):
         self.f6 = nn.Linear(120, 84)
         self.head = nn.Linear(84, config.num_classes)
         for layer in (self.c1, self.c3, self.c5, self.f6, self.head):
-            nn.init.xavier_uniform_(layer.weight)
-            nn.init.zeros_(layer.bias)
+            fan_out = layer.weight.numel() // layer.weight.shape[1]
+            start(layer, (6 / (fan_in(layer) + fan_out)) ** 0.5)  # Glorot and Bengio 2010, made for tanh
 
     def features(self, images: Tensor) -> Tensor:
         """The sixteen subsampled maps, (B, 16, s, s)."""
@@ -78,19 +90,13 @@ class LeNet5(LeNet):
     def forward(self, images: Tensor) -> Tensor:
         x = torch.tanh(self.c5(self.features(images).flatten(1)))
         x = torch.tanh(self.f6(x))
-        return self.head(x)
+        logits: Tensor = self.head(x)
+        return logits
 
 
 def squash(x: Tensor) -> Tensor:
     """The paper's 1.7159 tanh(2x / 3), which maps ±1 to ±1 (equation 6 and appendix A)."""
     return 1.7159 * torch.tanh(x * (2 / 3))
-
-
-def uniform_by_fan_in(layer: nn.Conv2d | nn.Linear) -> None:
-    """Weights uniform within ±2.4 / fan-in, no bias."""
-    bound = 2.4 / layer.weight[0].numel()
-    nn.init.uniform_(layer.weight, -bound, bound)
-    nn.init.zeros_(layer.bias)
 
 
 class Subsampling(nn.Module):
@@ -106,9 +112,12 @@ class Subsampling(nn.Module):
 
 
 # Table I of the paper: the maps of S2 that each map of C3 sees.
-C3_SEES = ((0, 1, 2), (1, 2, 3), (2, 3, 4), (3, 4, 5), (0, 4, 5), (0, 1, 5), (0, 1, 2, 3), (1, 2, 3, 4))
-C3_SEES += ((2, 3, 4, 5), (0, 3, 4, 5), (0, 1, 4, 5), (0, 1, 2, 5), (0, 1, 3, 4), (1, 2, 4, 5), (0, 2, 3, 5))
-C3_SEES += ((0, 1, 2, 3, 4, 5),)
+C3_SEES: tuple[tuple[int, ...], ...] = (
+    *((0, 1, 2), (1, 2, 3), (2, 3, 4), (3, 4, 5), (0, 4, 5), (0, 1, 5)),
+    *((0, 1, 2, 3), (1, 2, 3, 4), (2, 3, 4, 5), (0, 3, 4, 5), (0, 1, 4, 5), (0, 1, 2, 5)),
+    *((0, 1, 3, 4), (1, 2, 4, 5), (0, 2, 3, 5)),
+    (0, 1, 2, 3, 4, 5),
+)
 
 
 class PartialConv(nn.Module):
@@ -200,11 +209,11 @@ class LeNet5Of1998(LeNet):
     def initialise(self) -> None:
         """Every weight uniform within ±2.4 / fan-in of its unit (section III-B), every bias zero."""
         for layer in (self.c1, self.c5, self.f6):
-            uniform_by_fan_in(layer)
+            start(layer, 2.4 / fan_in(layer))
         for subsampling in (self.s2, self.s4):
             nn.init.uniform_(subsampling.weight, -2.4 / 4, 2.4 / 4)
-        for kernel, fan_in in zip(self.c3.weight, self.c3.fan_ins, strict=True):
-            nn.init.uniform_(kernel, -2.4 / fan_in, 2.4 / fan_in)
+        for kernel, inputs in zip(self.c3.weight, self.c3.fan_ins, strict=True):
+            nn.init.uniform_(kernel, -2.4 / inputs, 2.4 / inputs)
 
     def features(self, images: Tensor) -> Tensor:
         """S4, the sixteen subsampled maps, (B, 16, s, s)."""
@@ -214,7 +223,8 @@ class LeNet5Of1998(LeNet):
 
     def forward(self, images: Tensor) -> Tensor:
         x = squash(self.c5(self.features(images).flatten(1)))
-        return self.head(squash(self.f6(x)))
+        logits: Tensor = self.head(squash(self.f6(x)))
+        return logits
 
 
 class CaffeLeNet(LeNet):
@@ -227,9 +237,7 @@ class CaffeLeNet(LeNet):
         self.ip1 = nn.Linear(50 * config.map_side**2, 500)
         self.head = nn.Linear(500, config.num_classes)
         for layer in (self.conv1, self.conv2, self.ip1, self.head):
-            bound = (3 / layer.weight[0].numel()) ** 0.5  # Caffe's "xavier" looks at the fan-in alone
-            nn.init.uniform_(layer.weight, -bound, bound)
-            nn.init.zeros_(layer.bias)
+            start(layer, (3 / fan_in(layer)) ** 0.5)  # Caffe's "xavier" looks at the fan-in alone
 
     def features(self, images: Tensor) -> Tensor:
         """The fifty pooled maps, (B, 50, s, s)."""
@@ -238,7 +246,8 @@ class CaffeLeNet(LeNet):
         return F.max_pool2d(self.conv2(x), 2)
 
     def forward(self, images: Tensor) -> Tensor:
-        return self.head(F.relu(self.ip1(self.features(images).flatten(1))))
+        logits: Tensor = self.head(F.relu(self.ip1(self.features(images).flatten(1))))
+        return logits
 
 
 class LeNet300100(LeNet):
@@ -250,7 +259,7 @@ class LeNet300100(LeNet):
         self.fc2 = nn.Linear(300, 100)
         self.head = nn.Linear(100, config.num_classes)
         for layer in (self.fc1, self.fc2, self.head):
-            uniform_by_fan_in(layer)
+            start(layer, 2.4 / fan_in(layer))
 
     def features(self, images: Tensor) -> Tensor:
         """The second hidden layer as a map of one pixel, (B, 100, 1, 1)."""
@@ -259,7 +268,8 @@ class LeNet300100(LeNet):
         return squash(self.fc2(x))[:, :, None, None]
 
     def forward(self, images: Tensor) -> Tensor:
-        return self.head(self.features(images).flatten(1))
+        logits: Tensor = self.head(self.features(images).flatten(1))
+        return logits
 
 
 WIRINGS: dict[str, type[LeNet]] = {

@@ -150,7 +150,8 @@ class ResNet(nn.Module):
         return self.stages(images)[-1]
 
     def forward(self, images: Tensor) -> Tensor:
-        return self.head(self.features(images).mean((2, 3)))
+        logits: Tensor = self.head(self.features(images).mean((2, 3)))
+        return logits
 
     def layer_groups(self) -> list[tuple[str, ...]]:
         """Name prefixes of the parameters from the input to the head, for layer-wise learning rates."""

@@ -53,7 +53,7 @@ class PreActBasic(nn.Module):
         self.shortcut = conv(inputs, width, 1, stride=stride) if stride != 1 or inputs != width else None
 
     def forward(self, x: Tensor) -> Tensor:
-        out = F.relu(self.norm1(x), inplace=True)
+        out: Tensor = F.relu(self.norm1(x), inplace=True)
         if self.shortcut is not None:
             x = self.shortcut(out)  # a projection sees the activated map, as in the authors' code
         out = self.conv1(out)
@@ -76,7 +76,7 @@ class PreActBottleneck(nn.Module):
         self.shortcut = conv(inputs, 4 * width, 1, stride=stride) if stride != 1 or inputs != 4 * width else None
 
     def forward(self, x: Tensor) -> Tensor:
-        out = F.relu(self.norm1(x), inplace=True)
+        out: Tensor = F.relu(self.norm1(x), inplace=True)
         if self.shortcut is not None:
             x = self.shortcut(out)
         out = self.conv1(out)
@@ -133,7 +133,8 @@ class ResNetV2(nn.Module):
         return self.stages(images)[-1]
 
     def forward(self, images: Tensor) -> Tensor:
-        return self.head(self.features(images).mean((2, 3)))
+        logits: Tensor = self.head(self.features(images).mean((2, 3)))
+        return logits
 
     def layer_groups(self) -> list[tuple[str, ...]]:
         """Name prefixes of the parameters from the input to the head, for layer-wise learning rates."""

@@ -70,13 +70,15 @@ class VGG(nn.Module):
     def features(self, images: Tensor) -> Tensor:
         """What the last pool leaves, (B, C, h, w)."""
         check_images(images, self.config.in_channels, least=self.config.least)
-        return self.trunk(images)
+        x: Tensor = self.trunk(images)
+        return x
 
     def forward(self, images: Tensor) -> Tensor:
         x = self.pool(self.features(images)).flatten(1)
         x = self.dropout(F.relu(self.fc1(x)))
         x = self.dropout(F.relu(self.fc2(x)))
-        return self.head(x)
+        logits: Tensor = self.head(x)
+        return logits
 
     def layer_groups(self) -> list[tuple[str, ...]]:
         """Name prefixes of the parameters from the input to the head, for layer-wise learning rates."""
@@ -116,7 +118,7 @@ def timm_names(config: VGGConfig) -> list[Rule | tuple[str, str]]:
             "fc1.weight",
             ("pre_logits.fc1.weight",),
             join=lambda kernel: kernel.flatten(1),
-            split=lambda matrix: (matrix.unflatten(1, (-1, side, side)),),
+            split=lambda matrix: (matrix.view(len(matrix), -1, side, side),),
         ),
         ("fc1.bias", "pre_logits.fc1.bias"),
         Rule(

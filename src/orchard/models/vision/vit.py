@@ -12,8 +12,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from orchard.models import Landmark, Rule
-from orchard.models.vision.vit_hybrid import HybridStem, google_stem_names, stem_stride, timm_stem_names
+from orchard.models import Landmark
+from orchard.models.vision.vit_hybrid import HybridStem, stem_stride
+from orchard.models.vision.vit_names import NAMES, settings_from
 from orchard.nn.attention import SelfAttention
 from orchard.nn.checks import check_images
 from orchard.nn.position import resize_position_grid
@@ -75,11 +76,11 @@ class ViT(nn.Module):
     def __init__(self, config: ViTConfig):
         super().__init__()
         self.config = c = config
-        if c.stem_stages is None:
-            self.stem, channels = nn.Identity(), c.in_channels
-        else:
-            self.stem = HybridStem(c.in_channels, c.stem_width, c.stem_stages)
-            channels = self.stem.out_channels
+        self.stem: nn.Module = nn.Identity()
+        channels = c.in_channels
+        if c.stem_stages is not None:
+            self.stem = stem = HybridStem(c.in_channels, c.stem_width, c.stem_stages)
+            channels = stem.out_channels
         self.patch_embed = nn.Conv2d(channels, c.width, kernel_size=c.patch, stride=c.patch)
         self.prefix = int(c.class_token)  # tokens that are no patches
         if c.class_token:
@@ -109,9 +110,9 @@ class ViT(nn.Module):
             if isinstance(module, nn.Linear):
                 nn.init.xavier_uniform_(module.weight)
                 nn.init.zeros_(module.bias)
-        for block in self.blocks:
-            for linear in (block.mlp.fc1, block.mlp.fc2):
-                nn.init.normal_(linear.bias, std=1e-6)
+            if isinstance(module, Mlp):
+                nn.init.normal_(module.fc1.bias, std=1e-6)
+                nn.init.normal_(module.fc2.bias, std=1e-6)
         nn.init.normal_(self.position, std=0.02)
         nn.init.zeros_(self.head.weight)
 
@@ -199,144 +200,5 @@ def _variants() -> dict[str, ViTConfig]:
     return variants
 
 
-Table = list[Rule | tuple[str, str]]
-
-
-def timm_names(config: ViTConfig) -> Table:
-    return [
-        *timm_stem_names(config.stem_stages or ()),
-        ("patch_embed.{}", "patch_embed.proj.{}"),
-        ("class_token", "cls_token"),
-        ("position", "pos_embed"),
-        ("blocks.{}.attention.qkv.{}", "blocks.{}.attn.qkv.{}"),
-        ("blocks.{}.attention.out.{}", "blocks.{}.attn.proj.{}"),
-        ("blocks.{}", "blocks.{}"),
-        ("norm.{}", "fc_norm.{}" if config.pool == "mean_norm" else "norm.{}"),
-        ("pre_logits.{}", "pre_logits.fc.{}"),
-        ("head.{}", "head.{}"),
-    ]
-
-
-def torchvision_names(config: ViTConfig) -> Table:
-    layer = "encoder.layers.encoder_layer_{}."
-    return [
-        ("patch_embed.{}", "conv_proj.{}"),
-        ("class_token", "class_token"),
-        ("position", "encoder.pos_embedding"),
-        ("blocks.{}.attention.qkv.{}", layer + "self_attention.in_proj_{}"),
-        ("blocks.{}.attention.out.{}", layer + "self_attention.out_proj.{}"),
-        ("blocks.{}.norm1.{}", layer + "ln_1.{}"),
-        ("blocks.{}.norm2.{}", layer + "ln_2.{}"),
-        ("blocks.{}.mlp.fc1.{}", layer + "mlp.0.{}"),
-        ("blocks.{}.mlp.fc2.{}", layer + "mlp.3.{}"),
-        ("norm.{}", "encoder.ln.{}"),
-        ("pre_logits.{}", "heads.pre_logits.{}"),
-        ("head.{}", "heads.head.{}"),
-    ]
-
-
-def hf_names(config: ViTConfig) -> Table:
-    """The names of transformers 5's modules."""
-    return _hf_names("vit.layers.{}.", "attention.{}_proj", ("q", "k", "v"), "attention.o_proj", ("mlp.fc1", "mlp.fc2"))
-
-
-def hf4_names(config: ViTConfig) -> Table:
-    """The names in files on the Hub, which are those of transformers 4."""
-    return _hf_names(
-        "vit.encoder.layer.{}.",
-        "attention.attention.{}",
-        ("query", "key", "value"),
-        "attention.output.dense",
-        ("intermediate.dense", "output.dense"),
-    )
-
-
-def _hf_names(layer: str, qkv: str, parts: tuple[str, ...], out: str, mlp: tuple[str, str]) -> Table:
-    return [
-        ("patch_embed.{}", "vit.embeddings.patch_embeddings.projection.{}"),
-        ("class_token", "vit.embeddings.cls_token"),
-        ("position", "vit.embeddings.position_embeddings"),
-        Rule(
-            "blocks.{}.attention.qkv.{}",
-            tuple(f"{layer}{qkv.format(part)}.{{}}" for part in parts),
-            join=lambda *pieces: torch.cat(pieces),
-            split=lambda tensor: tensor.chunk(3),
-        ),
-        ("blocks.{}.attention.out.{}", f"{layer}{out}.{{}}"),
-        ("blocks.{}.norm1.{}", f"{layer}layernorm_before.{{}}"),
-        ("blocks.{}.norm2.{}", f"{layer}layernorm_after.{{}}"),
-        ("blocks.{}.mlp.fc1.{}", f"{layer}{mlp[0]}.{{}}"),
-        ("blocks.{}.mlp.fc2.{}", f"{layer}{mlp[1]}.{{}}"),
-        ("norm.{}", "vit.layernorm.{}"),
-        ("head.{}", "classifier.{}"),
-    ]
-
-
-def google_names(config: ViTConfig) -> Table:
-    """Google's .npz files, whose matrices are (in, out) and whose attention keeps its heads apart."""
-    width, heads = config.width, config.heads
-    block = "Transformer/encoderblock_{}/"
-    attention = block + "MultiHeadDotProductAttention_1/"
-    qkv = [attention + part for part in ("query", "key", "value")]
-    return [
-        *(google_stem_names(config.stem_stages) if config.stem_stages is not None else ()),
-        Rule(
-            "patch_embed.weight",
-            ("embedding/kernel",),
-            join=lambda kernel: kernel.permute(3, 2, 0, 1),  # (h, w, in, out) → (out, in, h, w)
-            split=lambda kernel: (kernel.permute(2, 3, 1, 0),),
-        ),
-        ("patch_embed.bias", "embedding/bias"),
-        ("class_token", "cls"),
-        ("position", "Transformer/posembed_input/pos_embedding"),
-        Rule(
-            "blocks.{}.attention.qkv.weight",
-            tuple(name + "/kernel" for name in qkv),
-            join=lambda *pieces: torch.cat([piece.flatten(1).T for piece in pieces]),  # (D, heads, d) each
-            split=lambda tensor: tuple(piece.T.reshape(width, heads, -1) for piece in tensor.chunk(3)),
-        ),
-        Rule(
-            "blocks.{}.attention.qkv.bias",
-            tuple(name + "/bias" for name in qkv),
-            join=lambda *pieces: torch.cat([piece.flatten() for piece in pieces]),
-            split=lambda tensor: tuple(piece.reshape(heads, -1) for piece in tensor.chunk(3)),
-        ),
-        Rule(
-            "blocks.{}.attention.out.weight",
-            (attention + "out/kernel",),
-            join=lambda kernel: kernel.flatten(0, 1).T,  # (heads, d, D)
-            split=lambda tensor: (tensor.T.reshape(heads, -1, width),),
-        ),
-        ("blocks.{}.attention.out.bias", attention + "out/bias"),
-        ("blocks.{}.norm1.weight", block + "LayerNorm_0/scale"),
-        ("blocks.{}.norm1.bias", block + "LayerNorm_0/bias"),
-        ("blocks.{}.norm2.weight", block + "LayerNorm_2/scale"),
-        ("blocks.{}.norm2.bias", block + "LayerNorm_2/bias"),
-        *_dense("blocks.{}.mlp.fc1", block + "MlpBlock_3/Dense_0"),
-        *_dense("blocks.{}.mlp.fc2", block + "MlpBlock_3/Dense_1"),
-        ("norm.weight", "Transformer/encoder_norm/scale"),
-        ("norm.bias", "Transformer/encoder_norm/bias"),
-        *_dense("pre_logits", "pre_logits"),
-        *_dense("head", "head"),
-    ]
-
-
-def _dense(ours: str, theirs: str) -> Table:
-    kernel = Rule(
-        f"{ours}.weight", (f"{theirs}/kernel",), join=lambda tensor: tensor.T, split=lambda tensor: (tensor.T,)
-    )
-    return [kernel, (f"{ours}.bias", f"{theirs}/bias")]
-
-
 VARIANTS = _variants()
-LANDMARK = Landmark(
-    model=ViT,
-    variants=VARIANTS,
-    names={
-        "google": google_names,
-        "timm": timm_names,
-        "torchvision": torchvision_names,
-        "hf": hf_names,
-        "hf4": hf4_names,
-    },
-)
+LANDMARK = Landmark(model=ViT, variants=VARIANTS, names=NAMES, settings_from=settings_from)
