@@ -95,7 +95,7 @@ class LeNet5(LeNet):
 
 
 def squash(x: Tensor) -> Tensor:
-    """The paper's 1.7159 tanh(2x / 3), which maps ±1 to ±1 (equation 6 and appendix A)."""
+    """The paper's 1.7159 tanh(2x / 3), which maps ±1 to ±1 (equation 6, appendix A)."""
     return 1.7159 * torch.tanh(x * (2 / 3))
 
 
@@ -207,7 +207,7 @@ class LeNet5Of1998(LeNet):
 
     @torch.no_grad()
     def initialise(self) -> None:
-        """Every weight uniform within ±2.4 / fan-in of its unit (section III-B), every bias zero."""
+        """Every weight uniform within ±2.4 / fan-in of its unit (appendix A), every bias zero."""
         for layer in (self.c1, self.c5, self.f6):
             start(layer, 2.4 / fan_in(layer))
         for subsampling in (self.s2, self.s4):
