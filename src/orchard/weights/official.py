@@ -1,0 +1,155 @@
+"""Official checkpoints in and out: tensors under foreign names become ours, and ours theirs.
+
+The name table of a landmark says which is which. Nothing is loaded on a guess: whatever is left over on
+either side, by name or by shape, is an error that names it.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from orchard.cards import card_of
+from orchard.errors import OrchardError, unknown
+from orchard.models import Landmark, configuration, create_model, landmark_of
+from orchard.weights.foreign import read_checkpoint
+from orchard.weights.names import Table, find_ours, foreign_names, to_ours, to_theirs
+from orchard.weights.portable import Portable, architecture_of, load_exactly, save_portable
+
+IMAGENET = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
+HALVES_OF_THREE = {"mean": (0.5,) * 3, "std": (0.5,) * 3}
+SQUASHED = {("vit", "google"), ("vit", "hf"), ("vit", "hf4")}  # Google's ViTs: whole picture squashed, to [-1, 1]
+
+
+def landmark_for(model: nn.Module) -> Landmark:
+    """The landmark that a model object is of: that of the module where its class is written."""
+    landmark = getattr(sys.modules[type(model).__module__], "LANDMARK", None)
+    if not isinstance(landmark, Landmark):
+        raise OrchardError(f"{type(model).__qualname__} is no landmark of Orchard; build one with create_model(...)")
+    return landmark
+
+
+def load_official(
+    model: nn.Module, checkpoint: str | Path | Mapping[str, Tensor], source: str | None = None
+) -> dict[str, tuple[str, ...]]:
+    """Fill a landmark from an official checkpoint: a file, or tensors under official names.
+
+    `source` names the table that translates (`timm`, `torchvision`, `hf`, `google`, as the landmark has them);
+    without one, the table that knows most of the names is taken. Returns, for each of our tensors, the official
+    names it was made of. Raises OrchardError for any name or shape left over on either side.
+    """
+    theirs, where = _tensors(checkpoint)
+    landmark = landmark_for(model)
+    expected = model.state_dict()
+    source = source or _guess(landmark, model.config, expected, theirs, where)
+    table = table_of(landmark, source, model.config)
+    load_exactly(model, _translate(table, theirs, expected, f"{where} as {source} names"), where)
+    return {name: foreign_names(table, name)[1] for name in expected}
+
+
+def export_official(model: nn.Module, source: str) -> dict[str, Tensor]:
+    """The model's tensors under official names and in official layout: the inverse of `load_official`."""
+    return to_theirs(table_of(landmark_for(model), source, model.config), model.state_dict())
+
+
+def import_official(
+    name: str, path: str | Path, out: str | Path, source: str | None = None, **overrides: Any
+) -> tuple[Portable, dict[str, tuple[str, ...]]]:
+    """An official checkpoint of variant `name` becomes a portable model in the folder `out`.
+
+    The number of classes is read from the shape of the head, and what else the landmark can tell from the
+    tensors (picture size, an extra layer) is read too; `overrides` of the configuration win over both. Classes are
+    named by their numbers, as a checkpoint does not hold their names.
+    """
+    theirs, where = _tensors(path)
+    card, landmark = card_of(name), landmark_of(name)
+    with torch.device("meta"):
+        sketch = create_model(name, **overrides)
+    source = source or _guess(landmark, sketch.config, sketch.state_dict(), theirs, where)
+    table = table_of(landmark, source, sketch.config)
+
+    def find(ours: str) -> Tensor | None:
+        return find_ours(table, theirs, ours)
+
+    settings: dict[str, Any] = {}
+    head = find(f"{sketch.head_name}.weight")
+    if head is not None:
+        settings["num_classes"] = len(head)
+    if landmark.settings_from is not None:
+        settings |= landmark.settings_from(sketch.config, source, find)
+    config = configuration(name, **{**settings, **overrides})
+    model = landmark.model(config)
+    went = load_official(model, theirs, source)
+    about = Portable(
+        model=name,
+        architecture=architecture_of(model),
+        task=card.task,
+        classes=tuple(str(n) for n in range(config.num_classes)),
+        preprocess=_preprocess(config, card.name, source),
+        origin=f"{Path(path).name}, {source} names",
+    )
+    save_portable(Path(out), model, about)
+    return about, went
+
+
+def table_of(landmark: Landmark, source: str, config: Any) -> Table:
+    """The name table of one source for this configuration; an unknown source is refused."""
+    if source not in landmark.names:
+        raise unknown("source of names", source, landmark.names)
+    return landmark.names[source](config)
+
+
+def _tensors(checkpoint: str | Path | Mapping[str, Tensor]) -> tuple[Mapping[str, Tensor], str]:
+    if isinstance(checkpoint, Mapping):
+        return checkpoint, "the checkpoint"
+    return read_checkpoint(Path(checkpoint)), str(checkpoint)
+
+
+def _translate(
+    table: Table, theirs: Mapping[str, Tensor], expected: Mapping[str, Tensor], where: str
+) -> dict[str, Tensor]:
+    try:
+        return to_ours(table, theirs, expected)
+    except OrchardError as error:
+        raise OrchardError(f"{where}: {error}; is it of another model?") from None
+
+
+def _guess(
+    landmark: Landmark, config: Any, expected: Mapping[str, Tensor], theirs: Mapping[str, Tensor], where: str
+) -> str:
+    """The source whose names the checkpoint has most of."""
+    if not landmark.names:
+        raise OrchardError("this landmark has no name table, so no official checkpoint can be read into it")
+    known = {
+        source: len({name for ours in expected for name in foreign_names(table(config), ours)[1]} & theirs.keys())
+        for source, table in landmark.names.items()
+    }
+    best = max(known, key=lambda source: known[source])
+    if not known[best]:
+        raise OrchardError(
+            f"{where} has none of the names that {', '.join(landmark.names)} use for this model; its first is "
+            f"'{next(iter(theirs), '')}'. Is it of another model?"
+        )
+    return best
+
+
+def _preprocess(config: Any, card: str, source: str) -> dict[str, Any]:
+    """How pictures come to this model, in the form that data's `Preprocess` reads. The file itself does not say."""
+    size, channels = config.image_size, config.in_channels
+    squash = (card, source) in SQUASHED
+    numbers = HALVES_OF_THREE if squash else IMAGENET
+    if channels != 3:
+        numbers = {"mean": (0.5,) * channels, "std": (0.5,) * channels}
+    return {
+        "size": (size, size) if isinstance(size, int) else tuple(size),
+        "channels": channels,
+        **numbers,
+        "crop": 1.0 if squash else 0.875,
+        "squash": squash,
+        "interpolation": "bilinear",
+    }

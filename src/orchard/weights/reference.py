@@ -1,0 +1,155 @@
+"""The other side of the proof: what a card names as reference, built, filled at random and run.
+
+A reference is `timm:NAME`, `torchvision:NAME`, `hf:CLASS` (a network of an installed package) or `golden:CASE`
+(a folder of tensors that the official code computed, for code that no test can run).
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from orchard.cards import Reference
+from orchard.errors import OrchardError
+from orchard.weights.portable import read_tensors
+
+GOLDEN = Path(__file__).parents[3] / "tests" / "golden"
+PACKAGES = {"timm": "timm", "torchvision": "torchvision.models", "hf": "transformers"}
+PICTURES = 2  # in the batch that both sides see
+
+
+@dataclass(frozen=True)
+class Case:
+    """What the reference computed, and from what."""
+
+    state: dict[str, Tensor]  # its weights and buffers under its own names
+    images: Tensor  # (B, C, H, W)
+    logits: Tensor  # (B, classes)
+    gradients: dict[str, Tensor] | None  # of `loss_of` by each entry of `state`; none from stored tensors
+
+
+def loss_of(logits: Tensor) -> Tensor:
+    """The loss whose gradients both sides are compared on: cross-entropy, picture n being of class n."""
+    return F.cross_entropy(logits, torch.arange(len(logits)) % logits.shape[1])
+
+
+def reference_case(row: Reference, images: Tensor, seed: int, golden: Path) -> Case:
+    """Run the reference that a card names on `images` (a golden case brings its own)."""
+    kind, _, name = row.reference.partition(":")
+    if kind == "golden":
+        return _golden_case(golden / name)
+    module = build_reference(row)
+    randomise(module, images, seed)
+    logits = _logits(module, images)
+    gradients = {key: torch.zeros_like(tensor) for key, tensor in module.state_dict().items()}
+    parameters = dict(module.named_parameters())
+    found = torch.autograd.grad(loss_of(logits), list(parameters.values()), allow_unused=True)
+    gradients |= {key: gradient for key, gradient in zip(parameters, found, strict=True) if gradient is not None}
+    return Case(module.state_dict(), images, logits.detach(), gradients)
+
+
+def build_reference(row: Reference) -> nn.Module:
+    """The network that a card's row names, with whatever weights its package starts from, in evaluation mode."""
+    kind, _, name = row.reference.partition(":")
+    if kind not in PACKAGES:
+        raise OrchardError(
+            f"'{row.reference}' names no reference; expected {', '.join(PACKAGES)} or golden, then :NAME"
+        )
+    try:
+        package = importlib.import_module(PACKAGES[kind])
+    except ImportError:
+        raise OrchardError(
+            f"{row.reference} needs {PACKAGES[kind]}: install it with pip install 'orchard[test]'"
+        ) from None
+    if kind == "timm":
+        module = package.create_model(name, pretrained=False, **row.theirs)
+    elif kind == "torchvision":
+        module = getattr(package, name)(**row.theirs)
+    else:
+        constructor = getattr(package, name)
+        module = constructor(constructor.config_class(**row.theirs))
+    reference: nn.Module = module.eval()
+    return reference
+
+
+def _logits(module: nn.Module, images: Tensor) -> Tensor:
+    output = module(images)
+    logits: Tensor = output if isinstance(output, Tensor) else output.logits
+    return logits
+
+
+@torch.no_grad()
+def randomise(module: nn.Module, images: Tensor, seed: int) -> None:
+    """Fill every weight and every running mean and variance, so that each has a say in the output.
+
+    Fresh networks start from zero biases, unit gains and sometimes a head of zeros, under which two different
+    networks can agree. After the draw every linear map and convolution is scaled so that what it gives on
+    `images` has a spread of one, else the signal of a deep network without norms would fade to nothing and any
+    two would agree.
+    """
+    generator = torch.Generator().manual_seed(seed)
+
+    def normal(shape: torch.Size) -> Tensor:
+        return torch.randn(shape, generator=generator)
+
+    for name, parameter in module.named_parameters():
+        last = name.rpartition(".")[2]
+        if parameter.ndim > 1 and len(parameter) > 1:
+            parameter.copy_(normal(parameter.shape) * (len(parameter) / parameter.numel()) ** 0.5)  # 1 / √fan-in
+        elif parameter.ndim > 1:  # tables and tokens with a batch axis in front
+            parameter.copy_(0.5 * normal(parameter.shape))
+        elif "bias" in last:
+            parameter.copy_(0.1 * normal(parameter.shape))
+        else:
+            parameter.copy_(1 + 0.2 * normal(parameter.shape))
+    for name, buffer in module.named_buffers():
+        if name.endswith("running_mean"):
+            buffer.copy_(0.1 * normal(buffer.shape))
+        elif name.endswith("running_var"):
+            buffer.copy_(0.5 + torch.rand(buffer.shape, generator=generator))
+        elif name.endswith("num_batches_tracked"):
+            buffer.fill_(seed + 7)
+
+    def scale(layer: nn.Module, _: Any, output: Tensor) -> Tensor:
+        spread = output.std()
+        if not spread > 0:
+            return output
+        for parameter in layer.parameters(recurse=False):
+            parameter.div_(spread)
+        return output / spread
+
+    linear_maps = [m for m in module.modules() if isinstance(m, (nn.Linear, nn.Conv2d))]
+    hooks = [layer.register_forward_hook(scale) for layer in linear_maps]
+    module(images)
+    for hook in hooks:
+        hook.remove()
+
+
+def _golden_case(folder: Path) -> Case:
+    """Stored tensors: `params`, and in `io` the pictures (`in.images` or `in.images_nhwc`) and `out.logits`."""
+    if not (folder / "meta.json").is_file():
+        raise OrchardError(f"the golden case {folder} is missing; name the folder that holds it with --golden")
+    tensors: Mapping[str, Tensor] = read_tensors(folder / "io.safetensors")
+    if "in.images_nhwc" in tensors:
+        images = tensors["in.images_nhwc"].permute(0, 3, 1, 2).contiguous()  # (B, H, W, C) → (B, C, H, W)
+    else:
+        images = tensors["in.images"]
+    return Case(read_tensors(folder / "params.safetensors"), images, tensors["out.logits"], None)
+
+
+def origin_of(row: Reference, golden: Path) -> str:
+    """Which code computed the reference: a package and its version, or a repository and its commit."""
+    kind, _, name = row.reference.partition(":")
+    if kind == "golden":
+        meta = json.loads((golden / name / "meta.json").read_text(encoding="utf-8"))
+        return f"{meta['repository']} at {meta['commit'][:12]}"
+    package = PACKAGES[kind].partition(".")[0]
+    return f"{package} {importlib.import_module(package).__version__}"
