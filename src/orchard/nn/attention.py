@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -37,4 +39,5 @@ class SelfAttention(nn.Module):
     def weights(self, x: Tensor) -> Tensor:
         """The attention weights themselves, (B, heads, T, T), for those who want to look at them."""
         q, k, _ = self.heads_of(x)
-        return (q @ k.transpose(-2, -1) * q.shape[-1] ** -0.5).softmax(-1)
+        scores = q @ k.transpose(-2, -1) / math.sqrt(q.shape[-1])
+        return scores.softmax(-1)

@@ -103,18 +103,26 @@ class ViT(nn.Module):
             drop_path=c.drop_path * index / max(c.depth - 1, 1),
         )
 
-    @torch.no_grad()
     def initialise(self) -> None:
-        """As the official code does: Xavier uniform matrices, a head of zeros, positions of spread 0.02."""
-        for module in self.modules():
-            if isinstance(module, nn.Linear):
-                nn.init.xavier_uniform_(module.weight)
-                nn.init.zeros_(module.bias)
-            if isinstance(module, Mlp):
-                nn.init.normal_(module.fc1.bias, std=1e-6)
-                nn.init.normal_(module.fc2.bias, std=1e-6)
+        """As the official code: Xavier uniform in the encoder, LeCun normal before and after it, a head of zeros."""
         nn.init.normal_(self.position, std=0.02)
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                _lecun_normal(module)
+            elif isinstance(module, SelfAttention):
+                for matrix in module.qkv.weight.chunk(3):  # three maps, though they lie in one
+                    nn.init.xavier_uniform_(matrix)
+                nn.init.zeros_(module.qkv.bias)
+                nn.init.xavier_uniform_(module.out.weight)
+                nn.init.zeros_(module.out.bias)
+            elif isinstance(module, Mlp):
+                for linear in (module.fc1, module.fc2):
+                    nn.init.xavier_uniform_(linear.weight)
+                    nn.init.normal_(linear.bias, std=1e-6)
+        if self.pre_logits is not None:
+            _lecun_normal(self.pre_logits)
         nn.init.zeros_(self.head.weight)
+        nn.init.zeros_(self.head.bias)
 
     def tokens(self, images: Tensor) -> Tensor:
         """The sequence that enters the encoder, (B, T, D), class token first (equation 1 of the paper)."""
@@ -149,10 +157,10 @@ class ViT(nn.Module):
         x = self.tokens(images)
         for block in self.blocks[:-1]:
             x = block(x)
-        last = self.blocks[-1]
+        last: Any = self.blocks[-1]
         weights = last.attention.weights(last.norm1(x))  # (B, heads, T, T)
         rows = weights[:, :, 0] if self.config.pool == "token" else weights[:, :, self.prefix :].mean(2)
-        return rows[..., self.prefix :].unflatten(-1, self.config.grid)
+        return rows[..., self.prefix :].reshape(*rows.shape[:2], *self.config.grid)
 
     def layer_groups(self) -> list[tuple[str, ...]]:
         """Name prefixes of the parameters from the input to the head, for layer-wise learning rates."""
@@ -163,6 +171,12 @@ class ViT(nn.Module):
         """Weights trained at another picture size, their position table stretched to this model's grid."""
         table = resize_position_grid(state["position"], saved.grid, self.config.grid, int(saved.class_token))
         return state | {"position": table}
+
+
+def _lecun_normal(layer: nn.Conv2d | nn.Linear) -> None:
+    nn.init.kaiming_normal_(layer.weight, nonlinearity="linear")
+    if layer.bias is not None:
+        nn.init.zeros_(layer.bias)
 
 
 def _variants() -> dict[str, ViTConfig]:

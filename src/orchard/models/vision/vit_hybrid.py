@@ -6,7 +6,7 @@ Big Transfer's ResNet (Kolesnikov et al. 2020, arXiv:1912.11370) with the norm a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from torch import Tensor, nn
 
@@ -14,7 +14,6 @@ from orchard.models import Rule
 from orchard.nn.std_conv import SameMaxPool2d, StdConv2d
 
 EXPANSION = 4  # a unit's output is four times as wide as its 3x3 convolution
-Convolution = Callable[..., nn.Module]
 
 
 class Unit(nn.Module):
@@ -33,8 +32,8 @@ class Unit(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         y = self.norm1(self.conv1(x)).relu()
         y = self.norm2(self.conv2(y)).relu()
-        y = self.norm3(self.conv3(y))
-        return (y + self.shortcut(x)).relu()
+        y = self.norm3(self.conv3(y)) + self.shortcut(x)
+        return y.relu()
 
 
 class HybridStem(nn.Module):
@@ -63,7 +62,7 @@ class HybridStem(nn.Module):
 
 def stem_stride(stages: Sequence[int]) -> int:
     """How many pixels a side one cell of the stem's output stands for: 4 after the root, doubled from stage 2 on."""
-    return 4 * 2 ** max(len(stages) - 1, 0)
+    return 4 << max(len(stages) - 1, 0)
 
 
 def _conv(in_channels: int, out_channels: int, kernel: int, stride: int = 1) -> StdConv2d:
