@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 import numpy as np
 import torch
+from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
@@ -63,27 +65,33 @@ class Preprocess:
     interpolation: Literal["bilinear", "bicubic"] = "bilinear"
 
     def normalise(self, pictures: Tensor) -> Tensor:
-        """(B, C, H, W) uint8 to float32 as the model wants it."""
+        """(B, C, H, W) uint8, or float in [0, 255], to float32 as the model wants it. Floats are changed in place."""
         mean = torch.tensor(self.mean, device=pictures.device).view(1, -1, 1, 1)
         std = torch.tensor(self.std, device=pictures.device).view(1, -1, 1, 1)
-        return (pictures.float() / 255 - mean) / std
+        return pictures.float().sub_(mean * 255).mul_(1 / (std * 255))  # in place: this runs once for every picture
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
 
     @classmethod
     def from_json(cls, table: Mapping[str, Any]) -> Preprocess:
-        return cls(**{key: tuple(value) if isinstance(value, list) else value for key, value in table.items()})
+        values: dict[str, Any] = {key: tuple(v) if isinstance(v, list) else v for key, v in table.items()}
+        return cls(**values)
 
 
 class ImageSplit(ABC):
     """One split: labelled pictures in a fixed order."""
 
     labels: np.ndarray  # (N,) int64
+    small: bool  # no picture is wider or higher than 64 pixels, so that all of them can be kept decoded
 
     @abstractmethod
     def image(self, index: int) -> Tensor:
         """The picture as stored: (C, H, W) uint8, C 1 or 3. Raises OrchardError that names a file it cannot read."""
+
+    @abstractmethod
+    def open(self, index: int) -> AbstractContextManager[Image.Image]:
+        """The picture upright, its pixels not necessarily decoded yet; what goes wrong inside names the file."""
 
     @abstractmethod
     def key(self, index: int) -> str:

@@ -1,0 +1,83 @@
+"""From a picture of any size to the pixels a model is given, the same for training, evaluation and prediction."""
+
+from __future__ import annotations
+
+import numpy as np
+from PIL import Image
+
+from orchard.data.contracts import ImageData, ImageSplit, Preprocess
+from orchard.data.splits import ArraySplit
+
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601, what PIL's conversion to grey uses
+_RESAMPLING = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
+Box = tuple[float, float, float, float]  # left, top, right, bottom in pixels of the picture
+
+
+def default_preprocess(data: ImageData, image_size: int | tuple[int, int], channels: int) -> Preprocess:
+    """The preprocessing for a model that eats `channels` (1 or 3) at `image_size` (height, width; or one for both).
+
+    Mean and standard deviation: of a set in memory (digits, mnist, cifar10, ...), measured on its training split;
+    of RGB files, ImageNet's; of grey files, measured on 256 training pictures. Small pictures are resized as a whole,
+    others so that the shorter side is the model's side / 0.875, of which the middle is kept.
+    """
+    size = (image_size, image_size) if isinstance(image_size, int) else (image_size[0], image_size[1])
+    train = data.splits["train"]
+    if isinstance(train, ArraySplit) or data.channels == 1:
+        mean, std = _measure(train)
+    else:
+        mean, std = IMAGENET_MEAN, IMAGENET_STD
+    if len(mean) == 1 and channels == 3:
+        mean, std = mean * 3, std * 3
+    elif len(mean) == 3 and channels == 1:
+        # Of the three channels' deviations the weighted mean is an upper bound, close where colours are pale.
+        mean, std = (float(np.dot(LUMA, mean)),), (float(np.dot(LUMA, std)),)
+    small = train.small
+    return Preprocess(size, channels, mean, std, crop=1.0 if small else 0.875, squash=small)
+
+
+def _measure(split: ImageSplit) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and standard deviation of each channel in [0, 1], over the whole split if it is in memory."""
+    if isinstance(split, ArraySplit):
+        pictures = [split.pictures.numpy()]
+    else:
+        places = np.unique(np.linspace(0, len(split) - 1, 256).astype(int))
+        pictures = [split.image(int(i)).numpy()[None] for i in places]
+    channels = pictures[0].shape[1]
+    counts = np.zeros((channels, 256))  # a histogram is exact, small and fast
+    for picture in pictures:
+        for c in range(channels):
+            counts[c] += np.bincount(picture[:, c].ravel(), minlength=256)
+    levels, total = np.arange(256) / 255, counts.sum(1)
+    mean = counts @ levels / total
+    std = np.sqrt(counts @ levels**2 / total - mean**2)
+    return tuple(mean.round(4).tolist()), tuple(np.maximum(std, 1e-3).round(4).tolist())
+
+
+def kept_box(width: int, height: int, preprocess: Preprocess) -> Box:
+    """The part of a picture that evaluation keeps, in the picture's pixels."""
+    if preprocess.squash:
+        box_w, box_h = width * preprocess.crop, height * preprocess.crop
+    else:
+        rows, columns = preprocess.size
+        pixel = min(height / rows, width / columns) * preprocess.crop  # side of one pixel of the result
+        box_w, box_h = columns * pixel, rows * pixel
+    left, top = (width - box_w) / 2, (height - box_h) / 2
+    return max(left, 0.0), max(top, 0.0), min(left + box_w, width), min(top + box_h, height)
+
+
+def cut(picture: Image.Image, box: Box, preprocess: Preprocess) -> np.ndarray:
+    """The pixels in `box`, resized and with the right channels: (H, W, C) uint8."""
+    mode = "L" if preprocess.channels == 1 else "RGB"
+    if picture.mode != mode:
+        picture = picture.convert(mode)
+    rows, columns = preprocess.size
+    if box != (0, 0, columns, rows) or picture.size != (columns, rows):
+        picture = picture.resize((columns, rows), _RESAMPLING[preprocess.interpolation], box=box)
+    pixels = np.asarray(picture)
+    return pixels[:, :, None] if pixels.ndim == 2 else pixels
+
+
+def fit(picture: Image.Image, preprocess: Preprocess) -> np.ndarray:
+    """A grey or RGB picture as evaluation and prediction see it: (H, W, C) uint8."""
+    return cut(picture, kept_box(*picture.size, preprocess), preprocess)

@@ -1,0 +1,86 @@
+"""Splits held in memory, splits that we make ourselves, and the fingerprint of a set."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from orchard.data.chance import shuffled
+from orchard.data.contracts import ImageSplit
+from orchard.errors import OrchardError
+
+
+class ArraySplit(ImageSplit):
+    """Pictures of one size in memory: (N, C, H, W) uint8 with labels (N,)."""
+
+    def __init__(self, name: str, pictures: np.ndarray, labels: np.ndarray, places: np.ndarray):
+        """`places` (N,) are the records' numbers in the set as published, for their names."""
+        self.name, self.places = name, places
+        self.pictures = torch.from_numpy(np.ascontiguousarray(pictures))
+        self.labels = labels.astype(np.int64)
+        self.small = max(pictures.shape[2:]) <= 64
+
+    def image(self, index: int) -> Tensor:
+        return self.pictures[index]
+
+    @contextmanager
+    def open(self, index: int) -> Iterator[Image.Image]:
+        pixels = self.pictures[index].numpy()
+        yield Image.fromarray(pixels[0] if len(pixels) == 1 else pixels.transpose(1, 2, 0))
+
+    def key(self, index: int) -> str:
+        return f"{self.name}/{self.places[index]}"
+
+    def digest(self, index: int) -> bytes:
+        return hashlib.sha256(self.pictures[index].numpy().tobytes()).digest()
+
+
+def hold_out(labels: np.ndarray, fraction: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Places to keep and places to hold out, both sorted: `fraction` of every class, by a seeded permutation.
+
+    Each class keeps at least one record; what rounding leaves over goes to the classes with the largest remainders.
+    Raises OrchardError if not one record can be held out.
+    """
+    order = shuffled(seed, 0, len(labels))
+    counts = np.bincount(labels)
+    exact = counts * fraction
+    quota = np.minimum(np.floor(exact).astype(int), np.maximum(counts - 1, 0))
+    missing = max(1, round(len(labels) * fraction)) - quota.sum()
+    for label in np.argsort(-(exact - np.floor(exact)), kind="stable"):
+        if missing <= 0:
+            break
+        if quota[label] < counts[label] - 1:
+            quota[label] += 1
+            missing -= 1
+    if quota.sum() == 0:
+        raise OrchardError(
+            f"{len(labels)} pictures of {int((counts > 0).sum())} classes are too few to hold some out: "
+            "every class needs one to learn from; add pictures, or give train and validation folders"
+        )
+    held = np.zeros(len(labels), bool)
+    for label, count in enumerate(quota):
+        held[order[labels[order] == label][:count]] = True
+    return np.flatnonzero(~held), np.flatnonzero(held)
+
+
+def fingerprint(records: Iterable[tuple[str, str, int, bytes]], classes: Sequence[str]) -> str:
+    """sha256 over the classes and over every record's split, key, label and content digest."""
+    digest = hashlib.sha256("\0".join(classes).encode())
+    for split, key, label, content in records:
+        digest.update(f"\n{split}\0{key}\0{label}\0".encode() + content)
+    return digest.hexdigest()
+
+
+def array_fingerprint(splits: Mapping[str, ArraySplit], classes: Sequence[str]) -> str:
+    """The fingerprint of a set in memory, each split hashed as a whole."""
+    contents = (
+        (split, data.name, len(data), hashlib.sha256(data.pictures.numpy().tobytes() + data.labels.tobytes()).digest())
+        for split, data in splits.items()
+    )
+    return fingerprint(contents, classes)
