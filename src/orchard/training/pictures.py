@@ -1,0 +1,154 @@
+"""Pictures for the report: records as small data URIs, and what the model makes of them as heat over the picture."""
+
+from __future__ import annotations
+
+import base64
+import io
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from matplotlib import colormaps
+from PIL import Image
+from torch import Tensor, nn
+from torchvision.transforms.functional import to_pil_image
+
+from orchard.data.contracts import ImageSplit, Preprocess
+from orchard.data.preprocess import fit
+
+THUMB = 144  # longest side in pixels of a picture in the report
+SMALL = 64  # pictures up to this side are kept as they are, and shown with their pixels
+TILES = 6  # heads or channels that are shown of one picture
+CELLS = 7  # rows and columns of a feature map that still show where something is
+
+
+@dataclass(frozen=True)
+class Insight:
+    """One picture and what the model makes of it, all as data URIs."""
+
+    key: str
+    truth: str
+    predicted: str
+    picture: str
+    tiles: list[tuple[str, str]] = field(default_factory=list)  # (what it is, data URI)
+
+
+def data_uri(picture: Image.Image) -> str:
+    """The picture inside the page: PNG where it is small, else JPEG at the size of a thumbnail."""
+    small = max(picture.size) <= SMALL
+    if not small:
+        picture = picture.copy()
+        picture.thumbnail((THUMB, THUMB))
+    buffer = io.BytesIO()
+    picture.save(buffer, "PNG" if small else "JPEG", quality=85)
+    return f"data:image/{'png' if small else 'jpeg'};base64,{base64.b64encode(buffer.getvalue()).decode()}"
+
+
+def record_uri(split: ImageSplit, index: int) -> str:
+    """A record as it is stored."""
+    return data_uri(to_pil_image(split.image(index)))
+
+
+@torch.no_grad()
+def look_inside(
+    model: nn.Module, split: ImageSplit, preprocess: Preprocess, chosen: list[tuple[int, str, str]]
+) -> tuple[str, list[Insight]]:
+    """What the model looks at in some pictures, (index, truth, prediction) each.
+
+    Returns one sentence that says what the tiles are, and the tiles: attention of the last block for a model that
+    has `attention_maps`, else the strongest channels of its last convolution with maps worth looking at. Returns
+    nothing for a model that has neither.
+    """
+    seen = [fit(to_pil_image(split.image(index)), preprocess) for index, _, _ in chosen]
+    pixels = torch.from_numpy(np.stack(seen)).permute(0, 3, 1, 2)
+    device = next(model.parameters()).device
+    images = preprocess.normalise(pixels).to(device)
+    model.eval()
+    if hasattr(model, "attention_maps"):
+        maps = model.attention_maps(images).float().cpu()
+        return _attention(maps, seen, chosen)
+    found = _last_maps(model, images)
+    return _features(*found, seen, chosen) if found else ("", [])
+
+
+def _attention(maps: Tensor, seen: list[np.ndarray], chosen: list[tuple[int, str, str]]) -> tuple[str, list[Insight]]:
+    """maps: (B, heads, h, w)."""
+    insights = []
+    for heads, pixels, (index, truth, predicted) in zip(maps, seen, chosen, strict=True):
+        tiles = [("all heads", _heat(pixels, heads.mean(0)))]
+        tiles += [(f"head {n}", _heat(pixels, head)) for n, head in enumerate(heads[: TILES - 1], 1)]
+        insights.append(Insight(str(index), truth, predicted, data_uri(_picture(pixels)), tiles))
+    words = (
+        f"Attention of the last block over {maps.shape[2]} × {maps.shape[3]} patches, laid over the picture the model "
+        "was given: the mean of all heads, then single heads. Each tile has its own scale, from least (dark) to most "
+        "(bright)."
+    )
+    return words, insights
+
+
+def _features(
+    layer: str, maps: Tensor, seen: list[np.ndarray], chosen: list[tuple[int, str, str]]
+) -> tuple[str, list[Insight]]:
+    """maps: (B, C, h, w). The channels that answer most strongly to each picture."""
+    insights = []
+    for channels, pixels, (index, truth, predicted) in zip(maps, seen, chosen, strict=True):
+        strongest = channels.abs().mean((1, 2)).topk(min(TILES, len(channels))).indices.tolist()
+        tiles = [(f"channel {c}", data_uri(_coloured(channels[c], pixels.shape[:2]))) for c in strongest]
+        insights.append(Insight(str(index), truth, predicted, data_uri(_picture(pixels)), tiles))
+    words = (
+        f"Feature maps of {layer}, {maps.shape[2]} × {maps.shape[3]} cells, for the picture the model was given: the "
+        "channels that answer most strongly to it. Each tile has its own scale, from lowest (dark) to highest (bright)."
+    )
+    return words, insights
+
+
+def _last_maps(model: nn.Module, images: Tensor) -> tuple[str, Tensor] | None:
+    """Name and output of the last convolution with maps of CELLS cells a side, else of the one with the largest."""
+    seen: dict[str, Tensor] = {}
+
+    def keep(name: str) -> Any:
+        return lambda module, inputs, output: seen.update({name: output.float().cpu()})
+
+    hooks = [m.register_forward_hook(keep(n)) for n, m in model.named_modules() if isinstance(m, nn.Conv2d)]
+    try:
+        model(images)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    if not seen:
+        return None
+    worth = [name for name, maps in seen.items() if min(maps.shape[2:]) >= CELLS]
+    name = worth[-1] if worth else max(seen, key=lambda name: min(seen[name].shape[2:]))
+    return name, seen[name]
+
+
+def _picture(pixels: np.ndarray) -> Image.Image:
+    return Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels)
+
+
+def _coloured(grid: Tensor, size: tuple[int, ...]) -> Image.Image:
+    """One map (h, w) in colours, enlarged cell by cell to about the picture's size."""
+    levels = _scaled(grid)
+    colours = (colormaps["viridis"](levels)[:, :, :3] * 255).astype(np.uint8)
+    side = (min(max(size[1], SMALL), THUMB), min(max(size[0], SMALL), THUMB))
+    return Image.fromarray(colours).resize(side, Image.Resampling.NEAREST)
+
+
+def _heat(pixels: np.ndarray, weights: Tensor) -> str:
+    """The picture, grey and dimmed, under the colours of the weights (h, w)."""
+    height, width = pixels.shape[:2]
+    scale = max(SMALL / max(height, width), 1.0) if max(height, width) < SMALL else min(THUMB / max(height, width), 1.0)
+    size = (round(width * scale), round(height * scale))
+    base = _picture(pixels).convert("L").convert("RGB").resize(size, Image.Resampling.NEAREST)
+    levels = np.asarray(Image.fromarray(_scaled(weights)).resize(size, Image.Resampling.BICUBIC)).clip(0, 1)
+    colours = colormaps["inferno"](levels)[:, :, :3] * 255
+    alpha = (0.35 + 0.5 * levels)[:, :, None]
+    return data_uri(Image.fromarray((np.asarray(base) * (1 - alpha) + colours * alpha).astype(np.uint8)))
+
+
+def _scaled(grid: Tensor) -> np.ndarray:
+    """From 0 at the lowest to 1 at the highest; float32 (h, w)."""
+    low, high = grid.min(), grid.max()
+    scaled: np.ndarray = ((grid - low) / (high - low).clamp_min(1e-12)).numpy().astype(np.float32)
+    return scaled
