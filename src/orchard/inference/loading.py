@@ -1,0 +1,49 @@
+"""A trained model, ready to answer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from torch import nn
+
+from orchard.data.contracts import Preprocess
+from orchard.errors import OrchardError, UsageError
+from orchard.weights.portable import CONFIG, load_portable
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A model in evaluation mode and what one must know to use it."""
+
+    name: str  # of the variant
+    model: nn.Module
+    classes: tuple[str, ...]
+    preprocess: Preprocess
+    task: str
+    folder: Path  # the portable model it was read from
+
+
+def load(path: str | Path) -> Loaded:
+    """The model of a run folder or of a portable model's folder.
+
+    Raises UsageError where there is neither, OrchardError for a run without a model yet and for damaged files.
+    """
+    about, model = load_portable(model_folder(Path(path)))
+    if len(about.classes) != model.config.num_classes:  # type: ignore[union-attr]
+        raise OrchardError(
+            f"{path}: {CONFIG} names {len(about.classes)} classes, the model has {model.config.num_classes}"  # type: ignore[union-attr]
+        )
+    preprocess = Preprocess.from_json(about.preprocess)
+    return Loaded(about.model, model, about.classes, preprocess, about.task, model_folder(Path(path)))
+
+
+def model_folder(path: Path) -> Path:
+    """Where the portable model of a run lies: in its `model` folder, or it is the folder itself."""
+    if (path / "model" / CONFIG).exists():
+        return path / "model"
+    if (path / CONFIG).exists():
+        return path
+    if (path / "run.json").exists():
+        raise OrchardError(f"{path} has no model yet: its training is not finished; the same train command goes on")
+    raise UsageError(f"{path} is neither a run nor a model's folder (no model/{CONFIG} and no {CONFIG} in it)")

@@ -1,0 +1,120 @@
+"""Models of other libraries, `timm:NAME` and `hf:NAME`, as contestants with a landmark's manners.
+
+They are built with fresh weights for the classes at hand and offer what the rooms above ask of a model: `config`,
+`forward`, `features`, `head_name` and `layer_groups`. No landmark is made of them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor, nn
+
+from orchard.errors import OrchardError, UsageError, unknown
+from orchard.nn.checks import check_images
+
+LIBRARIES = ("timm", "hf")
+
+
+@dataclass(frozen=True)
+class ForeignConfig:
+    num_classes: int
+    in_channels: int
+    image_size: int | tuple[int, int]  # one side, or height and width
+
+    @property
+    def image_hw(self) -> tuple[int, int]:
+        return (self.image_size, self.image_size) if isinstance(self.image_size, int) else self.image_size
+
+
+class Foreign(nn.Module):
+    """Another library's classifier: pictures (B, C, H, W), normalised, to logits (B, num_classes)."""
+
+    def __init__(self, model: nn.Module, config: ForeignConfig, head: str, groups: list[tuple[str, ...]]):
+        super().__init__()
+        self.model = model
+        self.config = config
+        self.head_name = f"model.{head}"
+        self._groups = [tuple(f"model.{prefix}" for prefix in group) for group in groups]
+
+    def forward(self, images: Tensor) -> Tensor:
+        check_images(images, self.config.in_channels, self.config.image_hw)
+        out = self.model(images)
+        logits: Tensor = out if isinstance(out, Tensor) else out.logits
+        return logits
+
+    def layer_groups(self) -> list[tuple[str, ...]]:
+        """Name prefixes of the parameters from the input to the head, as far as the library tells."""
+        return self._groups
+
+
+def is_foreign(name: str) -> bool:
+    return name.partition(":")[0] in LIBRARIES and ":" in name
+
+
+def create_foreign(
+    name: str, *, num_classes: int = 1000, in_channels: int = 3, image_size: int | tuple[int, int] | None = None
+) -> Foreign:
+    """Build `timm:NAME` or `hf:NAME` with fresh weights; without `image_size`, at the size the library gives it.
+
+    `hf:` takes a model type of transformers (`hf:vit`), a folder with a config.json or a name on the Hub. Raises
+    UsageError for a name the library does not know, OrchardError where the library is not installed.
+    """
+    library, _, inner = name.partition(":")
+    build = {"timm": _from_timm, "hf": _from_transformers}[library]
+    return build(inner, num_classes, in_channels, tuple(image_size) if isinstance(image_size, list) else image_size)
+
+
+def _from_timm(name: str, num_classes: int, in_channels: int, size: int | tuple[int, int] | None) -> Foreign:
+    try:
+        import timm
+        from timm.models import group_parameters
+    except ImportError:
+        raise OrchardError(
+            f"timm:{name} needs timm: pip install timm, or the extra that has it, orchard[test]"
+        ) from None
+    if not timm.is_model(name):
+        raise unknown("timm model", name, timm.list_models())
+    facts: Any = timm.get_pretrained_cfg(name)
+    size = size or facts.input_size[-1]
+    fixed: dict[str, Any] = {"img_size": size} if facts.fixed_input_size else {}
+    try:
+        model: Any = timm.create_model(name, num_classes=num_classes, in_chans=in_channels, **fixed)
+    except (TypeError, AssertionError, ValueError) as error:
+        raise UsageError(f"timm:{name} cannot be built with {in_channels} channels at {size} pixels: {error}") from None
+    groups = group_parameters(model, model.group_matcher(coarse=False))
+    head = model.pretrained_cfg["classifier"]
+    return Foreign(
+        model,
+        ForeignConfig(num_classes, in_channels, size),
+        head if isinstance(head, str) else head[0],  # a distilled model has two
+        [tuple(names) for _, names in sorted(groups.items())],
+    )
+
+
+def _from_transformers(name: str, num_classes: int, in_channels: int, size: int | tuple[int, int] | None) -> Foreign:
+    try:
+        from transformers import CONFIG_MAPPING, AutoConfig, AutoModelForImageClassification
+    except ImportError:
+        raise OrchardError(
+            f"hf:{name} needs transformers: pip install transformers, or the extra that has it, orchard[test]"
+        ) from None
+    settings: dict[str, Any] = {"num_labels": num_classes, "num_channels": in_channels}
+    try:
+        if name in CONFIG_MAPPING:
+            config = AutoConfig.for_model(name, **settings)
+        else:
+            config = AutoConfig.from_pretrained(name, **settings)
+        size = size or int(getattr(config, "image_size", 224))
+        if hasattr(config, "image_size"):
+            config.image_size = size
+        model = AutoModelForImageClassification.from_config(config)  # type: ignore[no-untyped-call]
+    except (OSError, ValueError) as error:
+        raise UsageError(
+            f"hf:{name} is no image classifier to be had here: {str(error).strip().splitlines()[0]}"
+        ) from None
+    heads = [key for key, module in model.named_modules() if isinstance(module, nn.Linear)]
+    head = heads[-1]  # the classifier is the last map of every one of them
+    trunk = tuple(key for key, _ in model.named_parameters() if not key.startswith(f"{head}."))
+    return Foreign(model, ForeignConfig(num_classes, in_channels, size), head, [trunk, (f"{head}.",)])
