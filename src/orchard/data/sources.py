@@ -19,3 +19,9 @@ def open_data(source: str, settings: DataSettings) -> ImageData:
         root = folder or settings.root
         return open_named(name, Path(root) if root else None, settings, source)
     raise unknown("data set", source, NAMED)
+
+
+def canonical_name(source: str) -> str:
+    """The name by which recipes know a source: a named set's own, "images" for anything else."""
+    name = source.partition(":")[0]
+    return name if name in NAMED and not Path(source).exists() else "images"

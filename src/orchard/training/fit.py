@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 from orchard.cards import Recipe, card_of, find_recipe
 from orchard.data import canonical_name
 from orchard.errors import OrchardError, UsageError
-from orchard.inference.cost import multiply_adds, parameter_count, size_in_bytes
+from orchard.inference.cost import multiply_adds, weight_bytes
 from orchard.inference.hardware import hardware
 from orchard.models.foreign import is_foreign
 from orchard.training.loop import State, Trainer
@@ -119,7 +119,7 @@ def _write_facts(job: Job, requested: Mapping[str, Any], run: RunFolder) -> None
         "requested": requested,
         "model": job.settings.model,
         "seed": job.settings.seed,
-        "parameters": parameter_count(job.model),
+        "parameters": sum(p.numel() for p in job.model.parameters()),
         "versions": versions(),
         "hardware": hardware(),
         "data": {
@@ -156,9 +156,9 @@ def _finish(job: Job, run: RunFolder, trainer: Trainer, state: State, throughput
     metrics: dict[str, Any] = {
         "model": job.settings.model,
         "data": job.data.name,
-        "parameters": parameter_count(model),
+        "parameters": sum(p.numel() for p in model.parameters()),
         "macs": multiply_adds(job.model, (1, config.in_channels, *size)),
-        "size_bytes": size_in_bytes(model),
+        "size_bytes": weight_bytes(model),
         "steps": state.step,
         "epochs": round(state.step / trainer.feed.steps_per_epoch, 4),
         "best_step": state.best_step,

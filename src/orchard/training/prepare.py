@@ -17,6 +17,7 @@ from orchard.data.contracts import ImageData, Preprocess
 from orchard.errors import OrchardError, UsageError
 from orchard.inference.cost import multiply_adds
 from orchard.inference.hardware import native_bf16
+from orchard.inference.loading import model_folder
 from orchard.models import configuration, create_model
 from orchard.models.foreign import create_foreign, is_foreign
 from orchard.tasks.image_classification import ImageBatch, ImageClassification, Predictions, predict_split
@@ -166,8 +167,7 @@ def start_model(resolved: Resolved, data: ImageData) -> tuple[nn.Module, Resolve
 
 def continue_model(settings: TrainSettings, wanted: Mapping[str, Any]) -> nn.Module:
     """A model with the weights of `start_from`; the head is new where the number of classes is another."""
-    where = Path(str(settings.start_from))
-    folder = where / "model" if (where / "model").is_dir() else where
+    folder = model_folder(Path(str(settings.start_from)))
     about, state = read_portable(folder)
     if about.model != settings.model:
         raise UsageError(f"{folder} holds a {about.model}, not a {settings.model}; train {about.model} from it")
@@ -204,7 +204,6 @@ def freeze_trunk(model: nn.Module) -> None:
 def start_preprocess(settings: TrainSettings, data: ImageData, size: tuple[int, int], channels: int) -> Preprocess:
     """The preprocessing the weights were trained with, else one that fits the data."""
     if settings.start_from:
-        where = Path(settings.start_from)
-        about, _ = read_portable(where / "model" if (where / "model").is_dir() else where)
+        about, _ = read_portable(model_folder(Path(settings.start_from)))
         return dataclasses.replace(Preprocess.from_json(about.preprocess), size=size)
     return default_preprocess(data, size, channels)
