@@ -41,15 +41,19 @@ def _show(rows: list[dict[str, Any]]) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    table = Table("model", "parameters", "reference", "largest difference", "gradients", "proven", box=None)
+    table = Table("model", "parameters", "reference", "outputs", "gradients", "proven", box=None, pad_edge=False)
+    table.columns[1].justify = "right"
     for row in rows:
-        differences = (row["max_abs_difference"], row["gradient_difference"])
+        references = row["reference"].split(", ")
         table.add_row(
             row["name"],
             f"{row['parameters']:,}",
-            row["reference"],
-            *("" if difference is None else f"{difference:.1e}" for difference in differences),
-            "yes" if row["ok"] else f"no: {row['problem'] or 'too large a difference'}",
+            references[0] if len(references) == 1 else f"its landmark's ({len(references)})",
+            *("" if row[key] is None else f"{row[key]:.1e}" for key in ("max_abs_difference", "gradient_difference")),
+            "yes" if row["ok"] else "NO",
         )
-    Console().print(table)
-    print("Outputs: absolute, float32, CPU. Gradients: relative to the largest of each parameter.")
+    Console(highlight=False).print(table)
+    print("outputs: largest absolute difference, float32 on the CPU; gradients: relative to each parameter's largest")
+    for row in rows:
+        if not row["ok"]:
+            print(f"{row['name']}: {row['problem'] or 'the difference is larger than ' + str(row['tolerance'])}")

@@ -64,8 +64,11 @@ def import_official(
 
     The number of classes is read from the shape of the head, and what else the landmark can tell from the
     tensors (picture size, an extra layer) is read too; `overrides` of the configuration win over both. Classes are
-    named by their numbers, as a checkpoint does not hold their names.
+    named by their numbers, as a checkpoint does not hold their names. A folder that exists is left alone.
     """
+    out = Path(out)
+    if out.exists():
+        raise OrchardError(f"{out} exists already; name a folder that does not, or remove it first")
     theirs, where = _tensors(path)
     card, landmark = card_of(name), landmark_of(name)
     with torch.device("meta"):
@@ -93,7 +96,7 @@ def import_official(
         preprocess=_preprocess(config, card.name, source),
         origin=f"{Path(path).name}, {source} names",
     )
-    save_portable(Path(out), model, about)
+    save_portable(out, model, about)
     return about, went
 
 

@@ -48,8 +48,8 @@ class Comparison:
         )
 
 
-def verify(names: Sequence[str], golden: Path = GOLDEN) -> list[dict[str, Any]]:
-    """Prove variants, here and now. `names` are variants, or landmarks for all of their variants.
+def verify(names: str | Sequence[str], golden: Path = GOLDEN) -> list[dict[str, Any]]:
+    """Prove variants, here and now. `names` is one or several variants, or landmarks for all of their variants.
 
     One row per variant and reference of its own: `name`, `reference`, `max_abs_difference`, `parameters`, `ok` and
     what was compared. A variant without a reference of its own has one row for all references of its landmark
@@ -64,7 +64,7 @@ def verify(names: Sequence[str], golden: Path = GOLDEN) -> list[dict[str, Any]]:
         return done[key]
 
     rows: list[dict[str, Any]] = []
-    for name in names:
+    for name in [names] if isinstance(names, str) else names:
         card = card_of(name)
         for variant in [name] if name in card.variants else card.variants:
             own = [row for row in card.references if row.variant == variant]
@@ -158,7 +158,7 @@ def _row(card: Card, variant: str, found: Sequence[Comparison]) -> dict[str, Any
     gradients = [one.gradient_difference for one in found if one.gradient_difference is not None]
     return {
         "name": variant,
-        "reference": ", ".join(one.reference for one in found) or "none: the parameters are counted",
+        "reference": ", ".join(dict.fromkeys(one.reference for one in found)) or "none: the parameters are counted",
         "max_abs_difference": max(differences, default=None),
         "parameters": parameters,
         "ok": not problems and all(one.ok for one in found),
@@ -175,7 +175,11 @@ def proofs_page(rows: Sequence[dict[str, Any]]) -> str:
     parts = [PAGE_HEAD.format(torch=torch.__version__.partition("+")[0])]
     for card in dict.fromkeys(card_of(row["name"]).name for row in rows):
         mine = [row for row in rows if card_of(row["name"]).name == card]
-        parts.append(f"\n## {card_of(card).label}\n\n{_references_table(mine)}\n{_sizes_table(mine)}")
+        own = {reference.variant for reference in card_of(card).references}  # the others share what these prove
+        parts.append(f"\n## {card_of(card).label}\n\n")
+        if own:
+            parts.append(_references_table([row for row in mine if row["name"] in own]) + "\n")
+        parts.append(_sizes_table(mine))
     return "".join(parts)
 
 
@@ -195,10 +199,8 @@ other sizes, and of them the number of parameters is checked at full size. Run w
 def _references_table(rows: Sequence[dict[str, Any]]) -> str:
     lines = ["| reference | computed by | compared | outputs | gradients |", "| --- | --- | --- | --- | --- |"]
     for row in rows:
-        if "," in row["reference"] or row["max_abs_difference"] is None:
-            continue  # a variant that shares its landmark's proof
         gradients = "" if row["gradient_difference"] is None else f"{row['gradient_difference']:.1e}"
-        outputs = f"{row['max_abs_difference']:.1e}"
+        outputs = "" if row["max_abs_difference"] is None else f"{row['max_abs_difference']:.1e}"
         lines.append(f"| `{row['reference']}` | {row['origin']} | {row['compared']} | {outputs} | {gradients} |")
     return "\n".join(lines) + "\n"
 
