@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import difflib
+import zipfile
 from pathlib import Path
 
+from orchard.data import table
+from orchard.data.collect import collect
 from orchard.data.contracts import DataSettings, ImageData
+from orchard.data.files import Archive, Folder
+from orchard.data.folder import read_folder
 from orchard.data.named import NAMED, open_named
-from orchard.errors import unknown
+from orchard.errors import OrchardError, UsageError
 
 
 def open_data(source: str, settings: DataSettings) -> ImageData:
@@ -15,10 +21,28 @@ def open_data(source: str, settings: DataSettings) -> ImageData:
     Raises UsageError if there is nothing of that name, OrchardError if what is there cannot be used.
     """
     name, _, folder = source.partition(":")
-    if name in NAMED and not Path(source).exists():
+    if name in NAMED:
         root = folder or settings.root
-        return open_named(name, Path(root) if root else None, settings, source)
-    raise unknown("data set", source, NAMED)
+        return open_named(name, Path(root).expanduser() if root else None, settings, source)
+    path = Path(source).expanduser()
+    try:
+        if path.is_dir():
+            return collect(read_folder(Folder(path), source, settings), settings)
+        if path.suffix.lower() == ".zip" and path.is_file():
+            return collect(read_folder(Archive(path), source, settings), settings)
+        if path.suffix.lower() in table.ENDINGS and path.is_file():
+            return collect(table.read_table(path, source, settings), settings)
+    except zipfile.BadZipFile as error:
+        raise OrchardError(f"{source} is a damaged zip archive: {error}") from None
+    except OSError as error:
+        raise OrchardError(f"{source} cannot be read: {error.strerror or error}") from None
+    if path.exists():
+        raise UsageError(
+            f"{source} is no set of pictures; expected a folder, a .zip archive of one, or a .csv or .tsv table"
+        )
+    near = difflib.get_close_matches(name.lower(), NAMED, n=2, cutoff=0.6)
+    advice = f"did you mean {' or '.join(near)}?" if near else f"sets known by name: {', '.join(NAMED)}"
+    raise UsageError(f"there is no file or folder '{source}'; {advice}")
 
 
 def canonical_name(source: str) -> str:
