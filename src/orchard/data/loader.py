@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from copy import copy
 from itertools import islice
 from typing import Any, cast
 from weakref import WeakKeyDictionary
@@ -22,7 +23,7 @@ from orchard.data import augment as aug
 from orchard.data.chance import shuffled, uniforms
 from orchard.data.contracts import AugmentSettings, ImageSplit, Preprocess
 from orchard.data.preprocess import cut, fit
-from orchard.errors import UsageError
+from orchard.errors import OrchardError, UsageError
 from orchard.tasks.image_classification import ImageBatch
 
 KEPT_BYTES = 512 * 2**20  # decoded pictures of one split that are kept in memory
@@ -70,7 +71,7 @@ class Loader:
             self.batch_size = max(1, batch_size // world)
             self.length = -(-(self.end - self.begin) // self.batch_size)
         self._order: tuple[int, np.ndarray] = (-1, np.empty(0, np.int64))  # an epoch and its order
-        self._stream: Iterator[ImageBatch] | None = None
+        self._stream: Iterator[ImageBatch | OrchardError] | None = None
         self._next: Place = (-1, -1)  # what the stream gives next
 
     def __len__(self) -> int:
@@ -78,24 +79,30 @@ class Loader:
         return self.length
 
     def batches(self, epoch: int, start: int = 0) -> Iterator[ImageBatch]:
-        """The batches of `epoch` from number `start` on."""
-        if self.workers == 0:
-            for number in range(start, self.length):
-                yield self.batch(epoch, number)
-            return
+        """The batches of `epoch` from number `start` on. Raises OrchardError for a picture that cannot be read."""
         for number in range(start, self.length):
+            if self.workers == 0:
+                yield self.batch(epoch, number)
+                continue
             if self._stream is None or self._next != (epoch, number):
                 self._stream = self._start_workers(epoch, number)
             self._next = (epoch, number + 1) if number + 1 < self.length else (epoch + 1, 0)
-            yield next(self._stream)
+            batch = next(self._stream)
+            if isinstance(batch, OrchardError):
+                self._stream = None
+                raise batch
+            yield batch
+        if self.augment is None:
+            self._stream = None  # an evaluation ends with its epoch, and its workers with it
 
-    def _start_workers(self, epoch: int, number: int) -> Iterator[ImageBatch]:
+    def _start_workers(self, epoch: int, number: int) -> Iterator[ImageBatch | OrchardError]:
         self._stream = None  # the old workers end before new ones start
         places = _places(epoch, number, self.length)
-        if self.augment is None:  # an evaluation ends with its epoch, and its workers with it
+        if self.augment is None:
             places = islice(places, self.length - number)
-        sampler = cast("Sampler[Place]", places)
-        return iter(DataLoader(_Batches(self), None, sampler=sampler, num_workers=self.workers, collate_fn=_as_it_is))
+        # The workers' copy of this loader has no stream, so that nothing refers to itself and all ends in time.
+        batches, sampler = _Batches(copy(self)), cast("Sampler[Place]", places)
+        return iter(DataLoader(batches, None, sampler=sampler, num_workers=self.workers, collate_fn=_as_it_is))
 
     def batch(self, epoch: int, number: int) -> ImageBatch:
         """One batch: images (B, C, H, W) float32, labels (B,) and indices (B,) int64; this process's part of it."""
@@ -166,14 +173,17 @@ def _kept(split: ImageSplit, preprocess: Preprocess) -> Tensor:
 _KEPT: WeakKeyDictionary[ImageSplit, dict[tuple[Any, ...], Tensor]] = WeakKeyDictionary()
 
 
-class _Batches(Dataset[ImageBatch]):
-    """What a worker process holds: places in, batches out."""
+class _Batches(Dataset[ImageBatch | OrchardError]):
+    """What a worker process holds: places in; batches out, or what was wrong with a picture, in its own words."""
 
     def __init__(self, loader: Loader):
         self.loader = loader
 
-    def __getitem__(self, place: Place) -> ImageBatch:
-        return self.loader.batch(*place)
+    def __getitem__(self, place: Place) -> ImageBatch | OrchardError:
+        try:
+            return self.loader.batch(*place)
+        except OrchardError as error:
+            return error
 
 
 def _as_it_is(batch: Any) -> Any:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 from PIL import Image
+from PIL.JpegImagePlugin import JpegImageFile
 
 from orchard.data.contracts import ImageData, ImageSplit, Preprocess
+from orchard.data.pictures import plain
 from orchard.data.splits import ArraySplit
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -66,12 +68,22 @@ def kept_box(width: int, height: int, preprocess: Preprocess) -> Box:
     return max(left, 0.0), max(top, 0.0), min(left + box_w, width), min(top + box_h, height)
 
 
-def cut(picture: Image.Image, box: Box, preprocess: Preprocess) -> np.ndarray:
-    """The pixels in `box`, resized and with the right channels: (H, W, C) uint8."""
-    mode = "L" if preprocess.channels == 1 else "RGB"
-    if picture.mode != mode:
-        picture = picture.convert(mode)
+def cut(picture: Image.Image, box: Box, preprocess: Preprocess, spare: float = 2.0) -> np.ndarray:
+    """The pixels in `box`, resized and with the right channels: (H, W, C) uint8.
+
+    A JPEG much larger than needed is scaled down by 2, 4 or 8 while it is decoded, as long as `spare` times the
+    pixels that are asked for remain on each side.
+    """
     rows, columns = preprocess.size
+    if isinstance(picture, JpegImageFile):
+        width, height = picture.size
+        share = spare * max(columns / (box[2] - box[0]), rows / (box[3] - box[1]))
+        wanted = (int(width * share) + 1, int(height * share) + 1)
+        drafted = picture.draft("L" if preprocess.channels == 1 else "RGB", wanted) if share < 1 else None
+        if drafted:
+            shrunk = drafted[1][2] / width  # the box that `draft` gives is the whole picture in the new pixels
+            box = (box[0] * shrunk, box[1] * shrunk, box[2] * shrunk, box[3] * shrunk)
+    picture = plain(picture, preprocess.channels)
     if box != (0, 0, columns, rows) or picture.size != (columns, rows):
         picture = picture.resize((columns, rows), _RESAMPLING[preprocess.interpolation], box=box)
     pixels = np.asarray(picture)
@@ -79,5 +91,5 @@ def cut(picture: Image.Image, box: Box, preprocess: Preprocess) -> np.ndarray:
 
 
 def fit(picture: Image.Image, preprocess: Preprocess) -> np.ndarray:
-    """A grey or RGB picture as evaluation and prediction see it: (H, W, C) uint8."""
+    """A picture as evaluation and prediction see it: (H, W, C) uint8."""
     return cut(picture, kept_box(*picture.size, preprocess), preprocess)

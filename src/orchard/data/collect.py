@@ -1,0 +1,125 @@
+"""From a list of labelled files to a set: look at every file, settle what is wrong, split, and take the fingerprint."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from orchard.data.contracts import DataSettings, ImageData, Problem
+from orchard.data.files import Files, FileSplit, Seen, look_at_all
+from orchard.data.splits import fingerprint, hold_out
+from orchard.errors import OrchardError
+
+SPLIT_WORDS = {
+    **dict.fromkeys(("train", "training"), "train"),
+    **dict.fromkeys(("val", "valid", "validation", "dev"), "validation"),
+    **dict.fromkeys(("test", "testing"), "test"),
+}
+GO_ON = "or leave them out with --set data.bad_records=skip"
+
+
+@dataclass(frozen=True)
+class Record:
+    """One labelled file; `split` is empty where none is given."""
+
+    name: str
+    label: str
+    split: str = ""
+
+
+@dataclass(frozen=True)
+class Found:
+    """What reading a folder or a table came to, before any picture is looked at."""
+
+    source: str
+    format: str
+    reason: str
+    files: Files
+    records: list[Record]
+    problems: list[Problem]
+
+
+def collect(found: Found, settings: DataSettings) -> ImageData:
+    """Make a set of what was found. Raises OrchardError where it cannot be one, and for every bad record unless
+    `bad_records` is "skip"; then they are left out and listed, and every picture is decoded once to find them."""
+    skip = settings.bad_records == "skip"
+    problems = list(found.problems)
+    looks = look_at_all(found.files, [r.name for r in found.records], thorough=skip)
+    bad = [Problem(r.name, s) for r, s in zip(found.records, looks, strict=True) if isinstance(s, str)]
+    good = [(r, s) for r, s in zip(found.records, looks, strict=True) if isinstance(s, Seen)]
+    settle(bad, "cannot be read", "mend or remove them", settings, problems, len(looks))
+    if not any(record.split in ("", "train") for record, _ in good):
+        raise OrchardError(f"{found.source} has no training pictures that can be read")
+    classes = sort_classes({record.label for record, _ in good if record.split in ("", "train")})
+    if len(classes) == 1:
+        raise OrchardError(f"{found.source} has one class only, '{classes[0]}'; to tell classes apart takes two")
+    number = {label: place for place, label in enumerate(classes)}
+    strange = [
+        Problem(r.name, f"class '{r.label}' is not among the training classes")
+        for r, _ in good
+        if r.label not in number
+    ]
+    settle(
+        strange,
+        "have a class that training never sees",
+        "add it to the training pictures",
+        settings,
+        problems,
+        len(good),
+    )
+    good = [(record, seen) for record, seen in good if record.label in number]
+    labels = np.array([number[record.label] for record, _ in good])
+    splits: dict[str, FileSplit] = {}
+    for split, places in _places([record.split for record, _ in good], labels, settings).items():
+        names, looked = [good[p][0].name for p in places], [good[p][1] for p in places]
+        splits[split] = FileSplit(found.files, names, labels[places], looked)
+    mark = fingerprint(
+        (
+            (split, name, int(label), digest)
+            for split, data in splits.items()
+            for name, label, digest in zip(data.names, data.labels, data.digests, strict=True)
+        ),
+        classes,
+    )
+    channels = 1 if all(seen.grey for _, seen in good) else 3
+    return ImageData(
+        "images", found.source, found.format, found.reason, classes, channels, splits, mark, tuple(problems)
+    )  # fmt: skip
+
+
+def settle(
+    bad: Sequence[Problem], what: str, remedy: str, settings: DataSettings, problems: list[Problem], total: int
+) -> None:
+    """Refuse bad records, naming the first of them, or put them on the list of problems."""
+    if bad and settings.bad_records == "refuse":
+        first = "; ".join(f"{p.key}: {p.what}" for p in bad[:3]) + ("; ..." if len(bad) > 3 else "")
+        raise OrchardError(f"{len(bad)} of {total} pictures {what}: {first}\n{remedy}, {GO_ON}")
+    problems.extend(bad)
+
+
+def sort_classes(labels: set[str]) -> tuple[str, ...]:
+    """Class names in their order: by value where all are whole numbers, else by spelling."""
+    whole = all(label.isascii() and label.isdigit() for label in labels)
+    return tuple(sorted(labels, key=lambda label: (int(label), label) if whole else (0, label)))
+
+
+def _places(given: list[str], labels: np.ndarray, settings: DataSettings) -> dict[str, np.ndarray]:
+    """The places of each split's records; what is not given is held out of the training records."""
+    splits = np.array(given)
+    if not any(given):
+        rest = np.arange(len(given))
+        test = np.empty(0, int)
+        if settings.test_fraction:
+            rest, test = hold_out(labels, settings.test_fraction, settings.split_seed)
+        share = min(settings.validation_fraction * len(given) / len(rest), 0.9)  # of all, as the test is
+    else:
+        rest, test = np.flatnonzero((splits == "train") | (splits == "")), np.flatnonzero(splits == "test")
+        share = settings.validation_fraction
+    validation = np.flatnonzero(splits == "validation")
+    if not len(validation):
+        keep, held = hold_out(labels[rest], share, settings.split_seed + 1)
+        rest, validation = rest[keep], rest[held]
+    found = {"train": rest, "validation": validation, "test": test}
+    return {split: places for split, places in found.items() if len(places)}

@@ -1,0 +1,169 @@
+"""Pictures in files: in a folder or in a zip archive, looked at once and decoded when they are needed."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import IO
+from zipfile import ZipFile
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from orchard.data.contracts import ImageSplit
+from orchard.data.pictures import FAULTS, GREY_MODES, fault, naming, open_picture, plain
+from orchard.errors import OrchardError
+
+_EDGE = 64 * 1024  # bytes at each end of a large file that stand for its content
+_MAX_UNPACKED = 256 * 2**20  # bytes that one member of an archive may unpack to
+
+
+class Files(ABC):
+    """A place with files, each known by its path relative to that place, with forward slashes."""
+
+    path: Path
+
+    @abstractmethod
+    def names(self) -> tuple[list[str], list[str]]:
+        """All files and all folders, sorted; hidden ones are left out."""
+
+    @abstractmethod
+    def open(self, name: str) -> IO[bytes]: ...
+
+
+class Folder(Files):
+    def __init__(self, path: Path):
+        self.path = path
+
+    def names(self) -> tuple[list[str], list[str]]:
+        files: list[str] = []
+        folders: list[str] = []
+        seen: set[str] = set()
+        for here, below, found in os.walk(self.path, followlinks=True):
+            # A link back to a folder above would be walked for ever.
+            below[:] = sorted(f for f in below if not f.startswith(".") and os.path.realpath(f"{here}/{f}") not in seen)
+            seen.update(os.path.realpath(f"{here}/{f}") for f in below)
+            prefix = Path(here).relative_to(self.path).as_posix()
+            prefix = "" if prefix == "." else prefix + "/"
+            folders += [prefix + f for f in below]
+            files += [prefix + f for f in found if not f.startswith(".")]
+        return sorted(files), sorted(folders)
+
+    def open(self, name: str) -> IO[bytes]:
+        return (self.path / name).open("rb")
+
+
+class Archive(Files):
+    """A zip archive, read where it lies: nothing is unpacked to disk."""
+
+    def __init__(self, path: Path):
+        self.path = path
+        self._opened: tuple[int, ZipFile] | None = None
+
+    def __reduce__(self) -> tuple[type[Archive], tuple[Path]]:
+        return Archive, (self.path,)
+
+    def _zip(self) -> ZipFile:
+        if self._opened is None or self._opened[0] != os.getpid():  # processes cannot share one place in a file
+            self._opened = (os.getpid(), ZipFile(self.path))
+        return self._opened[1]
+
+    def names(self) -> tuple[list[str], list[str]]:
+        members = [m for m in self._zip().namelist() if not any(p.startswith((".", "__MACOSX")) for p in m.split("/"))]
+        files = sorted(m for m in members if not m.endswith("/"))
+        twice = next((a for a, b in pairwise(files) if a == b), None)
+        if twice:
+            raise OrchardError(f"{self.path}: '{twice}' is in the archive twice; pack it again without one of them")
+        folders = {m.rstrip("/") for m in members if m.endswith("/")}
+        folders.update("/".join(parts[:n]) for f in files for parts in [f.split("/")] for n in range(1, len(parts)))
+        return files, sorted(folders)
+
+    def open(self, name: str) -> IO[bytes]:
+        archive = self._zip()
+        if archive.getinfo(name).file_size > _MAX_UNPACKED:
+            raise ValueError(f"it unpacks to more than {_MAX_UNPACKED // 2**20} MB")
+        try:
+            return io.BytesIO(archive.read(name))
+        except (RuntimeError, NotImplementedError) as error:  # encrypted, or packed in an unusual way
+            raise ValueError(str(error)) from None
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What one look at a picture file told: size in pixels when upright, colour, and the digest of its content."""
+
+    width: int
+    height: int
+    grey: bool
+    digest: bytes
+
+
+def look(files: Files, name: str, thorough: bool) -> Seen | str:
+    """Look at one file: what it is, or what is wrong with it.
+
+    The digest is sha256 over the length and the content, of files over 128 KiB over the first and last 64 KiB. Only
+    the header is decoded, unless the end of the file is missing or `thorough` asks for all of it.
+    """
+    try:
+        with files.open(name) as file:
+            head = file.read(2 * _EDGE)
+            length = file.seek(0, io.SEEK_END)
+            if not length:
+                return "empty file"
+            tail = head
+            if length > 2 * _EDGE:
+                file.seek(-_EDGE, io.SEEK_END)
+                head, tail = head[:_EDGE], file.read()
+            content = head if length <= 2 * _EDGE else head + tail
+            digest = hashlib.sha256(length.to_bytes(8, "little") + content).digest()
+            file.seek(0)
+            with open_picture(file) as picture:
+                ends = {"JPEG": b"\xff\xd9" in tail[-1024:], "PNG": b"IEND" in tail[-1024:]}
+                if thorough or not ends.get(picture.format or "", False):
+                    picture.load()
+                return Seen(*picture.size, picture.mode in GREY_MODES, digest)
+    except FAULTS as error:
+        return fault(error)
+    except KeyError:
+        return "there is no such file"
+
+
+def look_at_all(files: Files, names: Sequence[str], thorough: bool) -> list[Seen | str]:
+    """`look` at many files, several at a time."""
+    with ThreadPoolExecutor(4) as pool:
+        return list(pool.map(lambda name: look(files, name, thorough), names))
+
+
+class FileSplit(ImageSplit):
+    """Pictures in files."""
+
+    def __init__(self, files: Files, names: Sequence[str], labels: np.ndarray, seen: Sequence[Seen]):
+        self.files, self.names = files, list(names)
+        self.labels = labels.astype(np.int64)
+        self.sizes = np.array([(s.height, s.width) for s in seen], np.int32).reshape(-1, 2)
+        self.digests = [s.digest for s in seen]
+        self.grey = all(s.grey for s in seen)
+        self.small = bool(len(seen)) and int(self.sizes.max()) <= 64
+
+    @contextmanager
+    def open(self, index: int) -> Iterator[Image.Image]:
+        with naming(self.key(index)), self.files.open(self.names[index]) as file, open_picture(file) as picture:
+            yield picture
+
+    def image(self, index: int) -> Tensor:
+        with self.open(index) as picture:
+            pixels = np.array(plain(picture, 1 if picture.mode in GREY_MODES else 3))
+        return torch.from_numpy(pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1).copy())
+
+    def key(self, index: int) -> str:
+        return str(self.files.path / self.names[index])

@@ -1,0 +1,100 @@
+"""Tables of path and label: CSV, TSV and their kin."""
+
+from __future__ import annotations
+
+import csv
+import io
+from pathlib import Path
+
+from orchard.data.collect import GO_ON, SPLIT_WORDS, Found, Record
+from orchard.data.contracts import DataSettings, Problem
+from orchard.data.files import Folder
+from orchard.errors import OrchardError
+
+ENDINGS = frozenset({".csv", ".tsv", ".txt"})
+_COLUMNS = {
+    "path": ("path", "file", "filename", "image"),
+    "label": ("label", "class", "category"),
+    "split": ("split",),
+}
+_DELIMITERS = {",": "commas", "\t": "tabs", ";": "semicolons", "|": "bars"}
+
+
+def read_table(path: Path, source: str, settings: DataSettings) -> Found:
+    """Read a table with a header; paths are relative to its folder.
+
+    Raises OrchardError for a wrong encoding, a missing column, a row that does not fit, an unknown split and a file
+    that is listed with two labels, each with its line.
+    """
+    text = _decode(path)
+    lines = text.splitlines()
+    if not lines:
+        raise OrchardError(f"{path} is empty; expected a header such as path,label and one line for each picture")
+    delimiter = max(_DELIMITERS, key=lines[0].count)
+    rows = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+    header = [name.strip().lower() for name in next(rows)]
+    columns = {role: _column(path, header, role) for role in _COLUMNS}
+    records: dict[str, Record] = {}
+    problems: list[Problem] = []
+    try:
+        for row in rows:
+            if not any(field.strip() for field in row):
+                continue
+            here = f"{path}, line {rows.line_num}"
+            if len(row) != len(header):
+                quote = (
+                    f"; text with {_DELIMITERS[delimiter]} in it stands in double quotes"
+                    if len(row) > len(header)
+                    else ""
+                )
+                raise OrchardError(f"{here}: {len(row)} fields, where the header has {len(header)}{quote}")
+            record = _record(row, columns, here)
+            before = records.setdefault(record.name, record)
+            if before != record and settings.bad_records == "refuse":
+                what = "label" if before.label != record.label else "split"
+                one, two = getattr(before, what), getattr(record, what)
+                raise OrchardError(
+                    f"{here}: '{record.name}' has {what} '{two}', and '{one}' further up\nkeep one line, {GO_ON}"
+                )
+            if before is not record:
+                problems.append(Problem(record.name, f"listed again in line {rows.line_num}; the first line counts"))
+    except csv.Error as error:
+        raise OrchardError(f"{path}, line {rows.line_num}: {error}") from None
+    if not records:
+        raise OrchardError(f"{path} has a header and no pictures")
+    reason = f"it is a text file with {_DELIMITERS[delimiter]} between fields and a header that names path and label"
+    return Found(source, "table", reason, Folder(path.parent), list(records.values()), problems)
+
+
+def _decode(path: Path) -> str:
+    data = path.read_bytes()
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise OrchardError(
+            f"{path}, line {line}: not UTF-8 (byte 0x{data[error.start]:02x}); save the table as UTF-8"
+        ) from None
+
+
+def _column(path: Path, header: list[str], role: str) -> int | None:
+    """Where a column stands. Raises OrchardError if it is not there or there twice; only `split` may be missing."""
+    found = [place for place, name in enumerate(header) if name in _COLUMNS[role]]
+    if len(found) > 1:
+        raise OrchardError(f"{path}: columns {', '.join(header[f] for f in found)} could all be the {role}; keep one")
+    if not found and role != "split":
+        wanted = " or ".join(_COLUMNS[role])
+        raise OrchardError(f"{path}: no column named {wanted} in the header, which has {', '.join(header)}")
+    return found[0] if found else None
+
+
+def _record(row: list[str], columns: dict[str, int | None], here: str) -> Record:
+    values = {role: row[place].strip() for role, place in columns.items() if place is not None}
+    empty = next((role for role in ("path", "label") if not values[role]), None)
+    if empty:
+        raise OrchardError(f"{here}: the {empty} is empty")
+    word = values.get("split", "")
+    split = SPLIT_WORDS.get(word.lower())
+    if word and split is None:
+        raise OrchardError(f"{here}: split '{word}' is unknown; expected train, validation or test")
+    return Record(values["path"].replace("\\", "/"), values["label"], split or "")
