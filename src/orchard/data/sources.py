@@ -48,4 +48,4 @@ def open_data(source: str, settings: DataSettings) -> ImageData:
 def canonical_name(source: str) -> str:
     """The name by which recipes know a source: a named set's own, "images" for anything else."""
     name = source.partition(":")[0]
-    return name if name in NAMED and not Path(source).exists() else "images"
+    return name if name in NAMED else "images"

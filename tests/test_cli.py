@@ -1,0 +1,58 @@
+"""The command line: answers on stdout, words on stderr, honest exit codes, and nothing heavy where it is not needed."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+
+def orchard(*words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-m", "orchard.cli.main", *words], capture_output=True, text=True)
+
+
+@pytest.mark.parametrize("words", [["--help"], ["list"], ["list", "--json"], ["show", "vit_base_patch16_224"]])
+def test_looking_things_up_does_not_import_torch(words: list[str]) -> None:
+    code = (
+        "import sys; sys.argv = ['orchard', *sys.argv[1:]]\n"
+        "from orchard.cli.main import main\n"
+        "try: main()\n"
+        "except SystemExit as end: assert end.code in (0, None), end.code\n"
+        "assert 'torch' not in sys.modules, 'torch was imported'\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout
+
+
+def test_json_is_one_value_and_nothing_else() -> None:
+    rows = json.loads(orchard("list", "--json").stdout)
+    assert {"name", "year", "task", "parameters", "proof"} <= set(rows[0])
+    assert "vit_nano" in {row["name"] for row in rows}
+    card = json.loads(orchard("show", "vit_nano", "--json").stdout)
+    assert card["year"] == 2020
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "expected"),
+    [
+        (["show", "vit_bsae_patch16_224"], 2, "did you mean vit_base_patch16_224"),
+        (["train", "resnet5O", "--data", "digits"], 2, "did you mean resnet50"),
+        (["train", "vit_nano", "--data", "digits", "--set", "optimizer.lrr=1"], 2, "did you mean optimizer.lr"),
+        (["train", "vit_nano", "--data", "digits", "--set", "lr"], 2, "expected key=value"),
+        (["train", "vit_nano"], 2, "data"),
+        (["train", "vit_nano", "--data", "digits", "--set", "architecture.widht=3"], 2, "did you mean width"),
+        (["train", "vit_nano", "--data", "digits", "--set", "image_size=30"], 2, "does not divide into patches"),
+        (["evaluate", "nowhere", "--data", "digits"], 1, "nowhere"),
+        (["predict", "nowhere", "a.png"], 1, "nowhere"),
+    ],
+)
+def test_a_wrong_call_is_answered_in_a_line_or_two(words: list[str], code: int, expected: str) -> None:
+    done = orchard(*words)
+    assert done.returncode == code, done.stderr
+    assert expected in done.stderr
+    assert "Traceback" not in done.stderr
+    assert len(done.stderr.strip().splitlines()) <= 2
+    assert done.stdout == ""
