@@ -69,9 +69,13 @@ def write_run(folder, task, predictions, *, judged="test", epochs=12, model="vit
     lines = [",".join(LOG_COLUMNS)]
     for step in range(10, epochs * 20 + 1, 10):
         loss, accuracy = 2.3 * 0.985**step + 0.02, 1 - 0.9 * 0.985**step
-        lines.append(f"{step},{step / 20:g},train,{loss:.4f},{accuracy:.4f},,{2e-3 * (1 - step / 300):.6g},1.5,{step / 3}")
+        lines.append(
+            f"{step},{step / 20:g},train,{loss:.4f},{accuracy:.4f},,{2e-3 * (1 - step / 300):.6g},1.5,{step / 3}"
+        )
         if step % 20 == 0:
-            lines.append(f"{step},{step / 20:g},validation,{loss * 1.2:.4f},{accuracy - 0.01:.4f},{accuracy:.4f},,,{step / 3}")
+            lines.append(
+                f"{step},{step / 20:g},validation,{loss * 1.2:.4f},{accuracy - 0.01:.4f},{accuracy:.4f},,,{step / 3}"
+            )
     (folder / "log.csv").write_text("\n".join(lines) + "\n")
     return RunFolder(folder)
 
@@ -90,9 +94,7 @@ def report(tmp_path):
         predictions = predictions or said(split, len(classes), mistakes)
         run = write_run(tmp_path / "run", task, predictions, **details)
         model = model or create_model("vit_nano", num_classes=len(classes))
-        path = write_report(
-            run, task=task, split=split, preprocess=preprocess(), predictions=predictions, model=model
-        )
+        path = write_report(run, task=task, split=split, preprocess=preprocess(), predictions=predictions, model=model)
         assert path == tmp_path / "run" / "report.html"
         return path.read_text()
 
@@ -146,7 +148,9 @@ def test_report_says_the_figures(report):
     text = words(report(mistakes=9))
     assert "Right about 191 of 200 test pictures after 12 epochs in 83.2 s" in text
     assert "95.5 %" in text  # 191 / 200
-    assert "95 % interval 91.7 % to 97.6 %" in text  # Wilson's, by hand: (p + z²/2n ± z·sqrt(pq/n + z²/4n²)) / (1 + z²/n)
+    assert (
+        "95 % interval 91.7 % to 97.6 %" in text
+    )  # Wilson's, by hand: (p + z²/2n ± z·sqrt(pq/n + z²/4n²)) / (1 + z²/n)
     assert "The weights of step 200 of 240" in text and "best: 10" in text
     for fact in ("Some CPU", "ab" * 32, "304,202", "20.1 M", "1.22 MB", "2026-11-21", "train 1,257"):
         assert fact in text

@@ -15,8 +15,9 @@ from orchard.errors import OrchardError
 from orchard.training.checkpoint import atomic, disk_error
 
 WIDTH, HEIGHT = 440, 270  # small enough to stay legible when a phone shows it at three quarters
-LEFT, RIGHT, TOP, BOTTOM = 54, 14, 14, 40  # margins
+LEFT, RIGHT, TOP, BOTTOM = 54, 14, 24, 40  # margins; the upper one holds what is said of the mark
 LOG_FROM = 30  # ratio of largest to smallest value from which a falling curve is drawn on a logarithmic axis
+STEPS = [1, 2, 2.5, 5, 10]  # of round values
 MOST_POINTS = 160  # of a line; more cannot be told apart
 
 Point = tuple[float, float]
@@ -116,7 +117,7 @@ def line_chart(
     xs = [x for line in lines for x, _ in line.points]
     ys = [y for line in lines for _, y in line.points]
     log = falling and min(ys) > 0 and max(ys) / min(ys) > LOG_FROM
-    x = _axis(min(0.0, *xs), max(xs), LEFT, WIDTH - RIGHT)
+    x = _axis(min(0.0, *xs), max(xs), LEFT, WIDTH - RIGHT, tight=True)
     y = _axis(min(ys) if log else min(0.0, *ys), max(ys), HEIGHT - BOTTOM, TOP, log=log, percent=percent)
     chart = Chart(title, x_label, y_label, x, y)
     for line in lines:
@@ -165,20 +166,23 @@ def thin(points: Sequence[Point]) -> list[Point]:
     return [(sum(x for x, _ in c) / len(c), sum(y for _, y in c) / len(c)) for c in chunks]
 
 
-def _axis(low: float, high: float, start: float, end: float, *, log: bool = False, percent: bool = False) -> Axis:
-    """An axis from round value to round value."""
+def _axis(
+    low: float, high: float, start: float, end: float, *, log: bool = False, percent: bool = False, tight: bool = False
+) -> Axis:
+    """An axis from round value to round value; a `tight` one ends with the last point."""
     if high <= low:
         high = low + (abs(low) or 1.0)
     if log:
         return Axis(low / 1.15, high * 1.15, start, end, log, percent)
-    values = MaxNLocator(5, steps=[1, 2, 2.5, 5, 10]).tick_values(low, high)
-    first = max((v for v in values if v <= low + 1e-12), default=low)
-    return Axis(float(first), max(high, float(values[-2]) if values[-2] > low else high), start, end, log, percent)
+    step = (high - low) * 1e-6
+    values = [float(v) for v in MaxNLocator(5, steps=STEPS).tick_values(low, high)]
+    below, above = [v for v in values if v <= low + step], [v for v in values if v >= high - step]
+    return Axis(below[-1] if below else low, above[0] if above and not tight else high, start, end, log, percent)
 
 
 def _round_values(low: float, high: float, log: bool) -> list[float]:
     if not log:
-        values = MaxNLocator(5, steps=[1, 2, 2.5, 5, 10]).tick_values(low, high)
+        values = MaxNLocator(5, steps=STEPS).tick_values(low, high)
     else:
         decades = math.log10(high / low)
         values = LogLocator(subs=(1,) if decades > 3 else (1, 3) if decades > 1.5 else (1, 2, 5)).tick_values(low, high)

@@ -81,8 +81,8 @@ def _attention(maps: Tensor, seen: list[np.ndarray], chosen: list[tuple[int, str
         insights.append(Insight(str(index), truth, predicted, data_uri(_picture(pixels)), tiles))
     words = (
         f"Attention of the last block over {maps.shape[2]} × {maps.shape[3]} patches, laid over the picture the model "
-        "was given: the mean of all heads, then single heads. Each tile has its own scale, from least (dark) to most "
-        "(bright)."
+        "was given: the mean of all heads, then single heads. Each tile has its own scale, from no attention (dark) to "
+        "the most (bright)."
     )
     return words, insights
 
@@ -129,7 +129,7 @@ def _picture(pixels: np.ndarray) -> Image.Image:
 
 def _coloured(grid: Tensor, size: tuple[int, ...]) -> Image.Image:
     """One map (h, w) in colours, enlarged cell by cell to about the picture's size."""
-    levels = _scaled(grid)
+    levels = _scaled(grid, float(grid.min()))
     colours = (colormaps["viridis"](levels)[:, :, :3] * 255).astype(np.uint8)
     side = (min(max(size[1], SMALL), THUMB), min(max(size[0], SMALL), THUMB))
     return Image.fromarray(colours).resize(side, Image.Resampling.NEAREST)
@@ -141,14 +141,13 @@ def _heat(pixels: np.ndarray, weights: Tensor) -> str:
     scale = max(SMALL / max(height, width), 1.0) if max(height, width) < SMALL else min(THUMB / max(height, width), 1.0)
     size = (round(width * scale), round(height * scale))
     base = _picture(pixels).convert("L").convert("RGB").resize(size, Image.Resampling.NEAREST)
-    levels = np.asarray(Image.fromarray(_scaled(weights)).resize(size, Image.Resampling.BICUBIC)).clip(0, 1)
+    levels = np.asarray(Image.fromarray(_scaled(weights, 0.0)).resize(size, Image.Resampling.BICUBIC)).clip(0, 1)
     colours = colormaps["inferno"](levels)[:, :, :3] * 255
     alpha = (0.35 + 0.5 * levels)[:, :, None]
     return data_uri(Image.fromarray((np.asarray(base) * (1 - alpha) + colours * alpha).astype(np.uint8)))
 
 
-def _scaled(grid: Tensor) -> np.ndarray:
-    """From 0 at the lowest to 1 at the highest; float32 (h, w)."""
-    low, high = grid.min(), grid.max()
-    scaled: np.ndarray = ((grid - low) / (high - low).clamp_min(1e-12)).numpy().astype(np.float32)
+def _scaled(grid: Tensor, low: float) -> np.ndarray:
+    """From 0 at `low` to 1 at the highest; float32 (h, w)."""
+    scaled: np.ndarray = ((grid - low) / (grid.max() - low).clamp_min(1e-12)).numpy().astype(np.float32)
     return scaled

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -60,7 +61,7 @@ def write_report(
     matrix = confusion_matrix(labels, said, labels=range(len(task.classes)))
     right = int((labels == said).sum())
     words, insights = look_inside(model, split, preprocess, _choose(predictions, task.classes))
-    changed = {key: row for key, row in settings.items() if row["origin"] != "default"}
+    rows = {key: (_plain(row["value"]), row["origin"]) for key, row in settings.items()}
     return write_page(
         run / "report.html",
         "report.html.jinja",
@@ -79,8 +80,8 @@ def write_report(
         mistakes=_mistakes(split, predictions, probabilities, task.classes),
         insight_words=words,
         insights=[replace(insight, key=split.key(int(insight.key))) for insight in insights],
-        changed=changed,
-        defaults={key: row for key, row in settings.items() if key not in changed},
+        changed={key: row for key, row in rows.items() if row[1] != "default"},
+        defaults={key: row for key, row in rows.items() if row[1] == "default"},
         command=_command(facts, settings),
     )
 
@@ -94,7 +95,7 @@ def _curves(log: Sequence[Mapping[str, str]], metrics: Mapping[str, Any]) -> lis
 
     best = [float(row["epoch"]) for row in log
             if row["split"] == "validation" and int(row["step"]) == metrics["best_step"]]  # fmt: skip
-    mark = (best[0], f"best: {best[0]:g}") if best else None
+    mark = (best[0], f"best epoch: {best[0]:g}") if best else None
 
     def both(column: str) -> list[Line]:
         return [
@@ -207,10 +208,17 @@ def _choose(predictions: Predictions, classes: Sequence[str]) -> list[tuple[int,
     return [(int(predictions.indices[p]), classes[int(predictions.labels[p])], classes[int(said[p])]) for p in places]
 
 
+def _plain(value: Any) -> str:
+    """A setting as it is given on the command line."""
+    if isinstance(value, float):
+        return f"{value:g}"
+    return value if isinstance(value, str) else json.dumps(value)
+
+
 def _command(facts: Mapping[str, Any], settings: Mapping[str, Mapping[str, Any]]) -> str:
     """The command that trains the same again."""
     words = ["orchard", "train", str(facts["model"]), "--data", str(facts["data"]["source"])]
     for key, row in settings.items():
         if row["origin"] == "command" and key not in ("model", "data.source"):
-            words += ["--set", f"{key}={row['value']}"]
+            words += ["--set", f"{key}={_plain(row['value'])}"]
     return shlex.join(words)
