@@ -8,7 +8,7 @@ column, fewer channels, no norm. `alexnet` is the later one, as torchvision has 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -25,7 +25,7 @@ class AlexNetConfig:
     response_norm: bool = False  # local response normalisation behind layers 1 and 2 (2012, section 3.3)
     first_padding: int = 2
     dropout: tuple[float, float, float] = (0.5, 0.5, 0.0)  # before the two hidden layers and before the head
-    gaussian_start: bool = False  # weights and biases of 2012, section 5, in place of PyTorch's own
+    start: str = "torch"  # "torch": as its layers start; "2012": as section 5 of the paper; "he": by fan-in
     image_size: int = 224
     in_channels: int = 3
     num_classes: int = 1000
@@ -36,6 +36,8 @@ class AlexNetConfig:
         return 67 - 2 * self.first_padding
 
     def __post_init__(self) -> None:
+        if self.start not in ("torch", "2012", "he"):
+            raise ValueError(f"start is one of torch, 2012, he, got {self.start!r}")
         if self.image_size < self.least:
             raise ValueError(f"image_size is at least {self.least}, got {self.image_size}")
 
@@ -62,15 +64,16 @@ class AlexNet(nn.Module):
         self.fc2 = nn.Linear(c.hidden, c.hidden)
         self.head = nn.Linear(c.hidden, c.num_classes)
         self.dropout1, self.dropout2, self.dropout3 = (nn.Dropout(p) for p in c.dropout)
-        if c.gaussian_start:
+        if c.start != "torch":
             self.initialise()
 
     def initialise(self) -> None:
-        """Normal weights of spread 0.01; biases 1 where that keeps rectifiers awake, else 0 (2012, section 5)."""
-        awake = (self.conv2, self.conv4, self.conv5, self.fc1, self.fc2)
+        """2012: spread 0.01, biases 1 where that keeps rectifiers awake, else 0. He: variance 2 / fan-in below a faint head."""
+        awake = (self.conv2, self.conv4, self.conv5, self.fc1, self.fc2) if self.config.start == "2012" else ()
         for layer in self.children():
             if isinstance(layer, nn.Conv2d | nn.Linear):
-                nn.init.normal_(layer.weight, std=0.01)
+                faint = self.config.start == "2012" or layer is self.head
+                nn.init.normal_(layer.weight, std=0.01 if faint else (2 / layer.weight[0].numel()) ** 0.5)
                 assert layer.bias is not None
                 nn.init.constant_(layer.bias, 1.0 if layer in awake else 0.0)
 
@@ -96,17 +99,37 @@ class AlexNet(nn.Module):
         return [(f"{name}.",) for name in ("conv1", "conv2", "conv3", "conv4", "conv5", "fc1", "fc2", "head")]
 
 
+PAPER_2012 = AlexNetConfig(
+    (96, 256, 384, 384, 256),
+    groups=2,
+    response_norm=True,
+    first_padding=0,
+    dropout=(0.0, 0.5, 0.5),
+    start="2012",
+    image_size=227,
+)
+
+
+def small(config: AlexNetConfig, image_size: int) -> AlexNetConfig:
+    """The same network for a laptop: few channels, smaller pictures, weaker dropout, and a start by fan-in, since
+    the published ones suit only the published widths."""
+    first, second, third = (0.4 * p for p in config.dropout)
+    return replace(
+        config,
+        widths=(32, 64, 96, 64, 64),
+        hidden=256,
+        dropout=(first, second, third),
+        start="he",
+        image_size=image_size,
+        num_classes=10,
+    )
+
+
 VARIANTS = {
     "alexnet": AlexNetConfig(),
-    "alexnet_2012": AlexNetConfig(
-        (96, 256, 384, 384, 256),
-        groups=2,
-        response_norm=True,
-        first_padding=0,
-        dropout=(0.0, 0.5, 0.5),
-        gaussian_start=True,
-        image_size=227,
-    ),
+    "alexnet_nano": small(AlexNetConfig(), 96),
+    "alexnet_2012": PAPER_2012,
+    "alexnet_2012_nano": small(PAPER_2012, 99),
 }
 
 

@@ -163,6 +163,9 @@ def cifar(depth: int) -> ResNetV2Config:
 VARIANTS = {
     **{f"resnetv2_{depth}": ResNetV2Config(blocks, bottleneck=depth >= 50) for depth, blocks in DEPTHS.items()},
     **{f"preact{depth}": cifar(depth) for depth in (164, 1001)},
+    "resnetv2_nano": ResNetV2Config(
+        (1, 1, 1), (16, 32, 64), False, stem="3x3", stem_width=16, image_size=32, in_channels=1, num_classes=10
+    ),
 }
 
 
