@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from orchard.errors import OrchardError
 from orchard.models import create_model
+from orchard.models.foreign import create_foreign, is_foreign
 
 CONFIG = "config.json"
 WEIGHTS = "model.safetensors"
@@ -32,7 +33,8 @@ class Portable:
 
     def build(self, **overrides: Any) -> nn.Module:
         """The network with fresh weights."""
-        return create_model(self.model, **{**self.architecture, **overrides})
+        build = create_foreign if is_foreign(self.model) else create_model
+        return build(self.model, **{**self.architecture, **overrides})
 
 
 def architecture_of(model: nn.Module) -> dict[str, Any]:
