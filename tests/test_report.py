@@ -8,13 +8,11 @@ import numpy as np
 import pytest
 import torch
 from sklearn.datasets import load_digits
-from torch import nn
 
 from orchard.data import Preprocess
 from orchard.data.splits import ArraySplit
 from orchard.models import create_model
 from orchard.tasks.image_classification import ImageClassification, Predictions
-from orchard.training import charts
 from orchard.training.report import write_report
 from orchard.training.run import LOG_COLUMNS, RunFolder
 
@@ -94,7 +92,14 @@ def report(tmp_path):
         predictions = predictions or said(split, len(classes), mistakes)
         run = write_run(tmp_path / "run", task, predictions, **details)
         model = model or create_model("vit_nano", num_classes=len(classes))
-        path = write_report(run, task=task, split=split, preprocess=preprocess(), predictions=predictions, model=model)
+        path = write_report(
+            run,
+            task=task,
+            split=split,
+            preprocess=preprocess(model.config.image_size, model.config.in_channels),
+            predictions=predictions,
+            model=model,
+        )
         assert path == tmp_path / "run" / "report.html"
         return path.read_text()
 

@@ -11,7 +11,6 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from matplotlib.ticker import LogLocator, MaxNLocator
 
-from orchard.errors import OrchardError
 from orchard.training.checkpoint import atomic, disk_error
 
 WIDTH, HEIGHT = 440, 270  # small enough to stay legible when a phone shows it at three quarters

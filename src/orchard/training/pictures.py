@@ -66,8 +66,8 @@ def look_inside(
     images = preprocess.normalise(pixels).to(device)
     model.eval()
     if hasattr(model, "attention_maps"):
-        maps = model.attention_maps(images).float().cpu()
-        return _attention(maps, seen, chosen)
+        attends: Any = model.attention_maps
+        return _attention(attends(images).float().cpu(), seen, chosen)
     found = _last_maps(model, images)
     return _features(*found, seen, chosen) if found else ("", [])
 
