@@ -1,0 +1,272 @@
+"""Loading, counting, making fast and answering."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+from types import GeneratorType
+
+import numpy as np
+import pytest
+import torch
+import typer
+from PIL import Image
+from torch import nn
+
+from orchard.cli.output import run_app
+from orchard.cli.predict import predict as predict_command
+from orchard.data.contracts import Preprocess
+from orchard.errors import OrchardError, UsageError
+from orchard.inference import fast as fast_module
+from orchard.inference import predicting
+from orchard.inference.cost import multiply_adds, weight_bytes
+from orchard.inference.fast import FastModel, make_fast, package_path, relative_difference
+from orchard.inference.loading import load
+from orchard.inference.predicting import Predictor, find_pictures, pays, pipeline
+from orchard.models import create_model
+from orchard.models.foreign import create_foreign, is_foreign
+from orchard.weights.portable import Portable, architecture_of, save_portable
+
+CLASSES = tuple(f"class {n}" for n in range(10))
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ORCHARD_CACHE", str(tmp_path / "cache"))
+
+
+@pytest.fixture
+def model() -> nn.Module:
+    torch.manual_seed(0)
+    model = create_model("lenet5").eval()
+    for parameter in model.parameters():
+        nn.init.normal_(parameter, std=0.2)
+    return model
+
+
+@pytest.fixture
+def run(tmp_path: Path, model: nn.Module) -> Path:
+    size = model.config.image_size
+    preprocess = Preprocess((size, size), 1, (0.5,), (0.25,), squash=True)
+    about = Portable("lenet5", architecture_of(model), "image-classification", CLASSES, preprocess.to_json())
+    save_portable(tmp_path / "run" / "model", model, about)
+    return tmp_path / "run"
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> Path:
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    pixels = np.random.default_rng(0).integers(0, 256, (11, 40, 30, 3), dtype=np.uint8)
+    for n, each in enumerate(pixels):
+        Image.fromarray(each).save(folder / f"{n:02}.png")
+    (folder / "05.png").write_bytes(b"not a picture")
+    (folder / "notes.txt").write_text("no picture and not meant to be one")
+    return folder
+
+
+def test_load_takes_a_run_and_its_model_folder(run: Path, model: nn.Module) -> None:
+    x = torch.randn(2, 1, *[model.config.image_size] * 2)
+    for folder in (run, run / "model"):
+        loaded = load(folder)
+        assert loaded.name == "lenet5" and loaded.classes == CLASSES and not loaded.model.training
+        assert torch.equal(loaded.model(x), model(x))
+
+
+def test_load_says_what_is_not_there(tmp_path: Path, run: Path) -> None:
+    with pytest.raises(UsageError, match="neither a run nor a model"):
+        load(tmp_path)
+    (tmp_path / "run.json").write_text("{}")
+    with pytest.raises(OrchardError, match="not finished"):
+        load(tmp_path)
+    config = json.loads((run / "model" / "config.json").read_text())
+    config["classes"] = config["classes"][:9]
+    (run / "model" / "config.json").write_text(json.dumps(config))
+    with pytest.raises(OrchardError, match="names 9 classes, the model has 10"):
+        load(run)
+
+
+def test_multiply_adds_are_those_of_the_layers() -> None:
+    net = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.BatchNorm2d(8), nn.Flatten(), nn.Linear(8 * 36, 5))
+    assert multiply_adds(net, (1, 3, 6, 6)) == 3 * 8 * 9 * 36 + 8 * 36 * 5
+    assert multiply_adds(net, (4, 3, 6, 6)) == 4 * multiply_adds(net, (1, 3, 6, 6))
+    assert net.training and net[0].weight.device.type == "cpu"
+    assert weight_bytes(net[0]) == 4 * (3 * 8 * 9 + 8)
+
+
+def test_a_compiled_model_agrees_pads_and_is_kept(model: nn.Module, monkeypatch: pytest.MonkeyPatch) -> None:
+    size = model.config.image_size
+    example = torch.randn(4, 1, size, size)
+    made = make_fast(model, example, precision="fp32")
+    assert "compiled in" in made.how and made.batch == 4
+    assert relative_difference(made(example[:3]), model(example[:3])) < 1e-5
+    with pytest.raises(ValueError, match="a batch of 5"):
+        made(torch.randn(5, 1, size, size))
+
+    monkeypatch.setattr(fast_module, "_compile", lambda *_: pytest.fail("compiled a second time"))
+    again = make_fast(model, example, precision="fp32")
+    assert "from the cache" in again.how
+    assert torch.equal(again(example), made(example))
+
+
+def test_the_compiled_file_is_named_by_all_it_depends_on(model: nn.Module) -> None:
+    path = package_path(model, (4, 1, 28, 28), "fp32")
+    assert path == package_path(model, (4, 1, 28, 28), "fp32")
+    assert path != package_path(model, (8, 1, 28, 28), "fp32")
+    assert path != package_path(model, (4, 1, 28, 28), "bf16")
+    with torch.no_grad():
+        next(model.parameters())[0] += 1e-6
+    assert path != package_path(model, (4, 1, 28, 28), "fp32")
+
+
+def test_without_a_compiler_it_works_and_says_so(model: nn.Module, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    example = torch.randn(4, 1, *[model.config.image_size] * 2)
+    run = make_fast(model, example, precision="fp32")
+    assert "no C++ compiler" in run.how
+    assert torch.equal(run(example[:3]), model(example[:3]))
+
+
+def test_a_compiled_model_that_differs_is_not_trusted(model: nn.Module, monkeypatch: pytest.MonkeyPatch) -> None:
+    example = torch.randn(4, 1, *[model.config.image_size] * 2)
+    path = package_path(model, example.shape, "fp32")
+    path.parent.mkdir(parents=True)
+    path.touch()
+    monkeypatch.setattr(fast_module, "_open", lambda *_: FastModel(lambda x: -model(x), "fp32", "wrong", 4))
+    run = make_fast(model, example, precision="fp32")
+    assert "differ from the plain one's" in run.how and not path.exists()
+    assert torch.equal(run(example), model(example))
+
+
+def test_a_damaged_file_of_the_cache_is_thrown_away(model: nn.Module, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    example = torch.randn(4, 1, *[model.config.image_size] * 2)
+    path = package_path(model, example.shape, "fp32")
+    path.parent.mkdir(parents=True)
+    path.write_bytes(b"cut off")
+    assert torch.equal(make_fast(model, example, precision="fp32")(example), model(example))
+    assert not path.exists()
+
+
+def test_compiling_is_for_work_that_pays_for_it() -> None:
+    assert not pays(4e6 * 1000, "bf16", made=False)  # a small model
+    assert not pays(4e9, "bf16", made=True)  # one picture
+    assert pays(4e9 * 10_000, "bf16", made=False)
+    assert pays(4e9 * 300, "bf16", made=True)
+
+
+def test_answers_come_in_order_and_an_unreadable_picture_is_one_of_them(run: Path, pictures: Path) -> None:
+    predictor = Predictor(load(run))
+    predictor.batch = 4  # the batches then end in the middle, and the last is short
+    answers = predictor(pictures, top=3)
+    assert [Path(a.picture).name for a in answers] == [f"{n:02}.png" for n in range(11)]
+    assert [a.picture for a in answers if a.error] == [str(pictures / "05.png")]
+    assert "not a picture" in answers[5].error and not answers[5].top
+    alone = predictor(pictures / "07.png", top=10)[0]
+    assert answers[7].top == pytest.approx(alone.top[:3]) or [n for n, _ in answers[7].top] == [
+        n for n, _ in alone.top[:3]
+    ]
+    assert sum(p for _, p in alone.top) == pytest.approx(1, abs=1e-5)
+    assert [p for _, p in alone.top] == sorted((p for _, p in alone.top), reverse=True)
+
+
+def test_answers_stream_and_reading_stays_a_few_batches_ahead(
+    run: Path, pictures: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    predictor = pipeline(run)
+    predictor.batch = 2
+    read: list[str] = []
+    plain_read = predictor._read
+    monkeypatch.setattr(predictor, "_read", lambda path: (read.append(path), plain_read(path))[1])
+    answers = predictor.predict([str(pictures / "00.png")] * 1000)
+    assert isinstance(answers, GeneratorType)
+    next(answers)
+    answers.close()
+    assert len(read) <= predictor.batch * (predicting.AHEAD + 2)
+
+
+def test_large_work_takes_the_compiled_model(run: Path, pictures: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(predicting, "pays", lambda *_: True)
+    monkeypatch.setattr(predicting, "make_fast", lambda model, example, precision: FastModel(model, precision, "fake"))
+    said: list[str] = []
+    predictor = Predictor(load(run), precision="fp32", say=said.append)
+    assert len(predictor(pictures)) == 11
+    assert said[-1] == "fp32, fake"
+
+
+def test_pictures_are_found(pictures: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert len(find_pictures(pictures)) == 11
+    assert find_pictures([pictures / "01.png", str(pictures / "0[23].png")]) == [
+        str(pictures / name) for name in ("01.png", "02.png", "03.png")
+    ]
+    with pytest.raises(UsageError, match="no picture there"):
+        find_pictures(pictures / "nothing*.png")
+
+
+def test_pipeline_by_task(run: Path) -> None:
+    assert pipeline("image-classification", model=run).loaded.name == "lenet5"
+    with pytest.raises(UsageError, match="unknown task"):
+        pipeline("image-clasification", model=run)
+
+
+def command(*words: str) -> int:
+    import sys
+
+    app = typer.Typer()
+    app.command()(predict_command)
+    before, sys.argv = sys.argv, ["predict", *words]
+    try:
+        return run_app(app, debug=False)
+    finally:
+        sys.argv = before
+
+
+def test_the_command_gives_json_csv_and_an_exit_code(
+    run: Path, pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert command(str(run), str(pictures), "--json", "--top", "2") == 1
+    out = capsys.readouterr()
+    rows = json.loads(out.out)
+    assert len(rows) == 11 and len(rows[0]["top"]) == 2 and "error" in rows[5]
+    assert "1 of 11 pictures could not be read" in out.err
+
+    assert command(str(run), str(pictures / "0[0-4].png"), "--csv", str(tmp_path / "out.csv")) == 0
+    with (tmp_path / "out.csv").open(newline="") as file:
+        lines = list(csv.DictReader(file))
+    assert len(lines) == 5 and lines[0]["class_1"] in CLASSES and not lines[0]["error"]
+
+    capsys.readouterr()
+    assert command(str(run), str(pictures / "00.png")) == 0
+    assert "class " in capsys.readouterr().out
+    assert command(str(run), str(pictures), "--precision", "int3") == 2
+
+
+@pytest.mark.parametrize(
+    ("name", "size"), [("timm:resnet18", 32), ("timm:vit_tiny_patch16_224", (32, 64)), ("timm:convnext_atto", 32)]
+)
+def test_a_model_of_timm_has_a_landmarks_manners(name: str, size: int | tuple[int, int]) -> None:
+    pytest.importorskip("timm")
+    assert is_foreign(name) and not is_foreign("resnet18")
+    model = create_foreign(name, num_classes=5, in_channels=1, image_size=size).eval()
+    assert model(torch.randn(2, 1, *model.config.image_hw)).shape == (2, 5)
+    names = [name for name, _ in model.named_parameters()]
+    groups = model.layer_groups()
+    assert all(sum(name.startswith(prefixes) for prefixes in groups) == 1 for name in names)
+    head = [name for name in names if name.startswith(f"{model.head_name}.")]
+    assert head and all(name.startswith(groups[-1]) for name in head)
+    with pytest.raises(ValueError, match="channels"):
+        model(torch.randn(2, 3, *model.config.image_hw))
+
+
+def test_a_model_of_transformers_has_them_too() -> None:
+    pytest.importorskip("transformers")
+    model = create_foreign("hf:resnet", num_classes=5, in_channels=1, image_size=32).eval()
+    assert model(torch.randn(2, 1, 32, 32)).shape == (2, 5)
+    assert dict(model.named_modules())[model.head_name].out_features == 5
+
+
+def test_an_unknown_model_of_timm_is_refused() -> None:
+    pytest.importorskip("timm")
+    with pytest.raises(UsageError, match=r"unknown timm model 'resnet19'; did you mean resnet18"):
+        create_foreign("timm:resnet19", num_classes=5)
