@@ -416,7 +416,7 @@ def test_standardised_kernels_forget_scale_and_offset() -> None:
 @pytest.mark.parametrize(
     ("overrides", "words"),
     [
-        (dict(patch=5), "does not divide by 5"),
+        (dict(patch=5), "does not divide into patches of 5 pixels"),
         (dict(heads=5), "does not divide into 5 heads"),
         (dict(pool="max"), "expected one of token, mean, mean_norm"),
         (dict(pool="token"), "needs class_token"),

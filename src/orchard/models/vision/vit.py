@@ -51,7 +51,8 @@ class ViTConfig:
         if self.width % self.heads:
             raise ValueError(f"a width of {self.width} does not divide into {self.heads} heads")
         if self.image_hw[0] % self.stride or self.image_hw[1] % self.stride:
-            raise ValueError(f"a picture of {self.image_hw[0]}x{self.image_hw[1]} does not divide by {self.stride}")
+            h, w = self.image_hw
+            raise ValueError(f"a picture of {h}x{w} does not divide into patches of {self.stride} pixels")
 
     @property
     def image_hw(self) -> tuple[int, int]:
@@ -197,12 +198,12 @@ def _variants() -> dict[str, ViTConfig]:
     }
     variants = {
         "vit_nano": ViTConfig(
-            width=64, depth=6, heads=4, patch=4, image_size=32, in_channels=1, num_classes=10, **patches_only
+            width=64, depth=4, heads=4, patch=4, image_size=16, in_channels=1, num_classes=10, **patches_only
         ),
         "vit_micro": ViTConfig(
-            width=96, depth=6, heads=3, patch=4, image_size=28, in_channels=1, num_classes=10, **patches_only
+            width=64, depth=6, heads=2, patch=4, image_size=28, in_channels=1, num_classes=10, **patches_only
         ),
-        "vit_mini": ViTConfig(width=192, depth=6, heads=3, patch=4, image_size=32, num_classes=10, **patches_only),
+        "vit_mini": ViTConfig(width=128, depth=6, heads=4, patch=4, image_size=32, num_classes=10, **patches_only),
     }
     for size, shape in sizes.items():
         for patch, images in ((8, (224, 384)), (14, (224,)), (16, (224, 384)), (32, (224, 384))):
