@@ -68,7 +68,7 @@ class AlexNet(nn.Module):
             self.initialise()
 
     def initialise(self) -> None:
-        """2012: spread 0.01, biases 1 where that keeps rectifiers awake, else 0. He: variance 2 / fan-in below a faint head."""
+        """2012: spread 0.01, biases 1 where that keeps rectifiers awake. He: variance 2 / fan-in below a faint head."""
         awake = (self.conv2, self.conv4, self.conv5, self.fc1, self.fc2) if self.config.start == "2012" else ()
         for layer in self.children():
             if isinstance(layer, nn.Conv2d | nn.Linear):
