@@ -1,0 +1,78 @@
+"""`orchard compare`: several models, one budget, one table."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from orchard.cli.output import Json, emit, parse_settings
+
+
+def compare_models(
+    models: Annotated[list[str], typer.Argument(help="Variants (see `orchard list`), or timm:NAME.")],
+    data: Annotated[str, typer.Option(help="A named set, an image folder, a zip archive of one, or a CSV/TSV.")],
+    epochs: Annotated[float | None, typer.Option(help="Budget of each: passes over the data; 10 by itself.")] = None,
+    minutes: Annotated[float | None, typer.Option(help="Budget of each: minutes of training.")] = None,
+    macs: Annotated[float | None, typer.Option(help="Budget of each: multiply-adds of training, such as 5e13.")] = None,
+    seeds: Annotated[int, typer.Option(help="Trainings of each, with seeds 0, 1, ...")] = 1,
+    out: Annotated[Path | None, typer.Option(help="Folder of all runs; runs/compare-DATA by itself.")] = None,
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="A setting of every training; repeatable.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Train each under the same budget, then one table and one plot.
+
+    The same command goes on where a stopped one was, and trains nothing twice.
+    """
+    from orchard.data import canonical_name
+    from orchard.errors import OrchardError, UsageError
+    from orchard.training.compare import Budget, compare
+
+    given = {"epochs": epochs, "minutes": minutes, "macs": macs}
+    chosen = [(kind, amount) for kind, amount in given.items() if amount is not None] or [("epochs", 10.0)]
+    if len(chosen) > 1:
+        raise UsageError("one budget at a time: --epochs, --minutes or --macs")
+    ((kind, amount),) = chosen
+    if amount <= 0:
+        raise UsageError(f"--{kind} {amount:g}: expected more than nothing")
+    folder = out or Path("runs") / f"compare-{canonical_name(data)}"
+    budget = Budget(kind, amount)  # type: ignore[arg-type]
+    result = compare(models, data, folder, budget=budget, seeds=seeds, settings=parse_settings(settings or []))
+    emit(result, as_json, _show)
+    failed = [row["model"] for row in result["contestants"] if row["error"]]
+    if failed:
+        raise OrchardError(f"{len(failed)} of {len(models)} contestants failed: {', '.join(failed)}")
+
+
+def _show(result: dict[str, Any]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    from orchard.training.charts import bytes_text, seconds_text, short
+
+    table = Table(
+        "model", "accuracy", "parameters", "multiply-adds", "latency", "throughput", "memory", "training",
+        box=None, pad_edge=False,
+    )  # fmt: skip
+    for column in table.columns[1:]:
+        column.justify = "right"
+        column.no_wrap = True
+    console = Console(highlight=False)
+    for row in sorted(result["contestants"], key=lambda row: -(row["quality"] or -1.0)):
+        if row["error"]:
+            table.add_row(row["model"], "failed")
+            continue
+        spread = f" ± {row['spread']:.1%}" if row["spread"] is not None else ""
+        table.add_row(
+            row["model"], f"{row['quality']:.1%}{spread}", short(row["parameters"]), short(row["macs"]),
+            seconds_text(row["latency_s"]), f"{short(row['pictures_per_second'])}/s", bytes_text(row["memory_bytes"]),
+            seconds_text(row["training_seconds"]),
+        )  # fmt: skip
+    console.print(table)
+    for row in result["contestants"]:
+        if row["error"]:
+            console.print(f"{row['model']}: {row['error']}", markup=False)
+    console.print(f"plot:   {result['out']}/compare.html\ntable:  {result['out']}/compare.csv", soft_wrap=True)
