@@ -54,20 +54,23 @@ def _show(result: dict[str, Any]) -> None:
     from orchard.training.charts import bytes_text, seconds_text, short
 
     table = Table(
-        "model", "accuracy", "parameters", "multiply-adds", "latency", "throughput", "memory", "training",
+        "model", "accuracy", "parameters", "MACs", "latency", "throughput", "memory", "training",
         box=None, pad_edge=False,
     )  # fmt: skip
     for column in table.columns[1:]:
         column.justify = "right"
+    for column in table.columns:
         column.no_wrap = True
     console = Console(highlight=False)
+    if not console.is_terminal:
+        console.width = 120  # a file or a pipe has room
     for row in sorted(result["contestants"], key=lambda row: -(row["quality"] or -1.0)):
         if row["error"]:
             table.add_row(row["model"], "failed")
             continue
-        spread = f" ± {row['spread']:.1%}" if row["spread"] is not None else ""
+        spread = f" ± {row['spread'] * 100:.1f}" if row["spread"] is not None else ""
         table.add_row(
-            row["model"], f"{row['quality']:.1%}{spread}", short(row["parameters"]), short(row["macs"]),
+            row["model"], f"{row['quality'] * 100:.1f}{spread} %", short(row["parameters"]), short(row["macs"]),
             seconds_text(row["latency_s"]), f"{short(row['pictures_per_second'])}/s", bytes_text(row["memory_bytes"]),
             seconds_text(row["training_seconds"]),
         )  # fmt: skip

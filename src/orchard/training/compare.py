@@ -14,6 +14,7 @@ import time
 import weakref
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -54,20 +55,20 @@ class Budget:
     kind: Literal["epochs", "minutes", "macs"]
     amount: float
 
-    def settings(self, command: Mapping[str, Any]) -> dict[str, Any]:
-        """The settings of a training (dotted keys) that spend it; `command` are all others."""
+    def settings(self, model: str, source: str, others: Mapping[str, Any]) -> dict[str, Any]:
+        """The settings of a training that spend it, beside the `others` (dotted keys)."""
         if self.kind == "epochs":
             return {"epochs": self.amount}
         if self.kind == "minutes":
             return {"max_minutes": self.amount, "epochs": 100_000}  # the time is over long before
-        recipe, name = pick_recipe(command["model"], command["data.source"], None)
-        resolved = resolve(command, recipe, name)
-        data = open_data(resolved.settings.data.source, resolved.settings.data)
-        model, resolved = start_model(resolved, data)
-        config: Any = model.config
+        recipe, name = pick_recipe(model, source, None)
+        resolved = resolve({**others, "model": model, "data.source": source}, recipe, name)
+        data = open_data(source, resolved.settings.data)
+        network, resolved = start_model(resolved, data)
+        config: Any = network.config
         size = config.image_size if isinstance(config.image_size, tuple) else (config.image_size, config.image_size)
         batch = resolved.settings.batch_size
-        per_step = TRAINING_PASSES * batch * multiply_adds(model, (1, config.in_channels, *size))
+        per_step = TRAINING_PASSES * batch * multiply_adds(network, (1, config.in_channels, *size))
         steps = int(self.amount // per_step)
         if steps == 0:
             raise UsageError(f"{self.amount:g} multiply-adds are less than one step of {per_step:.3g}; give more")
@@ -86,7 +87,7 @@ def compare(
     budget: Budget,
     seeds: int = 1,
     settings: Mapping[str, Any] | None = None,
-    training: Callable[[dict[str, Any], Path], dict[str, Any]] = train,
+    training: Callable[..., dict[str, Any]] = train,
 ) -> dict[str, Any]:
     """Train every model (variants or timm:NAME) on `source` under the same budget, measure and write the comparison.
 
@@ -124,19 +125,18 @@ def _train_all(
     budget: Budget,
     seeds: int,
     settings: Mapping[str, Any],
-    training: Callable[[dict[str, Any], Path], dict[str, Any]],
+    training: Callable[..., dict[str, Any]],
 ) -> dict[str, Any]:
     """One contestant with all its seeds, as a row whose measured columns are still empty."""
     row: dict[str, Any] = {"model": model, "error": None, "runs": []}
-    row |= {key: None for key in COLUMNS[1:-1]}
+    row |= dict.fromkeys(COLUMNS[1:-1])
     try:
-        command = {"model": model, "data.source": source, **settings}
-        command |= budget.settings(command)
-        first = int(settings.get("seed", 0))
+        given = {**settings, **budget.settings(model, source, settings)}
+        first = int(given.pop("seed", 0))
         for seed in range(first, first + seeds):
             name = f"{model}-{budget.kind}{budget.amount:g}-seed{seed}".replace(":", "-").replace("/", "-")
             sys.stderr.write(f"{model}, seed {seed}, {budget.words()}\n")
-            metrics = training({**command, "seed": seed}, out / name)
+            metrics = training(model, source, out / name, **given, seed=seed)
             judged = "test" if "test" in metrics else "validation"
             row["runs"].append({"seed": seed, "folder": name, "quality": metrics[judged]["accuracy"], "split": judged,
                                 "seconds": metrics["seconds"]})  # fmt: skip
@@ -169,7 +169,7 @@ def _measure(rows: Sequence[dict[str, Any]]) -> None:
         network = loaded.model.to(device).eval()
         for batch in calls:
             images = torch.randn(_shape(loaded, batch), device=device)
-            calls[batch][row["model"]] = lambda network=network, images=images: network(images)
+            calls[batch][row["model"]] = partial(network, images)
         row["memory_bytes"] = peak_memory(network, torch.randn(_shape(loaded, THROUGHPUT_BATCH), device=device))
     singles, batches = turn_by_turn(calls[1]), turn_by_turn(calls[THROUGHPUT_BATCH])
     for row in rows:
@@ -206,11 +206,11 @@ def _wait() -> None:
         torch.cuda.synchronize()
 
 
-class _Alive(TorchDispatchMode):
+class _Alive(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Counts the bytes of all tensors that are alive while it is on, and the most there were at once."""
 
     def __init__(self, before: Sequence[Tensor]):
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.now = self.most = 0
         self.known = WeakIdKeyDictionary()
         for tensor in before:
