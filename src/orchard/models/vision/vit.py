@@ -130,7 +130,7 @@ class ViT(nn.Module):
         check_images(images, self.config.in_channels, self.config.image_hw)
         x = self.patch_embed(self.stem(images)).flatten(2).transpose(1, 2)  # (B, D, h, w) → (B, h·w, D)
         if self.prefix:
-            x = torch.cat([self.class_token.expand(len(x), -1, -1), x], dim=1)
+            x = torch.cat([self.class_token.expand(x.shape[0], -1, -1), x], dim=1)
         return self.dropout(x + self.position)
 
     def features(self, images: Tensor) -> Tensor:
