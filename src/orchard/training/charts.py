@@ -140,18 +140,19 @@ def spot_chart(title: str, spots: Sequence[Spot], *, x_label: str, y_label: str)
         return None
     xs, lows, highs = [s.x for s in spots], [s.low for s in spots], [s.high for s in spots]
     room = max(max(highs) - min(lows), 0.01) * 0.15
-    wide = 760
-    x = Axis(min(xs) / 1.6, max(xs) * 1.6, LEFT + 6, wide - RIGHT, log=True)
-    y = _axis(min(lows) - room, min(max(highs) + room, 1.0), 400 - BOTTOM, TOP, percent=True)
-    chart = Chart(title, x_label, y_label, x, y, width=wide, height=400, left=LEFT + 6, right=wide - RIGHT)
-    chart.bottom = 400 - BOTTOM
+    width, height, left = 640, 360, 78
+    x = Axis(min(xs) / 1.6, max(xs) * 1.6, left, width - RIGHT, log=True)
+    y = _axis(max(min(lows) - room, 0.0), min(max(highs) + room, 1.0), height - 50, TOP, percent=True)
+    chart = Chart(
+        title, x_label, y_label, x, y, width=width, height=height, left=left, right=width - RIGHT, bottom=height - 50
+    )
     last = -math.inf
     for number, spot in sorted(enumerate(spots), key=lambda pair: -pair[1].y):
         place = x.place(spot.x), y.place(spot.y)
-        last = max(place[1] + 4, last + 15)  # names keep a line's distance from the one above
+        last = max(place[1] + 5, last + 20)  # names keep a line's distance from the one above
         chart.spots.append(
             {"x": place[0], "y": place[1], "low": y.place(spot.low), "high": y.place(spot.high), "number": number % 8,
-             "label": spot.label, "label_y": last, "flip": place[0] > wide * 0.7,
+             "label": spot.label, "label_y": last, "flip": place[0] > width * 0.65,
              "says": f"{spot.label}: {_value(spot.y, True)}, {short(spot.x)} {x_label}"}
         )  # fmt: skip
     chart.summary = f"{title}: " + "; ".join(spot["says"] for spot in chart.spots)
