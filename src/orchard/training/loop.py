@@ -100,6 +100,8 @@ class Trainer:
         self.bare = model.to(fabric.device)
         self.average = average_of(self.bare, settings.ema) if settings.ema else None
         optimizer = build_optimizer(self.bare, settings.optimizer)
+        if settings.compile:
+            self.bare.compile()
         self.model, self.optimizer = fabric.setup(self.bare, optimizer)
         self.plain_optimizer = optimizer
         self.checkpoints = Checkpoints(run / "checkpoints", warn)
@@ -223,7 +225,8 @@ class Trainer:
         model = self.evaluated
         was_training = model.training
         model.eval()
-        figures = self.evaluate(model)
+        with torch.compiler.set_stance("force_eager"):  # each new batch shape would be compiled again
+            figures = self.evaluate(model)
         model.train(was_training)
         quality = figures[self.task.quality]
         if quality >= self.state.best_quality:
