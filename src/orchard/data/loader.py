@@ -162,11 +162,11 @@ def _kept(split: ImageSplit, preprocess: Preprocess) -> Tensor:
     known = _KEPT.setdefault(split, {})
     key = (preprocess.size, preprocess.channels, preprocess.crop, preprocess.squash, preprocess.interpolation)
     if key not in known:
-        pixels = torch.empty((len(split), preprocess.channels, *preprocess.size), dtype=torch.uint8)
+        pixels = np.empty((len(split), *preprocess.size, preprocess.channels), np.uint8)
         for index in range(len(split)):
             with split.open(index) as picture:
-                pixels[index] = torch.from_numpy(fit(picture, preprocess).copy()).permute(2, 0, 1)
-        known[key] = pixels
+                pixels[index] = fit(picture, preprocess)
+        known[key] = torch.from_numpy(pixels).permute(0, 3, 1, 2).contiguous()
     return known[key]
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import islice
+
 import numpy as np
 from PIL import Image
 from PIL.JpegImagePlugin import JpegImageFile
@@ -41,19 +43,19 @@ def default_preprocess(data: ImageData, image_size: int | tuple[int, int], chann
 def _measure(split: ImageSplit) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Mean and standard deviation of each channel in [0, 1], over the whole split if it is in memory."""
     if isinstance(split, ArraySplit):
-        pictures = [split.pictures.numpy()]
+        pictures = iter(split.pictures.numpy())
     else:
-        places = np.unique(np.linspace(0, len(split) - 1, 256).astype(int))
-        pictures = [split.image(int(i)).numpy()[None] for i in places]
-    channels = pictures[0].shape[1]
-    counts = np.zeros((channels, 256))  # a histogram is exact, small and fast
-    for picture in pictures:
-        for c in range(channels):
-            counts[c] += np.bincount(picture[:, c].ravel(), minlength=256)
-    levels, total = np.arange(256) / 255, counts.sum(1)
-    mean = counts @ levels / total
-    std = np.sqrt(counts @ levels**2 / total - mean**2)
-    return tuple(mean.round(4).tolist()), tuple(np.maximum(std, 1e-3).round(4).tolist())
+        pictures = (split.image(int(i)).numpy() for i in np.unique(np.linspace(0, len(split) - 1, 256).astype(int)))
+    count, total, squares = 0, np.zeros(1), np.zeros(1)
+    while chunk := list(islice(pictures, 256)):
+        for shape in {picture.shape for picture in chunk}:
+            levels = np.stack([picture for picture in chunk if picture.shape == shape]).astype(np.float64) / 255
+            count += levels.size // levels.shape[1]
+            total += levels.sum((0, 2, 3))
+            squares += np.square(levels).sum((0, 2, 3))
+    mean = total / count
+    std = np.sqrt(np.maximum(squares / count - mean**2, 1e-6))  # a set of one colour has none
+    return tuple(mean.round(4).tolist()), tuple(std.round(4).tolist())
 
 
 def kept_box(width: int, height: int, preprocess: Preprocess) -> Box:

@@ -22,7 +22,7 @@ class ArraySplit(ImageSplit):
     def __init__(self, name: str, pictures: np.ndarray, labels: np.ndarray, places: np.ndarray):
         """`places` (N,) are the records' numbers in the set as published, for their names."""
         self.name, self.places = name, places
-        self.pictures = torch.from_numpy(np.ascontiguousarray(pictures))
+        self.pictures = torch.from_numpy(np.require(pictures, requirements=["C", "W"]))
         self.labels = labels.astype(np.int64)
         self.small = max(pictures.shape[2:]) <= 64
 
