@@ -1,0 +1,87 @@
+"""`orchard bench`: speed beside the peer, in one run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from orchard.cli.output import Json, emit, note
+
+
+def bench(
+    name: Annotated[str, typer.Argument(help="Name of a variant.")],
+    against: Annotated[str, typer.Option(help="timm, torchvision or transformers, or with a name: timm:resnet50.")],
+    mode: Annotated[str, typer.Option(help="inference or training.")] = "inference",
+    batch: Annotated[int, typer.Option(min=1, help="Pictures per batch.")] = 8,
+    precision: Annotated[str, typer.Option(help="auto, fp32 or bf16.")] = "auto",
+    rounds: Annotated[int, typer.Option(min=1, help="How often each side is timed.")] = 11,
+    run: Annotated[Path | None, typer.Option(help="Also count agreement with float32 of this trained model.")] = None,
+    pictures: Annotated[str | None, typer.Option(help="The real pictures for that: any data set.")] = None,
+    markdown: Annotated[bool, typer.Option("--markdown", help="Print one row of a Markdown table.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Time a landmark and its peer turn by turn, with the same weights, after comparing what they compute."""
+    from orchard.errors import UsageError, unknown
+
+    for what, value, known in (
+        ("mode", mode, ["inference", "training"]),
+        ("precision", precision, ["auto", "fp32", "bf16"]),
+    ):
+        if value not in known:
+            raise unknown(what, value, known)
+    if (run is None) != (pictures is None):
+        raise UsageError("agreement is counted with --run RUN and --pictures DATA together")
+    from orchard.inference.agreement import agreement
+    from orchard.inference.bench import bench as run_bench
+
+    note(f"{name} against {against}, {mode}: compiling, then {rounds} rounds; leave the machine alone meanwhile")
+    result = run_bench(name, against, mode, batch=batch, precision=precision, rounds=rounds)  # type: ignore[arg-type]
+    if run is not None and pictures is not None:
+        result["agreement"] = agreement(run, pictures, batch=batch, precision=precision)  # type: ignore[arg-type]
+    emit(result, as_json, lambda found: print(row(found)) if markdown else show(found))
+
+
+def row(found: dict[str, Any]) -> str:
+    """One row for the table of docs/benchmarks.md."""
+    cells = [
+        found["name"],
+        found["peer"],
+        f"{found['mode']}, {found['precision']}, batch {found['batch']}",
+        *(f"{1000 * found[side]['median_s']:.1f}" for side in ("ours", "peer_best", "peer_default")),
+        f"{found['ratio_default']:.2f}",
+        f"{found['ratio_best']:.2f}",
+        f"{found['limit_fraction']:.0%}",
+    ]
+    return f"| {' | '.join(cells)} |"
+
+
+def show(found: dict[str, Any]) -> None:
+    """A table for a person."""
+    from rich.console import Console
+    from rich.table import Table
+
+    title = f"{found['name']} and {found['peer']}: {found['mode']}, {found['precision']}, batch {found['batch']}"
+    table = Table("side", "how", title=title, title_justify="left")
+    for column in ("ms a batch", "pictures/s", "ours is faster by"):
+        table.add_column(column, justify="right")
+    ratios = {"ours": "", "peer_best": f"{found['ratio_best']:.2f}x", "peer_default": f"{found['ratio_default']:.2f}x"}
+    for side, ratio in ratios.items():
+        figures = found[side]
+        seconds, throughput = f"{1000 * figures['median_s']:.1f}", f"{figures['throughput']:.1f}"
+        table.add_row(side.replace("_", " at its "), figures["how"], seconds, throughput, ratio)
+    console = Console()
+    console.print(table)
+    console.print(
+        f"{found['device']}: a {found['precision']} matrix product reaches {found['matrix_rate'] / 1e9:,.0f} GFLOP/s, "
+        f"of which ours is {found['limit_fraction']:.0%}",
+        highlight=False,
+    )
+    if "agreement" in found:
+        same = found["agreement"]
+        console.print(
+            f"top-1 agreement with float32 on {same['pictures']} pictures: {same['agreement']:.2%} (median margin "
+            f"{same['margin']:.2f}, median error {same['error']:.3f})",
+            highlight=False,
+        )
