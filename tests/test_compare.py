@@ -154,3 +154,11 @@ def test_a_real_comparison_goes_on_where_it_was(tmp_path, quick, capsys):
     assert again["quality"] == first["quality"]
     assert metrics.stat().st_mtime_ns == written
     assert "finished already" in capsys.readouterr().err
+
+
+def test_a_contestant_that_failed_before_it_began_can_try_again(tmp_path, quick):
+    """Its folder holds a lock and nothing else, which is no reason to refuse it."""
+    settings = {"image_size": 3, "data.workers": 0}
+    for _ in range(2):
+        result = compare(["vit_nano"], "digits", tmp_path, budget=Budget("epochs", 1), settings=settings)
+        assert "a picture of 3x3 does not divide" in result["contestants"][0]["error"]

@@ -8,7 +8,7 @@ import sys
 
 import typer
 
-from orchard.cli import catalogue, imports, train, verify
+from orchard.cli import catalogue, compare, imports, train, verify
 from orchard.cli.output import run_app
 
 app = typer.Typer(
@@ -23,6 +23,7 @@ app.command("list")(catalogue.list_models)
 app.command("show")(catalogue.show)
 app.command("train")(train.train)
 app.command("evaluate")(train.evaluate)
+app.command("compare")(compare.compare_models)
 app.command("verify")(verify.verify_models)
 app.command("import")(imports.import_model)
 

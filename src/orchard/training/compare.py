@@ -144,7 +144,8 @@ def _train_all(
         raise
     except Exception as error:  # whatever is wrong with one contestant, the others have a right to their turn
         lines = str(error).strip().splitlines() or [""]
-        row["error"] = lines[0] if isinstance(error, OrchardError) else f"{type(error).__name__}: {lines[0]}"
+        kind = "" if isinstance(error, OrchardError) else f"{type(error).__name__}: "
+        row["error"] = kind + lines[0].removeprefix(f"{model}: ")
         sys.stderr.write(f"error: {model}: {row['error']}\n")
         return row
     qualities = [run["quality"] for run in row["runs"]]

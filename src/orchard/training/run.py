@@ -56,7 +56,7 @@ class RunFolder:
         try:
             if self.path.exists() and not self.path.is_dir():
                 raise UsageError(f"{self.path} is a file; name a folder for the run")
-            if not (self / "run.json").exists() and self.path.exists() and any(self.path.iterdir()):
+            if not (self / "run.json").exists() and self.path.exists() and not _unused(self.path):
                 raise UsageError(f"{self.path} exists and is no run of ours; name another folder with --out")
             self.path.mkdir(parents=True, exist_ok=True)
             self._lock = (self / ".lock").open("w")
@@ -90,6 +90,11 @@ class RunFolder:
             raise disk_error(error, self / name, "make room and run the same command again") from None
 
 
+def _unused(folder: Path) -> bool:
+    """Nothing is in it but what a run that ended before its first file may leave."""
+    return all(path.name in (".lock", ".run.json.partial") for path in folder.iterdir())
+
+
 def free_folder(base: Path, requested: Mapping[str, Any]) -> Path:
     """The folder for a run nobody named: an unfinished run of the same settings is taken up, else a new number."""
     number = 1
@@ -97,7 +102,7 @@ def free_folder(base: Path, requested: Mapping[str, Any]) -> Path:
         path = base if number == 1 else base.with_name(f"{base.name}-{number}")
         run = RunFolder(path)
         if not (run / "run.json").exists():
-            if not path.exists() or not any(path.iterdir()):
+            if not path.exists() or _unused(path):
                 return path
         elif not run.finished and _same(run, requested):
             return path
