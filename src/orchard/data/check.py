@@ -1,0 +1,171 @@
+"""What a set holds, what is wrong with it, and a picture of what a model will see of it."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from orchard.data.contracts import AugmentSettings, DataSettings, ImageData, ImageSplit, Preprocess, Problem
+from orchard.data.files import FileSplit
+from orchard.data.loader import Loader
+from orchard.data.sources import open_data
+from orchard.data.splits import ArraySplit
+
+_VARIANTS = 4  # how often the mosaic shows each picture as in training
+_GAP = 4  # pixels between pictures of the mosaic
+
+
+@dataclass(frozen=True)
+class Duplicate:
+    """Records with the same content: where they are, and whether they differ in split or label."""
+
+    keys: tuple[str, ...]
+    splits: tuple[str, ...]
+    labels: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Check:
+    """Everything `orchard data check` says."""
+
+    source: str
+    format: str
+    reason: str
+    channels: int
+    classes: tuple[str, ...]
+    counts: Mapping[str, Mapping[str, int]]  # split → class → pictures
+    widths: tuple[int, int, int]  # smallest, median, largest, in pixels
+    heights: tuple[int, int, int]
+    imbalance: float  # pictures of the largest training class over those of the smallest
+    problems: tuple[Problem, ...]
+    duplicates: tuple[Duplicate, ...]
+    fingerprint: str
+
+    @property
+    def ok(self) -> bool:
+        """Nothing unreadable, nothing strange, and no picture in two splits or with two labels."""
+        return not self.problems and not any(len(d.splits) > 1 or len(d.labels) > 1 for d in self.duplicates)
+
+    def to_json(self) -> dict[str, object]:
+        return {"ok": self.ok, **asdict(self)}
+
+
+def check(source: str, settings: DataSettings) -> tuple[ImageData, Check]:
+    """Open a set, decoding every picture once, and gather what there is to say; bad records are listed, not refused.
+
+    Raises UsageError or OrchardError for what is no set at all.
+    """
+    data = open_data(source, settings.model_copy(update={"bad_records": "skip"}))
+    counts = {
+        split: dict(zip(data.classes, np.bincount(s.labels, minlength=len(data.classes)).tolist(), strict=True))
+        for split, s in data.splits.items()
+    }
+    sizes = np.concatenate([_sizes(split) for split in data.splits.values()])
+    training = list(counts["train"].values())
+    heights, widths = ((int(side.min()), int(np.median(side)), int(side.max())) for side in sizes.T)
+    result = Check(
+        source, data.format, data.reason, data.channels, data.classes, counts, widths, heights,
+        round(max(training) / min(training), 2), data.problems, _duplicates(data), data.fingerprint,
+    )  # fmt: skip
+    return data, result
+
+
+def _sizes(split: ImageSplit) -> np.ndarray:
+    """(N, 2) heights and widths."""
+    if isinstance(split, FileSplit):
+        return split.sizes
+    return np.array([split.image(index).shape[1:] for index in range(len(split))])
+
+
+def _duplicates(data: ImageData) -> tuple[Duplicate, ...]:
+    """Groups of records whose content has the same digest, those across splits first, then those with two labels."""
+    places: dict[bytes, list[tuple[str, int]]] = defaultdict(list)
+    for name, split in data.splits.items():
+        for index in range(len(split)):
+            places[_digest(split, index)].append((name, index))
+    found = []
+    for group in places.values():
+        if len(group) > 1:
+            keys = tuple(data.splits[name].key(index) for name, index in group)
+            labels = {data.classes[data.splits[name].labels[index]] for name, index in group}
+            found.append(Duplicate(keys, tuple(sorted({name for name, _ in group})), tuple(sorted(labels))))
+    return tuple(sorted(found, key=lambda d: (-len(d.splits), -len(d.labels), d.keys)))
+
+
+def _digest(split: ImageSplit, index: int) -> bytes:
+    if isinstance(split, FileSplit):
+        return split.digests[index]
+    assert isinstance(split, ArraySplit)
+    return split.digest(index)
+
+
+class _Picked(ImageSplit):
+    """Some records of a split."""
+
+    def __init__(self, split: ImageSplit, places: np.ndarray):
+        self.split, self.places = split, places
+        self.labels, self.small = split.labels[places], split.small
+
+    def image(self, index: int) -> Tensor:
+        return self.split.image(int(self.places[index]))
+
+    def open(self, index: int) -> AbstractContextManager[Image.Image]:
+        return self.split.open(int(self.places[index]))
+
+    def key(self, index: int) -> str:
+        return self.split.key(int(self.places[index]))
+
+
+def draw_mosaic(
+    data: ImageData, preprocess: Preprocess, augment: AugmentSettings, path: Path, *, pictures: int = 12, seed: int = 0
+) -> None:
+    """Write a PNG of training pictures as a model sees them, classes in turn.
+
+    Two pictures stand in a row: each first as in evaluation, then, to the right of it, as training varies it.
+    """
+    split = data.splits["train"]
+    by_class = [np.flatnonzero(split.labels == label) for label in range(len(data.classes))]
+    longest = max(map(len, by_class))
+    turns = [members[turn] for turn in range(min(longest, pictures)) for members in by_class if turn < len(members)]
+    picked = _Picked(split, np.array(turns[:pictures]))
+    count = len(picked)
+    plain = next(Loader(picked, preprocess, None, batch_size=count, seed=seed, workers=0).batches(0)).images
+    columns = [plain]
+    varied = Loader(picked, preprocess, augment, batch_size=count, seed=seed, workers=0)
+    for epoch in range(_VARIANTS):
+        batch = next(varied.batches(epoch))
+        columns.append(batch.images[batch.indices.argsort()])
+    Image.fromarray(_tile(torch.stack(columns, 1), preprocess)).save(path, format="PNG")
+
+
+def _tile(pictures: Tensor, preprocess: Preprocess) -> np.ndarray:
+    """(N, 1 + _VARIANTS, C, H, W) normalised → (height, width, 3) uint8, small pictures enlarged by whole pixels."""
+    mean, std = torch.tensor(preprocess.mean).view(-1, 1, 1), torch.tensor(preprocess.std).view(-1, 1, 1)
+    shown = ((pictures * std + mean) * 255).round().clamp(0, 255).byte().expand(-1, -1, 3, -1, -1)
+    enlarge = max(1, 96 // preprocess.size[1])
+    shown = shown.repeat_interleave(enlarge, 3).repeat_interleave(enlarge, 4)
+    count, across, _, height, width = shown.shape
+    rows = -(-count // 2)
+    margin = 4 * _GAP  # wider than a gap: it parts the columns of evaluation and training
+    block = width * across + _GAP * across + margin
+    canvas = np.full((rows * (height + _GAP) + _GAP, 2 * block + _GAP - margin, 3), 255, np.uint8)
+    for place in range(count):
+        for column in range(across):
+            top = _GAP + (place // 2) * (height + _GAP)
+            left = _GAP + (place % 2) * block + column * (width + _GAP) + (margin // 2 if column else 0)
+            canvas[top : top + height, left : left + width] = shown[place, column].permute(1, 2, 0).numpy()
+    return canvas
+
+
+def size_to_show(data: ImageData) -> tuple[int, int]:
+    """The picture size (height, width) where no model says one: small pictures as they are, others at 224."""
+    sizes = _sizes(data.splits["train"])
+    return (int(sizes[:, 0].max()), int(sizes[:, 1].max())) if data.splits["train"].small else (224, 224)
