@@ -83,8 +83,8 @@ def _show(result: Check) -> None:
     colours = {1: "grey", 3: "RGB"}[result.channels]
     console.print(f"{result.source}: {result.format}, because {result.reason}", highlight=False, markup=False)
     console.print(
-        f"{colours} pictures, width {_spread(result.widths)}, height {_spread(result.heights)} pixels; largest training "
-        f"class {result.imbalance:g} times the smallest", highlight=False, markup=False,
+        f"{colours} pictures, width {_spread(result.widths)}, height {_spread(result.heights)} pixels; the largest "
+        f"training class is {result.imbalance:g} times the smallest", highlight=False, markup=False,
     )  # fmt: skip
     table = Table("class", *result.counts)
     for column in table.columns[1:]:

@@ -154,13 +154,13 @@ def _tile(pictures: Tensor, preprocess: Preprocess) -> np.ndarray:
     shown = shown.repeat_interleave(enlarge, 3).repeat_interleave(enlarge, 4)
     count, across, _, height, width = shown.shape
     rows = -(-count // 2)
-    margin = 4 * _GAP  # wider than a gap: it parts the columns of evaluation and training
-    block = width * across + _GAP * across + margin
-    canvas = np.full((rows * (height + _GAP) + _GAP, 2 * block + _GAP - margin, 3), 255, np.uint8)
+    apart = 2 * _GAP  # between what evaluation and what training sees, and once more between two pictures of a row
+    block = (width + _GAP) * across + 2 * apart
+    canvas = np.full((rows * (height + _GAP) + _GAP, 2 * block + _GAP - apart, 3), 255, np.uint8)
     for place in range(count):
         for column in range(across):
             top = _GAP + (place // 2) * (height + _GAP)
-            left = _GAP + (place % 2) * block + column * (width + _GAP) + (margin // 2 if column else 0)
+            left = _GAP + (place % 2) * block + column * (width + _GAP) + (apart if column else 0)
             canvas[top : top + height, left : left + width] = shown[place, column].permute(1, 2, 0).numpy()
     return canvas
 
