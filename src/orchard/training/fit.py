@@ -27,9 +27,14 @@ from orchard.training.settings import Resolved, flatten, resolve
 from orchard.weights.portable import load_exactly, save_portable
 
 
+def first_process() -> bool:
+    """Of several that train together, is this the one that speaks and writes?"""
+    return getattr(rank_zero_only, "rank", 0) == 0
+
+
 def say(message: str) -> None:
-    """A line for the person who waits, on stderr, from the first process only."""
-    if rank_zero_only.rank == 0:
+    """A line for the person who waits, on stderr."""
+    if first_process():
         sys.stderr.write(message + "\n")
 
 
@@ -69,7 +74,7 @@ def train(
     requested = resolved.settings.model_dump(mode="json")
     base = Path("runs") / f"{model}-{canonical_name(data)}".replace(":", "-")
     run = RunFolder(Path(out) if out else free_folder(base, requested))
-    if rank_zero_only.rank == 0:
+    if first_process():
         run.open(requested)
     try:
         if run.finished:
@@ -99,6 +104,9 @@ def _train(resolved: Resolved, requested: Mapping[str, Any], run: RunFolder) -> 
     job = prepare(resolved, device)
     settings, fabric = job.settings, job.fabric
     fabric.launch()
+    if fabric.world_size > 1:  # the folder is where the first process says it is
+        shared = Path(fabric.broadcast(str(run.path)))
+        run = run if fabric.is_global_zero else RunFolder(shared)
     feed = ImageFeed(job)
     trainer = Trainer(settings, run, fabric, job.model, job.task, feed, job.evaluate, warn)
     plan = make_plan(settings, trainer.bare, job.task, feed, trainer.steps - trainer.state.step, settings.precision)

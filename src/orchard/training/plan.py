@@ -66,7 +66,7 @@ def make_plan(settings: TrainSettings, model: nn.Module, task: Task, feed: Feed,
         began = time.perf_counter()
         with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
             loss, _ = task.loss(probe, few)
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         if device.type == "cuda":
             torch.cuda.synchronize()
         return time.perf_counter() - began

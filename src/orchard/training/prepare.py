@@ -177,7 +177,7 @@ def continue_model(settings: TrainSettings, wanted: Mapping[str, Any]) -> nn.Mod
     model = about.build(**changes)
     saved = configuration(about.model, **about.architecture)
     if hasattr(model, "fit_state"):
-        state = model.fit_state(state, saved)
+        state = model.fit_state(state, saved)  # type: ignore[operator]
     fresh = model.state_dict()
     head = f"{model.head_name}."
     for name, tensor in fresh.items():
