@@ -16,6 +16,7 @@ from orchard.models.vision.vit import VARIANTS, ViT, ViTConfig
 from orchard.nn.position import resize_position_grid
 from orchard.nn.std_conv import SameMaxPool2d, StdConv2d, pad_same
 from orchard.weights.names import to_ours, to_theirs
+from orchard.weights.official import export_official, load_official
 
 GOLDEN = Path(__file__).parent / "golden" / "vit"
 TINY = dict(width=48, depth=2, heads=3, patch=8, image_size=32, num_classes=10)
@@ -333,6 +334,21 @@ def test_names_there_and_back(source: str) -> None:
         to_ours(names(source, config), theirs | {"stranger": torch.zeros(1)}, state)
     with pytest.raises(OrchardError, match="has no"):
         to_ours(names(source, config), {k: v for k, v in theirs.items() if k != first}, state)
+
+
+def test_source_of_a_hybrid_is_found_by_its_names() -> None:
+    """Only two of the five tables know hybrids; the others must not stand in the way."""
+    source, config = CASES["google_flax_hybrid"]
+    theirs = load_file(GOLDEN / "google_flax_hybrid" / "params.safetensors")
+    model = ViT(config)
+    assert load_official(model, theirs)["stem.conv.weight"] == ("conv_root/kernel",)
+    assert export_official(model, source).keys() == theirs.keys()
+
+
+@pytest.mark.parametrize("source", ["torchvision", "hf", "hf4"])
+def test_no_export_to_a_network_that_computes_something_else(source: str) -> None:
+    with pytest.raises(OrchardError, match="no rule"):
+        export_official(create_model("vit_nano"), source)
 
 
 def test_weights_move_to_another_picture_size() -> None:

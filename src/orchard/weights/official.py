@@ -128,10 +128,7 @@ def _guess(
     """The source whose names the checkpoint has most of."""
     if not landmark.names:
         raise OrchardError("this landmark has no name table, so no official checkpoint can be read into it")
-    known = {
-        source: len({name for ours in expected for name in foreign_names(table(config), ours)[1]} & theirs.keys())
-        for source, table in landmark.names.items()
-    }
+    known = {source: _known(table(config), expected, theirs) for source, table in landmark.names.items()}
     best = max(known, key=lambda source: known[source])
     if not known[best]:
         raise OrchardError(
@@ -139,6 +136,15 @@ def _guess(
             f"'{next(iter(theirs), '')}'. Is it of another model?"
         )
     return best
+
+
+def _known(table: Table, expected: Mapping[str, Tensor], theirs: Mapping[str, Tensor]) -> int:
+    """How many names of a table the checkpoint has; none where the source has no such network."""
+    try:
+        names = {name for ours in expected for name in foreign_names(table, ours)[1]}
+    except OrchardError:
+        return 0
+    return len(names & theirs.keys())
 
 
 def _preprocess(config: Any, card: str, source: str) -> dict[str, Any]:

@@ -37,7 +37,7 @@ class Unit(nn.Module):
 
 
 class HybridStem(nn.Module):
-    """Pictures (B, C, H, W) to features (B, `out_channels`, H / `stride`, W / `stride`).
+    """Pictures (B, C, H, W) to features (B, `out_channels`, H / s, W / s), s being `stem_stride(stages)`.
 
     `stages` counts the units of each stage; with none, only the root (7x7 convolution and pooling) is left.
     """

@@ -34,6 +34,8 @@ def timm_names(config: ViTConfig) -> Table:
 
 
 def torchvision_names(config: ViTConfig) -> Table:
+    if config.pool != "token":
+        return []  # it has no such network
     layer = "encoder.layers.encoder_layer_{}."
     return [
         ("patch_embed.{}", "conv_proj.{}"),
@@ -53,12 +55,20 @@ def torchvision_names(config: ViTConfig) -> Table:
 
 def hf_names(config: ViTConfig) -> Table:
     """The names of transformers 5's modules."""
-    return _hf_names("vit.layers.{}.", "attention.{}_proj", ("q", "k", "v"), "attention.o_proj", ("mlp.fc1", "mlp.fc2"))
+    return _hf_names(
+        config,
+        "vit.layers.{}.",
+        "attention.{}_proj",
+        ("q", "k", "v"),
+        "attention.o_proj",
+        ("mlp.fc1", "mlp.fc2"),
+    )
 
 
 def hf4_names(config: ViTConfig) -> Table:
     """The names in files on the Hub, which are those of transformers 4."""
     return _hf_names(
+        config,
         "vit.encoder.layer.{}.",
         "attention.attention.{}",
         ("query", "key", "value"),
@@ -67,7 +77,9 @@ def hf4_names(config: ViTConfig) -> Table:
     )
 
 
-def _hf_names(layer: str, qkv: str, parts: tuple[str, ...], out: str, mlp: tuple[str, str]) -> Table:
+def _hf_names(config: ViTConfig, layer: str, qkv: str, parts: tuple[str, ...], out: str, mlp: tuple[str, str]) -> Table:
+    if config.pool != "token":
+        return []  # it has no such network
     return [
         ("patch_embed.{}", "vit.embeddings.patch_embeddings.projection.{}"),
         ("class_token", "vit.embeddings.cls_token"),
