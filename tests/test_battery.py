@@ -1,12 +1,13 @@
 """The battery: every variant of every card goes through it by registration alone.
 
 On paper (the meta device, which takes no memory): builds, counts, shapes, names. For real: everything that is small
-enough, and reduced configurations of each landmark that has nothing small.
+enough, and the small configurations at which landmarks are compared with their references.
 """
 
 import functools
 import math
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -33,18 +34,39 @@ CARDS = all_cards()
 VARIANTS = {name: variant for card in CARDS.values() for name, variant in card.variants.items()}
 REFERENCES = [row for card in CARDS.values() for row in card.references]
 MOST_PARAMETERS, MOST_MACS = 3e6, 60e6  # of a variant that is run for real
+MEMORISED = 0.5  # the loss at which a batch of four classes counts as learned; knowing nothing costs log 4 = 1.39
 
 
-def small_ones() -> dict[str, tuple[str, dict]]:
-    """What is run for real: the small variants, and of a landmark without any the reduced ones of its references."""
-    chosen: dict[str, tuple[str, dict]] = {}
+def side(size: int | tuple[int, int]) -> tuple[int, int]:
+    return (size, size) if isinstance(size, int) else (size[0], size[1])
+
+
+def pictures(config: Any, count: int, device: str = "cpu") -> Tensor:
+    generator = None if device == "meta" else torch.Generator().manual_seed(1)
+    return torch.randn(count, config.in_channels, *side(config.image_size), generator=generator, device=device)
+
+
+def cost(name: str, overrides: dict[str, Any]) -> tuple[int, float]:
+    """Parameters and multiply-adds of a configuration."""
+    with torch.device("meta"):
+        model = create_model(name, **overrides).eval()
+    with FlopCounterMode(display=False) as counter:
+        model(pictures(model.config, 1, "meta"))
+    return sum(p.numel() for p in model.parameters()), counter.get_total_flops() / 2
+
+
+def is_small(parameters: int, macs: float) -> bool:
+    return parameters <= MOST_PARAMETERS and macs <= MOST_MACS
+
+
+def small_ones() -> dict[str, tuple[str, dict[str, Any]]]:
+    """What is run for real: every small variant, and what the references are compared at where that is small."""
+    chosen: dict[str, tuple[str, dict[str, Any]]] = {}
     for card in CARDS.values():
-        small = [n for n, v in card.variants.items() if v.parameters <= MOST_PARAMETERS and v.macs <= MOST_MACS]
-        reduced = {repr((row.variant, row.ours)): row for row in card.references if row.ours}
-        chosen |= {name: (name, {}) for name in small}
-        if not small:
-            for n, row in enumerate(reduced.values(), 1):
-                chosen[f"{row.variant}-reduced{n}"] = (row.variant, row.ours)
+        chosen |= {name: (name, {}) for name, v in card.variants.items() if is_small(v.parameters, v.macs)}
+        rows = {repr((row.variant, row.ours)): row for row in card.references if row.ours}
+        reduced = [(row.variant, row.ours) for row in rows.values() if is_small(*cost(row.variant, row.ours))]
+        chosen |= {f"{name}-reduced{n}": (name, overrides) for n, (name, overrides) in enumerate(reduced, 1)}
     return chosen
 
 
@@ -53,20 +75,11 @@ every_variant = pytest.mark.parametrize("name", VARIANTS)
 every_small = pytest.mark.parametrize("small", SMALL)
 
 
-def side(size: int | tuple[int, int]) -> tuple[int, int]:
-    return (size, size) if isinstance(size, int) else (size[0], size[1])
-
-
 @functools.cache
 def sketch(name: str) -> nn.Module:
     """The variant on the meta device: names and shapes without numbers."""
     with torch.device("meta"):
         return create_model(name).eval()
-
-
-def pictures(config, count: int, device: str = "cpu") -> Tensor:
-    generator = None if device == "meta" else torch.Generator().manual_seed(1)
-    return torch.randn(count, config.in_channels, *side(config.image_size), generator=generator, device=device)
 
 
 @functools.cache
@@ -170,6 +183,12 @@ def test_every_landmark_with_a_package_is_proven_at_two_configurations():
 # For real
 
 
+def test_every_landmark_has_something_small():
+    small = {name for name, _ in SMALL.values()}
+    for card in CARDS.values():
+        assert small & card.variants.keys(), f"{card.name} has nothing small: a _nano variant would do"
+
+
 @every_small
 def test_forward(small):
     model = grown(small)
@@ -206,13 +225,13 @@ def test_overfits_one_batch(small):
     labels = torch.arange(8) % min(model.config.num_classes, 4)
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
     losses: list[float] = []
-    while len(losses) < 100 and (not losses or losses[-1] > 0.2):
+    while len(losses) < 300 and (not losses or losses[-1] > MEMORISED):
         loss = F.cross_entropy(model(images), labels)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
         losses.append(loss.item())
-    assert losses[-1] <= 0.2, f"from {losses[0]:.3f} to {losses[-1]:.3f} in {len(losses)} steps"
+    assert losses[-1] <= MEMORISED, f"from {losses[0]:.3f} to {losses[-1]:.3f} in {len(losses)} steps"
 
 
 @every_small
