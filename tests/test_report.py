@@ -1,18 +1,24 @@
 """The report of a run: one file that opens alone, says what the run's files say, and survives odd runs."""
 
+import base64
+import io
 import json
 import re
 from html.parser import HTMLParser
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from sklearn.datasets import load_digits
 
 from orchard.data import Preprocess
 from orchard.data.splits import ArraySplit
+from orchard.errors import OrchardError
 from orchard.models import create_model
 from orchard.tasks.image_classification import ImageClassification, Predictions
+from orchard.training import charts
 from orchard.training.report import write_report
 from orchard.training.run import LOG_COLUMNS, RunFolder
 
@@ -153,11 +159,140 @@ def test_report_says_the_figures(report):
     text = words(report(mistakes=9))
     assert "Right about 191 of 200 test pictures after 12 epochs in 83.2 s" in text
     assert "95.5 %" in text  # 191 / 200
-    assert (
-        "95 % interval 91.7 % to 97.6 %" in text
-    )  # Wilson's, by hand: (p + z²/2n ± z·sqrt(pq/n + z²/4n²)) / (1 + z²/n)
-    assert "The weights of step 200 of 240" in text and "best: 10" in text
+    assert "95 % interval 91.7 % to 97.6 %" in text  # Wilson's, worked out by hand
+    assert "The weights of step 200 of 240" in text and "best epoch: 10" in text
     for fact in ("Some CPU", "ab" * 32, "304,202", "20.1 M", "1.22 MB", "2026-11-21", "train 1,257"):
         assert fact in text
     assert "orchard train vit_nano --data digits --set optimizer.lr=0.002" in text
-    assert "1 settings at their defaults" in text or "1 setting at its default" in text
+    assert "1 more at its default" in text
+
+
+def test_mistakes_come_most_confident_first_with_their_records(report):
+    split = digits()
+    predictions = said(split, 10, 30)
+    text = report(predictions=predictions)
+    shown = re.findall(r'class="wrongly">(\d)</span> ([\d.]+)\s%<br>truth <b>(\d)</b>.*?digits/test/(\d+)</span>', text)
+    assert len(shown) == 24  # of 30
+    confidences = [float(confidence) for _, confidence, _, _ in shown]
+    assert confidences == sorted(confidences, reverse=True)
+    for predicted, confidence, truth, index in shown:
+        chances = predictions.logits[int(index)].softmax(0)
+        assert split.labels[int(index)] == int(truth) != int(predicted) == int(chances.argmax())
+        assert float(confidence) == pytest.approx(100 * float(chances.max()), abs=0.051)
+
+
+def test_confusion_and_class_table_count_right(report):
+    split = digits()
+    logits = torch.nn.functional.one_hot(torch.from_numpy(split.labels), 10).float() * 9
+    eights = np.flatnonzero(split.labels == 8)
+    logits[eights[:3]] = torch.nn.functional.one_hot(torch.tensor(1), 10).float() * 9
+    text = report(predictions=Predictions(logits, torch.from_numpy(split.labels), torch.arange(200)))
+    assert f"8 taken for 1: 3 of {len(eights)}" in text
+    assert text.count(" recognised: ") == 10 and text.count(" taken for ") - text.count("alt=") < 10
+    ones = int((split.labels == 1).sum())
+    row = re.search(r'<tr><th scope="row">1</th>(.*?)</tr>', text)[1]
+    assert f"{100 * ones / (ones + 3):.1f}\xa0%" in row and "100.0\xa0%" in row  # precision, recall
+    first = re.search(r'<tr><th scope="row">(\d)</th>', text)[1]
+    assert first == "8"  # the weakest class comes first
+
+
+def test_nothing_wrong_is_said_and_not_shown(report):
+    text = words(report(mistakes=0))
+    assert "There are none: every test picture was recognised." in text
+    assert "Most confused pairs" not in text
+    assert "100.0 %" in text
+
+
+def test_run_without_test_split_or_log(report, tmp_path):
+    text = words(report(judged="validation", epochs=0))
+    assert "validation pictures" in text and "Validation accuracy" in text
+    assert "The run's log holds no figures." in text
+
+
+def test_names_cannot_break_the_page(report):
+    classes = ("<script>alert(1)</script>", 'a"b', "a" * 200, *DIGITS[3:])
+    text = report(classes=classes, problems=["<img src=x onerror=alert(1)>: unreadable"])
+    assert "<script" not in text and "<img src=x" not in text
+    Structure(text)
+
+
+@pytest.mark.parametrize("count", [2, 3, 30, 100, 150])
+def test_any_number_of_classes(report, count):
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, count, 3000)
+    labels[labels == 1] = 0  # a class nobody has a picture of
+    split = ArraySplit("many/test", rng.integers(0, 255, (3000, 1, 8, 8), dtype=np.uint8), labels, np.arange(3000))
+    predictions = Predictions(
+        torch.from_numpy(rng.normal(size=(3000, count))).float(), torch.from_numpy(labels), torch.arange(3000)
+    )
+    text = report(classes=tuple(f"class {i}" for i in range(count)), split=split, predictions=predictions)
+    Structure(text)
+    assert len(text) < 2_000_000  # even where every class is taken for every other
+    assert ("Confusion matrix" in text) == (count <= 100)
+    assert "Most confused pairs" in text
+    assert ("Top-5 accuracy" in text) == (count > 5)
+
+
+def test_convolutional_networks_show_maps_of_their_own_colour(report):
+    text = report(model=create_model("lenet5", num_classes=10))
+    assert "Feature maps of" in words(text)
+    assert len(re.findall("<figcaption>channel ", text)) == 6 * 6
+
+
+def test_attention_is_laid_over_the_picture(report):
+    text = report()
+    assert "Attention of the last block over" in words(text)
+    assert len(re.findall("<figcaption>head ", text)) == 6 * 4
+
+
+def test_a_model_with_neither_has_no_such_section(report):
+    class Plain(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.config = SimpleNamespace(image_size=8, in_channels=1)
+            self.head = torch.nn.Linear(64, 10)
+
+        def forward(self, images):
+            return self.head(images.flatten(1))
+
+    assert "What the model looks at" not in report(model=Plain())
+
+
+def test_large_pictures_become_thumbnails(report):
+    rng = np.random.default_rng(0)
+    photos = rng.integers(0, 255, (60, 3, 400, 300), dtype=np.uint8)  # noise, which nothing compresses
+    split = ArraySplit("photos/test", photos, np.arange(60) % 10, np.arange(60))
+    model = create_model("vit_nano", num_classes=10, in_channels=3)
+    text = report(split=split, model=model, mistakes=40)
+    sides = {
+        Image.open(io.BytesIO(base64.b64decode(data))).size
+        for data in re.findall('data:image/jpeg;base64,([^"]+)', text)
+    }
+    assert (108, 144) in sides and max(max(side) for side in sides) == 144
+    assert len(text) < 2_000_000
+
+
+def test_ticks_are_round_and_inside():
+    for low, high, log in ((0, 0.973, False), (0, 2.31, False), (0, 1e-3, False), (0.004, 2.3, True), (3e5, 4e9, True)):
+        axis = charts.Axis(low, high, 0, 100, log=log)
+        places = [place for place, _ in axis.ticks]
+        assert 2 <= len(places) <= 11 and places == sorted(places)
+        assert all(0 <= place <= 100 for place in places)
+    assert charts.Axis(0, 1, 0, 100, percent=True).ticks[1] == (20.0, "20 %")
+
+
+def test_lines_are_thinned_by_means():
+    points = [(float(i), float(i % 2)) for i in range(1000)]
+    thinned = charts.thin(points)
+    assert len(thinned) <= charts.MOST_POINTS
+    assert thinned[0] == (3.0, pytest.approx(3 / 7))  # of 0..6
+    assert charts.thin(points[:100]) == points[:100]
+
+
+def test_a_disk_that_is_full_is_named(report, monkeypatch, tmp_path):
+    def full(path):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(charts, "atomic", full)
+    with pytest.raises(OrchardError, match=r"report\.html: No space left"):
+        report()

@@ -116,6 +116,7 @@ def _last_maps(model: nn.Module, images: Tensor) -> tuple[str, Tensor] | None:
     finally:
         for hook in hooks:
             hook.remove()
+    seen = {name: maps for name, maps in seen.items() if len(maps) == len(images)}  # some cut pictures into windows
     if not seen:
         return None
     worth = [name for name, maps in seen.items() if min(maps.shape[2:]) >= CELLS]

@@ -136,7 +136,7 @@ def _matrix(matrix: np.ndarray, classes: Sequence[str]) -> dict[str, Any] | None
         count, total = int(matrix[row, column]), int(matrix[row].sum())
         says = f"{classes[row]} taken for {classes[column]}" if row != column else f"{classes[row]} recognised"
         cells.append(
-            {"x": margin + column * size, "y": row * size, "count": count, "right": row == column,
+            {"x": round(margin + column * size, 1), "y": round(row * size, 1), "count": count, "right": row == column,
              "strength": round((count / total) ** 0.5 * 0.92 + 0.08, 3), "says": f"{says}: {count} of {total}"}
         )  # fmt: skip
     foot = 26 if not numbered or not slanted else 20 + longest * 5
@@ -171,7 +171,7 @@ def _per_class(labels: np.ndarray, said: np.ndarray, classes: Sequence[str]) -> 
 
 def _calibration(right: np.ndarray, confidence: np.ndarray) -> Chart | None:
     """How often the model is right where it claims a certain confidence."""
-    shares, claims = calibration_curve(right, confidence, n_bins=10)
+    shares, claims = calibration_curve(right, confidence.clip(0, 1), n_bins=10)
     points = [(float(c), float(s)) for c, s in zip(claims, shares, strict=True)]
     lines = [Line("as claimed", [(0.0, 0.0), (1.0, 1.0)], "ideal"), Line("as it was", points, "train", dots=True)]
     return line_chart("Calibration", lines, x_label="confidence", y_label="share right", percent=True)
