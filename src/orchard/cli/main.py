@@ -8,7 +8,7 @@ import sys
 
 import typer
 
-from orchard.cli import catalogue, compare, imports, train, verify
+from orchard.cli import bench, catalogue, compare, data, export, imports, predict, train, verify
 from orchard.cli.output import run_app
 
 app = typer.Typer(
@@ -21,11 +21,15 @@ app = typer.Typer(
 )
 app.command("list")(catalogue.list_models)
 app.command("show")(catalogue.show)
+app.add_typer(data.data_app, name="data")
 app.command("train")(train.train)
 app.command("evaluate")(train.evaluate)
+app.command("predict")(predict.predict)
 app.command("compare")(compare.compare_models)
 app.command("verify")(verify.verify_models)
 app.command("import")(imports.import_model)
+app.command("export")(export.export)
+app.command("bench")(bench.bench)
 
 
 def main() -> None:
