@@ -54,10 +54,12 @@ def check_data(
 
 def _settings(source: str, model: str | None, pairs: list[str]) -> tuple[DataSettings, AugmentSettings]:
     """What --set says, on top of the model's recipe."""
-    from orchard.training.fit import pick_recipe
+    from orchard.cards import find_recipe
+    from orchard.data import canonical_name
     from orchard.training.settings import resolve
 
-    recipe, name = pick_recipe(model, source, None) if model else (None, "")
+    recipe = find_recipe(model, canonical_name(source)) if model else None
+    name = f"recipe {recipe.model} on {recipe.data}" if recipe else ""
     command = parse_settings(pairs) | {"model": model or "none", "data.source": source}
     settings = resolve(command, recipe, name).settings
     return settings.data, settings.augmentation

@@ -138,12 +138,12 @@ class Loader:
     def _read(self, indices: np.ndarray, numbers: np.ndarray | None = None) -> Tensor:
         """Decode pictures: (B, C, H, W) uint8; with `numbers` (B, COLUMNS) cropped and mirrored as they say."""
         rows, columns = self.preprocess.size
-        pixels = torch.empty((len(indices), self.preprocess.channels, rows, columns), dtype=torch.uint8)
+        pixels = np.empty((len(indices), self.preprocess.channels, rows, columns), np.uint8)
         for place, index in enumerate(indices):
             with self.split.open(int(index)) as picture:
                 array = fit(picture, self.preprocess) if numbers is None else self._vary(picture, numbers[place])
-            pixels[place] = torch.from_numpy(array).permute(2, 0, 1)
-        return pixels
+            pixels[place] = array.transpose(2, 0, 1)
+        return torch.from_numpy(pixels)
 
     def _vary(self, picture: Image.Image, numbers: np.ndarray) -> np.ndarray:
         """Crop and mirror one picture on its way in: (H, W, C) uint8."""

@@ -75,15 +75,11 @@ class _Published:
 
 
 _MNIST_FILES = tuple(f"{part}-{what}-ubyte.gz" for part in ("train", "t10k") for what in ("images-idx3", "labels-idx1"))
+_MNIST_SIZES = dict(zip(_MNIST_FILES, (9912422, 28881, 1648877, 4542), strict=True))
+_FASHION_SIZES = dict(zip(_MNIST_FILES, (26421880, 29515, 4422102, 5148), strict=True))
 _PUBLISHED = {
-    "mnist": _Published(
-        datasets.MNIST, "MNIST/raw", dict(zip(_MNIST_FILES, (9912422, 28881, 1648877, 4542), strict=True))
-    ),
-    "fashion-mnist": _Published(
-        datasets.FashionMNIST,
-        "FashionMNIST/raw",
-        dict(zip(_MNIST_FILES, (26421880, 29515, 4422102, 5148), strict=True)),
-    ),
+    "mnist": _Published(datasets.MNIST, "MNIST/raw", _MNIST_SIZES),
+    "fashion-mnist": _Published(datasets.FashionMNIST, "FashionMNIST/raw", _FASHION_SIZES),
     "cifar10": _Published(datasets.CIFAR10, "cifar-10-batches-py", {"cifar-10-python.tar.gz": 170498071}),
     "cifar100": _Published(datasets.CIFAR100, "cifar-100-python", {"cifar-100-python.tar.gz": 169001437}),
 }

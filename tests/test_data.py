@@ -1,0 +1,570 @@
+"""Sets, splits, preprocessing, and batches that are a function of seed, epoch and number."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import json
+import pickle
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+from torchvision import datasets
+
+from orchard.data import AugmentSettings, DataSettings, Loader, Preprocess, default_preprocess, mix, open_data
+from orchard.data import named as named_sets
+from orchard.data.augment import CROP, plan, resized_crop, vary
+from orchard.data.chance import COLUMNS, shuffled, uniforms
+from orchard.data.check import check, draw_mosaic
+from orchard.data.pictures import open_picture, plain
+from orchard.data.preprocess import fit, kept_box
+from orchard.data.splits import hold_out
+from orchard.errors import OrchardError
+from orchard.tasks.image_classification import ImageBatch
+
+SHARED = Path(__file__).parents[1].parent / "shared" / "data"
+EVERYTHING = AugmentSettings(
+    crop="resized", flip=True, rotate=20, scale=0.2, shift=0.1, color=0.4, erase=0.5
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def digits():
+    return open_data("digits", DataSettings())
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory) -> Path:
+    """Three classes of eight JPEGs each, larger than what counts as small."""
+    root = tmp_path_factory.mktemp("photos")
+    rng = np.random.default_rng(0)
+    for label in ("ant", "bee", "cat"):
+        (root / label).mkdir()
+        for number in range(8):
+            coarse = Image.fromarray(rng.integers(0, 256, (6, 8, 3), np.uint8))
+            coarse.resize((120 + 4 * number, 90), Image.Resampling.BICUBIC).save(root / label / f"{number}.jpg")
+    return root
+
+
+def same(a: ImageBatch, b: ImageBatch) -> bool:
+    return torch.equal(a.images, b.images) and torch.equal(a.labels, b.labels) and torch.equal(a.indices, b.indices)
+
+
+# Named sets
+
+
+def test_digits_have_our_fixed_split(digits):
+    assert {name: len(split) for name, split in digits.splits.items()} == {
+        "train": 1257,
+        "validation": 180,
+        "test": 360,
+    }
+    for split in digits.splits.values():
+        share = np.bincount(split.labels, minlength=10) / len(split)
+        assert share.min() > 0.09 and share.max() < 0.11
+    places = np.concatenate([split.places for split in digits.splits.values()])
+    assert sorted(places) == list(range(1797))
+    # The split is the same for everybody: a figure reached on it can be compared.
+    assert digits.fingerprint == "a234ec0d572750c4ffe1d1ed17f5e4241402d939b69994337653c82469bd06bf"
+    assert open_data("digits", DataSettings(split_seed=5)).fingerprint == digits.fingerprint
+
+
+def write_idx(path: Path, array: np.ndarray) -> None:
+    header = bytes((0, 0, 8, array.ndim)) + b"".join(n.to_bytes(4, "big") for n in array.shape)
+    data = header + array.tobytes()
+    path.write_bytes(gzip.compress(data) if path.suffix == ".gz" else data)
+
+
+@pytest.mark.parametrize(("below", "ending"), [("", ".gz"), ("MNIST/raw", "")])
+def test_idx_files_are_found_directly_and_where_torchvision_puts_them(tmp_path, below, ending):
+    folder = tmp_path / below
+    folder.mkdir(parents=True, exist_ok=True)
+    rng = np.random.default_rng(0)
+    pictures = {part: rng.integers(0, 256, (n, 28, 28), np.uint8) for part, n in (("train", 200), ("t10k", 50))}
+    for part, array in pictures.items():
+        write_idx(folder / f"{part}-images-idx3-ubyte{ending}", array)
+        write_idx(folder / f"{part}-labels-idx1-ubyte{ending}", (np.arange(len(array)) % 10).astype(np.uint8))
+    data = open_data(f"mnist:{tmp_path}", DataSettings(validation_fraction=0.2))
+    assert {name: len(split) for name, split in data.splits.items()} == {"train": 160, "validation": 40, "test": 50}
+    assert np.array_equal(np.bincount(data.splits["validation"].labels), np.full(10, 4))
+    assert data.classes[:2] == ("zero", "one") or data.classes[:2] == ("0", "1")
+    assert torch.equal(data.splits["test"].image(7)[0], torch.from_numpy(pictures["t10k"][7]))
+    held = data.splits["validation"]
+    assert torch.equal(held.image(3)[0], torch.from_numpy(pictures["train"][held.places[3]]))
+
+
+@pytest.mark.skipif(not (SHARED / "fashion-mnist").exists(), reason="Fashion-MNIST is not beside the checkout")
+def test_fashion_mnist_as_published():
+    data = open_data("fashion-mnist", DataSettings(root=str(SHARED / "fashion-mnist")))
+    assert {name: len(split) for name, split in data.splits.items()} == {
+        "train": 54000, "validation": 6000, "test": 10000
+    }  # fmt: skip
+    assert data.classes[9] == "Ankle boot"
+    preprocess = default_preprocess(data, 28, 1)
+    assert preprocess.mean == pytest.approx((0.2860,), abs=1e-3)  # published for all 60,000
+    assert preprocess.std == pytest.approx((0.3530,), abs=1e-3)
+
+
+def test_cifar_is_read_from_torchvisions_files(tmp_path, monkeypatch):
+    folder = tmp_path / "cifar-10-batches-py"
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    files = {}
+    for name, count in (("data_batch_1", 40), ("test_batch", 20)):
+        table = {"data": rng.integers(0, 256, (count, 3072), np.uint8), "labels": [n % 10 for n in range(count)]}
+        files[name] = pickle.dumps(table)
+    files["batches.meta"] = pickle.dumps({"label_names": list("abcdefghij")})
+    import hashlib
+
+    sums = {name: hashlib.md5(content).hexdigest() for name, content in files.items()}
+    for name, content in files.items():
+        (folder / name).write_bytes(content)
+    monkeypatch.setattr(datasets.CIFAR10, "train_list", [["data_batch_1", sums["data_batch_1"]]])
+    monkeypatch.setattr(datasets.CIFAR10, "test_list", [["test_batch", sums["test_batch"]]])
+    meta = {"filename": "batches.meta", "key": "label_names", "md5": sums["batches.meta"]}
+    monkeypatch.setattr(datasets.CIFAR10, "meta", meta)
+    for source in (tmp_path, folder):
+        data = open_data(f"cifar10:{source}", DataSettings())
+        assert data.classes == tuple("abcdefghij") and data.channels == 3
+        assert {name: len(split) for name, split in data.splits.items()} == {"train": 36, "validation": 4, "test": 20}
+    stored = pickle.loads(files["test_batch"])["data"][5].reshape(3, 32, 32)
+    assert torch.equal(data.splits["test"].image(5), torch.from_numpy(stored))
+
+
+# Image folders, archives and tables
+
+
+def test_a_folder_without_splits_is_split_the_same_way_every_time(photos):
+    settings = DataSettings(validation_fraction=0.25, test_fraction=0.25)
+    data, again = open_data(str(photos), settings), open_data(str(photos), settings)
+    assert data.classes == ("ant", "bee", "cat") and data.format == "image folder" and data.channels == 3
+    assert {name: np.bincount(s.labels).tolist() for name, s in data.splits.items()} == {
+        "train": [4, 4, 4], "validation": [2, 2, 2], "test": [2, 2, 2]
+    }  # fmt: skip
+    assert data.fingerprint == again.fingerprint
+    assert [s.names for s in data.splits.values()] == [s.names for s in again.splits.values()]
+    other = open_data(str(photos), settings.model_copy(update={"split_seed": 1}))
+    assert other.fingerprint != data.fingerprint
+
+
+def test_an_archive_is_read_as_the_folder_it_holds(photos, tmp_path):
+    archive = tmp_path / "photos.zip"
+    with zipfile.ZipFile(archive, "w") as packed:
+        for file in sorted(photos.rglob("*.jpg")):
+            packed.write(file, "wrapped/" + file.relative_to(photos).as_posix())
+        packed.writestr("__MACOSX/wrapped/ant/._0.jpg", b"not a picture")
+    folder, zipped = open_data(str(photos), DataSettings()), open_data(str(archive), DataSettings())
+    assert zipped.classes == folder.classes and not zipped.problems and "zip archive" in zipped.reason
+    for split in folder.splits:
+        assert torch.equal(folder.splits[split].image(0), zipped.splits[split].image(0))
+    preprocess = default_preprocess(zipped, 48, 3)
+    loaders = [
+        Loader(zipped.splits["train"], preprocess, EVERYTHING, batch_size=6, seed=0, workers=workers)
+        for workers in (0, 2)
+    ]
+    assert all(same(a, b) for a, b in zip(*(loader.batches(0) for loader in loaders), strict=True))
+
+
+@pytest.mark.skipif(not (SHARED / "cifar").exists(), reason="the CIFAR subset is not beside the checkout")
+def test_the_cifar_archive_has_its_splits():
+    data = open_data(str(SHARED / "cifar" / "cifar10-jpeg-subset.zip"), DataSettings())
+    assert {name: len(split) for name, split in data.splits.items()} == {
+        "train": 9000,
+        "validation": 1000,
+        "test": 2000,
+    }
+    assert len(data.classes) == 10 and data.splits["train"].small
+
+
+def test_given_splits_are_kept(photos, tmp_path):
+    for split, numbers in (("Train", (0, 1)), ("val", (2,)), ("test", (3,))):
+        for label in ("ant", "bee"):
+            (tmp_path / split / label).mkdir(parents=True)
+            for number in numbers:
+                (tmp_path / split / label / f"{number}.jpg").write_bytes(
+                    (photos / label / f"{number}.jpg").read_bytes()
+                )
+    data = open_data(str(tmp_path), DataSettings())
+    assert {n: len(s) for n, s in data.splits.items()} == {"train": 4, "validation": 2, "test": 2}
+
+
+def test_a_nested_class_folder_is_reported(photos, tmp_path):
+    for name in ("ant/a/0.jpg", "ant/a/1.jpg", "ant/2.jpg", "bee/0.jpg", "bee/1.jpg"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes((photos / "cat" / f"{name[-5]}.jpg").read_bytes())
+    (tmp_path / "notes.txt").write_text("hello")
+    data = open_data(str(tmp_path), DataSettings(test_fraction=0))
+    assert data.classes == ("ant", "bee")
+    assert {p.key: p.what for p in data.problems} == {
+        "ant/a": "2 pictures in a folder inside a class, taken as 'ant'",
+        "*.txt": "1 files are no pictures by their names; left out",
+    }
+
+
+@pytest.mark.parametrize("delimiter", [",", "\t", ";"])
+def test_tables_of_path_and_label(photos, tmp_path, delimiter):
+    quoted = '"ant, ""red"""' if delimiter == "," else "ant, red"
+    rows = [["Filename", "Class", "split"]]
+    for number in range(4):
+        split = ("train", "train", "validation", "test")[number]
+        rows += [[f"ant/{number}.jpg", quoted, split], [str(photos / "bee" / f"{number}.jpg"), "bee", split]]
+    table = photos / f"table-{ord(delimiter)}.csv"
+    table.write_bytes(b"\xef\xbb\xbf" + "\r\n".join(delimiter.join(row) for row in rows).encode())
+    data = open_data(str(table), DataSettings())
+    assert data.format == "table" and data.classes == ('ant, "red"' if delimiter == "," else "ant, red", "bee")
+    assert {n: len(s) for n, s in data.splits.items()} == {"train": 4, "validation": 2, "test": 2}
+    assert not data.problems
+
+
+def test_whole_numbers_are_sorted_by_value(photos):
+    rows = "\n".join(f"ant/{n}.jpg,{label}" for n, label in enumerate((10, 2, 10, 2, 1, 1)))
+    (photos / "numbers.csv").write_text("path,label\n" + rows)
+    assert open_data(str(photos / "numbers.csv"), DataSettings(test_fraction=0)).classes == ("1", "2", "10")
+
+
+@given(st.lists(st.integers(0, 4), min_size=8, max_size=60), st.floats(0.05, 0.6), st.integers(0, 3))
+def test_holding_out_is_a_partition_that_leaves_every_class_something(labels, fraction, seed):
+    array = np.array(labels)
+    keep, held = hold_out(array, fraction, seed)
+    assert sorted([*keep, *held]) == list(range(len(array)))
+    assert set(array[keep]) == set(array) and len(held) >= 1
+    for label in set(labels):  # each class is within one record of its share
+        assert abs((array[held] == label).sum() - min(fraction * labels.count(label), labels.count(label) - 1)) <= 1
+
+
+# Reading pictures
+
+
+def read(picture: Image.Image, format: str, channels: int = 3, **options: object) -> np.ndarray:
+    file = io.BytesIO()
+    picture.save(file, format, **options)
+    return np.asarray(plain(open_picture(file), channels))
+
+
+def test_sixteen_bits_keep_their_upper_byte():
+    values = np.array([[0, 257 * 100], [65535, 257 * 7]], np.uint16)
+    assert read(Image.fromarray(values), "PNG", 1).tolist() == [[0, 100], [255, 7]]
+    assert read(Image.fromarray(values), "TIFF", 1).tolist() == [[0, 100], [255, 7]]
+
+
+def test_floats_are_read_by_their_range():
+    assert read(Image.fromarray(np.array([[0.0, 1.0]], np.float32)), "TIFF", 1).tolist() == [[0, 255]]
+    assert read(Image.fromarray(np.array([[0.0, 200.0]], np.float32)), "TIFF", 1).tolist() == [[0, 200]]
+
+
+def test_what_is_transparent_becomes_white():
+    half = Image.fromarray(np.array([[[255, 0, 0, 255], [0, 0, 0, 0]]], np.uint8))
+    assert read(half, "PNG").tolist() == [[[255, 0, 0], [255, 255, 255]]]
+    grey = Image.fromarray(np.array([[[10, 255], [10, 0]]], np.uint8))
+    assert grey.mode == "LA" and read(grey, "PNG", 1).tolist() == [[10, 255]]
+
+
+def test_palettes_are_looked_up():
+    picture = Image.new("P", (2, 1))
+    picture.putpalette([0, 0, 0, 10, 20, 30])
+    picture.putdata([0, 1])
+    assert read(picture, "PNG").tolist() == [[[0, 0, 0], [10, 20, 30]]]
+    assert read(picture, "PNG", transparency=0).tolist() == [[[255, 255, 255], [10, 20, 30]]]
+
+
+def test_cmyk_becomes_rgb():
+    red = read(Image.new("CMYK", (8, 8), (0, 255, 255, 0)), "JPEG", quality=95)
+    assert np.abs(red[4, 4].astype(int) - [255, 0, 0]).max() <= 6
+
+
+def test_pictures_are_turned_upright():
+    picture = Image.fromarray(np.array([[[255, 0, 0], [0, 255, 0], [0, 0, 255]]], np.uint8))
+    exif = Image.Exif()
+    exif[0x0112] = 6  # the camera was held so that the first row is the right side
+    assert read(picture, "PNG", exif=exif).tolist() == [[[255, 0, 0]], [[0, 255, 0]], [[0, 0, 255]]]
+
+
+def test_a_picture_of_one_pixel():
+    preprocess = Preprocess((16, 16), 3, (0.5,) * 3, (0.5,) * 3, crop=0.875)
+    assert (fit(Image.new("L", (1, 1), 77), preprocess) == 77).all()
+    assert resized_crop(np.full(22, 0.5), 1, 1, (0.08, 1.0)) == (0, 0, 1, 1)
+
+
+# Preprocessing
+
+
+def test_evaluation_keeps_the_middle():
+    wide = Preprocess((224, 224), 3, (0,) * 3, (1,) * 3, crop=0.875)
+    assert kept_box(512, 256, wide) == (144, 16, 368, 240)
+    assert kept_box(100, 50, Preprocess((8, 8), 3, (0,) * 3, (1,) * 3, squash=True)) == (0, 0, 100, 50)
+    picture = Image.fromarray(np.random.default_rng(0).integers(0, 256, (256, 512, 3), np.uint8))
+    assert np.array_equal(fit(picture, wide), np.asarray(picture)[16:240, 144:368])
+
+
+def test_a_large_jpeg_scaled_while_decoding_looks_the_same(tmp_path):
+    coarse = Image.fromarray(np.random.default_rng(0).integers(0, 256, (9, 12, 3), np.uint8))
+    coarse.resize((1200, 900), Image.Resampling.BICUBIC).save(tmp_path / "large.jpg", quality=95)
+    preprocess = Preprocess((64, 64), 3, (0,) * 3, (1,) * 3, crop=0.875)
+    with Image.open(tmp_path / "large.jpg") as picture:
+        fast = fit(picture, preprocess).astype(int)
+        assert picture.size == (300, 225)  # a quarter: an eighth would leave less than twice the pixels wanted
+    with Image.open(tmp_path / "large.jpg") as picture:
+        whole = fit(picture.convert("RGB"), preprocess).astype(int)
+    assert np.abs(fast - whole).max() <= 3
+
+
+def test_default_preprocess_measures_small_sets_and_knows_photographs(digits, photos):
+    grey = default_preprocess(digits, 32, 1)
+    pixels = digits.splits["train"].pictures.double() / 255
+    assert grey.mean == pytest.approx((float(pixels.mean()),), abs=1e-4)
+    assert grey.std == pytest.approx((float(pixels.std()),), abs=1e-3)
+    assert grey.squash and grey.crop == 1 and grey.size == (32, 32)
+    assert default_preprocess(digits, 32, 3).mean == grey.mean * 3
+    photo = default_preprocess(open_data(str(photos), DataSettings()), (96, 64), 3)
+    assert photo.mean == (0.485, 0.456, 0.406) and photo.crop == 0.875 and photo.size == (96, 64)
+    assert Preprocess.from_json(json.loads(json.dumps(photo.to_json()))) == photo
+    batch = torch.arange(256, dtype=torch.uint8).view(1, 1, 16, 16)
+    assert torch.allclose(grey.normalise(batch), (batch / 255 - grey.mean[0]) / grey.std[0], atol=1e-5)
+
+
+# Batches
+
+
+def test_numbers_are_uniform_and_belong_to_their_record():
+    numbers = uniforms(0, 0, np.arange(4000))
+    assert numbers.shape == (4000, COLUMNS) and numbers.min() >= 0 and numbers.max() < 1
+    assert np.abs(numbers.mean(0) - 0.5).max() < 0.03 and np.abs(numbers.var(0) - 1 / 12).max() < 0.01
+    assert np.abs(np.corrcoef(numbers[:, :16].T) - np.eye(16)).max() < 0.08
+    assert np.array_equal(uniforms(0, 0, np.array([17, 3])), numbers[[17, 3]])
+    for seed, epoch in ((1, 0), (0, 1), (2**63, 0)):
+        assert not np.isclose(uniforms(seed, epoch, np.arange(4)), numbers[:4]).any()
+    assert sorted(shuffled(3, 2, 100)) == list(range(100))
+
+
+@pytest.mark.parametrize("kind", ["memory", "files"])
+def test_batches_do_not_depend_on_workers_start_or_world(kind, digits, photos):
+    data = digits if kind == "memory" else open_data(str(photos), DataSettings())
+    split, size = data.splits["train"], 102 if kind == "memory" else 6
+    preprocess = default_preprocess(data, (28, 20), 3)
+
+    def loader(workers: int, rank: int = 0, world: int = 1) -> Loader:
+        return Loader(split, preprocess, EVERYTHING, batch_size=size, seed=7, workers=workers, rank=rank, world=world)
+
+    plain_loader = loader(0)
+    expected = [list(plain_loader.batches(epoch)) for epoch in (0, 1)]
+    assert len(expected[0]) == len(plain_loader) == len(split) // size
+    assert not torch.equal(expected[0][0].indices, expected[1][0].indices)
+    working = loader(2)
+    assert all(same(a, b) for epoch in (0, 1) for a, b in zip(expected[epoch], working.batches(epoch), strict=True))
+    assert all(same(a, b) for a, b in zip(expected[1][1:], working.batches(1, 1), strict=True))
+    parts = [list(loader(0, rank, 3).batches(0, 1)) for rank in range(3)]
+    for number, whole in enumerate(expected[0][1:]):
+        together = [part[number] for part in parts]
+        joined = ImageBatch(
+            *(torch.cat([getattr(b, name) for b in together]) for name in ("images", "labels", "indices"))
+        )
+        assert same(joined, whole)
+
+
+def test_an_epoch_shows_each_picture_at_most_once(digits):
+    loader = Loader(
+        digits.splits["train"], default_preprocess(digits, 8, 1), AugmentSettings(), batch_size=100, seed=0, workers=0
+    )  # fmt: skip
+    indices = torch.cat([batch.indices for batch in loader.batches(0)])
+    assert len(indices) == len(indices.unique()) == 1200
+    assert torch.equal(next(loader.batches(0)).labels, torch.from_numpy(digits.splits["train"].labels)[indices[:100]])
+
+
+def test_a_set_smaller_than_a_batch_is_one_batch(digits):
+    preprocess = default_preprocess(digits, 8, 1)
+    loader = Loader(digits.splits["validation"], preprocess, AugmentSettings(), batch_size=512, seed=0, workers=0)
+    assert len(loader) == 1 and len(next(loader.batches(0))) == 180
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_evaluation_shows_every_picture_once_in_order(digits, workers):
+    split, preprocess = digits.splits["test"], default_preprocess(digits, 8, 1)
+
+    def indices(rank: int, world: int) -> list[int]:
+        loader = Loader(split, preprocess, None, batch_size=64, seed=0, workers=workers, rank=rank, world=world)
+        batches = list(loader.batches(0))
+        assert len(batches) == len(loader)
+        return torch.cat([batch.indices for batch in batches]).tolist()
+
+    assert indices(0, 1) == list(range(360))
+    assert [i for rank in range(7) for i in indices(rank, 7)] == list(range(360))
+
+
+def test_without_variation_training_sees_what_evaluation_sees(digits):
+    split, preprocess = digits.splits["train"], default_preprocess(digits, 16, 1)
+    trained = next(Loader(split, preprocess, AugmentSettings(), batch_size=32, seed=0, workers=0).batches(0))
+    shown = next(Loader(split, preprocess, None, batch_size=2000, seed=0, workers=0).batches(0))
+    assert torch.equal(trained.images, shown.images[trained.indices])
+
+
+def varied(settings: AugmentSettings, pictures: torch.Tensor, numbers: np.ndarray | None = None) -> torch.Tensor:
+    table = uniforms(0, 0, np.arange(len(pictures))) if numbers is None else numbers
+    return vary(pictures, plan(settings, table, tuple(pictures.shape[2:])))
+
+
+def test_shifted_crops_and_mirrors_move_whole_pixels():
+    pictures = torch.randint(0, 256, (200, 3, 12, 10), dtype=torch.uint8)
+    moved = varied(AugmentSettings(crop="pad", pad=2, flip=True), pictures)
+    padded = torch.nn.functional.pad(pictures, (2, 2, 2, 2)).float()
+    seen = set()
+    for picture, result in zip(padded, moved, strict=True):
+        candidates = {
+            (mirror, y, x): (picture.flip(2) if mirror else picture)[:, y : y + 12, x : x + 10]
+            for mirror in (False, True) for y in range(5) for x in range(5)
+        }  # fmt: skip
+        found = [key for key, candidate in candidates.items() if torch.equal(candidate, result)]
+        assert found
+        seen.add(found[0])
+    assert len(seen) > 40  # of 50 ways
+
+
+def test_turning_by_a_right_angle_is_exact():
+    picture = torch.randint(0, 256, (1, 1, 9, 9), dtype=torch.uint8)
+    numbers = np.full((1, COLUMNS), 0.5)
+    numbers[:, 2] = 1.0  # the largest turn
+    turned = varied(AugmentSettings(rotate=90), picture, numbers)
+    assert torch.allclose(turned, torch.rot90(picture.float(), 1, (2, 3)), atol=0.01)
+
+
+def test_a_shift_and_a_zoom_do_what_they_say():
+    picture = torch.zeros(1, 1, 20, 20, dtype=torch.uint8)
+    picture[:, :, 8:12, 8:12] = 255
+    numbers = np.full((1, COLUMNS), 0.5)
+    numbers[:, 4] = 1.0
+    moved = varied(AugmentSettings(shift=0.25), picture, numbers)
+    assert torch.allclose(moved, picture.float().roll(-5, 3), atol=0.1)
+    numbers[:, [3, 4]] = 1.0, 0.5
+    larger = varied(AugmentSettings(scale=0.5), picture, numbers)
+    assert float(larger.sum() / picture.sum()) == pytest.approx(1.5**2, rel=0.05)
+
+
+def test_colours_vary_about_the_picture_itself():
+    pictures = torch.randint(60, 190, (64, 3, 8, 8), dtype=torch.uint8)
+    changed = varied(AugmentSettings(color=0.3), pictures)
+    assert changed.min() >= 0 and changed.max() <= 255
+    ratio = changed.mean((1, 2, 3)) / pictures.float().mean((1, 2, 3))
+    assert 0.6 < ratio.min() < 0.85 and 1.15 < ratio.max() < 1.35
+    assert torch.equal(varied(AugmentSettings(), pictures), pictures.float())
+
+
+def test_erasing_blanks_with_the_mean(digits):
+    split, preprocess = digits.splits["train"], default_preprocess(digits, 16, 1)
+
+    def images(erase: float) -> torch.Tensor:
+        settings = AugmentSettings(erase=erase)
+        return next(Loader(split, preprocess, settings, batch_size=500, seed=0, workers=0).batches(0)).images
+
+    changed = images(0.4) != images(0.0)
+    assert 0.3 < changed.flatten(1).any(1).float().mean() < 0.5
+    assert (images(0.4)[changed] == 0).all()
+
+
+def test_resized_crops_have_the_areas_and_aspects_asked_for():
+    boxes = np.array([resized_crop(row[CROP], 200, 150, (0.2, 0.6)) for row in uniforms(0, 0, np.arange(2000))])
+    width, height = boxes[:, 2] - boxes[:, 0], boxes[:, 3] - boxes[:, 1]
+    assert boxes.min() >= 0 and boxes[:, 2].max() <= 200 and boxes[:, 3].max() <= 150
+    areas, aspects = width * height / 30000, width / height
+    assert 0.19 < areas.min() < 0.22 and 0.57 < areas.max() < 0.61
+    assert 0.73 < aspects.min() < 0.78 and 1.28 < aspects.max() < 1.36
+
+
+def test_mixing_gives_soft_labels_that_say_what_was_mixed():
+    images = torch.arange(8.0).view(8, 1, 1, 1).expand(8, 1, 16, 16).contiguous()
+    batch = ImageBatch(images, torch.arange(8) % 4, torch.arange(8))
+    kinds = set()
+    for step in range(20):
+        mixed = mix(batch, AugmentSettings(mixup=0.8, cutmix=1.0), 4, 0, step)
+        assert torch.allclose(mixed.labels.sum(1), torch.ones(8), atol=1e-6)
+        share = mixed.labels[0, 0]  # of picture 0; its neighbour is 1
+        assert torch.allclose(mixed.images[0].mean(), 1 - share, atol=1e-5)
+        assert torch.allclose(mixed.images[3].mean(), 3 * share + 2 * (1 - share), atol=1e-4)
+        kinds.add("cutmix" if set(mixed.images[0].unique().tolist()) <= {0.0, 1.0} else "mixup")
+        half = ImageBatch(images[4:], batch.labels[4:], batch.indices[4:])
+        assert torch.equal(mix(half, AugmentSettings(mixup=0.8, cutmix=1.0), 4, 0, step).images, mixed.images[4:])
+    assert kinds == {"mixup", "cutmix"}
+    assert mix(batch, AugmentSettings(), 4, 0, 0) is batch
+    odd = ImageBatch(images[:3], batch.labels[:3], batch.indices[:3])
+    assert torch.allclose(mix(odd, AugmentSettings(mixup=1.0), 4, 0, 0).images[2], images[2])
+
+
+# data check
+
+
+def test_check_finds_duplicates_within_and_across_splits(photos, tmp_path):
+    def put(split: str, label: str, name: str, source: str) -> None:
+        (tmp_path / split / label).mkdir(parents=True, exist_ok=True)
+        (tmp_path / split / label / name).write_bytes((photos / source).read_bytes())
+
+    for number in range(3):
+        put("train", "ant", f"{number}.jpg", f"ant/{number}.jpg")
+        put("train", "bee", f"{number}.jpg", f"bee/{number}.jpg")
+    put("train", "ant", "again.jpg", "ant/0.jpg")
+    put("train", "bee", "wrong.jpg", "ant/1.jpg")
+    put("val", "ant", "leak.jpg", "ant/2.jpg")
+    put("val", "bee", "5.jpg", "bee/5.jpg")
+    (tmp_path / "train" / "ant" / "broken.jpg").write_bytes((photos / "cat/0.jpg").read_bytes()[:400])
+    (tmp_path / "val" / "bee" / "empty.png").touch()
+    data, result = check(str(tmp_path), DataSettings())
+    assert not result.ok
+    found = [({Path(key).name for key in d.keys}, d.splits, d.labels) for d in result.duplicates]
+    assert found == [
+        ({"leak.jpg", "2.jpg"}, ("train", "validation"), ("ant",)),
+        ({"1.jpg", "wrong.jpg"}, ("train",), ("ant", "bee")),
+        ({"0.jpg", "again.jpg"}, ("train",), ("ant",)),
+    ]
+    assert {p.key for p in result.problems} == {"train/ant/broken.jpg", "val/bee/empty.png"}
+    assert result.counts["train"] == {"ant": 4, "bee": 4} and result.heights == (90, 90, 90)
+    json.dumps(result.to_json())
+    draw_mosaic(data, default_preprocess(data, 32, 3), EVERYTHING, tmp_path / "mosaic.png")
+    with Image.open(tmp_path / "mosaic.png") as mosaic:
+        assert mosaic.width > 10 * 96 and len(mosaic.getcolors(10**6)) > 1000
+
+
+def test_the_command_prints_one_json_value(capsys, tmp_path):
+    import typer
+
+    from orchard.cli.data import data_app
+    from orchard.cli.output import run_app
+
+    app = typer.Typer()
+    app.add_typer(data_app, name="data")
+    arguments = [
+        "data",
+        "check",
+        "digits",
+        "--json",
+        "--mosaic",
+        str(tmp_path / "m.png"),
+        "--set",
+        "augmentation.rotate=10",
+    ]
+    command: Callable[..., object] = lambda standalone_mode: app(arguments, standalone_mode=standalone_mode)  # noqa: E731
+    assert run_app(command, debug=True) == 0  # type: ignore[arg-type]
+    answer = json.loads(capsys.readouterr().out)
+    assert answer["ok"] and answer["format"] == "named set" and answer["counts"]["test"]["3"] == 37
+    assert answer["augmentation"]["rotate"] == 10 and (tmp_path / "m.png").stat().st_size > 1000
+
+
+def test_a_missing_named_set_lists_what_to_put_where(tmp_path, monkeypatch):
+    def no_network(self: object, *arguments: object, **options: object) -> None:
+        raise OSError("no network")
+
+    monkeypatch.setattr(datasets.MNIST, "download", no_network)
+    monkeypatch.setattr(datasets.CIFAR10, "download", no_network)
+    with pytest.raises(OrchardError) as caught:
+        open_data(f"mnist:{tmp_path}", DataSettings())
+    message = str(caught.value)
+    assert len(message.splitlines()) == 2 and str(tmp_path) in message
+    for file, checksum in datasets.MNIST.resources:
+        assert f"{file} ({named_sets._MNIST_SIZES[file]} bytes, md5 {checksum})" in message
+    with pytest.raises(
+        OrchardError, match=r"cifar-100-python.tar.gz \(169001437 bytes, md5 eb9058c3a382ffc7106e4002c42a8d85"
+    ):
+        open_data(f"cifar100:{tmp_path}", DataSettings())
