@@ -227,8 +227,8 @@ def write_page(path: Path, template: str, **content: Any) -> Path:
         trim_blocks=True, lstrip_blocks=True,
     )  # fmt: skip
     environment.filters.update(
-        percent=lambda share, digits=1: f"{share * 100:.{digits}f}\N{NO-BREAK SPACE}%", count=lambda number: f"{number:,}",
-        short=short, seconds=seconds_text, bytes=bytes_text,
+        percent=lambda share: f"{share * 100:.1f}\N{NO-BREAK SPACE}%", count=lambda number: f"{number:,}", short=short,
+        seconds=seconds_text, bytes=bytes_text,
     )  # fmt: skip
     text = environment.get_template(template).render(**content)
     try:
