@@ -1,0 +1,86 @@
+"""Every command of the README, run as it stands there, on pictures made here.
+
+Only the times differ: trainings are cut short by settings added at the end, and `bench`, whose figures are recorded in
+docs/benchmarks.md with the commands that gave them, is not timed here.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from orchard.models import create_model
+from orchard.weights.official import export_official
+
+README = (Path(__file__).parents[1] / "README.md").read_text()
+SHORTER = {
+    "train": "--epochs 1 --out RUN",
+    "compare": "--epochs 1 --set max_steps=2 --out compared",
+}
+
+
+def commands() -> list[str]:
+    lines = re.findall(r"^orchard .*$", README, re.MULTILINE)
+    return [re.split(r"\s{2,}", line)[0] for line in lines]
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with what the README speaks of: photos/ of two classes, a cat, a holiday, an official checkpoint."""
+    folder = tmp_path_factory.mktemp("readme")
+    chance = np.random.default_rng(0)
+    for name, colour in (("warm", (200, 90, 40)), ("cold", (40, 90, 200))):
+        (folder / "photos" / name).mkdir(parents=True)
+        for number in range(24):
+            pixels = np.clip(chance.normal(colour, 30, (40, 48, 3)), 0, 255).astype(np.uint8)
+            Image.fromarray(pixels).save(folder / "photos" / name / f"{number}.jpg")
+    (folder / "holiday").mkdir()
+    Image.new("RGB", (50, 60), (210, 80, 30)).save(folder / "cat.jpg")
+    Image.new("RGB", (80, 60), (30, 80, 210)).save(folder / "holiday" / "sea.png")
+    official = export_official(create_model("vit_tiny_patch16_224"), source="google")
+    np.savez(folder / "Ti_16.npz", **{name: tensor.numpy() for name, tensor in official.items()})
+    return folder
+
+
+def test_the_readme_speaks_of_every_command() -> None:
+    helped = subprocess.run([sys.executable, "-m", "orchard.cli.main", "--help"], capture_output=True, text=True).stdout
+    verbs = set(re.findall(r"^  (\w+)  ", helped, re.MULTILINE))
+    assert {line.split()[1] for line in commands()} == verbs
+
+
+def test_the_commands_of_the_readme_run(place: Path) -> None:
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "ORCHARD_CACHE": str(place / "cache")}
+    for line in commands():
+        verb = line.split()[1]
+        if verb == "bench":
+            continue
+        words = shlex.split(f"{line} {SHORTER.get(verb, '')}")[1:]
+        done = subprocess.run(
+            [sys.executable, "-m", "orchard.cli.main", *words], capture_output=True, text=True, cwd=place, env=environment
+        )  # fmt: skip
+        assert done.returncode == 0, f"{line}\n{done.stderr}"
+    assert (place / "seen.png").stat().st_size > 1000
+    assert "<html" in (place / "RUN" / "report.html").read_text()
+    answers = (place / "answers.csv").read_text().splitlines()
+    assert len(answers) == 3
+    assert "warm" in answers[1]
+    assert "cold" in answers[2]
+
+
+def test_the_python_of_the_readme_runs(place: Path) -> None:
+    code = re.search(r"```python\n(.*?)```", README, re.DOTALL)
+    assert code is not None
+    Image.new("L", (8, 8), 100).save(place / "scan.png")
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "ORCHARD_CACHE": str(place / "cache")}
+    program = code[1].replace("epochs=5", "epochs=1") + "\nprint(len(answers))"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=place, env=environment)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split()[-1] == "1"
