@@ -303,6 +303,19 @@ def test_verify_gives_the_rows_that_scripts_lean_on():
     json.dumps(row)
 
 
+def test_what_no_reference_was_built_with_is_said(monkeypatch):
+    monkeypatch.setattr(proof, "compare", lambda row, golden: proof.Comparison("timm:x", "timm", "x", 1e-5, 0.0))
+    (row,) = proof.verify("resnet20")
+    assert row["ok"] and row["proof"] == "shared"
+    assert set(row["not_compared"]) == {"stem=3x3", "shortcut=pad"}
+    assert proof.verify("resnet50")[0]["not_compared"] == []
+
+
+def test_a_landmark_without_reference_does_not_claim_one():
+    (row,) = proof.verify("lenet5_1998")
+    assert row["proof"] == "size" and row["reference"] == "none" and row["max_abs_difference"] is None
+
+
 def test_verify_fails_on_a_count_that_is_not_the_card_s(monkeypatch):
     monkeypatch.setattr(proof, "parameters_of", lambda name: 7)
     monkeypatch.setattr(proof, "compare", lambda row, golden: proof.Comparison("timm:x", "timm", "x", 1e-5, 0.0))
@@ -328,7 +341,7 @@ def test_the_verify_command(tmp_path, monkeypatch, capsys):
     page = tmp_path / "proofs.md"
     assert run(monkeypatch, "verify", "vit_nano", "--write", str(page), "--json") == 0
     assert json.loads(capsys.readouterr().out)[0]["max_abs_difference"] == 3e-7
-    assert f"`vit_nano` | {card_of('vit').variants['vit_nano'].parameters:,} | yes" in page.read_text()
+    assert f"`vit_nano` | {card_of('vit').variants['vit_nano'].parameters:,} | shared |" in page.read_text()
     assert run(monkeypatch, "verify") == 2
     assert "say --all" in capsys.readouterr().err
     monkeypatch.setattr(proof, "compare", lambda row, golden: replace(found, max_abs_difference=1e-3))

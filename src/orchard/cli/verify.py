@@ -23,7 +23,8 @@ def verify_models(
 
     if all_models == bool(names):
         raise UsageError("name what to verify, such as orchard verify vit_nano, or say --all")
-    from orchard.weights.proof import proofs_page, verify
+    from orchard.weights.proof import verify
+    from orchard.weights.proofs_page import proofs_page
     from orchard.weights.reference import GOLDEN
 
     wanted = [variant for card in all_cards().values() for variant in card.variants] if all_models else names or []
@@ -41,19 +42,27 @@ def _show(rows: list[dict[str, Any]]) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    table = Table("model", "parameters", "reference", "outputs", "gradients", "proven", box=None, pad_edge=False)
-    table.columns[1].justify = "right"
-    for row in rows:
-        references = row["reference"].split(", ")
+    table = Table(box=None, pad_edge=False)
+    table.add_column("model", no_wrap=True)
+    table.add_column("parameters", no_wrap=True, justify="right")
+    table.add_column("reference", overflow="fold")
+    for head in ("outputs", "gradients", "proven"):
+        table.add_column(head, no_wrap=True)
+    for before, row in zip([None, *rows], rows, strict=False):
+        again = before is not None and before["name"] == row["name"]
+        figures = (row["max_abs_difference"], row["gradient_difference"])
         table.add_row(
-            row["name"],
-            f"{row['parameters']:,}",
-            references[0] if len(references) == 1 else f"its landmark's ({len(references)})",
-            *("" if row[key] is None else f"{row[key]:.1e}" for key in ("max_abs_difference", "gradient_difference")),
-            "yes" if row["ok"] else "NO",
+            "" if again else row["name"],
+            "" if again else f"{row['parameters']:,}",
+            "those of its landmark" if row["proof"] == "shared" else row["reference"],
+            *("" if figure is None else f"{figure:.1e}" for figure in figures),
+            {"own": "yes", "shared": "shared", "size": "size"}[row["proof"]] if row["ok"] else "NO",
         )
     Console(highlight=False).print(table)
     print("outputs: largest absolute difference, float32 on the CPU; gradients: relative to each parameter's largest")
+    print("shared: same code as what was compared, at other sizes; size: no reference, parameters counted")
+    for names in dict.fromkeys((row["name"], *row["not_compared"]) for row in rows if row["not_compared"]):
+        print(f"{names[0]}: no reference has {', '.join(names[1:])}")
     for row in rows:
         if not row["ok"]:
             print(f"{row['name']}: {row['problem'] or 'the difference is larger than ' + str(row['tolerance'])}")

@@ -8,6 +8,7 @@ checked on the variant itself.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -52,8 +53,10 @@ def verify(names: str | Sequence[str], golden: Path = GOLDEN) -> list[dict[str, 
     """Prove variants, here and now. `names` is one or several variants, or landmarks for all of their variants.
 
     One row per variant and reference of its own: `name`, `reference`, `max_abs_difference`, `parameters`, `ok` and
-    what was compared. A variant without a reference of its own has one row for all references of its landmark
-    (it is the same code at other sizes), with the largest differences among them.
+    what was compared. A variant without a reference of its own has one row for all references of its landmark (it is
+    the same code at other sizes), with the largest differences among them. `proof` says which: "own", "shared", or
+    "size" where the landmark has no reference and only the parameters are counted. `not_compared` lists choices of
+    the variant's configuration that no reference of its landmark was built with.
     """
     done: dict[str, Comparison] = {}  # a reference that several variants share is run once
 
@@ -154,14 +157,17 @@ def _row(card: Card, variant: str, found: Sequence[Comparison]) -> dict[str, Any
     problems = [f"{one.reference}: {one.problem}" for one in found if one.problem]
     if parameters != stated:
         problems.append(f"{parameters} parameters, the card says {stated}")
+    own = any(row.variant == variant for row in card.references)
     differences = [one.max_abs_difference for one in found if one.max_abs_difference is not None]
     gradients = [one.gradient_difference for one in found if one.gradient_difference is not None]
     return {
         "name": variant,
-        "reference": ", ".join(dict.fromkeys(one.reference for one in found)) or "none: the parameters are counted",
+        "reference": ", ".join(dict.fromkeys(one.reference for one in found)) or "none",
         "max_abs_difference": max(differences, default=None),
         "parameters": parameters,
         "ok": not problems and all(one.ok for one in found),
+        "proof": "own" if own else "shared" if found else "size",
+        "not_compared": _not_compared(card, variant),
         "gradient_difference": max(gradients, default=None),
         "tolerance": max((one.tolerance for one in found), default=None),
         "compared": "; ".join(one.compared for one in found),
@@ -170,44 +176,20 @@ def _row(card: Card, variant: str, found: Sequence[Comparison]) -> dict[str, Any
     }
 
 
-def proofs_page(rows: Sequence[dict[str, Any]]) -> str:
-    """The rows of `verify` as a Markdown page, one table per landmark."""
-    parts = [PAGE_HEAD.format(torch=torch.__version__.partition("+")[0])]
-    for card in dict.fromkeys(card_of(row["name"]).name for row in rows):
-        mine = [row for row in rows if card_of(row["name"]).name == card]
-        own = {reference.variant for reference in card_of(card).references}  # the others share what these prove
-        parts.append(f"\n## {card_of(card).label}\n\n")
-        if own:
-            parts.append(_references_table([row for row in mine if row["name"] in own]) + "\n")
-        parts.append(_sizes_table(mine))
-    return "".join(parts)
+def _not_compared(card: Card, variant: str) -> list[str]:
+    """Choices of a variant (a word, a switch, a part it has or not) that differ from those of every comparison.
 
+    Numbers are sizes of the same code; these are other code.
+    """
 
-PAGE_HEAD = """# Proofs
+    def choices(config: Any) -> dict[str, Any]:
+        values = {field.name: getattr(config, field.name) for field in dataclasses.fields(config)}
+        return {key: value if isinstance(value, (str, bool)) else value is None for key, value in values.items()}
 
-Written by `orchard verify --all --write docs/proofs.md`; the same command proves it again anywhere.
-
-Each landmark is compared with its reference in float32 on the CPU: the reference's weights, filled at random, go
-through the name table into ours with nothing left over and come back bit-equal; both sides see the same pictures.
-*Outputs* is the largest absolute difference of the logits (which are of order one), *gradients* the largest difference
-of a loss's gradient by any parameter, relative to that parameter's largest; stored cases of official code have no
-gradients. Both sides are built at the configuration named: the other variants of a landmark are the same code at
-other sizes, and of them the number of parameters is checked at full size. Run with torch {torch}.
-"""
-
-
-def _references_table(rows: Sequence[dict[str, Any]]) -> str:
-    lines = ["| reference | computed by | compared | outputs | gradients |", "| --- | --- | --- | --- | --- |"]
-    for row in rows:
-        gradients = "" if row["gradient_difference"] is None else f"{row['gradient_difference']:.1e}"
-        outputs = "" if row["max_abs_difference"] is None else f"{row['max_abs_difference']:.1e}"
-        lines.append(f"| `{row['reference']}` | {row['origin']} | {row['compared']} | {outputs} | {gradients} |")
-    return "\n".join(lines) + "\n"
-
-
-def _sizes_table(rows: Sequence[dict[str, Any]]) -> str:
-    lines = ["| variant | parameters | proven |", "| --- | ---: | --- |"]
-    for row in {row["name"]: row for row in rows}.values():
-        ok = all(other["ok"] for other in rows if other["name"] == row["name"])
-        lines.append(f"| `{row['name']}` | {row['parameters']:,} | {'yes' if ok else 'no: ' + row['problem']} |")
-    return "\n".join(lines) + "\n"
+    compared = [choices(configuration(row.variant, **row.ours)) for row in card.references]
+    config = configuration(variant)
+    return [
+        f"{key}={getattr(config, key)}"
+        for key, choice in choices(config).items()
+        if compared and all(other[key] != choice for other in compared)
+    ]

@@ -152,4 +152,5 @@ def origin_of(row: Reference, golden: Path) -> str:
         meta = json.loads((golden / name / "meta.json").read_text(encoding="utf-8"))
         return f"{meta['repository']} at {meta['commit'][:12]}"
     package = PACKAGES[kind].partition(".")[0]
-    return f"{package} {importlib.import_module(package).__version__}"
+    version = str(importlib.import_module(package).__version__)
+    return f"{package} {version.partition('+')[0]}"  # without the build's local label
