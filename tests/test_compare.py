@@ -82,8 +82,8 @@ def test_page_stands_alone_and_shows_every_contestant(tmp_path, quick):
     assert set(re.findall(r'(?:href|src)="([^"]*)"', text)) == {
         f"{model}-epochs3-seed{seed}/report.html" for model in ("lenet5", "lenet5_1998") for seed in (0, 1)
     }
-    assert "<strong>lenet5</strong> has the highest test accuracy, 93.0 %" in text
-    assert "the sky fell" in text and "± 4.2 %" in text
+    assert "<strong>lenet5</strong> has the highest test accuracy, 93.0\xa0%" in text
+    assert "the sky fell" in text and "± 4.2\xa0%" in text
     assert text.count("<circle") == 2  # who failed is not in the plot
 
 
