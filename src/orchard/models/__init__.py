@@ -31,6 +31,9 @@ class Rule:
     split: Callable[[Tensor], tuple[Tensor, ...]] = lambda tensor: (tensor,)
 
 
+POSITIVE = ("num_classes", "in_channels", "image_size")
+
+
 @dataclass(frozen=True)
 class Landmark:
     """What a landmark's module offers.
@@ -61,6 +64,8 @@ def configuration(name: str, **overrides: Any) -> Any:
     for key in overrides:
         if key not in known:
             raise unknown(f"setting of {name}", key, sorted(known))
+        if key in POSITIVE and isinstance(overrides[key], int) and overrides[key] < 1:
+            raise UsageError(f"{name}: {key} is {overrides[key]}, expected 1 or more")
     lists_to_tuples = {k: tuple(v) if isinstance(v, list) else v for k, v in overrides.items()}
     try:
         return dataclasses.replace(config, **lists_to_tuples)

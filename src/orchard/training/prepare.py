@@ -24,7 +24,7 @@ from orchard.tasks.image_classification import ImageBatch, ImageClassification, 
 from orchard.training.settings import Resolved, TrainSettings
 from orchard.weights.portable import Portable, architecture_of, read_portable
 
-WORTH_BF16 = 30e6  # multiply-adds per picture below which casting costs more than bf16 saves
+WORTH_BF16 = 200e6  # multiply-adds per picture below which casting costs more than bf16 saves
 
 
 @dataclass
