@@ -54,7 +54,7 @@ def _show(rows: list[dict[str, Any]]) -> None:
         table.add_row(
             "" if again else row["name"],
             "" if again else f"{row['parameters']:,}",
-            "those of its landmark" if row["proof"] == "shared" else row["reference"],
+            "its landmark's" if row["proof"] == "shared" else row["reference"],
             *("" if figure is None else f"{figure:.1e}" for figure in figures),
             {"own": "yes", "shared": "shared", "size": "size"}[row["proof"]] if row["ok"] else "NO",
         )

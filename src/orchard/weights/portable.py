@@ -45,11 +45,14 @@ def architecture_of(model: nn.Module) -> dict[str, Any]:
 
 def save_portable(folder: Path, model: nn.Module, about: Portable) -> None:
     """Write the folder. The weights go first: a folder without its config is not taken for a model."""
-    folder.mkdir(parents=True, exist_ok=True)
-    save_file(
-        {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}, folder / WEIGHTS
-    )
-    (folder / CONFIG).write_text(json.dumps(dataclasses.asdict(about), indent=2, ensure_ascii=False) + "\n")
+    state = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+    words = json.dumps(dataclasses.asdict(about), indent=2, ensure_ascii=False) + "\n"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        save_file(state, folder / WEIGHTS)
+        (folder / CONFIG).write_text(words, encoding="utf-8")
+    except (SafetensorError, OSError) as error:
+        raise OrchardError(f"the model cannot be written to {folder}: {error}") from None
 
 
 def read_portable(folder: Path) -> tuple[Portable, dict[str, Tensor]]:

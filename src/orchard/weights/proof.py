@@ -25,6 +25,7 @@ from orchard.weights.official import export_official, landmark_for, load_officia
 from orchard.weights.reference import GOLDEN, PICTURES, Case, loss_of, origin_of, reference_case
 
 GRADIENT_TOLERANCE = 1e-4  # of a gradient's largest entry
+INITIALISATION = "start"  # the setting of how weights begin, which the same weights on both sides cannot show
 
 
 @dataclass(frozen=True)
@@ -184,6 +185,7 @@ def _not_compared(card: Card, variant: str) -> list[str]:
 
     def choices(config: Any) -> dict[str, Any]:
         values = {field.name: getattr(config, field.name) for field in dataclasses.fields(config)}
+        values.pop(INITIALISATION, None)
         return {key: value if isinstance(value, (str, bool)) else value is None for key, value in values.items()}
 
     compared = [choices(configuration(row.variant, **row.ours)) for row in card.references]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -150,7 +151,10 @@ def origin_of(row: Reference, golden: Path) -> str:
     kind, _, name = row.reference.partition(":")
     if kind == "golden":
         meta = json.loads((golden / name / "meta.json").read_text(encoding="utf-8"))
-        return f"{meta['repository']} at {meta['commit'][:12]}"
+        commit = re.sub(
+            r"\b([0-9a-f]{12})[0-9a-f]{28}\b", r"\1", meta["commit"]
+        )  # long hashes are cut, releases are not
+        return f"{meta['repository']} at {commit}"
     package = PACKAGES[kind].partition(".")[0]
     version = str(importlib.import_module(package).__version__)
     return f"{package} {version.partition('+')[0]}"  # without the build's local label
