@@ -1,0 +1,124 @@
+"""The benchmark compares before it times, times in turn, and keeps its contract. No figure is asserted."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from orchard.cli.bench import row, show
+from orchard.data.contracts import Preprocess
+from orchard.errors import OrchardError, UsageError
+from orchard.inference import bench as bench_module
+from orchard.inference.agreement import agreement
+from orchard.inference.bench import bench, best_peer, check, peer_of, time_in_turn, training_sides
+from orchard.models import create_model
+from orchard.weights.portable import Portable, architecture_of, save_portable
+
+
+@pytest.fixture(autouse=True)
+def no_compiler(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ORCHARD_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("CXX", "no-such-compiler")  # compiling is tested elsewhere, and takes its time
+    monkeypatch.setattr(torch, "compile", lambda model, **_: model)
+
+
+def test_sides_take_turns_and_warm_up() -> None:
+    calls: list[str] = []
+    sides = {name: (lambda name=name: calls.append(name)) for name in "ab"}
+    medians = time_in_turn(sides, rounds=3)
+    assert calls == ["a", "a", "b", "b", *"ababab"]
+    assert set(medians) == {"a", "b"} and all(seconds >= 0 for seconds in medians.values())
+
+
+def test_what_computes_something_else_is_not_timed() -> None:
+    x = torch.randn(4, 10)
+    check("ours", x + 1e-6, x, 1e-3)
+    with pytest.raises(OrchardError, match=r"ours differs from the peer by .* nothing was timed"):
+        check("ours", x * 1.01, x, 1e-3)
+    with pytest.raises(OrchardError, match="differs"):
+        check("ours", x * float("nan"), x, 1e-3)
+
+
+def test_peers_by_name() -> None:
+    assert peer_of("resnet50", "timm") == ("timm", "timm:resnet50")
+    assert peer_of("vit_base_patch16_224", "torchvision:vit_b_16") == ("torchvision", "torchvision:vit_b_16")
+    assert peer_of("vit_base_patch16_224", "transformers") == ("hf", "hf:ViTForImageClassification")
+    with pytest.raises(UsageError, match="write --against torchvision:NAME"):
+        peer_of("vit_base_patch16_224", "torchvision")
+    with pytest.raises(UsageError, match="unknown peer 'tim'; did you mean timm"):
+        peer_of("resnet50", "tim")
+
+
+@pytest.mark.parametrize("mode", ["inference", "training"])
+def test_the_answer_keeps_its_contract(mode: str, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("timm")
+    found = bench("resnet18", "timm", mode, batch=1, precision="fp32", rounds=1)  # type: ignore[arg-type]
+    contract = "name peer mode device precision ours peer_best peer_default ratio_default ratio_best limit_fraction"
+    assert set(contract.split()) <= set(found)
+    for side in ("ours", "peer_best", "peer_default"):
+        assert found[side]["throughput"] == pytest.approx(1 / found[side]["median_s"])
+    assert found["ratio_default"] == pytest.approx(found["peer_default"]["median_s"] / found["ours"]["median_s"])
+    operations = 2 * (3 if mode == "training" else 1) * 1_814_073_344  # multiply-adds of ResNet-18 at 224 pixels
+    assert found["limit_fraction"] == pytest.approx(operations / found["ours"]["median_s"] / found["matrix_rate"])
+    assert row(found).count("|") == 10
+    show(found)
+    assert "resnet18" in capsys.readouterr().out
+
+
+def test_a_peer_with_other_weights_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("timm")
+    plain = bench_module.load_official
+
+    def wrong(model: nn.Module, *rest: Any) -> Any:
+        went = plain(model, *rest)
+        nn.init.normal_(model.head.weight)
+        return went
+
+    monkeypatch.setattr(bench_module, "load_official", wrong)
+    for mode in ("inference", "training"):
+        with pytest.raises(OrchardError, match="ours in float32 differs"):
+            bench("resnet18", "timm", mode, batch=1, rounds=1)  # type: ignore[arg-type]
+
+
+def test_the_peer_at_its_best_is_the_fastest_of_its_switches(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = create_model("lenet5").eval()
+    images = torch.randn(2, 1, 32, 32)
+    monkeypatch.setattr(bench_module, "time_in_turn", lambda sides, rounds: {how: -n for n, how in enumerate(sides)})
+    side, how = best_peer(model, images, model(images), "bf16")
+    assert how == "channels-last, eager, weights in bf16"
+    assert side().dtype == torch.bfloat16  # type: ignore[attr-defined]
+
+
+def test_a_training_step_changes_a_copy(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = create_model("lenet5").eval()
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    sides, _ = training_sides(model, model, torch.randn(4, 1, 32, 32), "fp32", 10)
+    stepped: list[nn.Module] = []
+    plain = torch.optim.AdamW.step
+    monkeypatch.setattr(torch.optim.AdamW, "step", lambda self: (stepped.append(self), plain(self))[1])
+    for side in sides.values():
+        side()
+    assert len(stepped) == 3
+    assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
+
+
+def test_agreement_is_counted_on_a_data_set(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    model = create_model("lenet5")
+    about = Portable(
+        "lenet5",
+        architecture_of(model),
+        "image-classification",
+        tuple("0123456789"),
+        Preprocess((32, 32), 1, (0.3,), (0.4,), squash=True).to_json(),
+    )
+    save_portable(tmp_path / "model", model, about)
+    found = agreement(tmp_path / "model", "digits", count=60, precision="fp32")
+    assert found["pictures"] == 60 and found["agreement"] == 1.0
+    assert found["margin"] > 0 and found["error"] < 1e-5
+    with pytest.raises(UsageError, match="no split of 5000 pictures"):
+        agreement(tmp_path / "model", "digits", count=5000)
