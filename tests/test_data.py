@@ -20,7 +20,7 @@ from torchvision import datasets
 
 from orchard.data import AugmentSettings, DataSettings, Loader, Preprocess, default_preprocess, mix, open_data
 from orchard.data import named as named_sets
-from orchard.data.augment import CROP, plan, resized_crop, vary
+from orchard.data.augment import CROP, plan, resized_crops, vary
 from orchard.data.chance import COLUMNS, shuffled, uniforms
 from orchard.data.check import check, draw_mosaic
 from orchard.data.pictures import open_picture, plain
@@ -289,7 +289,7 @@ def test_pictures_are_turned_upright():
 def test_a_picture_of_one_pixel():
     preprocess = Preprocess((16, 16), 3, (0.5,) * 3, (0.5,) * 3, crop=0.875)
     assert (fit(Image.new("L", (1, 1), 77), preprocess) == 77).all()
-    assert resized_crop(np.full(22, 0.5), 1, 1, (0.08, 1.0)) == (0, 0, 1, 1)
+    assert resized_crops(np.full((1, 22), 0.5), 1, 1, (0.08, 1.0)).tolist() == [[0, 0, 1, 1]]
 
 
 # Preprocessing
@@ -467,7 +467,7 @@ def test_erasing_blanks_with_the_mean(digits):
 
 
 def test_resized_crops_have_the_areas_and_aspects_asked_for():
-    boxes = np.array([resized_crop(row[CROP], 200, 150, (0.2, 0.6)) for row in uniforms(0, 0, np.arange(2000))])
+    boxes = resized_crops(uniforms(0, 0, np.arange(2000))[:, CROP], 200, 150, (0.2, 0.6))
     width, height = boxes[:, 2] - boxes[:, 0], boxes[:, 3] - boxes[:, 1]
     assert boxes.min() >= 0 and boxes[:, 2].max() <= 200 and boxes[:, 3].max() <= 150
     areas, aspects = width * height / 30000, width / height

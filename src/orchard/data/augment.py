@@ -7,6 +7,7 @@ out in the same bits as the batch would.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from orchard.data.contracts import AugmentSettings
-from orchard.data.preprocess import LUMA, Box
+from orchard.data.preprocess import LUMA
 from orchard.tasks.image_classification import ImageBatch
 
 # Which of a record's numbers is used for what; the first is its place in the epoch's order.
@@ -33,12 +34,13 @@ class Variation:
     mappings: Tensor | None  # (B, 2, 3) from places in the result to places in the picture, both in [-1, 1]
     exact: bool  # the mappings move whole pixels to whole pixels
     colors: Tensor | None  # (B, 3) factors of brightness, contrast, saturation
-    erased: tuple[tuple[int, int, int, int] | None, ...]  # top, bottom, left, right
+    erased: tuple[tuple[int, int, int, int, int], ...]  # place in the batch; top, bottom, left, right
 
     def part(self, begin: int, end: int) -> Variation:
         mappings = None if self.mappings is None else self.mappings[begin:end]
         colors = None if self.colors is None else self.colors[begin:end]
-        return Variation(mappings, self.exact, colors, self.erased[begin:end])
+        erased = tuple((i - begin, t, b, le, r) for i, t, b, le, r in self.erased if begin <= i < end)
+        return Variation(mappings, self.exact, colors, erased)
 
 
 def plan(settings: AugmentSettings, numbers: np.ndarray, size: tuple[int, int]) -> Variation:
@@ -50,7 +52,8 @@ def plan(settings: AugmentSettings, numbers: np.ndarray, size: tuple[int, int]) 
     free = bool(settings.rotate or settings.scale or settings.shift or settings.crop == "resized")
     moved = free or settings.flip or settings.crop == "pad"
     mappings = torch.from_numpy(_mappings(settings, numbers, size).astype(np.float32)) if moved else None
-    erased = tuple(_rectangle(row, size) if row[0] < settings.erase else None for row in numbers[:, ERASE])
+    chosen = np.flatnonzero(numbers[:, ERASE.start] < settings.erase).tolist()
+    erased = tuple((place, *_rectangle(numbers[place, ERASE].tolist(), size)) for place in chosen)
     return Variation(mappings, not free, colors, erased)
 
 
@@ -66,9 +69,7 @@ def _mappings(settings: AugmentSettings, numbers: np.ndarray, size: tuple[int, i
         x = (np.floor(numbers[:, PAD_X] * steps) - settings.pad) * 2 / columns
         y = (np.floor(numbers[:, PAD_Y] * steps) - settings.pad) * 2 / rows
     elif settings.crop == "resized":
-        left, top, right, bottom = np.array(
-            [resized_crop(row[CROP], columns, rows, settings.area) for row in numbers]
-        ).T
+        left, top, right, bottom = resized_crops(numbers[:, CROP], columns, rows, settings.area).T
         across, down = (right - left) / columns, (bottom - top) / rows
         x, y = (left + right) / columns - 1, (top + bottom) / rows - 1
     if settings.flip:
@@ -84,34 +85,35 @@ def _mappings(settings: AugmentSettings, numbers: np.ndarray, size: tuple[int, i
     return np.concatenate([matrix, offset[:, :, None]], 2)
 
 
-def resized_crop(numbers: np.ndarray, width: int, height: int, area: tuple[float, float]) -> Box:
-    """A random box of random aspect in a picture: ten tries to find one that fits, else the largest in the middle.
+def resized_crops(numbers: np.ndarray, width: int, height: int, area: tuple[float, float]) -> np.ndarray:
+    """Random boxes of random aspect in pictures of one size: ten tries to find one that fits, else the middle.
 
-    numbers: (22,) in [0, 1). The box has whole pixels, as the crops of the reference pipelines have.
+    numbers: (B, 22) in [0, 1). Gives (B, 4) int64: left, top, right, bottom in whole pixels, as the crops of the
+    reference pipelines have.
     """
-    tries = numbers[:20].reshape(10, 2)
-    areas = (area[0] + (area[1] - area[0]) * tries[:, 0]) * width * height
+    tries = numbers[:, :20].reshape(-1, 10, 2)
+    areas = (area[0] + (area[1] - area[0]) * tries[:, :, 0]) * width * height
     low, high = np.log(_ASPECTS)
-    aspects = np.exp(low + (high - low) * tries[:, 1])
+    aspects = np.exp(low + (high - low) * tries[:, :, 1])
     across, down = np.round(np.sqrt(areas * aspects)), np.round(np.sqrt(areas / aspects))
     fits = (across >= 1) & (down >= 1) & (across <= width) & (down <= height)
-    if fits.any():
-        first = int(fits.argmax())
-        w, h = int(across[first]), int(down[first])
-        left, top = int(numbers[20] * (width - w + 1)), int(numbers[21] * (height - h + 1))
-        return left, top, left + w, top + h
-    aspect = min(max(width / height, _ASPECTS[0]), _ASPECTS[1])
-    w, h = min(width, max(1, round(height * aspect))), min(height, max(1, round(width / aspect)))
-    left, top = (width - w) // 2, (height - h) // 2
-    return left, top, left + w, top + h
+    first = np.arange(len(numbers)), fits.argmax(1)
+    w, h = across[first], down[first]
+    left, top = np.floor(numbers[:, 20] * (width - w + 1)), np.floor(numbers[:, 21] * (height - h + 1))
+    none = ~fits.any(1)
+    if none.any():
+        aspect = min(max(width / height, _ASPECTS[0]), _ASPECTS[1])
+        w[none], h[none] = min(width, max(1, round(height * aspect))), min(height, max(1, round(width / aspect)))
+        left[none], top[none] = (width - w[none]) // 2, (height - h[none]) // 2
+    return np.stack([left, top, left + w, top + h], 1).astype(np.int64)
 
 
-def _rectangle(numbers: np.ndarray, size: tuple[int, int]) -> tuple[int, int, int, int]:
+def _rectangle(numbers: list[float], size: tuple[int, int]) -> tuple[int, int, int, int]:
     """A rectangle to blank, cut off where it does not fit: top, bottom, left, right."""
     rows, columns = size
     area = (_ERASED_AREA[0] + (_ERASED_AREA[1] - _ERASED_AREA[0]) * numbers[1]) * rows * columns
-    low, high = np.log(_ERASED_ASPECTS)
-    aspect = np.exp(low + (high - low) * numbers[2])
+    low, high = math.log(_ERASED_ASPECTS[0]), math.log(_ERASED_ASPECTS[1])
+    aspect = math.exp(low + (high - low) * numbers[2])
     h, w = min(rows, round((area * aspect) ** 0.5)), min(columns, round((area / aspect) ** 0.5))
     top, left = int(numbers[3] * (rows - h + 1)), int(numbers[4] * (columns - w + 1))
     return top, top + h, left, left + w
@@ -137,9 +139,8 @@ def vary(pictures: Tensor, variation: Variation) -> Tensor:
 
 def erase(images: Tensor, variation: Variation) -> Tensor:
     """Set the chosen rectangles of normalised images to 0, the mean colour."""
-    for image, box in zip(images, variation.erased, strict=True):
-        if box is not None:
-            image[:, box[0] : box[1], box[2] : box[3]] = 0
+    for place, top, bottom, left, right in variation.erased:
+        images[place, :, top:bottom, left:right] = 0
     return images
 
 
@@ -147,9 +148,9 @@ def _grid(mappings: Tensor, rows: int, columns: int) -> Tensor:
     """(B, H, W, 2) places in [-1, 1]; not by matrix product, whose rounding may depend on the size of the batch."""
     x = (torch.arange(columns) * 2 + 1) / columns - 1
     y = (torch.arange(rows) * 2 + 1) / rows - 1
-    by_column = mappings[:, None, :, 0] * x[None, :, None]  # (B, W, 2)
-    by_row = mappings[:, None, :, 1] * y[None, :, None] + mappings[:, None, :, 2]  # (B, H, 2)
-    return by_row[:, :, None] + by_column[:, None]
+    by_column = mappings[:, :, 0, None] * x  # (B, 2, W)
+    by_row = mappings[:, :, 1, None] * y + mappings[:, :, 2, None]  # (B, 2, H)
+    return (by_row[:, :, :, None] + by_column[:, :, None]).permute(0, 2, 3, 1)
 
 
 def mix(batch: ImageBatch, settings: AugmentSettings, num_classes: int, seed: int, step: int) -> ImageBatch:

@@ -150,8 +150,9 @@ class Loader:
         augment = self.augment
         assert augment is not None
         if augment.crop == "resized":
-            box = aug.resized_crop(numbers[aug.CROP], *picture.size, augment.area)
-            array = cut(picture, box, self.preprocess)
+            box = aug.resized_crops(numbers[None, aug.CROP], *picture.size, augment.area)[0].tolist()
+            # Its size is chance anyway, so that a JPEG may be decoded as small as it comes.
+            array = cut(picture, tuple(box), self.preprocess, spare=1.0)
         else:
             array = fit(picture, self.preprocess)
         return array[:, ::-1] if augment.flip and numbers[aug.FLIP] < 0.5 else array
