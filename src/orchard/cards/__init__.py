@@ -47,7 +47,7 @@ class Reference:
 class Recipe:
     """How a variant learns a data set: settings over the defaults, and what they reached."""
 
-    model: str
+    model: str  # in the file, a list where several variants learn alike
     data: str  # the name of a set, or "images" for any pictures of a person's own
     settings: dict[str, Any] = field(default_factory=dict)  # dotted keys of TrainSettings
     reached: dict[str, Any] = field(default_factory=dict)  # measured: accuracy, minutes, hardware, command
@@ -113,14 +113,19 @@ def read_card(path: Path) -> Card:
     table["variants"] = {
         name: _fill(Variant, row, f"{where}, variant {name}") for name, row in table.get("variants", {}).items()
     }
+    table["recipes"] = [  # one recipe may serve several variants
+        row | {"model": model}
+        for row in table.get("recipes", [])
+        for model in (row["model"] if isinstance(row.get("model"), list) else [row.get("model")])
+    ]
     for key, kind in (("references", Reference), ("recipes", Recipe), ("figures", Figure)):
         table[key] = tuple(_fill(kind, row, f"{where}, {key} {n}") for n, row in enumerate(table.get(key, []), 1))
     for key in ("ancestors", "deviations"):
         table[key] = tuple(table.get(key, ()))
     card: Card = _fill(Card, table, where)
-    for row in (*card.references, *card.figures):
-        if row.variant not in card.variants:
-            raise OrchardError(f"{where}: {unknown('variant', row.variant, card.variants)}")
+    for name in (*(row.variant for row in (*card.references, *card.figures)), *(row.model for row in card.recipes)):
+        if name not in card.variants:
+            raise OrchardError(f"{where}: {unknown('variant', name, card.variants)}")
     return card
 
 
