@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
+from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -20,7 +21,7 @@ from orchard.errors import OrchardError
 from orchard.inference.export import export_onnx
 from orchard.models import configuration, create_model, landmark_of
 from orchard.weights.names import foreign_names, to_ours, to_theirs
-from orchard.weights.official import export_official, load_official
+from orchard.weights.official import export_official, import_official, load_official
 from orchard.weights.portable import (
     Portable,
     architecture_of,
@@ -264,6 +265,24 @@ def test_official_names_out_and_in_bit_equal(small):
         assert went.keys() == model.state_dict().keys()
         assert {key for keys in went.values() for key in keys} == theirs.keys()
         assert all(torch.equal(tensor, fresh.state_dict()[key]) for key, tensor in model.state_dict().items())
+
+
+@every_small
+def test_official_checkpoints_are_imported_with_their_own_number_of_classes(small, tmp_path):
+    name, overrides = SMALL[small]
+    torch.manual_seed(0)
+    trained = create_model(name, **overrides | {"num_classes": 13})
+    shape = {key: value for key, value in overrides.items() if key != "num_classes"}
+    for source in landmark_of(name).names:
+        try:
+            theirs = export_official(trained, source)
+        except OrchardError:
+            continue  # the source has no such network
+        save_file(theirs, tmp_path / f"{source}.safetensors")
+        described, _ = import_official(name, tmp_path / f"{source}.safetensors", tmp_path / source, source, **shape)
+        state = load_portable(tmp_path / source)[1].state_dict()
+        assert described.classes == tuple(str(n) for n in range(13))
+        assert all(torch.equal(tensor, state[key]) for key, tensor in trained.state_dict().items())
 
 
 @every_small

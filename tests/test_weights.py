@@ -203,6 +203,19 @@ def test_shapes_and_left_overs_are_named(model):
         load_official(create_model(BASE, **TINY), google, "google")
 
 
+def test_files_from_before_batch_norm_counted_its_steps_are_read():
+    trained = create_model("resnet_nano")
+    state = export_official(trained, "torchvision")
+    old = {name: tensor for name, tensor in state.items() if not name.endswith("num_batches_tracked")}
+    assert len(old) < len(state)
+    fresh = create_model("resnet_nano")
+    load_official(fresh, old, "torchvision")
+    assert all(torch.equal(tensor, fresh.state_dict()[name]) for name, tensor in trained.state_dict().items())
+    del old["bn1.running_mean"]
+    with pytest.raises(OrchardError, match=r"has no 'bn1\.running_mean'"):
+        load_official(fresh, old, "torchvision")
+
+
 def test_unknown_sources_and_models_are_refused(model):
     with pytest.raises(UsageError, match="unknown source of names 'tim'; did you mean timm"):
         load_official(create_model(BASE, **TINY), {}, "tim")

@@ -48,7 +48,10 @@ def foreign_names(table: Table, name: str) -> tuple[Rule, tuple[str, ...]]:
 
 def find_ours(table: Table, theirs: Mapping[str, Tensor], name: str) -> Tensor | None:
     """What a foreign checkpoint has under one of our names, whatever its shape; None where it has nothing."""
-    rule, sources = foreign_names(table, name)
+    try:
+        rule, sources = foreign_names(table, name)
+    except OrchardError:  # this source has no such part
+        return None
     if any(source not in theirs for source in sources):
         return None
     return _join(rule, [theirs[source] for source in sources], sources, name)
