@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -129,6 +130,7 @@ def prepare(resolved: Resolved, device: torch.device) -> Job:
     if wants_channels_last(model):
         model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     task = ImageClassification(data.classes, label_smoothing=settings.label_smoothing)
+    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # settings.json says what it would say
     fabric = Fabric(
         accelerator=device.type,
         devices=settings.devices,
