@@ -281,6 +281,19 @@ def test_ticks_are_round_and_inside():
     assert charts.Axis(0, 1, 0, 100, percent=True).ticks[1] == (20.0, "20 %")
 
 
+def test_ticks_say_where_they_are():
+    def texts(low, high, **kind):
+        return [text for _, text in charts.Axis(low, high, 0, 100, **kind).ticks]
+
+    assert texts(0, 1.02) == ["0.00", "0.25", "0.50", "0.75", "1.00"]
+    assert texts(0, 0.00125) == ["0.00000", "0.00025", "0.00050", "0.00075", "0.00100", "0.00125"]
+    assert texts(0, 30) == ["0", "10", "20", "30"]
+    assert texts(0.9, 1, percent=True)[:2] == ["90 %", "92 %"]
+    assert texts(0.99, 1, percent=True)[:2] == ["99.0 %", "99.2 %"]
+    assert texts(0, 5e-5)[1] == "1e-05"
+    assert texts(1e6, 1e8, log=True) == ["1 M", "3 M", "10 M", "30 M", "100 M"]
+
+
 def test_lines_are_thinned_by_means():
     points = [(float(i), float(i % 2)) for i in range(1000)]
     thinned = charts.thin(points)

@@ -63,15 +63,11 @@ class Axis:
     def ticks(self) -> list[tuple[float, str]]:
         """(pixel, text) of each round value on the axis."""
         values = _round_values(self.low, self.high, self.log)
-        step = abs(values[1] - values[0]) if len(values) > 1 else abs(values[0]) or 1.0
-        return [(self.place(v), self._text(v, step)) for v in values]
-
-    def _text(self, value: float, step: float) -> str:
-        if self.percent:
-            return f"{value * 100:.{max(0, math.ceil(-math.log10(step * 100) - 1e-9))}f} %"
-        if self.log or (value and (abs(value) < 1e-3 or step < 1e-4)):
-            return short(value)
-        return f"{value:,.{max(0, math.ceil(-math.log10(step) - 1e-9))}f}" if step < 1 else short(value)
+        if self.log or max(map(abs, values)) >= 1e4 or 0 < max(map(abs, values)) < 1e-3:
+            return [(self.place(v), short(v)) for v in values]
+        scale, unit = (100, " %") if self.percent else (1, "")
+        digits = max(len(f"{v * scale:.6g}".partition(".")[2]) for v in values)  # as many as the longest needs
+        return [(self.place(v), f"{v * scale:,.{digits}f}{unit}") for v in values]
 
 
 @dataclass
