@@ -289,7 +289,7 @@ def test_ticks_say_where_they_are():
     assert texts(0, 0.00125) == ["0.00000", "0.00025", "0.00050", "0.00075", "0.00100", "0.00125"]
     assert texts(0, 30) == ["0", "10", "20", "30"]
     assert texts(0.9, 1, percent=True)[:2] == ["90 %", "92 %"]
-    assert texts(0.99, 1, percent=True)[:2] == ["99.0 %", "99.2 %"]
+    assert texts(0.99, 1, percent=True)[:2] == ["99.00 %", "99.25 %"]
     assert texts(0, 5e-5)[1] == "1e-05"
     assert texts(1e6, 1e8, log=True) == ["1 M", "3 M", "10 M", "30 M", "100 M"]
 
