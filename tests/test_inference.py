@@ -236,8 +236,10 @@ def test_the_command_gives_json_csv_and_an_exit_code(
     assert len(lines) == 5 and lines[0]["class_1"] in CLASSES and not lines[0]["error"]
 
     capsys.readouterr()
-    assert command(str(run), str(pictures / "00.png")) == 0
-    assert "class " in capsys.readouterr().out
+    (pictures / "00.png").rename(pictures / "[odd].png")  # brackets mean colours to the table
+    assert command(str(run), str(pictures / "[odd].png"), str(pictures / "05.png")) == 1
+    shown = capsys.readouterr().out
+    assert "class " in shown and "[odd]" in shown.replace("\n", "")
     assert command(str(run), str(pictures), "--precision", "int3") == 2
 
 

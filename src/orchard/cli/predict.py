@@ -89,6 +89,7 @@ def write_csv(answers: Iterable[Answer], path: Path, top: int) -> None:
 def show(answers: Iterable[Answer]) -> None:
     """A table for a person: the likeliest class large, the others beside it."""
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
 
     table = Table("picture", "answer")
@@ -96,8 +97,9 @@ def show(answers: Iterable[Answer]) -> None:
     table.add_column("then")
     for answer in answers:
         if answer.error:
-            table.add_row(answer.picture, "", "", f"[red]{answer.error}[/red]")
+            table.add_row(escape(answer.picture), "", "", f"[red]{escape(answer.error)}[/red]")
         else:
             (name, p), *others = answer.top
-            table.add_row(answer.picture, name, f"{p:.1%}", ", ".join(f"{other} {q:.1%}" for other, q in others))
+            rest = ", ".join(f"{other} {q:.1%}" for other, q in others)
+            table.add_row(escape(answer.picture), escape(name), f"{p:.1%}", escape(rest))
     Console().print(table)

@@ -86,11 +86,11 @@ def make_fast(model: nn.Module, example: Tensor, *, precision: Precision = "auto
             return plain(model, precision_name, "not compiled and slower: no C++ compiler (install g++ or set CXX)")
         try:
             seconds = _compile(model, example, precision_name, path)
+            how = f"compiled in {seconds:.0f} s, kept for the next time"
+            fast = FastModel(_runner(path), precision_name, how, len(example))
         except (RuntimeError, OSError) as error:
             first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
             return plain(model, precision_name, f"not compiled and slower: {first}")
-        how = f"compiled in {seconds:.0f} s, kept for the next time"
-        fast = FastModel(_runner(path), precision_name, how, len(example))
     return fast if _agrees(fast, model, example) else _distrust(path, model, precision_name)
 
 
@@ -122,13 +122,18 @@ def package_path(model: nn.Module, shape: Sequence[int], precision: str) -> Path
         "config": repr(getattr(model, "config", None)),
     }
     digest = hashlib.sha256(json.dumps(facts, default=str).encode())
-    for source in sorted({sys.modules[type(module).__module__].__file__ or "" for module in model.modules()}):
+    for source in sorted({_source_of(type(module)) for module in model.modules()}):
         if source and not source.startswith(str(Path(torch.__file__).parent)):
             digest.update(Path(source).read_bytes())  # the forward of every module that is not torch's own
     for name, tensor in (*model.named_parameters(), *model.named_buffers()):
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
         digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
     return cache_folder() / f"{type(model).__name__.lower()}-{digest.hexdigest()[:32]}.pt2"
+
+
+def _source_of(kind: type) -> str:
+    """The file in which a class is written; none for what was typed into an interpreter."""
+    return getattr(sys.modules[kind.__module__], "__file__", None) or ""
 
 
 def _compile(model: nn.Module, example: Tensor, precision: str, path: Path) -> float:

@@ -1,7 +1,7 @@
 """Models of other libraries, `timm:NAME` and `hf:NAME`, as contestants with a landmark's manners.
 
 They are built with fresh weights for the classes at hand and offer what the rooms above ask of a model: `config`,
-`forward`, `features`, `head_name` and `layer_groups`. No landmark is made of them.
+`forward`, `head_name` and `layer_groups`. No landmark is made of them.
 """
 
 from __future__ import annotations
