@@ -1,0 +1,72 @@
+"""What the training loop adds to a step of `vit_nano`: loading, augmenting, seeding, the rate, the sums, the bar.
+
+Both sides train the same network on batches of the same shape, turn by turn: ours through the loop, the other in the
+fewest lines that learn the same (forward, loss, backward, clipping, fused AdamW on one batch that lies ready).
+
+    python benchmarks/loop.py
+"""
+
+from __future__ import annotations
+
+import copy
+import statistics
+import tempfile
+import time
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+
+from orchard.cards import find_recipe
+from orchard.inference.hardware import hardware
+from orchard.training.loop import Trainer
+from orchard.training.prepare import ImageFeed, prepare
+from orchard.training.progress import Progress
+from orchard.training.run import RunFolder
+from orchard.training.settings import resolve
+
+STEPS, ROUNDS = 20, 15
+
+
+def main() -> None:
+    recipe = find_recipe("vit_nano", "digits")
+    resolved = resolve({"model": "vit_nano", "data.source": "digits"}, recipe, "recipe")
+    job = prepare(resolved, torch.device("cpu"))
+    settings = job.settings
+    feed = ImageFeed(job)
+    network = copy.deepcopy(job.model).train()
+    batch = next(feed.steps(0))[0]
+    optimizer = torch.optim.AdamW(network.parameters(), lr=settings.optimizer.lr, fused=True)
+
+    def bare() -> None:
+        loss = F.cross_entropy(network(batch.images), batch.labels, label_smoothing=settings.label_smoothing)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(network.parameters(), settings.clip_norm or 1.0)
+        optimizer.step()
+        optimizer.zero_grad()
+
+    with tempfile.TemporaryDirectory() as folder:
+        trainer = Trainer(settings, RunFolder(Path(folder)), job.fabric, job.model, job.task, feed, job.evaluate, print)
+        progress = Progress(settings.batch_size, quiet=True)
+        steps = feed.steps(0)
+
+        def ours() -> None:
+            trainer._step(next(steps))
+            progress.advance(trainer.state.step, trainer.state.sums["loss"] / trainer.state.counted)
+
+        times: dict[str, list[float]] = {"ours": [], "bare": []}
+        for round_number in range(ROUNDS + 2):
+            for name, step in (("ours", ours), ("bare", bare)):
+                began = time.perf_counter()
+                for _ in range(STEPS):
+                    step()
+                if round_number >= 2:  # two rounds to warm up
+                    times[name].append((time.perf_counter() - began) / STEPS)
+    medians = {name: statistics.median(values) for name, values in times.items()}
+    ratio = statistics.median(a / b for a, b in zip(times["ours"], times["bare"], strict=True))
+    print(f"ours {medians['ours'] * 1e3:.2f} ms, bare {medians['bare'] * 1e3:.2f} ms a step: overhead {ratio - 1:.1%}")
+    print(hardware())
+
+
+if __name__ == "__main__":
+    main()
