@@ -53,12 +53,12 @@ def rate_at(step: int, steps: int, warmup: int, settings: ScheduleSettings, spen
     `spent` is the share of the allowed time that is over, where there is such a limit: the rate falls with
     whichever is further on.
     """
-    if step < warmup:
-        return (step + 1) / (warmup + 1)
+    progress = max((step - warmup) / max(steps - warmup, 1), spent)
+    rising = (step + 1) / (warmup + 1)
     if settings.name == "constant":
-        return 1.0
-    progress = min(1.0, max((step - warmup) / max(steps - warmup, 1), spent))
-    return settings.final_fraction + (1 - settings.final_fraction) * 0.5 * (1 + math.cos(math.pi * progress))
+        return min(rising, 1.0)
+    falling = 0.5 * (1 + math.cos(math.pi * min(max(progress, 0.0), 1.0)))
+    return min(rising, settings.final_fraction + (1 - settings.final_fraction) * falling)
 
 
 def set_rate(optimizer: torch.optim.Optimizer, lr: float) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 import time
 from dataclasses import dataclass
 
@@ -24,9 +25,11 @@ class Plan:
     memory: float
     available: float
     seconds: float
+    limit: float | None  # seconds allowed
 
     def words(self) -> str:
-        minutes = f"about {self.seconds / 60:.0f} minutes" if self.seconds > 90 else f"about {self.seconds:.0f} seconds"
+        seconds = min(self.seconds, self.limit or math.inf)
+        minutes = f"about {seconds / 60:.0f} minutes" if seconds > 90 else f"about {seconds:.0f} seconds"
         return (
             f"{self.parameters:,} parameters, about {self.memory / 1e9:.2f} GB of memory "
             f"({self.available / 1e9:.1f} GB are free), {minutes} of training"
@@ -41,9 +44,9 @@ class Plan:
                 f"this needs about {self.memory / 1e9:.1f} GB and {self.available / 1e9:.1f} GB are free; try "
                 f"--set accumulate={settings.accumulate * 2}, which learns the same, or --set batch_size={half}"
             )
-        if settings.max_minutes and self.seconds > settings.max_minutes * 60:
-            share = settings.max_minutes * 60 / self.seconds
-            found.append(f"the time allowed is enough for about {share:.0%} of the epochs; the rate falls accordingly")
+        if self.limit and self.seconds > self.limit:
+            epochs = settings.epochs * self.limit / self.seconds
+            found.append(f"the time allowed is enough for about {epochs:.1f} epochs; the rate falls accordingly")
         return found
 
 
@@ -84,5 +87,6 @@ def make_plan(settings: TrainSettings, model: nn.Module, task: Task, feed: Feed,
         available = float(torch.cuda.mem_get_info(device)[0])
     else:
         available = psutil.virtual_memory().available / settings.devices
+    limit = settings.max_minutes * 60 if settings.max_minutes else None
     per_step = seconds * settings.batch_size / len(few) / processes
-    return Plan(parameters, memory, available, per_step * steps)
+    return Plan(parameters, memory, available, per_step * steps, limit)
