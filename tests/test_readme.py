@@ -63,9 +63,8 @@ def test_the_commands_of_the_readme_run(place: Path) -> None:
         if verb == "bench":
             continue
         words = shlex.split(f"{line} {SHORTER.get(verb, '')}")[1:]
-        done = subprocess.run(
-            [sys.executable, "-m", "orchard.cli.main", *words], capture_output=True, text=True, cwd=place, env=environment
-        )  # fmt: skip
+        program = [sys.executable, "-m", "orchard.cli.main", *words]
+        done = subprocess.run(program, capture_output=True, text=True, cwd=place, env=environment)
         assert done.returncode == 0, f"{line}\n{done.stderr}"
     assert (place / "seen.png").stat().st_size > 1000
     assert "<html" in (place / "RUN" / "report.html").read_text()

@@ -99,7 +99,9 @@ class Predictions:
     @classmethod
     def merge(cls, parts: Sequence[Predictions]) -> Predictions:
         """The parts of one split that several processes predicted, in the split's order again."""
-        logits, labels, indices = (torch.cat([getattr(p, name) for p in parts]) for name in ("logits", "labels", "indices"))
+        logits, labels, indices = (
+            torch.cat([getattr(p, name) for p in parts]) for name in ("logits", "labels", "indices")
+        )
         order = indices.argsort()
         return cls(logits[order], labels[order], indices[order])
 
