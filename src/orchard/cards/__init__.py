@@ -123,7 +123,8 @@ def read_card(path: Path) -> Card:
     for key in ("ancestors", "deviations"):
         table[key] = tuple(table.get(key, ()))
     card: Card = _fill(Card, table, where)
-    for name in (*(row.variant for row in (*card.references, *card.figures)), *(row.model for row in card.recipes)):
+    named = [reference.variant for reference in card.references] + [recipe.model for recipe in card.recipes]
+    for name in named + [figure.variant for figure in card.figures]:
         if name not in card.variants:
             raise OrchardError(f"{where}: {unknown('variant', name, card.variants)}")
     return card

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torchmetrics import MetricCollection
+from torchmetrics import Metric, MetricCollection
 from torchmetrics.classification import MulticlassAccuracy, MulticlassCalibrationError, MulticlassF1Score
 
 
@@ -58,7 +58,7 @@ class ImageClassification:
     def metrics(self) -> MetricCollection:
         """Top-1 and top-5 accuracy, macro F1 and calibration error, over predictions added batch by batch."""
         K = len(self.classes)
-        metrics = {
+        metrics: dict[str, Metric | MetricCollection] = {
             "accuracy": MulticlassAccuracy(K, average="micro"),
             "macro_f1": MulticlassF1Score(K, average="macro"),
             "calibration_error": MulticlassCalibrationError(K),
