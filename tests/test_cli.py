@@ -39,14 +39,14 @@ def test_json_is_one_value_and_nothing_else() -> None:
     ("words", "code", "expected"),
     [
         (["show", "vit_bsae_patch16_224"], 2, "did you mean vit_base_patch16_224"),
-        (["train", "resnet5O", "--data", "digits"], 2, "did you mean resnet50"),
+        (["train", "resnet5O", "--data", "digits"], 2, "or resnet50"),
         (["train", "vit_nano", "--data", "digits", "--set", "optimizer.lrr=1"], 2, "did you mean optimizer.lr"),
         (["train", "vit_nano", "--data", "digits", "--set", "lr"], 2, "expected key=value"),
         (["train", "vit_nano"], 2, "data"),
         (["train", "vit_nano", "--data", "digits", "--set", "architecture.widht=3"], 2, "did you mean width"),
         (["train", "vit_nano", "--data", "digits", "--set", "image_size=30"], 2, "does not divide into patches"),
-        (["evaluate", "nowhere", "--data", "digits"], 1, "nowhere"),
-        (["predict", "nowhere", "a.png"], 1, "nowhere"),
+        (["evaluate", "nowhere", "--data", "digits"], 2, "nowhere is neither a run nor"),
+        (["predict", "nowhere", "a.png"], 2, "no picture there"),
     ],
 )
 def test_a_wrong_call_is_answered_in_a_line_or_two(words: list[str], code: int, expected: str) -> None:

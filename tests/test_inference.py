@@ -222,8 +222,9 @@ def command(*words: str) -> int:
 
 
 def test_the_command_gives_json_csv_and_an_exit_code(
-    run: Path, pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    run: Path, pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("COLUMNS", "300")  # so that no path is broken over lines
     assert command(str(run), str(pictures), "--json", "--top", "2") == 1
     out = capsys.readouterr()
     rows = json.loads(out.out)

@@ -201,7 +201,7 @@ def _variants() -> dict[str, ViTConfig]:
             width=64, depth=4, heads=4, patch=4, image_size=16, in_channels=1, num_classes=10, **patches_only
         ),
         "vit_micro": ViTConfig(
-            width=64, depth=6, heads=2, patch=4, image_size=28, in_channels=1, num_classes=10, **patches_only
+            width=128, depth=4, heads=4, patch=7, image_size=28, in_channels=1, num_classes=10, **patches_only
         ),
         "vit_mini": ViTConfig(width=128, depth=6, heads=4, patch=4, image_size=32, num_classes=10, **patches_only),
     }
