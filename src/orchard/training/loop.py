@@ -129,20 +129,22 @@ class Trainer:
                     self.state.seconds = time.monotonic() - began
                     step, per_epoch = self.state.step, self.feed.steps_per_epoch
                     progress.advance(step, self.state.sums.get("loss", 0.0) / max(self.state.counted, 1))
-                    if self._out_of_time():
+                    time_over, checkpoint_due, stop = self._decide(saved_at)
+                    if time_over and step < self.steps:
                         self.state.stopped = f"the time allowed was over after {step} of {self.steps} steps"
                     last = step == self.steps or bool(self.state.stopped)
                     if step % self.settings.log_every == 0 or last:
                         self._log_training(log)
                     if step % per_epoch == 0 or last:
                         self._validate(log, progress)
-                    if last or self._checkpoint_due(saved_at) or self._agree(bool(self._stop_signal)):
+                        last = last or bool(self.state.stopped)
+                    if last or checkpoint_due or stop:
                         self._save(log)
                         saved_at = time.monotonic()
-                    if self._agree(bool(self._stop_signal)) and not last:
+                    if stop and not last:
                         raise Interrupted(
-                            f"{self._stop_signal} after step {step} of {self.steps}; everything is saved in "
-                            f"{self.run.path}, and the same command goes on from there"
+                            f"{stop} after step {step} of {self.steps}; everything is saved in {self.run.path}, and "
+                            f"the same command goes on from there"
                         )
         finally:
             progress.stop()
@@ -281,18 +283,20 @@ class Trainer:
             raise OrchardError(f"the checkpoints in {self.checkpoints.folder} are of another model: {first}") from None
         self.state = State(**facts)
 
-    def _checkpoint_due(self, saved_at: float) -> bool:
-        every = self.settings.checkpoint_steps
-        by_step = bool(every) and self.state.step % int(every or 1) == 0
-        return self._agree(by_step or time.monotonic() - saved_at >= self.settings.checkpoint_minutes * 60)
+    def _decide(self, saved_at: float) -> tuple[bool, bool, str]:
+        """Is the time over, is a checkpoint due, and why should we stop, if at all?
 
-    def _out_of_time(self) -> bool:
-        limit = self.settings.max_minutes
-        return bool(limit) and self._agree(self.state.seconds >= (limit or 0.0) * 60)
-
-    def _agree(self, mine: bool) -> bool:
-        """What the first process thinks: clocks and signals differ between processes, decisions must not."""
-        return bool(self.fabric.broadcast(mine)) if self.fabric.world_size > 1 else mine
+        Clocks and signals differ between processes, decisions must not: the first decides, at every line of the log.
+        """
+        settings, step = self.settings, self.state.step
+        if self.fabric.world_size > 1 and step % settings.log_every:
+            return False, False, ""
+        time_over = settings.max_minutes is not None and self.state.seconds >= settings.max_minutes * 60
+        due = time.monotonic() - saved_at >= settings.checkpoint_minutes * 60
+        if settings.checkpoint_steps and step % settings.checkpoint_steps == 0:
+            due = True
+        mine = (time_over, due, self._stop_signal)
+        return self.fabric.broadcast(mine) if self.fabric.world_size > 1 else mine
 
     @contextmanager
     def _signals(self) -> Iterator[None]:
