@@ -16,6 +16,8 @@ _HOMES = {
     "load": "orchard.inference.loading",
     "pipeline": "orchard.inference.predicting",
     "verify": "orchard.weights.proof",
+    "export": "orchard.inference.export",
+    "bench": "orchard.inference.bench",
     "load_official": "orchard.weights.official",
     "export_official": "orchard.weights.official",
     "import_official": "orchard.weights.official",
