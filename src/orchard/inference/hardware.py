@@ -30,9 +30,14 @@ def hardware() -> dict[str, Any]:
     }
 
 
+def capabilities() -> dict[str, Any]:
+    """What the processor says it can do; empty where this torch cannot ask it."""
+    return dict(torch.cpu.get_capabilities()) if hasattr(torch.cpu, "get_capabilities") else {}
+
+
 def native_bf16(device: torch.device | str) -> bool:
     """Does the device multiply bfloat16 matrices in hardware?"""
     if torch.device(device).type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
-    capabilities = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
-    return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16") or capabilities.get("bf16"))
+    found = capabilities()
+    return bool(found.get("avx512_bf16") or found.get("amx_bf16") or found.get("bf16"))
