@@ -22,7 +22,7 @@ from orchard.errors import OrchardError, UsageError, unknown
 from orchard.inference.cost import multiply_adds
 from orchard.inference.fast import TOLERANCE, Precision, make_fast, pick_precision, relative_difference
 from orchard.inference.hardware import cpu_name
-from orchard.models import create_model
+from orchard.models import create_model, picture_size
 from orchard.weights.official import load_official
 from orchard.weights.reference import build_reference, randomise
 
@@ -52,7 +52,7 @@ def bench(
     chosen = pick_precision(precision)
     model = create_model(name).eval()
     config: Any = model.config
-    size = config.image_size if isinstance(config.image_size, tuple) else (config.image_size, config.image_size)
+    size = picture_size(config)
     torch.manual_seed(0)
     images = torch.randn(batch, config.in_channels, *size)
     peer = build_reference(Reference(reference, source, name, theirs=_peer_settings(reference, config)))

@@ -73,6 +73,12 @@ def configuration(name: str, **overrides: Any) -> Any:
         raise UsageError(f"{name}: {error}") from None
 
 
+def picture_size(config: Any) -> tuple[int, int]:
+    """Height and width of the pictures a configuration is for; one number stands for both."""
+    size: int | tuple[int, int] = config.image_size
+    return (size, size) if isinstance(size, int) else size
+
+
 def create_model(name: str, **overrides: Any) -> nn.Module:
     """Build a variant with fresh weights, any field of its configuration replaced.
 

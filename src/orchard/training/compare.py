@@ -30,6 +30,7 @@ from orchard.errors import OrchardError, UsageError
 from orchard.inference.cost import multiply_adds
 from orchard.inference.hardware import hardware
 from orchard.inference.loading import Loaded, load
+from orchard.models import picture_size
 from orchard.models.foreign import is_foreign
 from orchard.training.charts import Spot, spot_chart, write_page
 from orchard.training.checkpoint import atomic, disk_error
@@ -66,7 +67,7 @@ class Budget:
         data = open_data(source, resolved.settings.data)
         network, resolved = start_model(resolved, data)
         config: Any = network.config
-        size = config.image_size if isinstance(config.image_size, tuple) else (config.image_size, config.image_size)
+        size = picture_size(config)
         batch = resolved.settings.batch_size
         per_step = TRAINING_PASSES * batch * multiply_adds(network, (1, config.in_channels, *size))
         steps = int(self.amount // per_step)

@@ -19,7 +19,7 @@ from orchard.errors import OrchardError, UsageError
 from orchard.inference.cost import multiply_adds
 from orchard.inference.hardware import native_bf16
 from orchard.inference.loading import model_folder
-from orchard.models import configuration, create_model
+from orchard.models import configuration, create_model, picture_size
 from orchard.models.foreign import create_foreign, is_foreign
 from orchard.tasks.image_classification import ImageBatch, ImageClassification, Predictions, predict_split
 from orchard.training.settings import Resolved, TrainSettings
@@ -121,7 +121,7 @@ def prepare(resolved: Resolved, device: torch.device) -> Job:
     if settings.freeze_trunk:
         freeze_trunk(model)
     config: Any = model.config
-    size = config.image_size if isinstance(config.image_size, tuple) else (config.image_size, config.image_size)
+    size = picture_size(config)
     preprocess = start_preprocess(settings, data, size, config.in_channels)
     if settings.precision == "auto":
         precision, why = choose_precision(model, (1, config.in_channels, *size), device)
@@ -179,8 +179,8 @@ def continue_model(settings: TrainSettings, wanted: Mapping[str, Any]) -> nn.Mod
     if settings.image_size:
         changes["image_size"] = settings.image_size
     model = about.build(**changes)
-    saved = configuration(about.model, **about.architecture)
     if hasattr(model, "fit_state"):
+        saved = configuration(about.model, **about.architecture)
         state = model.fit_state(state, saved)  # type: ignore[operator]
     fresh = model.state_dict()
     head = f"{model.head_name}."

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from orchard.cards import card_of
 from orchard.errors import OrchardError, unknown
-from orchard.models import Landmark, configuration, create_model, landmark_of
+from orchard.models import Landmark, configuration, create_model, landmark_of, picture_size
 from orchard.weights.foreign import read_checkpoint
 from orchard.weights.names import Table, find_ours, foreign_names, to_ours, to_theirs
 from orchard.weights.portable import Portable, architecture_of, load_exactly, save_portable
@@ -149,13 +149,13 @@ def _known(table: Table, expected: Mapping[str, Tensor], theirs: Mapping[str, Te
 
 def _preprocess(config: Any, card: str, source: str) -> dict[str, Any]:
     """How pictures come to this model, in the form that data's `Preprocess` reads. The file itself does not say."""
-    size, channels = config.image_size, config.in_channels
+    channels = config.in_channels
     squash = (card, source) in SQUASHED
     numbers = HALVES_OF_THREE if squash else IMAGENET
     if channels != 3:
         numbers = {"mean": (0.5,) * channels, "std": (0.5,) * channels}
     return {
-        "size": (size, size) if isinstance(size, int) else tuple(size),
+        "size": picture_size(config),
         "channels": channels,
         **numbers,
         "crop": 1.0 if squash else 0.875,

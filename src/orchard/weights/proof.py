@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from orchard.cards import Card, Reference, card_of
 from orchard.errors import OrchardError
-from orchard.models import configuration, create_model, landmark_of
+from orchard.models import configuration, create_model, landmark_of, picture_size
 from orchard.weights.names import to_ours
 from orchard.weights.official import export_official, landmark_for, load_official, table_of
 from orchard.weights.reference import GOLDEN, PICTURES, Case, loss_of, origin_of, reference_case
@@ -90,8 +90,7 @@ def compare(row: Reference, golden: Path = GOLDEN, seed: int = 0) -> Comparison:
     """One reference of a card against ours; raises OrchardError where the reference itself cannot be had."""
     config = configuration(row.variant, **row.ours)
     ours = landmark_of(row.variant).model(config).eval()
-    size = config.image_size
-    shape = (PICTURES, config.in_channels, *((size, size) if isinstance(size, int) else size))
+    shape = (PICTURES, config.in_channels, *picture_size(config))
     case = reference_case(row, torch.randn(shape, generator=torch.Generator().manual_seed(seed)), seed, golden)
     changes = ", ".join(f"{key}={value}" for key, value in row.ours.items())
     found = Comparison(
