@@ -2,8 +2,13 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
+
+from orchard.data import DataSettings, open_data
+from orchard.data.contracts import ImageData
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -14,3 +19,21 @@ def one_thread() -> None:
 @pytest.fixture
 def golden() -> Path:
     return Path(__file__).parent / "golden"
+
+
+@pytest.fixture(scope="module")
+def digits() -> ImageData:
+    return open_data("digits", DataSettings())
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three classes of eight JPEGs each, larger than what counts as small."""
+    root = tmp_path_factory.mktemp("photos")
+    rng = np.random.default_rng(0)
+    for label in ("ant", "bee", "cat"):
+        (root / label).mkdir()
+        for number in range(8):
+            coarse = Image.fromarray(rng.integers(0, 256, (6, 8, 3), np.uint8))
+            coarse.resize((120 + 4 * number, 90), Image.Resampling.BICUBIC).save(root / label / f"{number}.jpg")
+    return root
