@@ -80,7 +80,7 @@ def train(
         if run.finished:
             say(f"{run.path} is finished already")
             return {"run": str(run.path), **read_json(run / "metrics.json")}
-        return _train(resolved, requested, run)
+        return _train(resolved, requested, run, recipe)
     except (torch.OutOfMemoryError, MemoryError) as error:
         raise _out_of_memory(resolved) from error
     except RuntimeError as error:
@@ -99,7 +99,7 @@ def _out_of_memory(resolved: Resolved) -> OrchardError:
     )
 
 
-def _train(resolved: Resolved, requested: Mapping[str, Any], run: RunFolder) -> dict[str, Any]:
+def _train(resolved: Resolved, requested: Mapping[str, Any], run: RunFolder, recipe: str | None) -> dict[str, Any]:
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     job = prepare(resolved, device)
     settings, fabric = job.settings, job.fabric
@@ -111,7 +111,7 @@ def _train(resolved: Resolved, requested: Mapping[str, Any], run: RunFolder) -> 
     trainer = Trainer(settings, run, fabric, job.model, job.task, feed, job.evaluate, warn)
     plan = make_plan(settings, trainer.bare, job.task, feed, trainer.steps - trainer.state.step, settings.precision)
     if fabric.is_global_zero:
-        _write_facts(job, requested, run)
+        _write_facts(job, requested, run, recipe)
         describe = f"{settings.model} on {job.data.name}: {len(job.data.splits['train']):,} pictures to learn from"
         say(f"{describe}, {len(job.data.classes)} classes; {plan.words()}")
         for warning in plan.warnings(settings):
@@ -121,10 +121,11 @@ def _train(resolved: Resolved, requested: Mapping[str, Any], run: RunFolder) -> 
     return _finish(job, run, trainer, state, progress.throughput)
 
 
-def _write_facts(job: Job, requested: Mapping[str, Any], run: RunFolder) -> None:
+def _write_facts(job: Job, requested: Mapping[str, Any], run: RunFolder, recipe: str | None) -> None:
     data = job.data
     facts = {
         "requested": requested,
+        "recipe": recipe,
         "model": job.settings.model,
         "seed": job.settings.seed,
         "parameters": sum(p.numel() for p in job.model.parameters()),

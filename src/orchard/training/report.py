@@ -218,6 +218,8 @@ def _plain(value: Any) -> str:
 def _command(facts: Mapping[str, Any], settings: Mapping[str, Mapping[str, Any]]) -> str:
     """The command that trains the same again."""
     words = ["orchard", "train", str(facts["model"]), "--data", str(facts["data"]["source"])]
+    if facts.get("recipe"):
+        words += ["--recipe", str(facts["recipe"])]
     for key, row in settings.items():
         if row["origin"] == "command" and key not in ("model", "data.source"):
             words += ["--set", f"{key}={_plain(row['value'])}"]
