@@ -13,8 +13,8 @@ test: .venv/.installed-test
 	$(BIN)/python -m pytest -n 2 --dist loadscope
 
 lint: .venv/.installed-test
-	$(BIN)/ruff check src tests
-	$(BIN)/ruff format --check src tests
+	$(BIN)/ruff check src tests benchmarks
+	$(BIN)/ruff format --check src tests benchmarks
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
