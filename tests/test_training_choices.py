@@ -21,6 +21,7 @@ from orchard.training.plan import Plan
 from orchard.training.prepare import Job
 from orchard.training.run import RunFolder, free_folder
 from orchard.training.settings import OptimizerSettings, TrainSettings
+from orchard.training.settings_page import page
 from orchard.weights.official import export_official, import_official
 
 TINY: dict[str, Any] = {
@@ -153,3 +154,9 @@ def test_the_plan_warns_of_what_does_not_fit() -> None:
     hurried = replace(plan, memory=1.0, limit=60.0)
     assert hurried.warnings(settings) == ["the time allowed is enough for about 1.0 epochs; the rate falls accordingly"]
     assert "about 60 seconds" in hurried.words()
+
+
+def test_the_page_of_settings_is_made_from_the_settings() -> None:
+    written = (Path(__file__).parents[1] / "docs" / "settings.md").read_text()
+    assert written == page(), "write it anew: python -m orchard.training.settings_page > docs/settings.md"
+    assert "`optimizer.lr`" in written

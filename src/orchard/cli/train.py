@@ -11,7 +11,7 @@ from orchard.cli.output import Json, emit, parse_settings
 
 Set = Annotated[
     list[str] | None,
-    typer.Option("--set", metavar="KEY=VALUE", help="Override a setting, such as optimizer.lr=3e-4; may be repeated."),
+    typer.Option("--set", metavar="KEY=VALUE", help="A setting (docs/settings.md), such as optimizer.lr=3e-4."),
 ]
 
 
