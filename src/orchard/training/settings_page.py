@@ -1,4 +1,4 @@
-"""docs/settings.md, made from the settings themselves: `python -m orchard.training.settings_page > docs/settings.md`."""
+"""docs/settings.md, made from the settings themselves: python -m orchard.training.settings_page > docs/settings.md"""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from orchard.training.settings import TrainSettings
 
 HEAD = """# Settings of a training
 
-Every one of them can be given as `--set key=value`; what is not given comes from the recipe in the model's card, then from
-here. `RUN/settings.json` says which it was. Written by `python -m orchard.training.settings_page > docs/settings.md`.
+Every one of them can be given as `--set key=value`; what is not given comes from the recipe in the model's card, then
+from here. `RUN/settings.json` says which it was. Written by `python -m orchard.training.settings_page > docs/settings.md`.
 
 | key | kind | default | what it does |
 | --- | --- | --- | --- |
