@@ -13,7 +13,9 @@ from orchard.training.settings import TrainSettings
 HEAD = """# Settings of a training
 
 Every one of them can be given as `--set key=value`; what is not given comes from the recipe in the model's card, then
-from here. `RUN/settings.json` says which it was. Written by `python -m orchard.training.settings_page > docs/settings.md`.
+from here. `RUN/settings.json` says which it was.
+
+Written by `python -m orchard.training.settings_page > docs/settings.md`.
 
 | key | kind | default | what it does |
 | --- | --- | --- | --- |
