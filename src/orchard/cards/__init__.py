@@ -50,7 +50,7 @@ class Recipe:
     model: str  # in the file, a list where several variants learn alike
     data: str  # the name of a set, or "images" for any pictures of a person's own
     settings: dict[str, Any] = field(default_factory=dict)  # dotted keys of TrainSettings
-    reached: dict[str, Any] = field(default_factory=dict)  # measured: accuracy, minutes, hardware, command
+    reached: dict[str, Any] = field(default_factory=dict)  # test_accuracy, epochs, minutes, hardware, command
     note: str = ""
 
 

@@ -74,7 +74,6 @@ def show(
 def _show_card(card: Card, name: str) -> None:
     from rich.console import Console
     from rich.padding import Padding
-    from rich.table import Table
 
     console = Console(highlight=False)
     wanted = {name: card.variants[name]} if name in card.variants else card.variants
@@ -95,13 +94,11 @@ def _show_card(card: Card, name: str) -> None:
         console.print("  no published code to compare with: parameter counts and tests of its own")
     for deviation in card.deviations:
         console.print(Padding(f"- {deviation}", (0, 2)), markup=False)
-    figures = Table(title="figures: published, and reached here", title_justify="left")
-    for column in ("variant", "data", "metric", "published", "here", "source"):
-        figures.add_column(column)
-    for cells in _figures(card, wanted):
-        figures.add_row(*cells)
-    if figures.row_count:
-        console.print(figures)
+    figures = _figures(card, wanted)
+    if figures:
+        console.print("[bold]figures[/bold], published and reached here")
+        for line in figures:
+            console.print(Padding(line, (0, 2)), markup=False)
 
 
 def _lineage(card: Card) -> str:
@@ -129,16 +126,18 @@ def _sizes(variants: dict[str, Variant]) -> Any:
     return table
 
 
-def _figures(card: Card, variants: dict[str, Variant]) -> list[tuple[str, ...]]:
-    """Published figures and those measured here, one row each."""
-    rows: list[tuple[str, ...]] = [
-        (figure.variant, figure.data, figure.metric, f"{figure.value:g}", "", figure.source)
+def _figures(card: Card, variants: dict[str, Variant]) -> list[str]:
+    """Published figures and those measured here, one line each."""
+    lines = [
+        f"{figure.variant}, {figure.data}, {figure.metric}: {figure.value:g} ({figure.source})"
         for figure in card.figures
         if figure.variant in variants
     ]
     for recipe in card.recipes:
         if recipe.model in variants and recipe.reached:
-            reached = {key: value for key, value in recipe.reached.items() if key not in ("command", "hardware")}
-            words = ", ".join(f"{key} {value:g}" for key, value in reached.items() if isinstance(value, int | float))
-            rows.append((recipe.model, recipe.data, "", "", words, str(recipe.reached.get("command", ""))))
-    return rows
+            got = recipe.reached
+            lines.append(
+                f"{recipe.model}, {recipe.data}, test accuracy here: {got['test_accuracy']:.2%} by `{got['command']}`, "
+                f"{got['epochs']:g} epochs in {got['minutes']:g} min on {got['hardware']}"
+            )
+    return lines
