@@ -97,7 +97,8 @@ class Trainer:
         if settings.max_steps:
             self.steps = min(self.steps, settings.max_steps)
         self.warmup = round(settings.schedule.warmup_epochs * feed.steps_per_epoch)
-        self.bare = model.to(fabric.device)
+        self.bare = model.to(fabric.device).eval()  # each evaluation leaves it so; a step begins with train()
+        self.learning = [parameter for parameter in model.parameters() if parameter.requires_grad]
         self.average = average_of(self.bare, settings.ema) if settings.ema else None
         optimizer = build_optimizer(self.bare, settings.optimizer)
         if settings.compile:
@@ -155,9 +156,10 @@ class Trainer:
     def _step(self, parts: list[Any]) -> None:
         """One optimizer step over the micro-batches of a global batch."""
         step = self.state.step
-        torch.manual_seed((self.settings.seed << 32) + (self.fabric.global_rank << 48) + step)
-        self.model.train()
-        self._hold_frozen_parts()
+        self._seed(step)
+        if not self.bare.training:
+            self.bare.train()
+            self._hold_frozen_parts()
         spent = self.state.seconds / (self.settings.max_minutes * 60) if self.settings.max_minutes else 0.0
         rate = self.settings.optimizer.lr * rate_at(step, self.steps, self.warmup, self.settings.schedule, spent)
         set_rate(self.plain_optimizer, rate)
@@ -171,9 +173,9 @@ class Trainer:
             figures["loss"] += value / len(parts)
             for key, observed in self.task.observe(outputs, batch).items():
                 figures[key] = figures.get(key, 0.0) + float(observed) / len(parts)
-        norm = torch.nn.utils.get_total_norm([p.grad for p in self.bare.parameters() if p.grad is not None])
+        norm = torch.nn.utils.get_total_norm([p.grad for p in self.learning if p.grad is not None])
         if self.settings.clip_norm:
-            torch.nn.utils.clip_grads_with_norm_(self.bare.parameters(), self.settings.clip_norm, norm)
+            torch.nn.utils.clip_grads_with_norm_(self.learning, self.settings.clip_norm, norm)
         figures["grad_norm"] = float(norm)
         if not math.isfinite(figures["grad_norm"]):
             self._diverged(figures["grad_norm"], parts[-1], "gradient")
@@ -185,6 +187,13 @@ class Trainer:
         self.state.counted += 1
         for key, value in figures.items():
             self.state.sums[key] = self.state.sums.get(key, 0.0) + value
+
+    def _seed(self, step: int) -> None:
+        """Dropout and its kin become a function of the step."""
+        seed = (self.settings.seed << 32) + (self.fabric.global_rank << 48) + step
+        torch.default_generator.manual_seed(seed)  # torch.manual_seed would also ask every other backend, each step
+        if self.fabric.device.type == "cuda":
+            torch.cuda.manual_seed(seed)
 
     def _hold_frozen_parts(self) -> None:
         """A frozen trunk stays in evaluation mode, so that its norms' statistics do not move either."""
@@ -225,11 +234,9 @@ class Trainer:
     def _validate(self, log: Log | None, progress: Progress) -> None:
         """Evaluate, and keep the weights if none were better; of equals the later count."""
         model = self.evaluated
-        was_training = model.training
         model.eval()
         with torch.compiler.set_stance("force_eager"):  # each new batch shape would be compiled again
             figures = self.evaluate(model)
-        model.train(was_training)
         quality = figures[self.task.quality]
         if quality >= self.state.best_quality:
             self.state.stale_epochs = 0 if quality > self.state.best_quality else self.state.stale_epochs + 1
