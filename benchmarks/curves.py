@@ -1,0 +1,34 @@
+"""The validation accuracy of several runs over their epochs, as one picture.
+
+python benchmarks/curves.py RUN [RUN ...] --out curves.png
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+
+from orchard.training.run import read_json, read_log
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("runs", nargs="+", type=Path)
+    parser.add_argument("--out", type=Path, default=Path("curves.png"))
+    options = parser.parse_args()
+    figure, axes = plt.subplots(figsize=(6.4, 3.6), layout="constrained")
+    for run in options.runs:
+        rows = [row for row in read_log(run / "log.csv") if row["split"] == "validation"]
+        metrics = read_json(run / "metrics.json")
+        label = f"{metrics['model']}, test {metrics['test']['accuracy']:.1%}"
+        axes.plot([float(r["epoch"]) for r in rows], [float(r["accuracy"]) for r in rows], marker="o", label=label)
+    axes.set(xlabel="epoch", ylabel="validation accuracy", ylim=(0, 1))
+    axes.grid(alpha=0.3)
+    axes.legend()
+    figure.savefig(options.out, dpi=120)
+
+
+if __name__ == "__main__":
+    main()
