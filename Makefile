@@ -10,7 +10,7 @@ quickstart: .venv/.installed
 	$(BIN)/orchard train vit_nano --data digits
 
 test: .venv/.installed-test
-	$(BIN)/python -m pytest -n 2 --dist loadscope
+	$(BIN)/python -m pytest -n 2 --dist loadscope --no-loadscope-reorder
 
 lint: .venv/.installed-test
 	$(BIN)/ruff check src tests benchmarks
