@@ -160,7 +160,9 @@ def test_names_and_shapes_are_those_of_the_package_at_full_size(name):
     for source, build in known.items():
         with torch.device("meta"):
             theirs = build(num_classes=config.num_classes).state_dict()
-        to_ours(names[source](config), theirs, sketch(name).state_dict())
+        ours = sketch(name).state_dict()
+        found = to_ours(names[source](config), theirs, ours)  # which refuses any name or shape left over
+        assert {key: tensor.shape for key, tensor in found.items()} == {key: t.shape for key, t in ours.items()}
 
 
 # Against the references

@@ -6,8 +6,8 @@ log.csv         one line per interval of training and per evaluation (also tenso
 checkpoints/    the newest two, for going on
 best/           the weights with the best validation so far
 model/          the portable model; evaluation/ the predictions behind the figures
-metrics.json    the final figures, written last: a run that has it is finished
-report.html     all of it to look at
+metrics.json    the final figures
+report.html     all of it to look at, written last: a run that has it is finished
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from orchard.training.checkpoint import atomic, disk_error, write_json
 from orchard.training.settings import flatten
 
 LOG_COLUMNS = ("step", "epoch", "split", "loss", "accuracy", "macro_f1", "lr", "grad_norm", "seconds")
-MAY_DIFFER = {"checkpoint_minutes", "checkpoint_steps", "log_every", "data.workers", "max_minutes"}
+MAY_DIFFER = {"checkpoint_minutes", "checkpoint_steps", "log_every", "data.workers"}  # none of them changes what is learned
 
 
 class RunFolder:
