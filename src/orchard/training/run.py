@@ -30,7 +30,8 @@ from orchard.training.checkpoint import atomic, disk_error, write_json
 from orchard.training.settings import flatten
 
 LOG_COLUMNS = ("step", "epoch", "split", "loss", "accuracy", "macro_f1", "lr", "grad_norm", "seconds")
-MAY_DIFFER = {"checkpoint_minutes", "checkpoint_steps", "log_every", "data.workers"}  # none of them changes what is learned
+# None of these changes what is learned.
+MAY_DIFFER = {"checkpoint_minutes", "checkpoint_steps", "log_every", "data.workers"}
 
 
 class RunFolder:
