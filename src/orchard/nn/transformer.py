@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+import torch
 from torch import Tensor, nn
 from torchvision.ops import StochasticDepth
+
+from orchard.nn.attention import Past
 
 
 class Mlp(nn.Module):
@@ -34,6 +39,33 @@ class PreNormBlock(nn.Module):
         self.mlp = mlp
         self.drop_path = StochasticDepth(drop_path, "row")
 
-    def forward(self, x: Tensor) -> Tensor:
-        x = x + self.drop_path(self.attention(self.norm1(x)))
+    def forward(self, x: Tensor, mask: Tensor | None = None, past: Past | None = None) -> Tensor:
+        """`mask` and `past` are the attention's (`SelfAttention.forward`)."""
+        x = x + self.drop_path(self.attention(self.norm1(x), mask, past))
         return x + self.drop_path(self.mlp(self.norm2(x)))
+
+
+class Stack(nn.Module):
+    """Blocks one after the other, then a norm: the core of a sequence model, whatever its tokens are.
+
+    (B, T, D) → (B, T, D). Blocks take `(x, mask, past)`; `past` has one entry for each.
+    """
+
+    def __init__(self, blocks: Sequence[nn.Module], norm: nn.Module):
+        super().__init__()
+        self.blocks = nn.ModuleList(blocks)
+        self.norm = norm
+
+    def forward(self, x: Tensor, mask: Tensor | None = None, past: Sequence[Past] | None = None) -> Tensor:
+        for n, block in enumerate(self.blocks):
+            x = block(x, mask, past[n] if past is not None else None)
+        return self.norm(x)
+
+    def empty_past(self, batch: int, length: int) -> list[Past]:
+        """Room for `length` tokens of `batch` sequences in every layer, on the device and in the type of the weights."""
+        like = next(self.parameters())
+        places = torch.arange(0, device=like.device)
+        return [
+            Past(*(like.new_zeros(batch, a.heads, length, a.head_width) for _ in range(2)), places)
+            for a in (block.attention for block in self.blocks)
+        ]
