@@ -90,7 +90,7 @@ def grown(small: str) -> nn.Module:
     name, overrides = SMALL[small]
     torch.manual_seed(0)
     model = create_model(name, **overrides).eval()
-    randomise(model, pictures(model.config, 2), seed=0)
+    randomise(model, lambda: model(pictures(model.config, 2)), seed=0)
     return model
 
 

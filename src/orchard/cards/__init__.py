@@ -32,7 +32,10 @@ class Reference:
     """One thing a variant is proven against: the same weights, the same input, the same output.
 
     `reference` names it: `timm:NAME`, `torchvision:NAME`, `hf:CLASS` or `golden:CASE`. `ours` and `theirs`
-    are the overrides that make both sides the same small network.
+    are the overrides that make both sides the same small network. `inputs` gives, for arguments of our `forward`, the
+    reference's own names for them (a golden case: the tensor's name after "in."); the one argument of a picture
+    model needs none. `outputs` gives what is compared: a field of what our `forward` returns (empty where it returns
+    the tensor itself) and the reference's name for it (a golden case: after "out.").
     """
 
     reference: str
@@ -41,6 +44,8 @@ class Reference:
     ours: dict[str, Any] = field(default_factory=dict)
     theirs: dict[str, Any] = field(default_factory=dict)
     tolerance: float = 1e-5  # largest absolute difference of the outputs, float32 on the CPU
+    inputs: dict[str, str] = field(default_factory=dict)
+    outputs: dict[str, str] = field(default_factory=lambda: {"": "logits"})
 
 
 @dataclass(frozen=True)

@@ -56,7 +56,7 @@ def bench(
     torch.manual_seed(0)
     images = torch.randn(batch, config.in_channels, *size)
     peer = build_reference(Reference(reference, source, name, theirs=_peer_settings(reference, config)))
-    randomise(peer, images, seed=0)
+    randomise(peer, lambda: peer(images), seed=0)
     load_official(model, peer.state_dict(), source)
     if mode == "inference":
         sides, how = inference_sides(model, peer, images, chosen)

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from orchard.cards import card_of, variant_names
@@ -34,6 +35,11 @@ class Rule:
 POSITIVE = ("num_classes", "in_channels", "image_size")
 
 
+def example_pictures(config: Any, count: int, generator: torch.Generator | None) -> dict[str, Tensor]:
+    """What a model of pictures is called with: `count` of them, of the size of its configuration, normalised."""
+    return {"images": torch.randn(count, config.in_channels, *picture_size(config), generator=generator)}
+
+
 @dataclass(frozen=True)
 class Landmark:
     """What a landmark's module offers.
@@ -41,12 +47,15 @@ class Landmark:
     `names[source](config)` gives the rules that translate checkpoints of that source (see orchard.weights).
     `settings_from(config, source, find)` reads fields of the configuration off such a checkpoint: `find(name)` is
     what the checkpoint has under one of our names, or None. The number of classes needs no such help.
+    `example(config, count, generator)` makes arguments of `forward` by their names, in their order, at random; proofs
+    and tests call the model with them.
     """
 
     model: Callable[[Any], nn.Module]
     variants: Mapping[str, Any]  # the name of each variant and its frozen configuration
     names: Mapping[str, Callable[[Any], Sequence[Rule | tuple[str, str]]]] = field(default_factory=dict)
     settings_from: Callable[[Any, str, Callable[[str], Tensor | None]], dict[str, Any]] | None = None
+    example: Callable[[Any, int, torch.Generator | None], dict[str, Tensor]] = example_pictures
 
 
 def landmark_of(name: str) -> Landmark:

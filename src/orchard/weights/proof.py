@@ -9,7 +9,7 @@ checked on the variant itself.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -19,10 +19,10 @@ from torch import Tensor, nn
 
 from orchard.cards import Card, Reference, card_of
 from orchard.errors import OrchardError
-from orchard.models import configuration, create_model, landmark_of, picture_size
+from orchard.models import configuration, create_model, landmark_of
 from orchard.weights.names import to_ours
 from orchard.weights.official import export_official, landmark_for, load_official, table_of
-from orchard.weights.reference import GOLDEN, PICTURES, Case, loss_of, origin_of, reference_case
+from orchard.weights.reference import GOLDEN, SAMPLES, Case, loss_of, origin_of, outputs_of, reference_case
 
 GRADIENT_TOLERANCE = 1e-4  # of a gradient's largest entry
 INITIALISATION = "start"  # the setting of how weights begin, which the same weights on both sides cannot show
@@ -36,7 +36,7 @@ class Comparison:
     origin: str  # the code that computed it
     compared: str  # the variant and the configuration that both sides were built at
     tolerance: float
-    max_abs_difference: float | None = None  # of the logits
+    max_abs_difference: float | None = None  # of the outputs
     gradient_difference: float | None = None  # relative; none for golden cases, which store no gradients
     problem: str = ""
 
@@ -89,9 +89,10 @@ def parameters_of(name: str) -> int:
 def compare(row: Reference, golden: Path = GOLDEN, seed: int = 0) -> Comparison:
     """One reference of a card against ours; raises OrchardError where the reference itself cannot be had."""
     config = configuration(row.variant, **row.ours)
-    ours = landmark_of(row.variant).model(config).eval()
-    shape = (PICTURES, config.in_channels, *picture_size(config))
-    case = reference_case(row, torch.randn(shape, generator=torch.Generator().manual_seed(seed)), seed, golden)
+    landmark = landmark_of(row.variant)
+    ours = landmark.model(config).eval()
+    inputs = landmark.example(config, SAMPLES, torch.Generator().manual_seed(seed))
+    case = reference_case(row, inputs, seed, golden)
     changes = ", ".join(f"{key}={value}" for key, value in row.ours.items())
     found = Comparison(
         reference=row.reference,
@@ -101,14 +102,16 @@ def compare(row: Reference, golden: Path = GOLDEN, seed: int = 0) -> Comparison:
     )
     try:
         load_official(ours, case.state, row.source)
-        logits = ours(case.images)
-        if logits.shape != case.logits.shape:
-            raise OrchardError(f"ours gives {tuple(logits.shape)}, the reference {tuple(case.logits.shape)}")
+        outputs = outputs_of(ours(**case.inputs), row.outputs)
+        for name, output in outputs.items():
+            if output.shape != case.outputs[name].shape:
+                shapes = f"{tuple(output.shape)}, the reference {tuple(case.outputs[name].shape)}"
+                raise OrchardError(f"ours gives {name or 'an output'} of shape {shapes}")
         _check_round_trip(ours, case, row.source)
         return replace(
             found,
-            max_abs_difference=_largest(logits - case.logits),
-            gradient_difference=_gradient_difference(ours, logits, case, row.source),
+            max_abs_difference=max(_largest(outputs[name] - case.outputs[name]) for name in outputs),
+            gradient_difference=_gradient_difference(ours, outputs, case, row.source),
         )
     except (OrchardError, ValueError) as error:
         return replace(found, problem=str(error))
@@ -124,7 +127,7 @@ def _check_round_trip(ours: nn.Module, case: Case, source: str) -> None:
             raise OrchardError(f"'{name}' does not come back bit-equal")
 
 
-def _gradient_difference(ours: nn.Module, logits: Tensor, case: Case, source: str) -> float | None:
+def _gradient_difference(ours: nn.Module, outputs: Mapping[str, Tensor], case: Case, source: str) -> float | None:
     """The largest difference of a gradient, as a share of the largest entry of that parameter's gradient.
 
     A gradient that is zero but for rounding (a bias before a softmax or a norm) is measured against a thousandth
@@ -133,7 +136,7 @@ def _gradient_difference(ours: nn.Module, logits: Tensor, case: Case, source: st
     if case.gradients is None:
         return None
     parameters = {name: parameter for name, parameter in ours.named_parameters() if parameter.requires_grad}
-    found = torch.autograd.grad(loss_of(logits), list(parameters.values()), allow_unused=True)
+    found = torch.autograd.grad(loss_of(outputs), list(parameters.values()), allow_unused=True)
     table = table_of(landmark_for(ours), source, ours.config)
     theirs = to_ours(table, case.gradients, ours.state_dict())
     floor = 1e-3 * max(_largest(gradient) for gradient in theirs.values())

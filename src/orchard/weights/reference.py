@@ -9,8 +9,9 @@ from __future__ import annotations
 import importlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ from orchard.weights.portable import read_tensors
 
 GOLDEN = Path(__file__).parents[3] / "tests" / "golden"
 PACKAGES = {"timm": "timm", "torchvision": "torchvision.models", "hf": "transformers"}
-PICTURES = 2  # in the batch that both sides see
+SAMPLES = 2  # in the batch that both sides see
 
 
 @dataclass(frozen=True)
@@ -32,29 +33,40 @@ class Case:
     """What the reference computed, and from what."""
 
     state: dict[str, Tensor]  # its weights and buffers under its own names
-    images: Tensor  # (B, C, H, W)
-    logits: Tensor  # (B, classes)
+    inputs: dict[str, Tensor]  # arguments of our forward by name
+    outputs: dict[str, Tensor]  # by the field of ours that each is compared with
     gradients: dict[str, Tensor] | None  # of `loss_of` by each entry of `state`; none from stored tensors
 
 
-def loss_of(logits: Tensor) -> Tensor:
-    """The loss whose gradients both sides are compared on: cross-entropy, picture n being of class n."""
-    return F.cross_entropy(logits, torch.arange(len(logits)) % logits.shape[1])
+def loss_of(outputs: Mapping[str, Tensor]) -> Tensor:
+    """The loss whose gradients both sides are compared on: cross-entropy over the last axis, row n being of class n."""
+    rows = [output.flatten(0, -2) for output in outputs.values()]
+    losses = [F.cross_entropy(row, torch.arange(len(row)) % row.shape[1]) for row in rows]
+    return torch.stack(losses).sum()
 
 
-def reference_case(row: Reference, images: Tensor, seed: int, golden: Path) -> Case:
-    """Run the reference that a card names on `images` (a golden case brings its own)."""
+def outputs_of(result: Any, names: Iterable[str]) -> dict[str, Tensor]:
+    """The fields of what a model returned; the empty name is the tensor itself."""
+    return {name: getattr(result, name) if name else result for name in names}
+
+
+def reference_case(row: Reference, inputs: dict[str, Tensor], seed: int, golden: Path) -> Case:
+    """Run the reference that a card names on `inputs` (a golden case brings its own)."""
     kind, _, name = row.reference.partition(":")
     if kind == "golden":
-        return _golden_case(golden / name)
+        return _golden_case(golden / name, row)
     module = build_reference(row)
-    randomise(module, images, seed)
-    logits = _logits(module, images)
+    arguments = {row.inputs[name]: tensor for name, tensor in inputs.items()} if row.inputs else inputs
+    positional = [] if row.inputs else list(arguments.values())
+    call = partial(module, *positional, **(arguments if row.inputs else {}))
+    randomise(module, call, seed)
+    result = call()
+    outputs = {ours: _field(result, theirs) for ours, theirs in row.outputs.items()}
     gradients = {key: torch.zeros_like(tensor) for key, tensor in module.state_dict().items()}
     parameters = dict(module.named_parameters())
-    found = torch.autograd.grad(loss_of(logits), list(parameters.values()), allow_unused=True)
+    found = torch.autograd.grad(loss_of(outputs), list(parameters.values()), allow_unused=True)
     gradients |= {key: gradient for key, gradient in zip(parameters, found, strict=True) if gradient is not None}
-    return Case(module.state_dict(), images, logits.detach(), gradients)
+    return Case(module.state_dict(), inputs, {name: o.detach() for name, o in outputs.items()}, gradients)
 
 
 def build_reference(row: Reference) -> nn.Module:
@@ -81,19 +93,19 @@ def build_reference(row: Reference) -> nn.Module:
     return reference
 
 
-def _logits(module: nn.Module, images: Tensor) -> Tensor:
-    output = module(images)
-    logits: Tensor = output if isinstance(output, Tensor) else output.logits
-    return logits
+def _field(result: Any, name: str) -> Tensor:
+    """What a reference calls `name`; a reference that returns a tensor has nothing else."""
+    found: Tensor = result if isinstance(result, Tensor) else getattr(result, name)
+    return found
 
 
 @torch.no_grad()
-def randomise(module: nn.Module, images: Tensor, seed: int) -> None:
+def randomise(module: nn.Module, call: Callable[[], Any], seed: int) -> None:
     """Fill every weight and every running mean and variance, so that each has a say in the output.
 
     Fresh networks start from zero biases, unit gains and sometimes a head of zeros, under which two different
-    networks can agree. After the draw every linear map and convolution is scaled so that what it gives on
-    `images` has a spread of one, else the signal of a deep network without norms would fade to nothing and any
+    networks can agree. After the draw every linear map and convolution is scaled so that what it gives in
+    `call` (the network run on some input) has a spread of one, else the signal of a deep network without norms would fade to nothing and any
     two would agree.
     """
     generator = torch.Generator().manual_seed(seed)
@@ -129,21 +141,27 @@ def randomise(module: nn.Module, images: Tensor, seed: int) -> None:
 
     linear_maps = [m for m in module.modules() if isinstance(m, (nn.Linear, nn.Conv2d))]
     hooks = [layer.register_forward_hook(scale) for layer in linear_maps]
-    module(images)
+    call()
     for hook in hooks:
         hook.remove()
 
 
-def _golden_case(folder: Path) -> Case:
-    """Stored tensors: `params`, and in `io` the pictures (`in.images` or `in.images_nhwc`) and `out.logits`."""
+def _golden_case(folder: Path, row: Reference) -> Case:
+    """Stored tensors: `params`, and in `io` inputs and outputs under the names that the card gives.
+
+    Without names, the pictures: `in.images` or `in.images_nhwc`.
+    """
     if not (folder / "meta.json").is_file():
         raise OrchardError(f"the golden case {folder} is missing; name the folder that holds it with --golden")
     tensors: Mapping[str, Tensor] = read_tensors(folder / "io.safetensors")
-    if "in.images_nhwc" in tensors:
-        images = tensors["in.images_nhwc"].permute(0, 3, 1, 2).contiguous()  # (B, H, W, C) → (B, C, H, W)
+    if row.inputs:
+        inputs = {ours: tensors[f"in.{theirs}"] for ours, theirs in row.inputs.items()}
+    elif "in.images_nhwc" in tensors:
+        inputs = {"images": tensors["in.images_nhwc"].permute(0, 3, 1, 2).contiguous()}  # (B, H, W, C) → (B, C, H, W)
     else:
-        images = tensors["in.images"]
-    return Case(read_tensors(folder / "params.safetensors"), images, tensors["out.logits"], None)
+        inputs = {"images": tensors["in.images"]}
+    outputs = {ours: tensors[f"out.{theirs}"] for ours, theirs in row.outputs.items()}
+    return Case(read_tensors(folder / "params.safetensors"), inputs, outputs, None)
 
 
 def origin_of(row: Reference, golden: Path) -> str:
