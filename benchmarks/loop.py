@@ -21,7 +21,7 @@ import torch.nn.functional as F
 from orchard.cards import find_recipe
 from orchard.inference.hardware import hardware
 from orchard.training.loop import Trainer
-from orchard.training.prepare import ImageFeed, prepare
+from orchard.training.jobs import prepare
 from orchard.training.progress import Progress
 from orchard.training.run import RunFolder
 from orchard.training.settings import resolve
@@ -34,7 +34,7 @@ def main() -> None:
     resolved = resolve({"model": "vit_nano", "data.source": "digits"}, recipe, "recipe")
     job = prepare(resolved, torch.device("cpu"))
     settings = job.settings
-    feed = ImageFeed(job)
+    feed = job.feed()
     network = copy.deepcopy(job.model).train()
     batch = next(feed.steps(0))[0]
     optimizer = torch.optim.AdamW(network.parameters(), lr=settings.optimizer.lr, fused=True)
@@ -48,7 +48,7 @@ def main() -> None:
 
     with tempfile.TemporaryDirectory() as folder:
         trainer = Trainer(settings, RunFolder(Path(folder)), job.fabric, job.model, job.task, feed, job.evaluate, print)
-        progress = Progress(settings.batch_size, quiet=True)
+        progress = Progress(settings.batch_size, job.unit, (), quiet=True)
         steps = feed.steps(0)
 
         def load() -> None:

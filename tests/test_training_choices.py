@@ -16,9 +16,9 @@ from orchard.errors import OrchardError, UsageError
 from orchard.models import create_model
 from orchard.tasks.image_classification import ImageClassification
 from orchard.training.fit import train
+from orchard.training.jobs.image_classification import ImageClassificationJob
 from orchard.training.optim import average_of, build_optimizer
 from orchard.training.plan import Plan
-from orchard.training.prepare import Job
 from orchard.training.run import RunFolder, free_folder
 from orchard.training.settings import OptimizerSettings, TrainSettings
 from orchard.training.settings_page import page
@@ -95,7 +95,7 @@ def test_a_start_of_another_model_is_refused(tmp_path: Path) -> None:
 
 def test_training_stops_early_without_a_better_validation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     said = iter([0.5, 0.6, 0.4, 0.55, 0.9])
-    monkeypatch.setattr(Job, "evaluate", lambda job, model: {"loss": 1.0, "accuracy": next(said)})
+    monkeypatch.setattr(ImageClassificationJob, "evaluate", lambda job, model: {"loss": 1.0, "accuracy": next(said)})
     settings = {**TINY, "max_steps": None, "epochs": 50, "patience": 2}
     metrics = train("vit_nano", "digits", tmp_path / "run", **settings)
     assert metrics["epochs"] == 4

@@ -31,12 +31,19 @@ def show_figures(metrics: dict[str, Any]) -> None:
     console.print(table)
     if "seconds" in metrics:
         console.print(
-            f"{metrics['epochs']:g} epochs in {metrics['seconds']:.0f} s, {metrics['pictures_per_second']:,.0f} "
-            f"pictures/s; {metrics['parameters']:,} parameters, {metrics['macs'] / 1e6:,.1f}M multiply-adds a picture",
+            f"{metrics['epochs']:g} epochs in {metrics['seconds']:.0f} s{_rate(metrics)}; {metrics['parameters']:,} "
+            f"parameters, {metrics['macs'] / 1e6:,.1f}M multiply-adds a sample",
             highlight=False,
         )
     if "run" in metrics:
         console.print(f"run:    {metrics['run']}\nreport: {metrics['run']}/report.html", highlight=False)
+
+
+def _rate(metrics: dict[str, Any]) -> str:
+    """What went through training in a second, in the task's own unit."""
+    ending = "_per_second"
+    rates = [f", {v:,.0f} {k.removesuffix(ending)}/s" for k, v in metrics.items() if k.endswith(ending)]
+    return "".join(rates)
 
 
 def train(

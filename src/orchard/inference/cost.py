@@ -6,19 +6,19 @@ import copy
 from collections.abc import Sequence
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 
-def multiply_adds(model: nn.Module, shape: Sequence[int]) -> int:
-    """Multiply-adds of one forward pass in evaluation mode on input of `shape` (batch included).
+def multiply_adds(model: nn.Module, *inputs: Sequence[int] | Tensor) -> int:
+    """Multiply-adds of one forward pass in evaluation mode on `inputs`: tensors, or shapes (batch included).
 
     Counted are matrix products, convolutions and attention, as the field counts them; sums, norms and activations
     are not. The pass runs on a copy that lives on the meta device: shapes are followed, nothing is computed.
     """
     sketch = copy.deepcopy(model).to("meta").eval()
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
-        sketch(torch.empty(tuple(shape), device="meta"))
+        sketch(*(i.to("meta") if isinstance(i, Tensor) else torch.empty(tuple(i), device="meta") for i in inputs))
     return int(counter.get_total_flops()) // 2
 
 

@@ -11,6 +11,8 @@ from torch import Tensor, nn
 from torchmetrics import Metric, MetricCollection
 from torchmetrics.classification import MulticlassAccuracy, MulticlassCalibrationError, MulticlassF1Score
 
+from orchard.tasks.phases import one_phase
+
 
 @dataclass(frozen=True)
 class ImageBatch:
@@ -45,10 +47,12 @@ class ImageClassification:
 
     name = "image-classification"
     quality = "accuracy"  # the figure by which checkpoints are chosen; larger is better
+    logged = ("accuracy", "macro_f1")
 
     def __init__(self, classes: Sequence[str], *, label_smoothing: float = 0.0):
         self.classes = tuple(classes)
         self.label_smoothing = label_smoothing
+        self.phases = one_phase(self.loss)
 
     def loss(self, model: nn.Module, batch: ImageBatch) -> tuple[Tensor, Tensor]:
         """Mean cross entropy in nats, a scalar, and the logits (B, K), both float32."""

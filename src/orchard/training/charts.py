@@ -190,6 +190,10 @@ def _value(value: float, percent: bool) -> str:
     return f"{value * 100:.1f} %" if percent else short(value)
 
 
+def percent(share: float) -> str:
+    return f"{share * 100:.1f}\N{NO-BREAK SPACE}%"
+
+
 def short(value: float) -> str:
     """Three figures and a unit prefix: 26,506 → 26.5 k, 1.1e9 → 1.1 G; small numbers as they are."""
     for size, letter in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e4, "k")):
@@ -223,7 +227,7 @@ def write_page(path: Path, template: str, **content: Any) -> Path:
         trim_blocks=True, lstrip_blocks=True,
     )  # fmt: skip
     environment.filters.update(
-        percent=lambda share: f"{share * 100:.1f}\N{NO-BREAK SPACE}%", count=lambda number: f"{number:,}", short=short,
+        percent=percent, count=lambda number: f"{number:,}", short=short,
         seconds=seconds_text, bytes=bytes_text,
     )  # fmt: skip
     text = environment.get_template(template).render(**content)

@@ -35,8 +35,8 @@ from orchard.models.foreign import is_foreign
 from orchard.training.charts import Spot, spot_chart, write_page
 from orchard.training.checkpoint import atomic, disk_error
 from orchard.training.fit import pick_recipe, train
+from orchard.training.jobs.image_classification import start_model
 from orchard.training.loop import Interrupted
-from orchard.training.prepare import start_model
 from orchard.training.settings import resolve
 
 TRAINING_PASSES = 3  # a step costs one pass forward and two backward, as the field counts
@@ -65,7 +65,7 @@ class Budget:
         recipe, name = pick_recipe(model, source, None)
         resolved = resolve({**others, "model": model, "data.source": source}, recipe, name)
         data = open_data(source, resolved.settings.data)
-        network, resolved = start_model(resolved, data)
+        network = start_model(resolved.settings, data)
         config: Any = network.config
         size = picture_size(config)
         batch = resolved.settings.batch_size

@@ -9,22 +9,20 @@ from typing import Any
 
 import torch
 from lightning_fabric.utilities.rank_zero import rank_zero_only
-from safetensors.torch import save_file
 
 from orchard.cards import Recipe, card_of, find_recipe
 from orchard.data import canonical_name
 from orchard.errors import OrchardError, UsageError
-from orchard.inference.cost import multiply_adds, weight_bytes
 from orchard.inference.hardware import hardware
 from orchard.models.foreign import is_foreign
+from orchard.training.jobs import prepare
+from orchard.training.jobs.base import Job
 from orchard.training.loop import State, Trainer
 from orchard.training.plan import make_plan
-from orchard.training.prepare import ImageFeed, Job, prepare
 from orchard.training.progress import Progress
-from orchard.training.report import write_report
 from orchard.training.run import RunFolder, free_folder, now, read_json, versions
 from orchard.training.settings import Resolved, flatten, resolve
-from orchard.weights.portable import load_exactly, save_portable
+from orchard.weights.portable import load_exactly
 
 
 def first_process() -> bool:
@@ -107,22 +105,21 @@ def _train(resolved: Resolved, requested: Mapping[str, Any], run: RunFolder, rec
     if fabric.world_size > 1:  # the folder is where the first process says it is
         shared = Path(fabric.broadcast(str(run.path)))
         run = run if fabric.is_global_zero else RunFolder(shared)
-    feed = ImageFeed(job)
+    feed = job.feed()
     trainer = Trainer(settings, run, fabric, job.model, job.task, feed, job.evaluate, warn)
     plan = make_plan(settings, trainer.bare, job.task, feed, trainer.steps - trainer.state.step, settings.precision)
     if fabric.is_global_zero:
         _write_facts(job, requested, run, recipe)
-        describe = f"{settings.model} on {job.data.name}: {len(job.data.splits['train']):,} pictures to learn from"
-        say(f"{describe}, {len(job.data.classes)} classes; {plan.words()}")
+        say(f"{settings.model} on {job.facts()['name']}: {job.describe()}; {plan.words()}")
         for warning in plan.warnings(settings):
             warn(warning)
-    progress = Progress(settings.batch_size, quiet=not fabric.is_global_zero)
+    figures = ("loss", *job.task.logged)
+    progress = Progress(job.per_step, job.unit, figures, quiet=not fabric.is_global_zero)
     state = trainer.fit(progress)
     return _finish(job, run, trainer, state, progress.throughput)
 
 
 def _write_facts(job: Job, requested: Mapping[str, Any], run: RunFolder, recipe: str | None) -> None:
-    data = job.data
     facts = {
         "requested": requested,
         "recipe": recipe,
@@ -131,22 +128,15 @@ def _write_facts(job: Job, requested: Mapping[str, Any], run: RunFolder, recipe:
         "parameters": sum(p.numel() for p in job.model.parameters()),
         "versions": versions(),
         "hardware": hardware(),
-        "data": {
-            "name": data.name,
-            "source": data.source,
-            "format": data.format,
-            "classes": data.classes,
-            "counts": {name: len(split) for name, split in data.splits.items()},
-            "fingerprint": data.fingerprint,
-            "problems": [f"{problem.key}: {problem.what}" for problem in data.problems[:100]],
-        },
+        "data": job.facts(),
         "started": now(),
     }
     if (run / "run.json").exists():
         before = read_json(run / "run.json")
-        if before["data"]["fingerprint"] != data.fingerprint:
+        if before["data"]["fingerprint"] != job.facts()["fingerprint"]:
             raise OrchardError(
-                f"the data in {data.source} has changed since {run.path} was begun; name another folder with --out"
+                f"the data in {job.settings.data.source} has changed since {run.path} was begun; "
+                "name another folder with --out"
             )
         facts["started"] = before["started"]
     run.write("run.json", facts)
@@ -158,34 +148,21 @@ def _finish(job: Job, run: RunFolder, trainer: Trainer, state: State, throughput
     model = trainer.evaluated
     load_exactly(model, trainer.best_weights(), str(run / "best"))
     model.eval()
-    split = "test" if "test" in job.data.splits else "validation"
-    predictions = {name: job.predictions(model, name) for name in ("validation", split)}
-    config: Any = job.model.config
-    size = job.preprocess.size
     metrics: dict[str, Any] = {
         "model": job.settings.model,
-        "data": job.data.name,
+        "task": job.task.name,
+        "data": job.facts()["name"],
         "parameters": sum(p.numel() for p in model.parameters()),
-        "macs": multiply_adds(job.model, (1, config.in_channels, *size)),
-        "size_bytes": weight_bytes(model),
         "steps": state.step,
         "epochs": round(state.step / trainer.feed.steps_per_epoch, 4),
         "best_step": state.best_step,
         "stopped": state.stopped,
         "seconds": round(state.seconds, 2),
-        "pictures_per_second": round(throughput, 1),
-        **{name: job.task.score(said) for name, said in predictions.items()},
+        f"{job.unit}_per_second": round(throughput, 1),
+        **job.finish(model, run),
     }
     if job.fabric.is_global_zero:
-        save_portable(run / "model", model, job.portable(run.path))
-        (run / "evaluation").mkdir(exist_ok=True)
-        for name, said in predictions.items():
-            save_file(dict(vars(said)), run / "evaluation" / f"{name}.safetensors")
         run.write("metrics.json", metrics)
-        report = write_report(
-            run, task=job.task, split=job.data.splits[split], preprocess=job.preprocess,
-            predictions=predictions[split], model=model,
-        )  # fmt: skip
-        say(f"report: {report}")
+        say(f"report: {job.report(model, run)}")
     job.fabric.barrier()
     return {"run": str(run.path), **metrics}

@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 import signal
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from types import FrameType
@@ -22,6 +22,7 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 from orchard.errors import OrchardError
+from orchard.tasks.phases import Phase
 from orchard.training.checkpoint import Checkpoints, disk_error
 from orchard.training.optim import (
     average_of,
@@ -37,11 +38,14 @@ from orchard.training.settings import TrainSettings
 
 
 class Task(Protocol):
-    """What the loop asks of a task."""
+    """What the loop asks of a task: whose turns a step has, and which figure chooses checkpoints."""
 
+    name: str
     quality: str
+    logged: tuple[str, ...]  # figures with a column in log.csv
 
-    def loss(self, model: nn.Module, batch: Any) -> tuple[Tensor, Any]: ...
+    @property
+    def phases(self) -> Sequence[Phase]: ...
     def observe(self, outputs: Any, batch: Any) -> dict[str, Tensor]: ...
 
 
@@ -98,13 +102,17 @@ class Trainer:
             self.steps = min(self.steps, settings.max_steps)
         self.warmup = round(settings.schedule.warmup_epochs * feed.steps_per_epoch)
         self.bare = model.to(fabric.device).eval()  # each evaluation leaves it so; a step begins with train()
-        self.learning = [parameter for parameter in model.parameters() if parameter.requires_grad]
+        self.learning = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
         self.average = average_of(self.bare, settings.ema) if settings.ema else None
-        optimizer = build_optimizer(self.bare, settings.optimizer)
+        self.phases = tuple(task.phases)
+        optimizers = [build_optimizer(self.bare, settings.optimizer, phase.learns) for phase in self.phases]
         if settings.compile:
             self.bare.compile()
-        self.model, self.optimizer = fabric.setup(self.bare, optimizer)
-        self.plain_optimizer = optimizer
+        self.plain_optimizers = optimizers
+        if len(self.phases) == 1:
+            self.model, *self.optimizers = fabric.setup(self.bare, *optimizers)
+        else:  # parameters take turns, which gradient synchronisation by module does not know: `_step` averages
+            self.model, self.optimizers = self.bare, optimizers
         self.checkpoints = Checkpoints(run / "checkpoints", warn)
         self.state = State()
         self._restore()
@@ -117,7 +125,7 @@ class Trainer:
 
     def fit(self, progress: Progress) -> State:
         """Train to the end, and leave the best weights in the folder `best`."""
-        log = Log(self.run, self.state.step) if self.fabric.is_global_zero else None
+        log = Log(self.run, self.state.step, self.task.logged) if self.fabric.is_global_zero else None
         began = time.monotonic() - self.state.seconds
         saved_at = time.monotonic()
         progress.start(self.steps, self.state.step, self.feed.steps_per_epoch)
@@ -154,7 +162,7 @@ class Trainer:
         return self.state
 
     def _step(self, parts: list[Any]) -> None:
-        """One optimizer step over the micro-batches of a global batch."""
+        """Every phase's turn, each over all micro-batches of the global batch."""
         step = self.state.step
         self._seed(step)
         if not self.bare.training:
@@ -162,31 +170,58 @@ class Trainer:
             self._hold_frozen_parts()
         spent = self.state.seconds / (self.settings.max_minutes * 60) if self.settings.max_minutes else 0.0
         rate = self.settings.optimizer.lr * rate_at(step, self.steps, self.warmup, self.settings.schedule, spent)
-        set_rate(self.plain_optimizer, rate)
-        figures: dict[str, float] = {"lr": rate, "loss": 0.0}
-        for number, batch in enumerate(parts, 1):
-            with self.fabric.no_backward_sync(self.model, enabled=number < len(parts)):
-                loss, outputs = self.task.loss(self.model, batch)
-                self.fabric.backward(loss / len(parts))
-            if not math.isfinite(value := float(loss.detach())):
-                self._diverged(value, batch)
-            figures["loss"] += value / len(parts)
-            for key, observed in self.task.observe(outputs, batch).items():
-                figures[key] = figures.get(key, 0.0) + float(observed) / len(parts)
-        norm = torch.nn.utils.get_total_norm([p.grad for p in self.learning if p.grad is not None])
-        if self.settings.clip_norm:
-            torch.nn.utils.clip_grads_with_norm_(self.learning, self.settings.clip_norm, norm)
-        figures["grad_norm"] = float(norm)
-        if not math.isfinite(figures["grad_norm"]):
-            self._diverged(figures["grad_norm"], parts[-1], "gradient")
-        self.optimizer.step()
-        self.optimizer.zero_grad(set_to_none=True)
+        figures: dict[str, float] = {"lr": rate}
+        for number, phase in enumerate(self.phases):
+            set_rate(self.plain_optimizers[number], rate)
+            learning = self._give_turn(phase)
+            for key, value in self._gather(phase, parts).items():
+                figures[key] = figures.get(key, 0.0) + value
+            norm = torch.nn.utils.get_total_norm([p.grad for p in learning if p.grad is not None])
+            if self.settings.clip_norm:
+                torch.nn.utils.clip_grads_with_norm_(learning, self.settings.clip_norm, norm)
+            figures[_of("grad_norm", number, phase)] = float(norm)
+            if not math.isfinite(float(norm)):
+                self._diverged(float(norm), parts[-1], "gradient")
+            self.optimizers[number].step()
+            self.optimizers[number].zero_grad(set_to_none=True)
         if self.average is not None:
             self.average.update_parameters(self.bare)
         self.state.step += 1
         self.state.counted += 1
         for key, value in figures.items():
             self.state.sums[key] = self.state.sums.get(key, 0.0) + value
+
+    def _give_turn(self, phase: Phase) -> list[nn.Parameter]:
+        """The parameters that learn in this phase. Where phases take turns, no gradient is computed for the others."""
+        if len(self.phases) == 1:
+            return list(self.learning.values())
+        for name, parameter in self.learning.items():
+            parameter.requires_grad_(name.startswith(phase.learns))
+        return [parameter for parameter in self.learning.values() if parameter.requires_grad]
+
+    def _gather(self, phase: Phase, parts: list[Any]) -> dict[str, float]:
+        """Add up the gradients of the micro-batches; returns the phase's loss and figures."""
+        number, alone = self.phases.index(phase), len(self.phases) == 1
+        figures: dict[str, float] = {}
+        for place, batch in enumerate(parts, 1):
+            if alone:
+                with self.fabric.no_backward_sync(self.model, enabled=place < len(parts)):
+                    loss, outputs = phase.loss(self.model, batch, self.state.step)
+                    self.fabric.backward(loss / len(parts))
+            else:
+                with self.fabric.autocast():
+                    loss, outputs = phase.loss(self.model, batch, self.state.step)
+                self.fabric.backward(loss / len(parts))
+            if not math.isfinite(value := float(loss.detach())):
+                self._diverged(value, batch)
+            found = {_of("loss", number, phase): value, **self.task.observe(outputs, batch)}
+            for key, observed in found.items():
+                figures[key] = figures.get(key, 0.0) + float(observed) / len(parts)
+        if not alone and self.fabric.world_size > 1:
+            for parameter in self.learning.values():
+                if parameter.grad is not None:
+                    parameter.grad.copy_(self.fabric.all_reduce(parameter.grad, reduce_op="mean"))  # type: ignore[arg-type]
+        return figures
 
     def _seed(self, step: int) -> None:
         """Dropout and its kin become a function of the step."""
@@ -270,7 +305,7 @@ class Trainer:
         self.fabric.barrier()
 
     def _write_checkpoint(self) -> None:
-        groups = {"model": self.bare.state_dict(), "optimizer": optimizer_tensors(self.bare, self.plain_optimizer)}
+        groups = {"model": self.bare.state_dict(), "optimizer": optimizer_tensors(self.bare, self.plain_optimizers)}
         if self.average is not None:
             groups["average"] = self.average.state_dict()
         self.checkpoints.save(self.state.step, groups, asdict(self.state))
@@ -282,7 +317,7 @@ class Trainer:
         groups, facts = found
         try:
             self.bare.load_state_dict(groups["model"])
-            load_optimizer_tensors(self.bare, self.plain_optimizer, groups["optimizer"])
+            load_optimizer_tensors(self.bare, self.plain_optimizers, groups["optimizer"])
             if self.average is not None:
                 self.average.load_state_dict(groups["average"])
         except (RuntimeError, KeyError) as error:
@@ -324,3 +359,8 @@ class Trainer:
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
+
+
+def _of(figure: str, number: int, phase: Phase) -> str:
+    """The name of a figure that every phase has: the first phase's is the step's own."""
+    return figure if number == 0 else f"{phase.name}_{figure}"

@@ -13,15 +13,17 @@ from torch.optim.swa_utils import AveragedModel
 from orchard.training.settings import OptimizerSettings, ScheduleSettings
 
 
-def build_optimizer(model: nn.Module, settings: OptimizerSettings) -> torch.optim.Optimizer:
-    """AdamW or SGD over the parameters that learn.
+def build_optimizer(
+    model: nn.Module, settings: OptimizerSettings, learns: tuple[str, ...] = ("",)
+) -> torch.optim.Optimizer:
+    """AdamW or SGD over the parameters that learn and whose names begin with one of `learns`.
 
     Weight decay falls on matrices and kernels only. With `layer_decay` d, the rate of the layer k steps below
     the head is multiplied by d**k (arXiv:1801.06146, section 3.2, as BERT-like models use it).
     """
     groups: dict[tuple[float, float], dict[str, Any]] = {}
     for name, parameter in model.named_parameters():
-        if not parameter.requires_grad:
+        if not parameter.requires_grad or not name.startswith(learns):
             continue
         decay = settings.weight_decay if parameter.ndim > 1 and name.endswith("weight") else 0.0
         scale = settings.layer_decay ** _layers_below_head(model, name) if settings.layer_decay < 1 else 1.0
@@ -30,7 +32,7 @@ def build_optimizer(model: nn.Module, settings: OptimizerSettings) -> torch.opti
     rows = list(groups.values())
     if settings.name == "sgd":
         return torch.optim.SGD(
-            list(groups.values()),
+            rows,
             lr=settings.lr,
             momentum=settings.momentum,
             nesterov=settings.momentum > 0,
@@ -83,23 +85,27 @@ def average_of(model: nn.Module, decay: float) -> AveragedModel:
     return AveragedModel(model, multi_avg_fn=update, use_buffers=True)
 
 
-def optimizer_tensors(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """The optimizer's memory by parameter name: `exp_avg|blocks.0.norm1.weight`, ..."""
+def optimizer_tensors(model: nn.Module, optimizers: Sequence[torch.optim.Optimizer]) -> dict[str, Tensor]:
+    """The optimizers' memory by parameter name: `exp_avg|blocks.0.norm1.weight`, ..."""
     return {
         f"{key}|{name}": value
+        for optimizer in optimizers
         for name, parameter in model.named_parameters()
         for key, value in optimizer.state.get(parameter, {}).items()
         if isinstance(value, Tensor)
     }
 
 
-def load_optimizer_tensors(model: nn.Module, optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
+def load_optimizer_tensors(
+    model: nn.Module, optimizers: Sequence[torch.optim.Optimizer], tensors: dict[str, Tensor]
+) -> None:
     """The inverse of `optimizer_tensors`."""
     parameters = dict(model.named_parameters())
+    owner = {p: o for o in optimizers for group in o.param_groups for p in group["params"]}
     for key, value in tensors.items():
         kind, name = key.split("|", 1)
         parameter = parameters[name]
         home = value if kind == "step" else value.to(parameter.device)
         if value.shape == parameter.shape:  # memory lies as its parameter lies, channels-last or not
             home = torch.empty_like(parameter, dtype=value.dtype).copy_(value)
-        optimizer.state[parameter][kind] = home
+        owner[parameter].state[parameter][kind] = home

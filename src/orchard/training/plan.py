@@ -68,8 +68,9 @@ def make_plan(settings: TrainSettings, model: nn.Module, task: Task, feed: Feed,
     def once() -> float:
         began = time.perf_counter()
         with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
-            loss, _ = task.loss(probe, few)
-        loss.backward()  # type: ignore[no-untyped-call]
+            losses = [phase.loss(probe, few, 0)[0] for phase in task.phases]
+        for loss in losses:
+            loss.backward()  # type: ignore[no-untyped-call]
         if device.type == "cuda":
             torch.cuda.synchronize()
         return time.perf_counter() - began

@@ -13,8 +13,11 @@ from rich.progress import Progress as Bar
 class Progress:
     """The bar and the lines of one training. Silent in all processes but the first."""
 
-    def __init__(self, batch_size: int, *, quiet: bool):
+    def __init__(self, batch_size: int, unit: str, figures: tuple[str, ...], *, quiet: bool):
+        """`unit` is what a batch is counted in (pictures, tokens); `figures` are named after each evaluation."""
         self.batch_size = batch_size
+        self.unit = unit
+        self.figures = figures
         self.quiet = quiet
         self.console = Console(stderr=True, quiet=quiet)
         self._bar: Bar | None = None
@@ -44,16 +47,16 @@ class Progress:
     def advance(self, step: int, loss: float) -> None:
         self.step = step
         if self._bar:
-            words = f"loss {loss:.4f}  {self.throughput:,.0f} pictures/s"
+            words = f"loss {loss:.4f}  {self.throughput:,.0f} {self.unit}/s"
             self._bar.update(self._task, completed=step, words=words)
 
     @property
     def throughput(self) -> float:
-        """Training pictures per second since this process began, evaluation and saving included."""
+        """Training units per second since this process began, evaluation and saving included."""
         return (self.step - self.first_step) * self.batch_size / max(time.monotonic() - self.began, 1e-9)
 
     def evaluated(self, epoch: float, figures: Mapping[str, float]) -> None:
-        words = "  ".join(f"{name} {value:.4f}" for name, value in figures.items() if name in ("loss", "accuracy"))
+        words = "  ".join(f"{name} {value:.4f}" for name, value in figures.items() if name in self.figures)
         self.console.print(f"epoch {epoch:g}: validation {words}", highlight=False)
 
     def stop(self) -> None:

@@ -1,10 +1,8 @@
-"""report.html: one run to look at, in one file that needs nothing else and asks nothing of the network."""
+"""The report of a classifier: what it takes for what, and what it looks at."""
 
 from __future__ import annotations
 
-import json
-import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -17,9 +15,10 @@ from torch import nn
 
 from orchard.data.contracts import ImageSplit, Preprocess
 from orchard.tasks.image_classification import ImageClassification, Predictions
-from orchard.training.charts import Chart, Line, line_chart, write_page
+from orchard.training.charts import Chart, Line, line_chart, percent, short
 from orchard.training.pictures import look_inside, record_uri
-from orchard.training.run import RunFolder, read_json, read_log
+from orchard.training.run import RunFolder, read_json
+from orchard.training.run_page import Curve, Tile, write_run_page
 
 MOST_MISTAKES = 24
 MOST_PAIRS = 12  # of confused classes in the list
@@ -52,27 +51,37 @@ def write_report(
     `predictions` are those of `model` on `split`, which is the test split where there is one, else validation. All
     else is read from the run's files, so the report can be written again at any time.
     """
-    metrics, facts, settings = (read_json(run / f"{name}.json") for name in ("metrics", "run", "settings"))
-    log = read_log(run / "log.csv")
+    metrics = read_json(run / "metrics.json")
     judged = "test" if "test" in metrics else "validation"
+    figures = metrics[judged]
     labels, said = predictions.labels.numpy(), predictions.logits.argmax(1).numpy()
     probabilities = predictions.logits.float().softmax(1).numpy()
     confidence = probabilities.max(1)
     matrix = confusion_matrix(labels, said, labels=range(len(task.classes)))
     right = int((labels == said).sum())
     words, insights = look_inside(model, split, preprocess, _choose(predictions, task.classes))
-    rows = {key: (_plain(row["value"]), row["origin"]) for key, row in settings.items()}
-    return write_page(
-        run / "report.html",
+    interval = binomtest(right, len(labels)).proportion_ci(0.95, method="wilson")
+    between = f"95 % interval {percent(interval.low)} to {percent(interval.high)}, from {len(labels):,} pictures"
+    tiles = [
+        Tile(f"{judged.capitalize()} accuracy", percent(figures["accuracy"]), between),
+        Tile("Macro F1", percent(figures["macro_f1"]), "every class counts alike"),
+        Tile("Calibration error", percent(figures["calibration_error"]), "claimed against true certainty"),
+        Tile("Loss", short(figures["loss"]), "nats per picture"),
+    ]
+    if "top5_accuracy" in figures:
+        tiles.insert(1, Tile("Top-5 accuracy", percent(figures["top5_accuracy"]), "truth among the first five"))
+    return write_run_page(
+        run,
         "report.html.jinja",
-        metrics=metrics,
-        facts=facts,
+        tiles=tiles,
+        curves=[
+            Curve("Loss", "loss", "nats", falling=True),
+            Curve("Accuracy", "accuracy", "share right", percent=True),
+        ],
+        more_facts={"classes": len(task.classes)},
         judged=judged,
-        figures=metrics[judged],
         count=len(labels),
         right=right,
-        interval=binomtest(right, len(labels)).proportion_ci(0.95, method="wilson"),
-        charts=_curves(log, metrics),
         matrix=_matrix(matrix, task.classes),
         pairs=_confused(matrix, task.classes),
         table=_per_class(labels, said, task.classes),
@@ -80,41 +89,7 @@ def write_report(
         mistakes=_mistakes(split, predictions, probabilities, task.classes),
         insight_words=words,
         insights=[replace(insight, key=split.key(int(insight.key))) for insight in insights],
-        changed={key: row for key, row in rows.items() if row[1] != "default"},
-        defaults={key: row for key, row in rows.items() if row[1] == "default"},
-        command=_command(facts, settings),
     )
-
-
-def _curves(log: Sequence[Mapping[str, str]], metrics: Mapping[str, Any]) -> list[Chart]:
-    """Loss, accuracy, learning rate and gradient norm over the epochs."""
-
-    def points(split: str, column: str) -> list[tuple[float, float]]:
-        rows = (row for row in log if row["split"] == split and row.get(column))
-        return [(float(row["epoch"]), float(row[column])) for row in rows]
-
-    best = [float(row["epoch"]) for row in log
-            if row["split"] == "validation" and int(row["step"]) == metrics["best_step"]]  # fmt: skip
-    mark = (best[0], f"best epoch: {best[0]:g}") if best else None
-
-    def both(column: str) -> list[Line]:
-        return [
-            Line("training", points("train", column), "train"),
-            Line("validation", points("validation", column), "validation", dots=True),
-        ]
-
-    def single(label: str, column: str) -> list[Line]:
-        return [Line(label, points("train", column), "train")]
-
-    charts = [
-        line_chart("Loss", both("loss"), x_label="epoch", y_label="nats", falling=True, mark=mark),
-        line_chart("Accuracy", both("accuracy"), x_label="epoch", y_label="share right", percent=True, mark=mark),
-        line_chart("Learning rate", single("learning rate", "lr"), x_label="epoch", y_label="rate"),
-        line_chart(
-            "Gradient norm", single("norm", "grad_norm"), x_label="epoch", y_label="before clipping", falling=True
-        ),
-    ]
-    return [chart for chart in charts if chart]
 
 
 def _matrix(matrix: np.ndarray, classes: Sequence[str]) -> dict[str, Any] | None:
@@ -206,21 +181,3 @@ def _choose(predictions: Predictions, classes: Sequence[str]) -> list[tuple[int,
     wanted = sorted({round(i) for i in np.linspace(0, len(present) - 1, INSIGHTS)})
     places = [firsts[present[i]] for i in wanted]
     return [(int(predictions.indices[p]), classes[int(predictions.labels[p])], classes[int(said[p])]) for p in places]
-
-
-def _plain(value: Any) -> str:
-    """A setting as it is given on the command line."""
-    if isinstance(value, float):
-        return f"{value:g}"
-    return value if isinstance(value, str) else json.dumps(value)
-
-
-def _command(facts: Mapping[str, Any], settings: Mapping[str, Mapping[str, Any]]) -> str:
-    """The command that trains the same again."""
-    words = ["orchard", "train", str(facts["model"]), "--data", str(facts["data"]["source"])]
-    if facts.get("recipe"):
-        words += ["--recipe", str(facts["recipe"])]
-    for key, row in settings.items():
-        if row["origin"] == "command" and key not in ("model", "data.source"):
-            words += ["--set", f"{key}={_plain(row['value'])}"]
-    return shlex.join(words)

@@ -17,7 +17,7 @@ import fcntl
 import io
 import json
 import platform
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
@@ -29,7 +29,7 @@ from orchard.errors import OrchardError, UsageError
 from orchard.training.checkpoint import atomic, disk_error, write_json
 from orchard.training.settings import flatten
 
-LOG_COLUMNS = ("step", "epoch", "split", "loss", "accuracy", "macro_f1", "lr", "grad_norm", "seconds")
+LOG_COLUMNS = ("step", "epoch", "split", "loss", "lr", "grad_norm", "seconds")
 # None of these changes what is learned.
 MAY_DIFFER = {"checkpoint_minutes", "checkpoint_steps", "log_every", "data.workers"}
 
@@ -129,19 +129,23 @@ def read_json(path: Path) -> Any:
 
 
 class Log:
-    """log.csv and the TensorBoard events. On resuming, lines after the checkpoint are dropped: they come again."""
+    """log.csv and the TensorBoard events. On resuming, lines after the checkpoint are dropped: they come again.
 
-    def __init__(self, run: RunFolder, step: int):
+    `figures` are the task's own columns.
+    """
+
+    def __init__(self, run: RunFolder, step: int, figures: Sequence[str]):
+        columns = (*LOG_COLUMNS[:4], *figures, *LOG_COLUMNS[4:])
         self.path = run / "log.csv"
         kept = [row for row in read_log(self.path) if int(row["step"]) <= step] if self.path.exists() else []
         with atomic(self.path) as file:
             text = io.TextIOWrapper(file, newline="", encoding="utf-8", write_through=True)
-            writer = csv.DictWriter(text, LOG_COLUMNS)
+            writer = csv.DictWriter(text, columns)
             writer.writeheader()
             writer.writerows(kept)
             text.detach()
         self._file = self.path.open("a", newline="", encoding="utf-8")
-        self._writer = csv.DictWriter(self._file, LOG_COLUMNS, extrasaction="ignore")
+        self._writer = csv.DictWriter(self._file, columns, extrasaction="ignore")
         self._board = SummaryWriter(str(run / "tensorboard"), purge_step=step + 1)
 
     def line(self, row: Mapping[str, Any]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -27,9 +27,10 @@ class Portable:
     model: str  # name of the variant
     architecture: dict[str, Any]  # every field of its configuration
     task: str
-    classes: tuple[str, ...]
-    preprocess: dict[str, Any]
+    classes: tuple[str, ...] = ()
+    preprocess: dict[str, Any] = field(default_factory=dict)
     origin: str = ""  # the run or checkpoint it came from
+    facts: dict[str, Any] = field(default_factory=dict)  # what else its task must know: fingerprints, lengths
 
     def build(self, **overrides: Any) -> nn.Module:
         """The network with fresh weights."""

@@ -1,59 +1,63 @@
-"""From settings to everything a training of picture classifiers needs."""
+"""Training classifiers of pictures."""
 
 from __future__ import annotations
 
 import dataclasses
-import logging
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from lightning_fabric import Fabric
+from safetensors.torch import load_file, save_file
 from torch import nn
 
 from orchard.data import Loader, default_preprocess, mix, open_data
 from orchard.data.contracts import ImageData, Preprocess
 from orchard.errors import OrchardError, UsageError
-from orchard.inference.cost import multiply_adds
-from orchard.inference.hardware import native_bf16
+from orchard.inference.cost import multiply_adds, weight_bytes
 from orchard.inference.loading import model_folder
 from orchard.models import configuration, create_model, picture_size
 from orchard.models.foreign import create_foreign, is_foreign
 from orchard.tasks.image_classification import ImageBatch, ImageClassification, Predictions, predict_split
+from orchard.training.jobs.base import Job, image_facts, make_fabric, settle_precision, wants_channels_last
+from orchard.training.report import write_report
+from orchard.training.run import RunFolder
 from orchard.training.settings import Resolved, TrainSettings
-from orchard.weights.portable import Portable, architecture_of, read_portable
-
-# Multiply-adds per picture below which, on a CPU, casting costs more than bf16 saves. Convolutions gain much sooner.
-WORTH_BF16 = {"convolutional": 3e6, "other": 200e6}
+from orchard.weights.portable import read_portable, save_portable
 
 
-@dataclass
-class Job:
-    """One training, ready to go."""
+class ImageClassificationJob(Job):
+    """A network with a head for the classes of a set of pictures."""
 
-    resolved: Resolved
-    data: ImageData
-    preprocess: Preprocess
-    model: nn.Module
+    unit = "pictures"
     task: ImageClassification
-    fabric: Fabric
 
-    @property
-    def settings(self) -> TrainSettings:
-        return self.resolved.settings
+    def __init__(self, resolved: Resolved, device: torch.device):
+        """Read the data and build the model. Raises UsageError or OrchardError for all that does not fit."""
+        settings = resolved.settings
+        self.data = open_data(settings.data.source, settings.data)
+        torch.manual_seed(settings.seed)  # the fresh weights
+        self.model = start_model(settings, self.data)
+        if settings.freeze_trunk:
+            freeze_trunk(self.model)
+        config: Any = self.model.config
+        size = picture_size(config)
+        self.preprocess = start_preprocess(settings, self.data, size, config.in_channels)
+        self.shape = (1, config.in_channels, *size)
+        self.resolved = settle_precision(resolved, self.model, self.shape, device)
+        if wants_channels_last(self.model):
+            self.model = self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.task = ImageClassification(self.data.classes, label_smoothing=settings.label_smoothing)
+        self.fabric = make_fabric(self.settings, device)
 
-    def portable(self, origin: Path) -> Portable:
-        """What the model's folder says beside the weights."""
-        return Portable(
-            self.settings.model,
-            architecture_of(self.model),
-            self.task.name,
-            self.data.classes,
-            self.preprocess.to_json(),
-            str(origin),
-        )
+    def feed(self) -> ImageFeed:
+        return ImageFeed(self)
+
+    def describe(self) -> str:
+        return f"{len(self.data.splits['train']):,} pictures to learn from, {len(self.data.classes)} classes"
+
+    def facts(self) -> dict[str, Any]:
+        return image_facts(self.data)
 
     def predictions(self, model: nn.Module, split: str) -> Predictions:
         """What `model` says of a split, each process predicting its piece of it."""
@@ -71,14 +75,41 @@ class Job:
         return Predictions.merge(parts)
 
     def evaluate(self, model: nn.Module) -> Mapping[str, float]:
-        """The validation figures."""
         return self.task.score(self.predictions(model, "validation"))
+
+    @property
+    def judged(self) -> str:
+        """The split of the final figures."""
+        return "test" if "test" in self.data.splits else "validation"
+
+    def finish(self, model: nn.Module, run: RunFolder) -> dict[str, Any]:
+        predictions = {name: self.predictions(model, name) for name in ("validation", self.judged)}
+        if self.fabric.is_global_zero:
+            about = self.portable(
+                model, run.path, classes=self.data.classes, preprocess=self.preprocess.to_json()
+            )  # fmt: skip
+            save_portable(run / "model", model, about)
+            (run / "evaluation").mkdir(exist_ok=True)
+            for name, said in predictions.items():
+                save_file(dict(vars(said)), run / "evaluation" / f"{name}.safetensors")
+        return {
+            "macs": multiply_adds(model, self.shape),
+            "size_bytes": weight_bytes(model),
+            **{name: self.task.score(said) for name, said in predictions.items()},
+        }
+
+    def report(self, model: nn.Module, run: RunFolder) -> Path:
+        said = Predictions(**load_file(run / "evaluation" / f"{self.judged}.safetensors"))
+        return write_report(
+            run, task=self.task, split=self.data.splits[self.judged], preprocess=self.preprocess, predictions=said,
+            model=model,
+        )  # fmt: skip
 
 
 class ImageFeed:
     """The batches of each step: loaded, moved to the device, mixed, and cut into micro-batches."""
 
-    def __init__(self, job: Job):
+    def __init__(self, job: ImageClassificationJob):
         s, fabric = job.settings, job.fabric
         self.job = job
         self.loader = Loader(
@@ -106,65 +137,17 @@ class ImageFeed:
         return ", ".join(keys) + (f" and {len(batch) - 3} more" if len(batch) > 3 else "")
 
 
-def wants_channels_last(model: nn.Module) -> bool:
-    """Convolutional networks run faster with the channels innermost; a transformer has one convolution."""
-    return sum(isinstance(module, nn.Conv2d) for module in model.modules()) > 2
-
-
-def prepare(resolved: Resolved, device: torch.device) -> Job:
-    """Read the data and build the model. Raises UsageError or OrchardError for all that does not fit."""
-    settings = resolved.settings
-    data = open_data(settings.data.source, settings.data)
-    torch.manual_seed(settings.seed)  # the fresh weights
-    model, resolved = start_model(resolved, data)
-    settings = resolved.settings
-    if settings.freeze_trunk:
-        freeze_trunk(model)
-    config: Any = model.config
-    size = picture_size(config)
-    preprocess = start_preprocess(settings, data, size, config.in_channels)
-    if settings.precision == "auto":
-        precision, why = choose_precision(model, (1, config.in_channels, *size), device)
-        resolved = resolved.choose("precision", precision, why)
-        settings = resolved.settings
-    if wants_channels_last(model):
-        model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    task = ImageClassification(data.classes, label_smoothing=settings.label_smoothing)
-    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # settings.json says what it would say
-    fabric = Fabric(
-        accelerator=device.type,
-        devices=settings.devices,
-        num_nodes=settings.nodes,
-        strategy="auto" if settings.devices * settings.nodes == 1 else "ddp",
-        precision="bf16-mixed" if settings.precision == "bf16" else "32-true",
-    )
-    return Job(resolved, data, preprocess, model, task, fabric)
-
-
-def choose_precision(model: nn.Module, shape: tuple[int, ...], device: torch.device) -> tuple[str, str]:
-    """bf16 where the hardware has it and the model is large enough to gain, and why."""
-    if not native_bf16(device):
-        return "fp32", "chosen: this hardware has no bf16 arithmetic"
-    macs = multiply_adds(model, shape)
-    kind = "convolutional" if wants_channels_last(model) else "other"
-    if device.type == "cpu" and macs < WORTH_BF16[kind]:
-        return "fp32", f"chosen: {macs / 1e6:.1f}M multiply-adds a picture are too few to gain from bf16"
-    return "bf16", "chosen: this hardware has bf16 arithmetic"
-
-
-def start_model(resolved: Resolved, data: ImageData) -> tuple[nn.Module, Resolved]:
+def start_model(settings: TrainSettings, data: ImageData) -> nn.Module:
     """The model to train: fresh, or with the weights of another run or model and a head for these classes."""
-    settings = resolved.settings
     wanted = {"num_classes": len(data.classes), **settings.architecture}
     if settings.start_from:
-        return continue_model(settings, wanted), resolved
+        return continue_model(settings, wanted)
     if settings.image_size:
         wanted["image_size"] = settings.image_size
     wanted.setdefault("in_channels", data.channels)
     try:
-        if is_foreign(settings.model):
-            return create_foreign(settings.model, **wanted), resolved
-        return create_model(settings.model, **wanted), resolved
+        build = create_foreign if is_foreign(settings.model) else create_model
+        return build(settings.model, **wanted)
     except ValueError as error:
         raise UsageError(f"{settings.model} cannot be built so: {error}") from None
 
