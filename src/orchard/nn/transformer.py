@@ -64,8 +64,6 @@ class Stack(nn.Module):
     def empty_past(self, batch: int, length: int) -> list[Past]:
         """Room for `length` tokens of `batch` sequences in every layer, on the device and in the type of the weights."""
         like = next(self.parameters())
-        places = torch.arange(0, device=like.device)
-        return [
-            Past(*(like.new_zeros(batch, a.heads, length, a.head_width) for _ in range(2)), places)
-            for a in (block.attention for block in self.blocks)
-        ]
+        nowhere = torch.arange(0, device=like.device)
+        shapes = [(batch, block.attention.heads, length, block.attention.head_width) for block in self.blocks]  # type: ignore[union-attr]
+        return [Past(like.new_zeros(shape), like.new_zeros(shape), nowhere) for shape in shapes]

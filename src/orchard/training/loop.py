@@ -42,8 +42,9 @@ class Task(Protocol):
 
     name: str
     quality: str
-    logged: tuple[str, ...]  # figures with a column in log.csv
 
+    @property
+    def logged(self) -> tuple[str, ...]: ...  # figures with a column in log.csv
     @property
     def phases(self) -> Sequence[Phase]: ...
     def observe(self, outputs: Any, batch: Any) -> dict[str, Tensor]: ...
@@ -214,7 +215,7 @@ class Trainer:
                 self.fabric.backward(loss / len(parts))
             if not math.isfinite(value := float(loss.detach())):
                 self._diverged(value, batch)
-            found = {_of("loss", number, phase): value, **self.task.observe(outputs, batch)}
+            found: dict[str, Any] = {_of("loss", number, phase): value, **self.task.observe(outputs, batch)}
             for key, observed in found.items():
                 figures[key] = figures.get(key, 0.0) + float(observed) / len(parts)
         if not alone and self.fabric.world_size > 1:

@@ -104,9 +104,9 @@ def randomise(module: nn.Module, call: Callable[[], Any], seed: int) -> None:
     """Fill every weight and every running mean and variance, so that each has a say in the output.
 
     Fresh networks start from zero biases, unit gains and sometimes a head of zeros, under which two different
-    networks can agree. After the draw every linear map and convolution is scaled so that what it gives in
-    `call` (the network run on some input) has a spread of one, else the signal of a deep network without norms would fade to nothing and any
-    two would agree.
+    networks can agree. After the draw every linear map and convolution is scaled so that what it gives in `call` (the
+    network run on some input) has a spread of one, else the signal of a deep network without norms would fade to
+    nothing and any two would agree.
     """
     generator = torch.Generator().manual_seed(seed)
 
