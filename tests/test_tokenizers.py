@@ -1,0 +1,179 @@
+"""Tokenizers: nothing is lost, and GPT-2's and BERT's are those of transformers."""
+
+import json
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from orchard.data.tokenizers import (
+    LOST,
+    Characters,
+    Pieces,
+    load_tokenizer,
+    read_bpe,
+    read_wordpiece,
+    train_bpe,
+)
+from orchard.errors import OrchardError, UsageError
+
+TEXT = (
+    "First Citizen:\nBefore we proceed any further, hear me speak.\n\nAll:\nSpeak, speak.\n\n\n  It's the 2nd time; "
+    "we'll go, they've gone.\tTabs too, naïve café, 一只俏皮的狗正跑过草地。Ω≈ç√ 😀👩‍🚀\r\n"
+) * 4
+MIXED = [
+    "一只俏皮的狗正跑过草地",
+    "Hello, wörld! GPT-2对比BERT：unaffable，2019年。",
+    "  spaces\tand\nlines \u3000全角　空格  ",
+    "Éclair naïve CAFÉ x" + "y" * 120,
+    "狗dog狗 [MASK] 的，[UNK] ##的 don't",
+    "\x00\u200b\ufffd zero",
+    "",
+]
+any_text = st.one_of(
+    st.text(max_size=40), st.binary(max_size=40).map(lambda raw: raw.decode("utf-8", errors="replace"))
+)
+
+
+@pytest.fixture(scope="module")
+def bpe() -> Pieces:
+    return train_bpe([TEXT], 400)
+
+
+BYTES, CHINESE, LETTERS = Characters("", "bytes"), Characters.chinese(), Characters.of(TEXT)
+SHARED = train_bpe([TEXT], 400)
+
+
+@settings(max_examples=150, deadline=None)
+@given(any_text)
+def test_any_text_comes_back(text: str) -> None:
+    for tokenizer in (SHARED, BYTES, CHINESE):
+        ids = tokenizer.encode(text)
+        assert tokenizer.decode(ids) == text
+        assert all(0 <= token < tokenizer.vocabulary for token in ids)
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.lists(st.integers(0, 255), max_size=30))
+def test_any_ids_are_some_text(ids: list[int]) -> None:
+    for tokenizer in (SHARED, BYTES, CHINESE):
+        assert isinstance(tokenizer.decode(ids), str)
+
+
+def test_bytes_are_utf8() -> None:
+    assert BYTES.vocabulary == 256
+    assert BYTES.encode("é狗") == list("é狗".encode())
+    assert BYTES.decode([0xE7, 0x8B]) == LOST  # a character cut short
+
+
+def test_bpe_is_learned_the_same_each_time(bpe: Pieces) -> None:
+    assert train_bpe([TEXT], 400).fingerprint == bpe.fingerprint
+    assert len(bpe.encode(TEXT)) < len(TEXT.encode()) / 2
+    assert train_bpe([], 257).vocabulary == 257
+
+
+def test_bpe_is_that_of_transformers(tmp_path: Path, bpe: Pieces) -> None:
+    import transformers
+
+    model = json.loads(bpe.inner.to_str())["model"]
+    merges = [pair if isinstance(pair, str) else " ".join(pair) for pair in model["merges"]]
+    (tmp_path / "vocab.json").write_text(json.dumps(model["vocab"]), encoding="utf-8")
+    (tmp_path / "merges.txt").write_text("#version: 0.2\n" + "\n".join(merges) + "\n", encoding="utf-8")
+    ours = read_bpe(tmp_path / "vocab.json", tmp_path / "merges.txt")
+    theirs = transformers.GPT2Tokenizer(str(tmp_path / "vocab.json"), str(tmp_path / "merges.txt"))
+    assert ours.vocabulary == len(theirs) == bpe.vocabulary
+    assert ours.specials == {"end": theirs.eos_token_id}
+    for text in [TEXT, *MIXED, "the end<|endoftext|>and on"]:
+        ids = theirs(text)["input_ids"]
+        assert ours.encode(text) == bpe.encode(text) == ids
+        assert ours.decode(ids) == theirs.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+
+
+@pytest.mark.parametrize("lowercase", [True, False])
+def test_wordpiece_is_that_of_transformers(tmp_path: Path, lowercase: bool) -> None:
+    import transformers
+
+    letters = sorted(
+        set("abcdefghijklmnopqrstuvwxyz0123456789GPTBERHeéöÉC" + "一只俏皮的狗正跑过草地对比年全角空格，。：！,.!-'#")
+    )
+    vocabulary = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *letters, *(f"##{letter}" for letter in letters)]
+    vocabulary += ["hello", "##llo", "un", "##aff", "##able", "spa", "##ces", "gpt", "bert", "world"]
+    path = tmp_path / "vocab.txt"
+    path.write_text("\n".join(vocabulary) + "\n", encoding="utf-8")
+    ours = read_wordpiece(path, lowercase=lowercase)
+    theirs = transformers.BertTokenizer(str(path), do_lower_case=lowercase)
+    assert ours.vocabulary == len(theirs) == len(vocabulary)
+    assert ours.specials == {"unknown": 1, "pad": 0, "class": 2, "separator": 3, "mask": 4}
+    for text in [TEXT, *MIXED]:
+        ids = theirs(text, add_special_tokens=False)["input_ids"]
+        assert ours.encode(text) == ids
+        assert ours.decode(ids) == theirs.decode(ids, skip_special_tokens=True)
+    assert ours.encode("狗[MASK]") == [vocabulary.index("狗"), 4]
+
+
+def test_characters_are_numbered_as_nanogpt_does() -> None:
+    text = "hello there"
+    tokenizer = Characters.of(text)
+    assert tokenizer.encode(text) == [sorted(set(text)).index(character) for character in text]
+    assert tokenizer.vocabulary == len(set(text)) + 1
+    assert tokenizer.decode(tokenizer.encode("hé")) == "h" + LOST
+    assert tokenizer.encode("é") == [tokenizer.specials["unknown"]]
+
+
+def test_chinese_is_one_id_a_character() -> None:
+    assert CHINESE.vocabulary == 96 + 7445 + 256 + 2
+    assert len(CHINESE.encode("一只俏皮的狗正跑过草地。")) == 12
+    assert len(CHINESE.encode("龘")) == 3  # beyond GB 2312: its bytes
+    assert CHINESE.decode([*CHINESE.encode("草地"), CHINESE.specials["end"], CHINESE.specials["pad"]]) == "草地"
+
+
+@pytest.mark.parametrize("tokenizer", [SHARED, BYTES, CHINESE, LETTERS], ids=["bpe", "bytes", "chinese", "letters"])
+def test_saved_and_loaded(tokenizer: Pieces | Characters, tmp_path: Path) -> None:
+    tokenizer.save(tmp_path / "model")
+    loaded = load_tokenizer(tmp_path / "model")
+    assert loaded.fingerprint == tokenizer.fingerprint and loaded.kind == tokenizer.kind
+    assert loaded.vocabulary == tokenizer.vocabulary and loaded.specials == tokenizer.specials
+    assert loaded.encode(TEXT) == tokenizer.encode(TEXT)
+
+
+def test_what_the_library_saves_is_its_own_format(tmp_path: Path, bpe: Pieces) -> None:
+    import transformers
+
+    bpe.save(tmp_path)
+    theirs = transformers.PreTrainedTokenizerFast(tokenizer_file=str(tmp_path / "tokenizer.json"))
+    assert theirs(TEXT)["input_ids"] == bpe.encode(TEXT)
+
+
+def test_what_is_wrong_is_named(tmp_path: Path, bpe: Pieces) -> None:
+    with pytest.raises(OrchardError, match=r"text\.json cannot be read"):
+        load_tokenizer(tmp_path)
+    (tmp_path / "text.json").write_text("{")
+    with pytest.raises(OrchardError, match=r"text\.json is damaged"):
+        load_tokenizer(tmp_path)
+    (tmp_path / "text.json").write_text('{"kind": "characters"}')
+    with pytest.raises(OrchardError, match=r"text\.json is not of the form"):
+        load_tokenizer(tmp_path)
+    (tmp_path / "text.json").write_text('{"kind": "bpa", "specials": {}}')
+    with pytest.raises(UsageError, match="did you mean bpe"):
+        load_tokenizer(tmp_path)
+    (tmp_path / "text.json").write_text('{"kind": "bpe", "specials": {}}')
+    (tmp_path / "tokenizer.json").write_text("{}")
+    with pytest.raises(OrchardError, match=r"tokenizer\.json is no file of the tokenizers library"):
+        load_tokenizer(tmp_path)
+    with pytest.raises(OrchardError, match="no token 400"):
+        bpe.decode([1, 400])
+    with pytest.raises(OrchardError, match="no token 256"):
+        BYTES.decode([256])
+    with pytest.raises(UsageError, match="need 257"):
+        train_bpe([TEXT], 256)
+    with pytest.raises(UsageError, match=r"vocab\.json and merges\.txt"):
+        read_bpe(tmp_path / "vocab.json", tmp_path / "merges.txt")
+    (tmp_path / "vocab.json").write_text("[]")
+    (tmp_path / "merges.txt").write_text("a b\n")
+    with pytest.raises(OrchardError, match="no byte-level BPE"):
+        read_bpe(tmp_path / "vocab.json", tmp_path / "merges.txt")
+    with pytest.raises(OrchardError, match=r"has no \[UNK\]"):
+        read_wordpiece(tmp_path / "merges.txt", lowercase=True)
+    with pytest.raises(UsageError, match="each of them once"):
+        Characters("aa", "unknown")
