@@ -1,0 +1,127 @@
+"""Folders of pictures with a file of captions: Hugging Face's imagefolder, Flickr8k and its Chinese captions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from orchard.data.captions.contracts import CaptionData, CaptionSettings, CaptionSplit, zeros
+from orchard.data.captions.listing import is_listing, read_listing
+from orchard.data.collect import SPLIT_WORDS, settle
+from orchard.data.contracts import Problem
+from orchard.data.files import Files, FileSplit, Seen, look_at_all
+from orchard.data.pictures import ENDINGS
+from orchard.data.splits import fingerprint, hold_out
+from orchard.errors import OrchardError, UsageError
+
+
+class FolderSplit(FileSplit, CaptionSplit):
+    """Pictures in files, each with all the captions that the file of captions has for it."""
+
+    def __init__(self, files: Files, names: Sequence[str], captions: Sequence[tuple[str, ...]], seen: Sequence[Seen]):
+        super().__init__(files, names, zeros(len(names)), seen)
+        self.captions = list(captions)
+
+    def texts(self, index: int) -> tuple[str, ...]:
+        return self.captions[index]
+
+    def idx(self, index: int) -> str:
+        return self.names[index]
+
+
+def open_folder(source: str, files: Files, settings: CaptionSettings, listing: Path | None = None) -> CaptionData:
+    """The set in a place with pictures and a file of captions: `listing`, or else what is found there.
+
+    A picture is looked for beside the file of captions and anywhere else under the place, if only one has its name.
+    Splits are the folders `train`, `validation`, `test` if every picture stands in one, else they are held out by
+    picture. A picture without a caption is left out and listed; raises OrchardError for a caption without its picture
+    and for a picture that cannot be read, unless bad records are skipped.
+    """
+    names, _ = files.names()
+    captions, problems = _captions(source, files, names, listing, settings)
+    looks = look_at_all(files, list(captions), thorough=settings.bad_records == "skip")
+    seen = {name: look for name, look in zip(captions, looks, strict=True) if isinstance(look, Seen)}
+    bad = [Problem(name, look) for name, look in zip(captions, looks, strict=True) if isinstance(look, str)]
+    settle(bad, "cannot be read", "mend or remove them", settings, problems, len(looks))
+    good = list(seen)
+    if not good:
+        raise OrchardError(f"{source} has no picture with a caption that can be read")
+    splits = {
+        split: FolderSplit(files, part, [captions[name] for name in part], [seen[name] for name in part])
+        for split, part in _splits(source, good, settings).items()
+    }
+    mark = fingerprint(
+        ((split, name, 0, digest + "\0".join(texts).encode())
+         for split, data in splits.items()
+         for name, texts, digest in zip(data.names, data.captions, data.digests, strict=True)),
+        (),
+    )  # fmt: skip
+    channels = 1 if all(look.grey for look in seen.values()) else 3
+    reason = "it has pictures and a file that gives them captions"
+    return CaptionData("captions", source, "caption folder", reason, channels, splits, mark, tuple(problems))
+
+
+def _captions(
+    source: str, files: Files, names: Sequence[str], listing: Path | None, settings: CaptionSettings
+) -> tuple[dict[str, tuple[str, ...]], list[Problem]]:
+    """Captions of each picture by its name, in the order in which the files of captions name them."""
+    listings = [name for name in names if is_listing(name)] if listing is None else [str(listing)]
+    where = [name.rpartition("/")[0] if listing is None else "" for name in listings]
+    twice = [name for name, place in zip(listings, where, strict=True) if where.count(place) > 1]
+    if twice:
+        raise UsageError(f"{source} has several files of captions, {', '.join(twice[:4])}; name the one to be read")
+    if not listings:
+        raise OrchardError(
+            f"{source} has no captions; expected pictures with captions.txt, captions.csv or metadata.jsonl, or TSVs "
+            "of idx<TAB>text<TAB>picture in base64"
+        )
+    pictures = [name for name in names if name[name.rfind(".") :].lower() in ENDINGS]
+    known = set(pictures)
+    base: dict[str, list[str]] = {}
+    for name in pictures:
+        base.setdefault(name.rpartition("/")[2], []).append(name)
+    found: dict[str, list[str]] = {}
+    problems: list[Problem] = []
+    lost: list[Problem] = []
+    for name, place in zip(listings, where, strict=True):
+        shown = str(files.path / name) if listing is None else name
+        with files.open(name) if listing is None else listing.open("rb") as file:
+            pairs, wrong = read_listing(shown, file.read(), settings)
+        problems += wrong
+        for picture, text, line in pairs:
+            near = f"{place}/{picture}".lstrip("/")
+            others = base.get(picture.rpartition("/")[2], [])
+            at = near if near in known else others[0] if len(others) == 1 else None
+            if at is None:
+                lost.append(Problem(f"{shown}, line {line}", f"there is no picture {near}"))
+            else:
+                found.setdefault(at, []).append(text)
+    settle(lost, "are not there", "add them, or remove their captions", settings, problems, len(found) + len(lost))
+    without = len(pictures) - len(found)
+    if without:
+        first = next(name for name in pictures if name not in found)
+        problems.append(Problem(first, f"{without} pictures such as this have no caption; left out"))
+    return {name: tuple(dict.fromkeys(texts)) for name, texts in found.items()}, problems
+
+
+def _splits(source: str, names: Sequence[str], settings: CaptionSettings) -> dict[str, list[str]]:
+    tops = [SPLIT_WORDS.get(Path(name).parts[0].lower(), "") if "/" in name else "" for name in names]
+    places: Mapping[str, np.ndarray]
+    if all(tops):
+        places = {split: np.flatnonzero(np.array(tops) == split) for split in ("train", "validation", "test")}
+        if not len(places["train"]):
+            raise OrchardError(f"{source} has no training pictures with captions, only {', '.join(sorted(set(tops)))}")
+        rest, test, share = places["train"], places["test"], settings.validation_fraction
+        validation = places["validation"]
+    else:
+        rest, test, validation = np.arange(len(names)), np.empty(0, int), np.empty(0, int)
+        if settings.test_fraction:
+            rest, test = hold_out(zeros(len(names)), settings.test_fraction, settings.split_seed)
+        share = min(settings.validation_fraction * len(names) / len(rest), 0.9)  # of all, as the test is
+    if not len(validation):
+        keep, held = hold_out(zeros(len(rest)), share, settings.split_seed + 1)
+        rest, validation = rest[keep], rest[held]
+    found = {"train": rest, "validation": validation, "test": test}
+    return {split: [names[place] for place in chosen] for split, chosen in found.items() if len(chosen)}

@@ -1,0 +1,182 @@
+"""A picture TSV of any length by row: one pass finds where each row begins, and a row is read when it is asked for.
+
+The index takes twelve bytes for a row (its place in the file, int64, and its length, uint32); rows and pictures stay on
+disk. Ten million rows are 120 MB, whatever the pictures weigh.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+from array import array
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+from itertools import islice
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+
+from orchard.data.captions import cache
+from orchard.data.captions.contracts import CaptionSettings, Progress
+from orchard.data.captions.fields import picture_bytes, picture_fault, split_fields
+from orchard.data.captions.layout import Layout, find_layout
+from orchard.data.collect import GO_ON
+from orchard.data.contracts import Problem
+from orchard.data.pictures import FAULTS, fault, open_picture
+from orchard.errors import OrchardError
+
+MAX_ROW = 256 * 2**20  # bytes
+MAX_LISTED = 1000  # bad rows of a file that are listed one by one
+_CACHED = 64 * 2**20  # bytes of a file from which on its index is kept for the next run
+_BOM = b"\xef\xbb\xbf"
+_WIDE = (b"\xff\xfe", b"\xfe\xff")  # how UTF-16 begins
+_TOLD = 2**24  # bytes between two calls of progress
+
+
+@dataclass(frozen=True, eq=False)
+class TsvFile:
+    """One file and its index."""
+
+    path: Path  # as the person knows it
+    plain: Path  # where its text lies: the same, or unpacked
+    layout: Layout
+    offsets: np.ndarray  # (N,) int64, bytes
+    lengths: np.ndarray  # (N,) uint32, bytes with the line's end
+    passed: np.ndarray  # int64, sorted: numbers of the lines that are no records
+    digest: bytes  # sha256 over the whole file
+    problems: tuple[Problem, ...]
+
+    def __len__(self) -> int:
+        return len(self.offsets)
+
+    def fields(self, row: int) -> list[bytes]:
+        """The fields of a row. Raises OrchardError if the file is not what it was when it was indexed."""
+        # Opened anew each time: threads and forked processes would share one place in an open file.
+        try:
+            with self.plain.open("rb", buffering=0) as file:
+                file.seek(int(self.offsets[row]))
+                line = file.read(int(self.lengths[row]))
+        except OSError as error:
+            raise OrchardError(f"{self.key(row)}: {error.strerror or error}") from None
+        fields = split_fields(line.rstrip(b"\r\n"), self.layout.count)
+        if len(fields) != self.layout.count:
+            raise OrchardError(f"{self.key(row)}: not a row any more; the file has changed since it was opened")
+        return fields
+
+    def key(self, row: int) -> str:
+        # The k-th line passed over (from 0) stands before a row if k lines fewer than its number are records.
+        before = np.searchsorted(self.passed - np.arange(len(self.passed)), row + 1, side="right")
+        return f"{self.path}, line {row + 1 + before}"
+
+
+def index_file(path: Path, settings: CaptionSettings, progress: Progress | None = None) -> TsvFile:
+    """Index a TSV, packed by gzip or not.
+
+    Every row is looked at: its number of fields, its encoding, its text, and whether its picture is base64 that begins
+    like a picture; with `bad_records="skip"` every picture is decoded too. Raises OrchardError for the first bad row,
+    with its line, unless bad rows are skipped; then it is raised only if no row is left.
+    """
+    plain = cache.unpacked(path) if path.suffix.lower() == ".gz" else path
+    asked = f"1 {settings.columns.model_dump_json()} {settings.header} {settings.bad_records}"
+    kept = cache.cache_file(path, asked) if plain is path and path.stat().st_size >= _CACHED else None
+    arrays = cache.load(kept) if kept else None
+    if arrays is None:
+        arrays = _scan(path, plain, settings, progress)
+        if kept:
+            cache.store(kept, arrays)
+    facts = json.loads(str(arrays["facts"]))
+    problems = tuple(Problem(*problem) for problem in facts["problems"])
+    if not len(arrays["offsets"]):
+        why = f"; {problems[0].key}: {problems[0].what}" if problems else ""
+        raise OrchardError(f"{path} has no row that can be read{why}")
+    return TsvFile(
+        path, plain, Layout(**facts["layout"]), arrays["offsets"], arrays["lengths"], arrays["passed"],
+        bytes.fromhex(facts["digest"]), problems,
+    )  # fmt: skip
+
+
+def _scan(path: Path, plain: Path, settings: CaptionSettings, progress: Progress | None) -> dict[str, np.ndarray]:
+    skip = settings.bad_records == "skip"
+    offsets, lengths, passed = array("q"), array("I"), array("q")
+    problems: list[Problem] = []
+    bad = 0
+    digest = hashlib.sha256()
+    total = plain.stat().st_size
+    with plain.open("rb", buffering=2**20) as file:
+        offset = _begin(path, file)
+        layout = find_layout(path, [line.rstrip(b"\r\n") for line in islice(_lines(file), 20)], settings)
+        file.seek(offset)
+        told = offset
+        for number, line in enumerate(_lines(file), 1):
+            digest.update(line)
+            bare = line.rstrip(b"\r\n")
+            if not bare or (number == 1 and layout.header):
+                passed.append(number)
+            elif what := _row_fault(bare, layout, thorough=skip):
+                if not skip:
+                    raise OrchardError(f"{path}, line {number}: {what}\nmend or remove it, {GO_ON}")
+                passed.append(number)
+                bad += 1
+                if bad <= MAX_LISTED:
+                    problems.append(Problem(f"{path}, line {number}", f"{what}; left out"))
+            else:
+                offsets.append(offset)
+                lengths.append(len(line))
+            offset += len(line)
+            if progress and offset - told >= _TOLD:
+                told = offset
+                progress(offset, total)
+    if progress:
+        progress(offset, total)
+    if bad > MAX_LISTED:
+        problems.append(Problem(str(path), f"{bad - MAX_LISTED} more rows are bad; left out"))
+    listed = [(problem.key, problem.what) for problem in problems]
+    facts = {"layout": vars(layout), "digest": digest.hexdigest(), "problems": listed}
+    return {
+        "offsets": np.frombuffer(offsets, np.int64),
+        "lengths": np.frombuffer(lengths, np.uint32),
+        "passed": np.frombuffer(passed, np.int64),
+        "facts": np.array(json.dumps(facts)),
+    }
+
+
+def _begin(path: Path, file: BinaryIO) -> int:
+    """Where the text begins: after the byte order mark that some editors write."""
+    start = file.read(3)
+    if start[:2] in _WIDE:
+        raise OrchardError(f"{path} is UTF-16; save it as UTF-8")
+    begin = len(_BOM) if start == _BOM else 0
+    file.seek(begin)
+    return begin
+
+
+def _lines(file: BinaryIO) -> Iterator[bytes]:
+    """The lines of a file with their ends; one longer than `MAX_ROW` comes in pieces, which are no rows."""
+    return iter(partial(file.readline, MAX_ROW), b"")
+
+
+def _row_fault(line: bytes, layout: Layout, thorough: bool) -> str:
+    """What is wrong with a row; empty if nothing is."""
+    fields = split_fields(line, layout.count)
+    if len(fields) != layout.count:
+        quote = "; a text with tabs in it stands in double quotes" if len(fields) > layout.count else ""
+        return f"{len(fields)} fields, where there should be {layout.count}{quote}"
+    try:
+        text = fields[layout.text].decode()
+    except UnicodeDecodeError:
+        return "the text is not UTF-8"
+    if not text.strip():
+        return "the text is empty"
+    picture = fields[layout.picture]
+    what = picture_fault(picture)
+    if what or not thorough:
+        return what
+    try:
+        with open_picture(io.BytesIO(picture_bytes(picture))) as opened:
+            opened.load()
+    except FAULTS as error:
+        return fault(error)
+    return ""

@@ -1,0 +1,150 @@
+"""Picture TSVs: rows of a text and its picture in base64, in one file or in several, as EasyNLP's are."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+from torch import Tensor
+
+from orchard.data.captions.contracts import CaptionData, CaptionSettings, CaptionSplit, Progress, pixels, zeros
+from orchard.data.captions.fields import picture_bytes
+from orchard.data.captions.index import TsvFile, index_file
+from orchard.data.collect import GO_ON, SPLIT_WORDS
+from orchard.data.pictures import GREY_MODES, naming, open_picture
+from orchard.data.splits import fingerprint, hold_out
+from orchard.errors import OrchardError, UsageError
+
+ENDINGS = (".tsv", ".tsv.gz")
+_ALL_LOOKED_AT = 20_000  # pictures of a set up to which every one is looked at when it is opened
+_SAMPLE = 2_000  # pictures of a larger set that are
+
+
+class TsvSplit(CaptionSplit):
+    """Rows of one file or several, read when they are asked for."""
+
+    def __init__(self, files: Sequence[TsvFile], places: np.ndarray | None = None):
+        """`places` (N,) int64: which of the files' rows, counted through; none: all of them."""
+        self.files, self.places = list(files), places
+        self.ends = np.cumsum([len(file) for file in files])
+        self.labels = zeros(int(self.ends[-1]) if places is None else len(places))
+        self.small = False
+
+    def _at(self, index: int) -> tuple[TsvFile, int]:
+        if not 0 <= index < len(self):
+            raise IndexError(f"record {index} of {len(self)}")
+        row = index if self.places is None else int(self.places[index])
+        number = int(np.searchsorted(self.ends, row, side="right"))
+        return self.files[number], row - (int(self.ends[number - 1]) if number else 0)
+
+    def texts(self, index: int) -> tuple[str, ...]:
+        file, row = self._at(index)
+        return (file.fields(row)[file.layout.text].decode().strip(),)
+
+    def idx(self, index: int) -> str:
+        file, row = self._at(index)
+        place = file.layout.idx
+        return self.key(index) if place is None else file.fields(row)[place].decode("utf-8", "replace")
+
+    @contextmanager
+    def open(self, index: int) -> Iterator[Image.Image]:
+        file, row = self._at(index)
+        with naming(file.key(row)):
+            content = picture_bytes(file.fields(row)[file.layout.picture])
+            with open_picture(io.BytesIO(content)) as picture:
+                yield picture
+
+    def image(self, index: int) -> Tensor:
+        return pixels(self, index)
+
+    def key(self, index: int) -> str:
+        file, row = self._at(index)
+        return file.key(row)
+
+
+_SPLIT = re.compile(rf"(?<![a-z0-9])({'|'.join(SPLIT_WORDS)})(?![a-z0-9])", re.IGNORECASE)
+
+
+def split_word(path: Path) -> str:
+    """Which split a file's name says it is: the word in `x.train.tsv`, `MUGE_val_text_imgbase64.tsv`; else nothing."""
+    words = _SPLIT.findall(path.name)
+    return SPLIT_WORDS[words[-1].lower()] if words else ""
+
+
+def set_pattern(path: Path) -> str:
+    """What the files of one set share, as a pattern: `x.*` for `x.train.tsv.gz`."""
+    ending = next(ending for ending in reversed(ENDINGS) if path.name.lower().endswith(ending))
+    return _SPLIT.sub("*", path.name[: -len(ending)])
+
+
+def open_tsv(
+    source: str, paths: Sequence[Path], settings: CaptionSettings, progress: Progress | None = None
+) -> CaptionData:
+    """The set in `paths`. Several files whose names say so are its splits; others are read one after the other.
+
+    What is not given is held out of the training rows (rows that share a picture may come apart; give files where that
+    matters). Of up to 20,000 pictures every header is looked at, of more a sample; what is wrong with the others shows
+    when they are read, with file and line. Raises OrchardError for bad rows as `index_file` does.
+    """
+    words = [split_word(path) for path in paths] if len(paths) > 1 else [""]
+    if any(words) and not all(words):
+        without = paths[words.index("")]
+        raise UsageError(f"the names of some files say train, validation or test, but not that of {without}")
+    if any(words) and "train" not in words:
+        raise UsageError(f"no file of {source} is named train; it has {', '.join(sorted(set(words)))}")
+    groups: dict[str, list[TsvFile]] = {}
+    for word, path in zip(words, paths, strict=True):
+        groups.setdefault(word or "train", []).append(index_file(path, settings, progress))
+    splits = _splits(groups, settings, given=any(words))
+    channels = _look(splits)
+    mark = fingerprint(
+        ((name, file.path.name, len(split), file.digest + hashlib.sha256(_chosen(split)).digest())
+         for name, split in splits.items() for file in split.files),
+        (repr(groups["train"][0].layout), settings.bad_records),
+    )  # fmt: skip
+    layout = groups["train"][0].layout
+    reason = f"it has {layout.count} columns, of which number {layout.picture + 1} holds pictures in base64"
+    problems = tuple(problem for files in groups.values() for file in files for problem in file.problems)
+    return CaptionData("captions", source, "picture TSV", reason, channels, splits, mark, problems)
+
+
+def _splits(groups: Mapping[str, list[TsvFile]], settings: CaptionSettings, given: bool) -> dict[str, TsvSplit]:
+    splits = {name: TsvSplit(files) for name, files in groups.items()}
+    train = splits["train"]
+    rest, share = np.arange(len(train)), settings.validation_fraction
+    if not given and settings.test_fraction:
+        rest, test = hold_out(train.labels, settings.test_fraction, settings.split_seed)
+        share = min(share * len(train) / len(rest), 0.9)  # of all, as the test is
+        splits["test"] = TsvSplit(train.files, test)
+    if "validation" not in splits:
+        keep, held = hold_out(train.labels[rest], share, settings.split_seed + 1)
+        splits["train"], splits["validation"] = (TsvSplit(train.files, rest[part]) for part in (keep, held))
+    return {name: splits[name] for name in ("train", "validation", "test") if name in splits}
+
+
+def _chosen(split: TsvSplit) -> bytes | memoryview:
+    return b"all" if split.places is None else np.ascontiguousarray(split.places).data
+
+
+def _look(splits: Mapping[str, TsvSplit]) -> int:
+    """Look at pictures of all splits, say which splits are of small ones, and return the channels of the set."""
+    total = sum(len(split) for split in splits.values())
+    grey = True
+    for split in splits.values():
+        share = 1.0 if total <= _ALL_LOOKED_AT else _SAMPLE / total
+        largest = 0
+        for index in np.unique(np.linspace(0, len(split) - 1, max(1, int(len(split) * share))).astype(int)):
+            try:
+                with split.open(int(index)) as picture:
+                    largest = max(largest, *picture.size)
+                    grey = grey and picture.mode in GREY_MODES
+            except OrchardError as error:
+                raise OrchardError(f"{error}\nmend or remove it, {GO_ON}") from None
+        split.small = share == 1.0 and largest <= 64
+    return 1 if grey else 3
