@@ -22,7 +22,6 @@ from orchard.nn.checks import check_images
 from orchard.nn.position import resize_position_grid
 
 START_SCALE = math.log(1 / 0.07)  # of the logits, before the exponential
-MOST_SCALE = math.log(100)
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,74 @@
+"""OpenAI's byte-pair encoding for CLIP, read from the file of merges that a person has."""
+
+from __future__ import annotations
+
+import gzip
+import html
+from collections.abc import Callable
+from pathlib import Path
+
+from torch import Tensor
+
+from orchard.errors import OrchardError
+from orchard.tasks.image_text import frame
+
+MERGES = 49152 - 256 - 2  # of the file's 262144, those that count; with the bytes, 49408 tokens
+WORDS = r"'s|'t|'re|'ve|'m|'ll|'d|\p{L}+|\p{N}|[^\s\p{L}\p{N}]+"
+START, END = "<|startoftext|>", "<|endoftext|>"
+
+
+def read_clip_bpe(path: str | Path, context: int = 77) -> Callable[[str], Tensor]:
+    """Sentences to (context,) int64 as OpenAI's checkpoints expect them.
+
+    `path` is `bpe_simple_vocab_16e6.txt.gz` of their repository: a heading, then one merge a line. Text is lower-cased
+    and HTML entities are resolved; wrongly decoded text is not repaired (OpenAI's code asks ftfy to). Raises
+    OrchardError for a file of another form.
+    """
+    try:
+        from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers
+    except ImportError:
+        raise OrchardError("CLIP's encoding needs the package tokenizers: pip install tokenizers") from None
+    merges = _read_merges(Path(path))
+    names = _byte_names()
+    tokens = [*names, *(name + "</w>" for name in names), *("".join(merge) for merge in merges), START, END]
+    places = {token: n for n, token in enumerate(tokens)}
+    model = models.BPE(places, merges, continuing_subword_prefix="", end_of_word_suffix="</w>")
+    tokenizer = Tokenizer(model)
+    tokenizer.normalizer = normalizers.Sequence(
+        [normalizers.NFC(), normalizers.Replace(Regex(r"\s+"), " "), normalizers.Lowercase()]
+    )
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split(Regex(WORDS), "removed", invert=True),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
+    )
+
+    def encode(text: str) -> Tensor:
+        ids = tokenizer.encode(html.unescape(html.unescape(text)), add_special_tokens=False).ids
+        return frame(ids, context, places[START], places[END])
+
+    return encode
+
+
+def _read_merges(path: Path) -> list[tuple[str, str]]:
+    try:
+        raw = path.read_bytes()
+        lines = (gzip.decompress(raw) if path.suffix == ".gz" else raw).decode("utf-8").split("\n")
+    except (OSError, EOFError, UnicodeDecodeError) as error:
+        raise OrchardError(f"{path}: no file of merges: {error}") from None
+    merges = []
+    for number, line in enumerate(lines[1 : MERGES + 1], 2):
+        pair = line.split()
+        if len(pair) == 2:
+            merges.append((pair[0], pair[1]))
+        elif pair:
+            raise OrchardError(f"{path}, line {number}: expected two tokens that merge, got {len(pair)}")
+    return merges
+
+
+def _byte_names() -> list[str]:
+    """The character that stands for each byte in the file, in the order of the ids: printable bytes first."""
+    printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
+    others = 256 - len(printable)
+    return [chr(code) for code in (*printable, *range(256, 256 + others))]
