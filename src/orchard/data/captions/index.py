@@ -117,7 +117,8 @@ def _scan(path: Path, plain: Path, settings: CaptionSettings, progress: Progress
                 passed.append(number)
             elif what := _row_fault(bare, layout, thorough=skip):
                 if not skip:
-                    raise OrchardError(f"{path}, line {number}: {what}\nmend or remove it, {GO_ON}")
+                    names = "; if this line names the columns, say --set data.header=yes" if number == 1 else ""
+                    raise OrchardError(f"{path}, line {number}: {what}{names}\nmend or remove what is bad, {GO_ON}")
                 passed.append(number)
                 bad += 1
                 if bad <= MAX_LISTED:

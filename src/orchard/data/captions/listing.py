@@ -53,7 +53,7 @@ def read_listing(path: str, data: bytes, settings: CaptionSettings) -> tuple[lis
     for number, name, sentence, what in found:
         what = what or ("the caption is empty" if not sentence.strip() else "") or ("" if name else "no picture")
         if what and settings.bad_records == "refuse":
-            raise OrchardError(f"{path}, line {number}: {what}\nmend or remove it, {GO_ON}")
+            raise OrchardError(f"{path}, line {number}: {what}\nmend or remove what is bad, {GO_ON}")
         if what:
             problems.append(Problem(f"{path}, line {number}", f"{what}; left out"))
         else:

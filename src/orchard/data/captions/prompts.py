@@ -37,7 +37,7 @@ def read_prompts(path: Path, settings: CaptionSettings) -> tuple[list[Prompt], t
         idx, text, what = _prompt(bare)
         what = what or (f"idx '{idx}' was there before" if idx in prompts else "")
         if what and settings.bad_records == "refuse":
-            raise OrchardError(f"{path}, line {number}: {what}\nmend or remove it, {GO_ON}")
+            raise OrchardError(f"{path}, line {number}: {what}\nmend or remove what is bad, {GO_ON}")
         if what:
             problems.append(Problem(f"{path}, line {number}", f"{what}; left out"))
         else:

@@ -145,6 +145,6 @@ def _look(splits: Mapping[str, TsvSplit]) -> int:
                     largest = max(largest, *picture.size)
                     grey = grey and picture.mode in GREY_MODES
             except OrchardError as error:
-                raise OrchardError(f"{error}\nmend or remove it, {GO_ON}") from None
+                raise OrchardError(f"{error}\nmend or remove what is bad, {GO_ON}") from None
         split.small = share == 1.0 and largest <= 64
     return 1 if grey else 3
