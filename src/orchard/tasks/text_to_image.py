@@ -1,0 +1,122 @@
+"""Which picture goes with these words? Learned as codes of an image tokenizer, one after the other."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+
+class LossesOf(Protocol):
+    """What a text-to-image model's `losses` returns: means in nats per code and per text token."""
+
+    @property
+    def image(self) -> Tensor: ...
+    @property
+    def text(self) -> Tensor | None: ...
+    @property
+    def total(self) -> Tensor: ...
+
+
+@dataclass(frozen=True)
+class PaintingBatch:
+    """What this task learns from.
+
+    text: (B, text_length) int64, padded with 0;
+    codes: (B, n) int64, of the picture, row by row;
+    indices: (B,) int64, the place of each pair in its split.
+    """
+
+    text: Tensor
+    codes: Tensor
+    indices: Tensor
+
+    def to(self, device: torch.device | str) -> PaintingBatch:
+        return PaintingBatch(
+            self.text.to(device, non_blocking=True), self.codes.to(device, non_blocking=True), self.indices
+        )
+
+    def parts(self, count: int) -> list[PaintingBatch]:
+        """The batch in up to `count` equal pieces, for gradients that are gathered piece by piece."""
+        pieces = zip(self.text.chunk(count), self.codes.chunk(count), self.indices.chunk(count), strict=True)
+        return [PaintingBatch(*piece) for piece in pieces]
+
+    def __len__(self) -> int:
+        return len(self.codes)
+
+
+class TextToImage:
+    """The loss and the figures for a model with `losses(text, codes)`."""
+
+    name = "text-to-image"
+    quality = "negative_bits_per_code"  # the figure by which checkpoints are chosen; larger is better
+    calls = ("losses",)  # what is called of a model beside `forward`, for whoever wraps one
+
+    def loss(self, model: Any, batch: PaintingBatch) -> tuple[Tensor, LossesOf]:
+        """What the model is trained on, a scalar in nats, and its parts."""
+        losses = model.losses(batch.text, batch.codes)
+        return losses.total, losses
+
+    def observe(self, losses: LossesOf, batch: PaintingBatch) -> dict[str, Tensor]:
+        """Figures of one training batch for the log."""
+        figures = {"bits_per_code": losses.image.detach() / math.log(2)}
+        if losses.text is not None:
+            figures["text_nats"] = losses.text.detach()
+        return figures
+
+    def score(self, surprise: Surprise) -> dict[str, float]:
+        """The figures of a split: the loss, and how hard a code (and a text token, where it is learned) is to tell.
+
+        `image_nats` and `bits_per_code` are means over the split's codes; `perplexity` is the number of codes among
+        which a uniform guess would do as well.
+        """
+        image = surprise.image / surprise.pairs
+        bits = image / math.log(2)
+        figures = {
+            "loss": surprise.total / surprise.pairs,
+            "image_nats": image,
+            "bits_per_code": bits,
+            "negative_bits_per_code": -bits,
+            "perplexity": math.exp(image),
+        }
+        if surprise.text is not None:
+            figures["text_nats"] = surprise.text / surprise.pairs
+        return figures
+
+
+@dataclass(frozen=True)
+class Surprise:
+    """Sums over the pairs of a split of what each costs on average: nats per code, per text token, and the loss."""
+
+    pairs: int
+    image: float
+    text: float | None
+    total: float
+
+    @classmethod
+    def merge(cls, parts: Sequence[Surprise]) -> Surprise:
+        """The parts of one split, batches or the shares of several processes, together."""
+        texts = [part.text for part in parts if part.text is not None]
+        return cls(
+            sum(part.pairs for part in parts),
+            math.fsum(part.image for part in parts),
+            math.fsum(texts) if texts else None,
+            math.fsum(part.total for part in parts),
+        )
+
+
+@torch.no_grad()
+def measure_split(model: Any, batches: Iterable[PaintingBatch]) -> Surprise:
+    """Run `model`, as it stands, over batches that are already on its device."""
+
+    def measure(batch: PaintingBatch) -> Surprise:
+        losses: LossesOf = model.losses(batch.text, batch.codes)
+        pairs = len(batch)
+        text = None if losses.text is None else float(losses.text) * pairs
+        return Surprise(pairs, float(losses.image) * pairs, text, float(losses.total) * pairs)
+
+    return Surprise.merge([measure(batch) for batch in batches])
