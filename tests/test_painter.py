@@ -14,7 +14,7 @@ from orchard.errors import OrchardError
 from orchard.models import create_model
 from orchard.models.text_to_image.painter import Painter, PainterConfig, settings_from
 from orchard.models.text_to_image.painter_names import easynlp_names, split_checkpoint
-from orchard.tasks.text_to_image import PaintingBatch, Surprise, TextToImage, measure_split
+from orchard.tasks.text_to_image import PaintingBatch, SplitLosses, TextToImage, measure_split
 from orchard.weights.names import find_ours, to_ours, to_theirs
 from orchard.weights.official import export_official, load_official
 
@@ -208,8 +208,8 @@ def test_task_scores_a_split_as_one_batch():
     assert figures["perplexity"] == pytest.approx(math.exp(figures["image_nats"]))
     assert "text_nats" not in figures
     assert float(task.observe(losses, batch)["bits_per_code"]) == pytest.approx(figures["bits_per_code"], rel=1e-5)
-    both = Surprise.merge([Surprise(1, 2.0, 1.0, 3.0), Surprise(3, 2.0, 5.0, 1.0)])
-    assert both == Surprise(4, 4.0, 6.0, 4.0) and task.score(both)["text_nats"] == 1.5
+    both = SplitLosses.merge([SplitLosses(1, 2.0, 1.0, 3.0), SplitLosses(3, 2.0, 5.0, 1.0)])
+    assert both == SplitLosses(4, 4.0, 6.0, 4.0) and task.score(both)["text_nats"] == 1.5
 
 
 def test_learns_captions_by_heart():

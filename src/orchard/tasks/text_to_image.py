@@ -10,6 +10,8 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from orchard.tasks.phases import one_phase
+
 
 class LossesOf(Protocol):
     """What a text-to-image model's `losses` returns: means in nats per code and per text token."""
@@ -54,7 +56,11 @@ class TextToImage:
 
     name = "text-to-image"
     quality = "negative_bits_per_code"  # the figure by which checkpoints are chosen; larger is better
+    logged = ("bits_per_code", "text_nats")
     calls = ("losses",)  # what is called of a model beside `forward`, for whoever wraps one
+
+    def __init__(self) -> None:
+        self.phases = one_phase(self.loss)
 
     def loss(self, model: Any, batch: PaintingBatch) -> tuple[Tensor, LossesOf]:
         """What the model is trained on, a scalar in nats, and its parts."""
@@ -68,28 +74,28 @@ class TextToImage:
             figures["text_nats"] = losses.text.detach()
         return figures
 
-    def score(self, surprise: Surprise) -> dict[str, float]:
+    def score(self, losses: SplitLosses) -> dict[str, float]:
         """The figures of a split: the loss, and how hard a code (and a text token, where it is learned) is to tell.
 
         `image_nats` and `bits_per_code` are means over the split's codes; `perplexity` is the number of codes among
         which a uniform guess would do as well.
         """
-        image = surprise.image / surprise.pairs
+        image = losses.image / losses.pairs
         bits = image / math.log(2)
         figures = {
-            "loss": surprise.total / surprise.pairs,
+            "loss": losses.total / losses.pairs,
             "image_nats": image,
             "bits_per_code": bits,
             "negative_bits_per_code": -bits,
-            "perplexity": math.exp(image),
+            "perplexity": math.exp(min(image, 700.0)),  # beyond, no float holds it
         }
-        if surprise.text is not None:
-            figures["text_nats"] = surprise.text / surprise.pairs
+        if losses.text is not None:
+            figures["text_nats"] = losses.text / losses.pairs
         return figures
 
 
 @dataclass(frozen=True)
-class Surprise:
+class SplitLosses:
     """Sums over the pairs of a split of what each costs on average: nats per code, per text token, and the loss."""
 
     pairs: int
@@ -98,7 +104,7 @@ class Surprise:
     total: float
 
     @classmethod
-    def merge(cls, parts: Sequence[Surprise]) -> Surprise:
+    def merge(cls, parts: Sequence[SplitLosses]) -> SplitLosses:
         """The parts of one split, batches or the shares of several processes, together."""
         texts = [part.text for part in parts if part.text is not None]
         return cls(
@@ -110,13 +116,13 @@ class Surprise:
 
 
 @torch.no_grad()
-def measure_split(model: Any, batches: Iterable[PaintingBatch]) -> Surprise:
+def measure_split(model: Any, batches: Iterable[PaintingBatch]) -> SplitLosses:
     """Run `model`, as it stands, over batches that are already on its device."""
 
-    def measure(batch: PaintingBatch) -> Surprise:
+    def measure(batch: PaintingBatch) -> SplitLosses:
         losses: LossesOf = model.losses(batch.text, batch.codes)
         pairs = len(batch)
         text = None if losses.text is None else float(losses.text) * pairs
-        return Surprise(pairs, float(losses.image) * pairs, text, float(losses.total) * pairs)
+        return SplitLosses(pairs, float(losses.image) * pairs, text, float(losses.total) * pairs)
 
-    return Surprise.merge([measure(batch) for batch in batches])
+    return SplitLosses.merge([measure(batch) for batch in batches])

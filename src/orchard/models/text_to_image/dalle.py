@@ -179,7 +179,7 @@ class Dalle(nn.Module):
         check_ids(codes, "codes", c.codes, length=c.image_length)
         prompt = self.prompt(text)
         states = self.states(torch.cat([prompt, self.code_tokens(codes[:, :-1])], dim=1))
-        weights, biases = self.head.weight.split([c.text_ids, c.codes]), self.head.bias.split([c.text_ids, c.codes])
+        weights, biases = (torch.split(t, [c.text_ids, c.codes]) for t in (self.head.weight, self.head.bias))
 
         def loss(part: Tensor, number: int, told: Tensor) -> Tensor:  # only the logits that can be: words or codes
             logits = F.linear(part, weights[number], biases[number]).float()

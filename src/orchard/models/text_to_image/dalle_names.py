@@ -46,7 +46,7 @@ def dalle_pytorch_names(config: DalleConfig) -> Table:
             "tokens.weight",
             ("text_emb.weight", "image_emb.weight"),
             join=lambda words, codes: torch.cat([words, codes]),
-            split=lambda table: table.split([config.text_ids, config.codes]),
+            split=lambda table: torch.split(table, [config.text_ids, config.codes]),
         ),
         ("text_position", "text_pos_emb.weight"),
         flat("row_position", "image_pos_emb.weights.0", config.side, 1),
