@@ -57,7 +57,6 @@ class TextToImage:
     name = "text-to-image"
     quality = "negative_bits_per_code"  # the figure by which checkpoints are chosen; larger is better
     logged = ("bits_per_code", "text_nats")
-    calls = ("losses",)  # what is called of a model beside `forward`, for whoever wraps one
 
     def __init__(self) -> None:
         self.phases = one_phase(self.loss)
