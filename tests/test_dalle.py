@@ -145,9 +145,7 @@ def test_figure_11():
 def test_logits_depend_on_what_a_pattern_shows_and_on_nothing_else(name):
     """One layer without token shift: a gradient reaches exactly the tokens that the place may see."""
     torch.manual_seed(0)
-    config = DalleConfig(
-        **SIZES, depth=1, head_width=16, image_length=16, kernel=3, attention=(name,), rotary=True, shift=False
-    )
+    config = DalleConfig(**SIZES, depth=1, head_width=16, image_length=16, kernel=3, attention=(name,), shift=False)
     model = Dalle(config).double().eval()
     tokens = torch.cat([torch.randint(50, (1, 9)), torch.randint(58, 98, (1, 15))], dim=1)
     inputs: list[Tensor] = []
