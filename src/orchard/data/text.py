@@ -184,7 +184,7 @@ def tokenize(texts: Texts, tokenizer: Tokenizer) -> TextData:
     return TextData(texts, tokenizer, splits, mark)
 
 
-def pieces(text: str, size: int = 2**20) -> Iterator[str]:
+def pieces(text: str, size: int = 2**16) -> Iterator[str]:
     """A long text in parts of about `size` characters that can be encoded one by one.
 
     It is cut before a line end that follows a word, where no tokenizer of ours joins anything.

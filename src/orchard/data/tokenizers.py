@@ -144,7 +144,7 @@ class Pieces(Tokenizer):
         self.vocabulary = len(ids)
 
     def encode(self, text: str) -> list[int]:
-        return self.inner.encode(text, add_special_tokens=False).ids
+        return self.inner.encode_batch_fast([text], add_special_tokens=False)[0].ids  # without places in the text
 
     def decode(self, ids: Iterable[int]) -> str:
         tokens = [int(token) for token in ids]
