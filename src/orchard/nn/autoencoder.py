@@ -1,7 +1,7 @@
 """The convolutional encoder and decoder of VQGAN (Esser et al. 2021, arXiv:2012.09841), which Stable Diffusion kept.
 
-A U-shaped stack without skips: levels of residual blocks, each level at half the resolution of the one before, attention
-at chosen levels and in the middle. Shapes are (B, C, H, W) everywhere.
+A U-shaped stack without skips: levels of residual blocks, each level at half the resolution of the one before,
+attention at chosen levels and in the middle. Shapes are (B, C, H, W) everywhere.
 """
 
 from __future__ import annotations
@@ -138,8 +138,8 @@ class Encoder(nn.Module):
 class Decoder(nn.Module):
     """Maps (B, in_channels, h, w) to pictures (B, out_channels, h · f, w · f): the encoder in reverse.
 
-    `widths` and `attention` are those of the encoder, full resolution first; `levels` of this module are in the order of
-    the computation, lowest resolution first. A level has one block more than the encoder's.
+    `widths` and `attention` are those of the encoder, full resolution first; `levels` of this module are in the order
+    of the computation, lowest resolution first. A level has one block more than the encoder's.
     """
 
     def __init__(

@@ -8,8 +8,8 @@ from torch import Tensor, nn
 class PatchCritic(nn.Module):
     """One score for each overlapping patch, (B, C, H, W) → (B, 1, h, w), larger for real.
 
-    `layers` convolutions of stride 2, then two of stride 1, all 4x4, with batch norm in between; the width doubles up to
-    eight times the first. Weights start normal with spread 0.02.
+    `layers` convolutions of stride 2, then two of stride 1, all 4x4, with batch norm in between; the width doubles up
+    to eight times the first. Weights start normal with spread 0.02.
     """
 
     def __init__(self, in_channels: int, *, width: int, layers: int):

@@ -73,8 +73,8 @@ class VectorQuantizer(nn.Module):
     """The nearest code, learned by a loss, (B, D, h, w) → `Quantized`.
 
     The loss has a codebook term, which moves codes to vectors, and a commitment term, which moves vectors to codes;
-    `beta` multiplies the one that `beta_on` names. The paper's equation 3 has it on the commitment; the published VQGANs
-    were trained with it on the codebook. Codes start uniform in ±`spread`.
+    `beta` multiplies the one that `beta_on` names. The paper's equation 3 has it on the commitment; the published
+    VQGANs were trained with it on the codebook. Codes start uniform in ±`spread`.
     """
 
     def __init__(

@@ -131,9 +131,7 @@ def dalle_pytorch_names(config: DiscreteVAEConfig) -> list[tuple[str, str]]:
 
 
 VARIANTS = {
-    "discrete_vae_nano": DiscreteVAEConfig(
-        codes=128, code_width=32, width=32, layers=2, image_size=28, in_channels=1
-    ),
+    "discrete_vae_nano": DiscreteVAEConfig(codes=128, code_width=32, width=32, layers=2, image_size=28, in_channels=1),
     "discrete_vae": DiscreteVAEConfig(),
 }
 LANDMARK = Landmark(model=DiscreteVAE, variants=VARIANTS, names={"dalle_pytorch": dalle_pytorch_names})

@@ -1,8 +1,8 @@
 """The dVAE of DALL-E: pictures as 8192 words, learned by a relaxed choice (Ramesh et al. 2021, arXiv:2102.12092).
 
 The encoder scores the codes at every place, training mixes them by a Gumbel softmax, and the decoder gives, for every
-value of the picture, location and scale of a logit-Laplace density (appendix A.3). Legend: B pictures, C channels, h x w
-the grid, K codes.
+value of the picture, location and scale of a logit-Laplace density (appendix A.3). Legend: B pictures, C channels,
+h x w the grid, D the width of a code, K codes.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class DalleDVAEConfig:
     image_size: int = 256
     in_channels: int = 3
     temperature: float = 1.0  # of the relaxed choice; the paper lets it fall from 1 to 1/16 over 150,000 steps
-    kl_weight: float = 6.6 / 192  # the paper's 6.6 per place, where the picture's loss is a mean over 192 values a place
+    kl_weight: float = 6.6 / 192  # the paper's 6.6, shared by the 192 values of a place
 
     def __post_init__(self) -> None:
         if self.width % 4:
@@ -66,7 +66,9 @@ class Block(nn.Module):
         return self.shortcut(x) + self.gain * inner
 
 
-def _groups(start: int, widths: tuple[int, ...], blocks: int, kernels: tuple[int, ...], resample: nn.Module) -> nn.ModuleList:
+def _groups(
+    start: int, widths: tuple[int, ...], blocks: int, kernels: tuple[int, ...], resample: nn.Module
+) -> nn.ModuleList:
     """Four groups of blocks, the last without a change of resolution after it."""
     gain = 1 / (GROUPS * blocks) ** 2
     groups = nn.ModuleList()
@@ -97,7 +99,8 @@ class DalleDVAE(nn.Module):
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.normal_(module.weight, std=1 / math.sqrt(module.weight[0].numel()))
-                nn.init.zeros_(module.bias)
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
         nn.init.normal_(self.quantizer.codebook, std=1 / math.sqrt(c.codes))  # the official one is a 1x1 convolution
 
     @property
@@ -180,9 +183,7 @@ def openai_names(config: DalleDVAEConfig) -> list[Rule | tuple[str, str]]:
                 for k in range(config.blocks):
                     ours, theirs = f"{side}.{n}.{k}", f"{side}.blocks.group_{n + 1}.block_{k + 1}"
                     rows.append((f"{ours}.shortcut.{part}", f"{theirs}.id_path.{letter}"))
-                    rows += [
-                        (f"{ours}.path.{i}.{part}", f"{theirs}.res_path.conv_{i + 1}.{letter}") for i in range(4)
-                    ]
+                    rows += [(f"{ours}.path.{i}.{part}", f"{theirs}.res_path.conv_{i + 1}.{letter}") for i in range(4)]
     return rows
 
 

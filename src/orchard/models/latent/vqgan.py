@@ -1,8 +1,8 @@
 """VQGAN: pictures as words of a learned codebook (Esser, Rombach, Ommer 2021, arXiv:2012.09841).
 
-A convolutional encoder gives a small grid of vectors, each is replaced by the nearest of K codes, and a decoder draws the
-picture from the codes. What makes it sharp (perceptual loss and a critic) is training, not network: see the task
-"image-tokenization". Legend: B pictures, C channels, h x w the grid, D the width of a code.
+A convolutional encoder gives a small grid of vectors, each is replaced by the nearest of K codes, and a decoder draws
+the picture from the codes. What makes it sharp (perceptual loss and a critic) is training, not network: see the task
+"image-tokenization". Legend: B pictures, C channels, h x w the grid, D the width of a code, K codes.
 """
 
 from __future__ import annotations
@@ -124,10 +124,11 @@ class VQGAN(nn.Module):
 def taming_names(config: VQGANConfig) -> list[Rule | tuple[str, str]]:
     """The names of CompVis/taming-transformers and of latent-diffusion's VQModel, without those of `loss.`."""
     last = len(config.multipliers) - 1
+    table = "embedding" if config.quantizer == "nearest" else "embed"
     rows: list[Rule | tuple[str, str]] = [
         ("to_code.{}", "quant_conv.{}"),
         ("from_code.{}", "post_quant_conv.{}"),
-        ("quantizer.codebook", "quantize.embedding.weight" if config.quantizer == "nearest" else "quantize.embed.weight"),
+        ("quantizer.codebook", f"quantize.{table}.weight"),
         ("quantizer.scores.{}", "quantize.proj.{}"),
     ]
     for side, levels in (("encoder", "down"), ("decoder", "up")):
@@ -184,7 +185,14 @@ VARIANTS = {
         codes=128, multipliers=(1, 2, 2), image_size=32, width=16, latent=32, code_width=8, **_SMALL
     ),
     "vqgan_tiny": VQGANConfig(
-        codes=256, multipliers=(1, 2, 4, 4), attention_at=(8,), image_size=64, width=16, latent=64, code_width=16, **_SMALL
+        codes=256,
+        multipliers=(1, 2, 4, 4),
+        attention_at=(8,),
+        image_size=64,
+        width=16,
+        latent=64,
+        code_width=16,
+        **_SMALL,
     ),
     "vqgan_f16_1024": VQGANConfig(codes=1024, **_F16),
     "vqgan_f16_16384": VQGANConfig(codes=16384, **_F16),

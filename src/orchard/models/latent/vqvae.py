@@ -1,13 +1,14 @@
 """VQ-VAE: an autoencoder whose latents are whole numbers (van den Oord, Vinyals, Kavukcuoglu 2017, arXiv:1711.00937).
 
-Two convolutions of stride 2 and a few residual blocks give a grid of vectors, each is replaced by the nearest of K codes,
-and the mirror image draws the picture from them. The gradient skips the choice. Legend: B pictures, C channels, h x w
-the grid, D the width of a code.
+Two convolutions of stride 2 and a few residual blocks give a grid of vectors, each is replaced by the nearest of K
+codes, and the mirror image draws the picture from them. The gradient skips the choice. Legend: B pictures, C channels,
+h x w the grid, D the width of a code.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import cast
 
 from torch import Tensor, nn
 
@@ -27,7 +28,7 @@ class VQVAEConfig:
     image_size: int = 32
     in_channels: int = 3
     beta: float = 0.25
-    decay: float | None = 0.99  # of the moving averages the codes are (appendix A.1); none: learned by a loss (equation 3)
+    decay: float | None = 0.99  # of the averages that codes are (appendix A.1); none: codes learned by a loss
 
     def __post_init__(self) -> None:
         if self.image_size % STRIDE:
@@ -93,8 +94,7 @@ class VQVAE(nn.Module):
     @property
     def last_layer(self) -> Tensor:
         """The weight that draws the pixels; a critic's share in the loss is measured on it."""
-        weight: Tensor = self.decoder[-1].weight
-        return weight
+        return cast(Tensor, self.decoder[-1].weight)
 
     def latents(self, images: Tensor) -> Tensor:
         """What is quantized, (B, D, h, w)."""
