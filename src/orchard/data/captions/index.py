@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import os
 from array import array
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -31,6 +32,7 @@ from orchard.errors import OrchardError
 MAX_ROW = 256 * 2**20  # bytes
 MAX_LISTED = 1000  # bad rows of a file that are listed one by one
 _CACHED = 64 * 2**20  # bytes of a file from which on its index is kept for the next run
+_READ = os.O_RDONLY | getattr(os, "O_BINARY", 0)  # Windows would change line ends
 _BOM = b"\xef\xbb\xbf"
 _WIDE = (b"\xff\xfe", b"\xfe\xff")  # how UTF-16 begins
 _TOLD = 2**24  # bytes between two calls of progress
@@ -56,9 +58,12 @@ class TsvFile:
         """The fields of a row. Raises OrchardError if the file is not what it was when it was indexed."""
         # Opened anew each time: threads and forked processes would share one place in an open file.
         try:
-            with self.plain.open("rb", buffering=0) as file:
-                file.seek(int(self.offsets[row]))
-                line = file.read(int(self.lengths[row]))
+            file = os.open(self.plain, _READ)
+            try:
+                os.lseek(file, int(self.offsets[row]), os.SEEK_SET)
+                line = os.read(file, int(self.lengths[row]))
+            finally:
+                os.close(file)
         except OSError as error:
             raise OrchardError(f"{self.key(row)}: {error.strerror or error}") from None
         fields = split_fields(line.rstrip(b"\r\n"), self.layout.count)

@@ -5,8 +5,10 @@ from __future__ import annotations
 import hashlib
 import io
 import re
+from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from itertools import accumulate
 from pathlib import Path
 
 import numpy as np
@@ -17,13 +19,15 @@ from orchard.data.captions.contracts import CaptionData, CaptionSettings, Captio
 from orchard.data.captions.fields import picture_bytes
 from orchard.data.captions.index import TsvFile, index_file
 from orchard.data.collect import GO_ON, SPLIT_WORDS
-from orchard.data.pictures import GREY_MODES, naming, open_picture
+from orchard.data.pictures import FAULTS, GREY_MODES, fault, open_picture
 from orchard.data.splits import fingerprint, hold_out
 from orchard.errors import OrchardError, UsageError
 
 ENDINGS = (".tsv", ".tsv.gz")
 _ALL_LOOKED_AT = 20_000  # pictures of a set up to which every one is looked at when it is opened
 _SAMPLE = 2_000  # pictures of a larger set that are
+_HEAD = 2**16  # characters of base64 in which most pictures have their header
+_KEPT_TEXTS = 4096
 
 
 class TsvSplit(CaptionSplit):
@@ -32,20 +36,24 @@ class TsvSplit(CaptionSplit):
     def __init__(self, files: Sequence[TsvFile], places: np.ndarray | None = None):
         """`places` (N,) int64: which of the files' rows, counted through; none: all of them."""
         self.files, self.places = list(files), places
-        self.ends = np.cumsum([len(file) for file in files])
-        self.labels = zeros(int(self.ends[-1]) if places is None else len(places))
+        self.ends = list(accumulate(map(len, files)))
+        self.labels = zeros(self.ends[-1] if places is None else len(places))
         self.small = False
+        self._said: dict[int, str] = {}  # texts of rows whose pictures were just read, so that no row is read twice
 
     def _at(self, index: int) -> tuple[TsvFile, int]:
         if not 0 <= index < len(self):
             raise IndexError(f"record {index} of {len(self)}")
         row = index if self.places is None else int(self.places[index])
-        number = int(np.searchsorted(self.ends, row, side="right"))
-        return self.files[number], row - (int(self.ends[number - 1]) if number else 0)
+        number = bisect_right(self.ends, row)
+        return self.files[number], row - (self.ends[number - 1] if number else 0)
 
     def texts(self, index: int) -> tuple[str, ...]:
-        file, row = self._at(index)
-        return (file.fields(row)[file.layout.text].decode().strip(),)
+        said = self._said.pop(index, None)
+        if said is None:
+            file, row = self._at(index)
+            said = file.fields(row)[file.layout.text].decode().strip()
+        return (said,)
 
     def idx(self, index: int) -> str:
         file, row = self._at(index)
@@ -55,10 +63,27 @@ class TsvSplit(CaptionSplit):
     @contextmanager
     def open(self, index: int) -> Iterator[Image.Image]:
         file, row = self._at(index)
-        with naming(file.key(row)):
-            content = picture_bytes(file.fields(row)[file.layout.picture])
-            with open_picture(io.BytesIO(content)) as picture:
+        fields = file.fields(row)
+        if len(self._said) >= _KEPT_TEXTS:
+            self._said.clear()
+        self._said[index] = fields[file.layout.text].decode().strip()
+        try:
+            with open_picture(io.BytesIO(picture_bytes(fields[file.layout.picture]))) as picture:
                 yield picture
+        except FAULTS as error:
+            raise OrchardError(f"{file.key(row)}: {fault(error)}") from None
+
+    def look(self, index: int) -> tuple[tuple[int, int], bool]:
+        """Width and height of a picture, and whether it is grey. Raises OrchardError where its header is none."""
+        file, row = self._at(index)
+        field = file.fields(row)[file.layout.picture]
+        if len(field) > _HEAD:
+            with suppress(*FAULTS):  # some formats have their header at the end
+                return _header(field[:_HEAD])
+        try:
+            return _header(field)
+        except FAULTS as error:
+            raise OrchardError(f"{file.key(row)}: {fault(error)}\nmend or remove what is bad, {GO_ON}") from None
 
     def image(self, index: int) -> Tensor:
         return pixels(self, index)
@@ -66,6 +91,11 @@ class TsvSplit(CaptionSplit):
     def key(self, index: int) -> str:
         file, row = self._at(index)
         return file.key(row)
+
+
+def _header(field: bytes) -> tuple[tuple[int, int], bool]:
+    with open_picture(io.BytesIO(picture_bytes(field))) as picture:
+        return picture.size, picture.mode in GREY_MODES
 
 
 _SPLIT = re.compile(rf"(?<![a-z0-9])({'|'.join(SPLIT_WORDS)})(?![a-z0-9])", re.IGNORECASE)
@@ -140,11 +170,7 @@ def _look(splits: Mapping[str, TsvSplit]) -> int:
         share = 1.0 if total <= _ALL_LOOKED_AT else _SAMPLE / total
         largest = 0
         for index in np.unique(np.linspace(0, len(split) - 1, max(1, int(len(split) * share))).astype(int)):
-            try:
-                with split.open(int(index)) as picture:
-                    largest = max(largest, *picture.size)
-                    grey = grey and picture.mode in GREY_MODES
-            except OrchardError as error:
-                raise OrchardError(f"{error}\nmend or remove what is bad, {GO_ON}") from None
+            size, one_grey = split.look(int(index))
+            largest, grey = max(largest, *size), grey and one_grey
         split.small = share == 1.0 and largest <= 64
     return 1 if grey else 3
