@@ -6,6 +6,7 @@ import base64
 import gzip
 import io
 import json
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -29,6 +30,7 @@ from orchard.data.captions import (
 from orchard.data.captions import index as index_module
 from orchard.data.captions.fields import picture_bytes, split_fields
 from orchard.data.captions.folder import FolderSplit
+from orchard.data.captions.listing import read_listing
 from orchard.data.captions.templates import WORDINGS
 from orchard.data.captions.tsv import TsvSplit
 
@@ -260,6 +262,28 @@ def test_a_folder_with_captions(tmp_path, listing, below):
                 assert split.texts(index) == (f"{name} said 0", f"{name} said 1")
                 with split.open(index) as opened:
                     assert opened.size == (80, 80)
+
+
+def test_a_zip_archive_and_a_file_of_captions_by_any_name(tmp_path):
+    make_pictures(tmp_path / "photos", NAMED)
+    (tmp_path / "photos" / "zh_human.txt.gz").write_bytes(gzip.compress(LISTINGS["captions.txt"].encode()))
+    data = open_captions(str(tmp_path / "photos" / "zh_human.txt.gz"), CaptionSettings())
+    with zipfile.ZipFile(tmp_path / "photos.zip", "w") as archive:
+        for name in NAMED:
+            archive.write(tmp_path / "photos" / name, name)
+        archive.writestr("captions.txt", LISTINGS["captions.txt"])
+    packed = open_captions(str(tmp_path / "photos.zip"), CaptionSettings())
+    assert packed.fingerprint == data.fingerprint and len(packed.splits["train"]) == 6
+    with packed.splits["train"].open(0) as opened:
+        assert opened.size == (80, 80)
+
+
+@pytest.mark.skipif(not (SHARED / "zh").exists(), reason="the Flickr8k captions are not beside the checkout")
+def test_all_captions_of_flickr8k_in_chinese_are_read():
+    path = SHARED / "zh" / "flickr8kcn.zh_human.txt.gz"
+    pairs, problems = read_listing(str(path), path.read_bytes(), CaptionSettings())
+    assert len(pairs) == 40455 and not problems and len({name for name, _, _ in pairs}) == 8091
+    assert pairs[0] == ("667626_18933d713e.jpg", "一个穿着泳装的女人躺在海水里。", 1)
 
 
 def test_a_folder_with_a_listing_in_each_split(tmp_path):

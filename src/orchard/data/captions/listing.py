@@ -24,16 +24,14 @@ NAMES = {
 _ENDINGS = "|".join(re.escape(ending) for ending in sorted(ENDINGS, key=len, reverse=True))
 # `1.jpg#zhm#0 sentence` (Flickr8k-CN), `1.jpg#0<TAB>sentence` (Flickr8k), `1.jpg<TAB>sentence`, `1.jpg,sentence`.
 _LINE = re.compile(rf"(?P<name>.+?(?:{_ENDINGS}))(?P<mark>(?:#\w+)*)(?:[ \t,]+(?P<text>.*))?", re.IGNORECASE)
+LISTINGS = tuple(ending + packed for ending in (".txt", ".csv", ".jsonl") for packed in ("", ".gz"))
 Pair = tuple[str, str, int]  # name of a picture, a caption, the line where it stands
 
 
 def is_listing(name: str) -> bool:
     """Is this, by its name, a file of captions: `captions.txt`, `x.caption.txt.gz`, `metadata.jsonl` and their kin?"""
-    bare = name.rsplit("/", 1)[-1].lower().removesuffix(".gz")
-    stem, _, ending = bare.rpartition(".")
-    if ending == "jsonl":
-        return stem == "metadata" or "caption" in stem
-    return ending in ("txt", "csv") and (stem == "metadata" or "caption" in stem)
+    file = name.rsplit("/", 1)[-1].lower()
+    return file.endswith(LISTINGS) and (file.startswith("metadata.") or "caption" in file)
 
 
 def read_listing(path: str, data: bytes, settings: CaptionSettings) -> tuple[list[Pair], list[Problem]]:

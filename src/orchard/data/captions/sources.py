@@ -10,7 +10,7 @@ from pathlib import Path
 
 from orchard.data.captions.contracts import CaptionData, CaptionSettings, Progress
 from orchard.data.captions.folder import open_folder
-from orchard.data.captions.listing import is_listing
+from orchard.data.captions.listing import LISTINGS
 from orchard.data.captions.named import open_named_captions
 from orchard.data.captions.templates import WORDINGS
 from orchard.data.captions.tsv import ENDINGS, open_tsv, set_pattern, split_word
@@ -46,7 +46,7 @@ def open_captions(source: str, settings: CaptionSettings, progress: Progress | N
             return replace(data, problems=(*data.problems, *others))
         if len(paths) == 1 and first.suffix.lower() == ".zip":
             return open_folder(source, Archive(first), settings)
-        if len(paths) == 1 and is_listing(first.name):
+        if len(paths) == 1 and first.name.lower().endswith(LISTINGS):
             place = Path(settings.root).expanduser() if settings.root else first.parent
             return open_folder(source, Folder(place), settings, first)
         strange = next((path for path in paths if not path.name.lower().endswith(ENDINGS)), None)
