@@ -16,6 +16,7 @@ from typing import Any
 from orchard.errors import OrchardError, unknown
 
 FOLDER = Path(__file__).parent
+ANY = ("images", "text", "captions")  # what recipes call data of a person's own
 
 
 @dataclass(frozen=True)
@@ -53,9 +54,9 @@ class Recipe:
     """How a variant learns a data set: settings over the defaults, and what they reached."""
 
     model: str  # in the file, a list where several variants learn alike
-    data: str  # the name of a set, or "images" for any pictures of a person's own
+    data: str  # the name of a set, or one of ANY for a person's own pictures, text or pictures with captions
     settings: dict[str, Any] = field(default_factory=dict)  # dotted keys of TrainSettings
-    reached: dict[str, Any] = field(default_factory=dict)  # test_accuracy, epochs, minutes, hardware, command
+    reached: dict[str, Any] = field(default_factory=dict)  # figures, and epochs, minutes, hardware, command
     note: str = ""
 
 
@@ -164,9 +165,9 @@ def descendants_of(name: str) -> list[str]:
 
 
 def find_recipe(model: str, data: str) -> Recipe | None:
-    """The recipe for this model on this set, else the model's recipe for any pictures, else none."""
+    """The recipe for this model on this set, else the model's recipe for any data of its kind, else none."""
     recipes = [recipe for recipe in card_of(model).recipes if recipe.model == model]
-    for wanted in (data, "images"):
+    for wanted in (data, *ANY):
         for recipe in recipes:
             if recipe.data == wanted:
                 return recipe

@@ -126,6 +126,12 @@ def _sizes(variants: dict[str, Variant]) -> Any:
     return table
 
 
+def _figure(name: str, value: Any) -> str:
+    """Shares in percent, all else as it is."""
+    share = isinstance(value, float) and any(word in name for word in ("accuracy", "recall", "use", "recognised"))
+    return f"{value:.2%}" if share else f"{value:g}" if isinstance(value, float) else str(value)
+
+
 def _figures(card: Card, variants: dict[str, Variant]) -> list[str]:
     """Published figures and those measured here, one line each."""
     lines = [
@@ -135,9 +141,11 @@ def _figures(card: Card, variants: dict[str, Variant]) -> list[str]:
     ]
     for recipe in card.recipes:
         if recipe.model in variants and recipe.reached:
-            got = recipe.reached
+            got = dict(recipe.reached)
+            command, epochs, minutes, hardware = (got.pop(k) for k in ("command", "epochs", "minutes", "hardware"))
+            figures = ", ".join(f"{name.replace('_', ' ')} {_figure(name, value)}" for name, value in got.items())
             lines.append(
-                f"{recipe.model}, {recipe.data}, test accuracy here: {got['test_accuracy']:.2%} by `{got['command']}`, "
-                f"{got['epochs']:g} epochs in {got['minutes']:g} min on {got['hardware']}"
+                f"{recipe.model}, {recipe.data}, here: {figures} by `{command}`, {epochs:g} epochs in {minutes:g} min "
+                f"on {hardware}"
             )
     return lines

@@ -11,6 +11,7 @@ import numpy as np
 
 COLUMNS = 64  # numbers one record may use in one epoch
 _STEP = np.uint64(0x9E3779B97F4A7C15)
+_PIECE = 2**20
 
 
 def uniforms(seed: int, epoch: int, records: np.ndarray, columns: int = COLUMNS) -> np.ndarray:
@@ -22,7 +23,11 @@ def uniforms(seed: int, epoch: int, records: np.ndarray, columns: int = COLUMNS)
 
 def shuffled(seed: int, epoch: int, count: int) -> np.ndarray:
     """(count,) int64, a permutation of 0 .. count - 1."""
-    return np.argsort(uniforms(seed, epoch, np.arange(count), 1)[:, 0], kind="stable")
+    numbers = np.empty(count)
+    for begin in range(0, count, _PIECE):  # piece by piece, as the hashes' own memory is many times the result's
+        records = np.arange(begin, min(begin + _PIECE, count))
+        numbers[begin : begin + _PIECE] = uniforms(seed, epoch, records, 1)[:, 0]
+    return np.argsort(numbers, kind="stable")
 
 
 def _scramble(z: np.ndarray) -> np.ndarray:

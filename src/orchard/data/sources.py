@@ -6,7 +6,7 @@ import difflib
 import zipfile
 from pathlib import Path
 
-from orchard.data import table
+from orchard.data import table, text
 from orchard.data.collect import collect
 from orchard.data.contracts import DataSettings, ImageData
 from orchard.data.files import Archive, Folder
@@ -46,6 +46,6 @@ def open_data(source: str, settings: DataSettings) -> ImageData:
 
 
 def canonical_name(source: str) -> str:
-    """The name by which recipes know a source: a named set's own, "images" for anything else."""
+    """The name by which recipes know a source: a named set's own, "images" for anything else (whatever it holds)."""
     name = source.partition(":")[0]
-    return name if name in NAMED else "images"
+    return name if name in NAMED or name in text.NAMED else "images"

@@ -30,7 +30,7 @@ def agreement(
     )
     if split is None:
         raise UsageError(f"{pictures} has no split of {count} pictures")
-    loader = Loader(split, loaded.preprocess, None, batch_size=batch, seed=0, workers=0)
+    loader = Loader(split, loaded.pictures, None, batch_size=batch, seed=0, workers=0)
     fast = None
     plain_logits, fast_logits = [], []
     with torch.no_grad():

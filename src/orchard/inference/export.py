@@ -29,12 +29,12 @@ Run = Callable[[Tensor], Tensor]
 def export(loaded: Loaded, kind: str, path: Path | None = None) -> tuple[Path, float]:
     """Write a trained model as "onnx" or "torch"; without `path`, beside its weights. Returns path and difference."""
     path = path or loaded.folder / f"model{ENDINGS[kind]}"
-    example = torch.randn(2, loaded.preprocess.channels, *loaded.preprocess.size)
+    example = torch.randn(2, loaded.pictures.channels, *loaded.pictures.size)
     facts = {
         "model": loaded.name,
         "task": loaded.task,
         "classes": json.dumps(loaded.classes, ensure_ascii=False),
-        "preprocess": json.dumps(loaded.preprocess.to_json()),
+        "preprocess": json.dumps(loaded.pictures.to_json()),
     }
     write = export_onnx if kind == "onnx" else export_torch
     return path, write(loaded.model, example, path, facts)

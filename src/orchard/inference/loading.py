@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from torch import nn
 
@@ -19,9 +21,17 @@ class Loaded:
     name: str  # of the variant
     model: nn.Module
     classes: tuple[str, ...]
-    preprocess: Preprocess
+    preprocess: Preprocess | None  # none where the model is given no pictures
     task: str
     folder: Path  # the portable model it was read from
+    facts: Mapping[str, Any]  # what else its task must know (`Portable.facts`)
+
+    @property
+    def pictures(self) -> Preprocess:
+        """How pictures come to the model; OrchardError for a model that is given none."""
+        if self.preprocess is None:
+            raise OrchardError(f"{self.folder}: {self.name} ({self.task}) is given no pictures")
+        return self.preprocess
 
 
 def load(path: str | Path) -> Loaded:
@@ -30,12 +40,12 @@ def load(path: str | Path) -> Loaded:
     Raises UsageError where there is neither, OrchardError for a run without a model yet and for damaged files.
     """
     about, model = load_portable(model_folder(Path(path)))
-    if len(about.classes) != model.config.num_classes:  # type: ignore[union-attr]
-        raise OrchardError(
-            f"{path}: {CONFIG} names {len(about.classes)} classes, the model has {model.config.num_classes}"  # type: ignore[union-attr]
-        )
-    preprocess = Preprocess.from_json(about.preprocess)
-    return Loaded(about.model, model, about.classes, preprocess, about.task, model_folder(Path(path)))
+    classes = getattr(model.config, "num_classes", 0)
+    if len(about.classes) != classes:
+        raise OrchardError(f"{path}: {CONFIG} names {len(about.classes)} classes, the model has {classes}")
+    preprocess = Preprocess.from_json(about.preprocess) if about.preprocess else None
+    folder = model_folder(Path(path))
+    return Loaded(about.model, model, about.classes, preprocess, about.task, folder, about.facts)
 
 
 def model_folder(path: Path) -> Path:

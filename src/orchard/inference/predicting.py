@@ -59,7 +59,7 @@ class Predictor:
         self.say = say or (lambda line: None)
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.model = loaded.model.to(self.device).eval()
-        self.shape = (loaded.preprocess.channels, *loaded.preprocess.size)
+        self.shape = (loaded.pictures.channels, *loaded.pictures.size)
         self.macs = multiply_adds(self.model, (1, *self.shape))
         self.batch = 8 if self.macs > 200e6 and self.device.type == "cpu" else 64
         self.task = ImageClassification(loaded.classes)
@@ -77,7 +77,7 @@ class Predictor:
             good = [pixels for _, pixels in results if isinstance(pixels, Tensor)]
             answers: Iterator[list[tuple[str, float]]] = iter(())
             if good:
-                images = self.loaded.preprocess.normalise(torch.stack(good).to(self.device))
+                images = self.loaded.pictures.normalise(torch.stack(good).to(self.device))
                 run = run or self._prepare(images, size, len(paths))
                 answers = iter(self.task.answer(run(images), top))
             for path, pixels in results:
@@ -97,7 +97,7 @@ class Predictor:
         """The pixels of one picture as the model saw them in training, (C, H, W) uint8; or what is wrong with it."""
         try:
             with Path(path).open("rb") as file, open_picture(file) as picture:
-                return torch.tensor(fit(picture, self.loaded.preprocess)).permute(2, 0, 1)
+                return torch.tensor(fit(picture, self.loaded.pictures)).permute(2, 0, 1)
         except FAULTS as error:
             return fault(error)
 

@@ -47,6 +47,9 @@ class Landmark:
     `names[source](config)` gives the rules that translate checkpoints of that source (see orchard.weights).
     `settings_from(config, source, find)` reads fields of the configuration off such a checkpoint: `find(name)` is
     what the checkpoint has under one of our names, or None. The number of classes needs no such help.
+    `not_weights[source]` are patterns (`loss.*`) of entries in official files that are no part of the model, and
+    `preprocess[source]` how pictures come to such a checkpoint where that is not ImageNet's way (fields of data's
+    Preprocess: `mean`, `std`, `crop`, `squash`, `interpolation`); "" stands for all sources.
     `example(config, count, generator)` makes arguments of `forward` by their names, in their order, at random; proofs
     and tests call the model with them.
     """
@@ -55,6 +58,8 @@ class Landmark:
     variants: Mapping[str, Any]  # the name of each variant and its frozen configuration
     names: Mapping[str, Callable[[Any], Sequence[Rule | tuple[str, str]]]] = field(default_factory=dict)
     settings_from: Callable[[Any, str, Callable[[str], Tensor | None]], dict[str, Any]] | None = None
+    not_weights: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    preprocess: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     example: Callable[[Any, int, torch.Generator | None], dict[str, Tensor]] = example_pictures
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -65,5 +66,6 @@ class Stack(nn.Module):
         """Room for `length` tokens of `batch` sequences in every layer, on the device and in the type of the weights."""
         like = next(self.parameters())
         nowhere = torch.arange(0, device=like.device)
-        shapes = [(batch, block.attention.heads, length, block.attention.head_width) for block in self.blocks]  # type: ignore[union-attr]
+        attentions: list[Any] = [block.attention for block in self.blocks]
+        shapes = [(batch, attention.heads, length, attention.head_width) for attention in attentions]
         return [Past(like.new_zeros(shape), like.new_zeros(shape), nowhere) for shape in shapes]

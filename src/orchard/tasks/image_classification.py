@@ -47,12 +47,12 @@ class ImageClassification:
 
     name = "image-classification"
     quality = "accuracy"  # the figure by which checkpoints are chosen; larger is better
-    logged = ("accuracy", "macro_f1")
+    logged: tuple[str, ...] = ("accuracy", "macro_f1")
 
     def __init__(self, classes: Sequence[str], *, label_smoothing: float = 0.0):
         self.classes = tuple(classes)
         self.label_smoothing = label_smoothing
-        self.phases = one_phase(self.loss)
+        self.phases = one_phase(self.loss, through_forward=True)
 
     def loss(self, model: nn.Module, batch: ImageBatch) -> tuple[Tensor, Tensor]:
         """Mean cross entropy in nats, a scalar, and the logits (B, K), both float32."""

@@ -180,7 +180,7 @@ def _measure(rows: Sequence[dict[str, Any]]) -> None:
 
 
 def _shape(loaded: Loaded, batch: int) -> tuple[int, ...]:
-    return (batch, loaded.preprocess.channels, *loaded.preprocess.size)
+    return (batch, loaded.pictures.channels, *loaded.pictures.size)
 
 
 @torch.inference_mode()

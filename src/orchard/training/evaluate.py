@@ -37,7 +37,7 @@ def evaluate(run: Path, source: str, split: str, settings: Mapping[str, Any] | N
             f"the model of {run} does not know the class '{strange[0]}' of {source}; it was not trained on it"
         )
     place = torch.tensor([loaded.classes.index(name) for name in data.classes])
-    loader = Loader(data.splits[split], loaded.preprocess, None, batch_size=64, seed=0, workers=data_settings.workers)
+    loader = Loader(data.splits[split], loaded.pictures, None, batch_size=64, seed=0, workers=data_settings.workers)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     model = loaded.model.to(device).eval()
     said = predict_split(model, (batch.to(device) for batch in loader.batches(0)))

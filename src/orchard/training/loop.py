@@ -12,7 +12,7 @@ import math
 import signal
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field
 from types import FrameType
 from typing import Any, Protocol
@@ -110,9 +110,10 @@ class Trainer:
         if settings.compile:
             self.bare.compile()
         self.plain_optimizers = optimizers
-        if len(self.phases) == 1:
+        self.hooked = len(self.phases) == 1 and self.phases[0].through_forward
+        if self.hooked:
             self.model, *self.optimizers = fabric.setup(self.bare, *optimizers)
-        else:  # parameters take turns, which gradient synchronisation by module does not know: `_step` averages
+        else:  # gradients that do not come through the module's own forward are averaged in `_gather`
             self.model, self.optimizers = self.bare, optimizers
         self.checkpoints = Checkpoints(run / "checkpoints", warn)
         self.state = State()
@@ -202,14 +203,13 @@ class Trainer:
 
     def _gather(self, phase: Phase, parts: list[Any]) -> dict[str, float]:
         """Add up the gradients of the micro-batches; returns the phase's loss and figures."""
-        number, alone = self.phases.index(phase), len(self.phases) == 1
+        number = self.phases.index(phase)
         figures: dict[str, float] = {}
         for place, batch in enumerate(parts, 1):
-            if alone:
-                with self.fabric.no_backward_sync(self.model, enabled=place < len(parts)):
-                    loss, outputs = phase.loss(self.model, batch, self.state.step)
-                    self.fabric.backward(loss / len(parts))
-            else:
+            sync = (
+                self.fabric.no_backward_sync(self.model, enabled=place < len(parts)) if self.hooked else nullcontext()
+            )
+            with sync:
                 with self.fabric.autocast():
                     loss, outputs = phase.loss(self.model, batch, self.state.step)
                 self.fabric.backward(loss / len(parts))
@@ -218,7 +218,7 @@ class Trainer:
             found: dict[str, Any] = {_of("loss", number, phase): value, **self.task.observe(outputs, batch)}
             for key, observed in found.items():
                 figures[key] = figures.get(key, 0.0) + float(observed) / len(parts)
-        if not alone and self.fabric.world_size > 1:
+        if not self.hooked and self.fabric.world_size > 1:
             for parameter in self.learning.values():
                 if parameter.grad is not None:
                     parameter.grad.copy_(self.fabric.all_reduce(parameter.grad, reduce_op="mean"))  # type: ignore[arg-type]

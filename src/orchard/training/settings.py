@@ -10,8 +10,10 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from orchard.cards import Recipe
-from orchard.data.contracts import AugmentSettings, DataSettings
+from orchard.data.captions.contracts import CaptionSettings
+from orchard.data.contracts import AugmentSettings
 from orchard.errors import UsageError
+from orchard.tasks.image_tokenization import TokenizationSettings
 
 
 class Settings(BaseModel):
@@ -33,8 +35,21 @@ class ScheduleSettings(Settings):
     final_fraction: float = Field(0.01, ge=0, le=1, description="last rate as a share of the largest")
 
 
-class SourceSettings(DataSettings):
-    source: str = Field(description="a named set, or the path of an image folder, archive or table")
+class SourceSettings(CaptionSettings):
+    source: str = Field(description="a named set, or the path of what holds the data: a folder, an archive, a file")
+
+
+class TextSettings(Settings):
+    """How text becomes tokens; a run or model that is gone on with keeps the tokenizer it has."""
+
+    tokenizer: Literal["bytes", "characters", "chinese", "bpe", "wordpiece"] = Field(
+        "characters", description="bytes; characters of the training text; GB 2312; byte-level BPE; WordPiece of a file"
+    )
+    vocabulary: int = Field(4096, ge=257, description="tokens of a BPE that is trained on the training text")
+    files: tuple[str, ...] = Field(
+        (), description="vocab.json and merges.txt of a BPE, or the vocab.txt of a WordPiece"
+    )
+    length: int = Field(32, ge=1, description="tokens of a caption; longer ones are cut")
 
 
 class TrainSettings(Settings):
@@ -59,6 +74,7 @@ class TrainSettings(Settings):
     log_every: int = Field(10, gt=0, description="steps between two lines of log.csv")
     checkpoint_minutes: float = Field(1.0, ge=0, description="time between two checkpoints")
     checkpoint_steps: int | None = Field(None, gt=0, description="steps between two checkpoints, beside the time")
+    tokenizer: str | None = Field(None, description="run or model folder of the picture tokenizer a painter writes for")
     start_from: str | None = Field(None, description="run or model folder whose weights are the start")
     freeze_trunk: bool = Field(False, description="learn the head only")
     devices: int = Field(1, gt=0, description="processes or GPUs of each node")
@@ -66,6 +82,8 @@ class TrainSettings(Settings):
     optimizer: OptimizerSettings = OptimizerSettings()
     schedule: ScheduleSettings = ScheduleSettings()
     augmentation: AugmentSettings = AugmentSettings()
+    text: TextSettings = TextSettings()
+    tokenization: TokenizationSettings = TokenizationSettings()
 
 
 @dataclass(frozen=True)

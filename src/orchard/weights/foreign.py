@@ -18,8 +18,9 @@ from torch import Tensor
 
 from orchard.errors import OrchardError, UsageError
 from orchard.weights.portable import read_tensors
+from orchard.weights.torchscript import is_torchscript, read_torchscript
 
-PICKLES = (".pth", ".pt", ".bin")
+PICKLES = (".pth", ".pt", ".bin", ".ckpt")
 WRAPPERS = ("state_dict", "model")  # keys under which training scripts keep the weights in a pickle
 
 
@@ -72,6 +73,8 @@ def _read_shards(index: Path) -> dict[str, Tensor]:
 
 
 def _read_pickle(path: Path) -> dict[str, Tensor]:
+    if is_torchscript(path):
+        return read_torchscript(path)
     try:
         with warnings.catch_warnings(action="ignore"):  # of other pickle protocols; they load or they do not
             value = torch.load(path, map_location="cpu", weights_only=True)

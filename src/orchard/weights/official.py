@@ -6,6 +6,7 @@ either side, by name or by shape, is an error that names it.
 
 from __future__ import annotations
 
+import fnmatch
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -21,9 +22,10 @@ from orchard.weights.foreign import read_checkpoint
 from orchard.weights.names import Table, find_ours, foreign_names, to_ours, to_theirs
 from orchard.weights.portable import Portable, architecture_of, load_exactly, save_portable
 
-IMAGENET = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
-HALVES_OF_THREE = {"mean": (0.5,) * 3, "std": (0.5,) * 3}
-SQUASHED = {("vit", "google"), ("vit", "hf"), ("vit", "hf4")}  # Google's ViTs: whole picture squashed, to [-1, 1]
+IMAGENET = {
+    "mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225), "crop": 0.875, "squash": False,
+    "interpolation": "bilinear",
+}  # fmt: skip
 
 
 def landmark_for(model: nn.Module) -> Landmark:
@@ -48,6 +50,7 @@ def load_official(
     expected = model.state_dict()
     source = source or _guess(landmark, model.config, expected, theirs, where)
     table = table_of(landmark, source, model.config)
+    theirs = weights_of(landmark, source, theirs)
     load_exactly(model, _translate(table, theirs, expected, f"{where} as {source} names"), where)
     return {name: foreign_names(table, name)[1] for name in expected}
 
@@ -80,7 +83,7 @@ def import_official(
         return find_ours(table, theirs, ours)
 
     settings: dict[str, Any] = {}
-    head = find(f"{sketch.head_name}.weight")
+    head = find(f"{sketch.head_name}.weight") if hasattr(sketch, "head_name") else None
     if head is not None:
         settings["num_classes"] = len(head)
     if landmark.settings_from is not None:
@@ -92,8 +95,8 @@ def import_official(
         model=name,
         architecture=architecture_of(model),
         task=card.task,
-        classes=tuple(str(n) for n in range(config.num_classes)),
-        preprocess=_preprocess(config, card.name, source),
+        classes=tuple(str(n) for n in range(getattr(config, "num_classes", 0))),
+        preprocess=_preprocess(landmark, config, source) if hasattr(config, "image_size") else {},
         origin=f"{Path(path).name}, {source} names",
     )
     save_portable(out, model, about)
@@ -147,18 +150,17 @@ def _known(table: Table, expected: Mapping[str, Tensor], theirs: Mapping[str, Te
     return len(names & theirs.keys())
 
 
-def _preprocess(config: Any, card: str, source: str) -> dict[str, Any]:
+def weights_of(landmark: Landmark, source: str, theirs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The entries of a checkpoint without those that the landmark says are no part of the model."""
+    others = landmark.not_weights.get(source, ())
+    return {name: t for name, t in theirs.items() if not any(fnmatch.fnmatchcase(name, other) for other in others)}
+
+
+def _preprocess(landmark: Landmark, config: Any, source: str) -> dict[str, Any]:
     """How pictures come to this model, in the form that data's `Preprocess` reads. The file itself does not say."""
     channels = config.in_channels
-    squash = (card, source) in SQUASHED
-    numbers = HALVES_OF_THREE if squash else IMAGENET
-    if channels != 3:
-        numbers = {"mean": (0.5,) * channels, "std": (0.5,) * channels}
-    return {
-        "size": picture_size(config),
-        "channels": channels,
-        **numbers,
-        "crop": 1.0 if squash else 0.875,
-        "squash": squash,
-        "interpolation": "bilinear",
-    }
+    ways = landmark.preprocess
+    numbers = {**IMAGENET, **ways.get("", {}), **ways.get(source, {})}
+    if channels != len(numbers["mean"]):
+        numbers |= {"mean": (0.5,) * channels, "std": (0.5,) * channels}
+    return {"size": picture_size(config), "channels": channels, **numbers}

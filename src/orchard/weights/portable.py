@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
@@ -67,6 +69,15 @@ def read_portable(folder: Path) -> tuple[Portable, dict[str, Tensor]]:
     except (ValueError, TypeError, KeyError) as error:
         raise OrchardError(f"{folder / CONFIG} is not a model's description: {error}") from None
     return about, read_tensors(folder / WEIGHTS)
+
+
+def fingerprint_of(model: nn.Module) -> str:
+    """sha256 over the configuration and every tensor: two models with the same one compute the same."""
+    digest = hashlib.sha256(json.dumps(architecture_of(model), sort_keys=True, default=str).encode())
+    for name, tensor in sorted(model.state_dict().items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
+    return digest.hexdigest()
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:

@@ -172,7 +172,7 @@ def origin_of(row: Reference, golden: Path) -> str:
         commit = re.sub(
             r"\b([0-9a-f]{12})[0-9a-f]{28}\b", r"\1", meta["commit"]
         )  # long hashes are cut, releases are not
-        return f"{meta['repository']} at {commit}"
+        return f"{meta.get('repository') or meta['repo']} at {commit}"
     package = PACKAGES[kind].partition(".")[0]
     version = str(importlib.import_module(package).__version__)
     return f"{package} {version.partition('+')[0]}"  # without the build's local label

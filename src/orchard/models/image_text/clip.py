@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from orchard.models import Landmark
-from orchard.models.image_text.clip_names import NAMES, settings_from
+from orchard.models.image_text.clip_names import NAMES, NOT_WEIGHTS, settings_from
 from orchard.models.image_text.clip_resnet import STRIDE, ResNetTower
 from orchard.models.image_text.clip_towers import PatchTower, TextTower
 from orchard.nn.checks import check_images
@@ -183,4 +183,16 @@ def _variants() -> dict[str, CLIPConfig]:
 
 
 VARIANTS = _variants()
-LANDMARK = Landmark(model=CLIP, variants=VARIANTS, names=NAMES, settings_from=settings_from, example=example)
+PREPROCESS = {
+    "mean": (0.48145466, 0.4578275, 0.40821073), "std": (0.26862954, 0.26130258, 0.27577711), "crop": 1.0,
+    "interpolation": "bicubic",
+}  # fmt: skip
+LANDMARK = Landmark(
+    model=CLIP,
+    variants=VARIANTS,
+    names=NAMES,
+    settings_from=settings_from,
+    not_weights=NOT_WEIGHTS,
+    preprocess={"": PREPROCESS},
+    example=example,
+)

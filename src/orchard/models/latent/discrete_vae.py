@@ -134,4 +134,9 @@ VARIANTS = {
     "discrete_vae_nano": DiscreteVAEConfig(codes=128, code_width=32, width=32, layers=2, image_size=28, in_channels=1),
     "discrete_vae": DiscreteVAEConfig(),
 }
-LANDMARK = Landmark(model=DiscreteVAE, variants=VARIANTS, names={"dalle_pytorch": dalle_pytorch_names})
+LANDMARK = Landmark(
+    model=DiscreteVAE,
+    variants=VARIANTS,
+    names={"dalle_pytorch": dalle_pytorch_names},
+    preprocess={"": {"mean": (0.0,) * 3, "std": (1.0,) * 3, "crop": 1.0}},
+)

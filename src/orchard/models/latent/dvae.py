@@ -191,4 +191,9 @@ VARIANTS = {
     "dalle_dvae_nano": DalleDVAEConfig(codes=128, width=16, code_width=32, blocks=1, image_size=32, in_channels=1),
     "dalle_dvae": DalleDVAEConfig(),
 }
-LANDMARK = Landmark(model=DalleDVAE, variants=VARIANTS, names={"openai": openai_names})
+LANDMARK = Landmark(
+    model=DalleDVAE,
+    variants=VARIANTS,
+    names={"openai": openai_names},
+    preprocess={"": {"mean": (0.0,) * 3, "std": (1.0,) * 3, "crop": 1.0}},
+)

@@ -201,4 +201,10 @@ VARIANTS = {
     "vqgan_f4": VQGANConfig(codes=8192, multipliers=(1, 2, 4), latent=3, code_width=3),
     "vqgan_gumbel_f8": VQGANConfig(codes=8192, multipliers=(1, 1, 2, 4), attention_at=(32,), quantizer="gumbel"),
 }
-LANDMARK = Landmark(model=VQGAN, variants=VARIANTS, names={"taming": taming_names})
+LANDMARK = Landmark(
+    model=VQGAN,
+    variants=VARIANTS,
+    names={"taming": taming_names},
+    not_weights={"taming": ("loss.discriminator.*", "loss.perceptual_loss.*")},
+    preprocess={"": {"mean": (0.5,) * 3, "std": (0.5,) * 3, "crop": 1.0}},
+)

@@ -216,4 +216,12 @@ def _variants() -> dict[str, ViTConfig]:
 
 
 VARIANTS = _variants()
-LANDMARK = Landmark(model=ViT, variants=VARIANTS, names=NAMES, settings_from=settings_from)
+# Google's checkpoints were trained on whole pictures squashed into a square, in [-1, 1].
+SQUASHED = {"mean": (0.5,) * 3, "std": (0.5,) * 3, "crop": 1.0, "squash": True}
+LANDMARK = Landmark(
+    model=ViT,
+    variants=VARIANTS,
+    names=NAMES,
+    settings_from=settings_from,
+    preprocess=dict.fromkeys(("google", "hf", "hf4"), SQUASHED),
+)
