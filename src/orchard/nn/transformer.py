@@ -63,7 +63,7 @@ class Stack(nn.Module):
         return self.norm(x)
 
     def empty_past(self, batch: int, length: int) -> list[Past]:
-        """Room for `length` tokens of `batch` sequences in every layer, on the device and in the type of the weights."""
+        """Room for `length` tokens of `batch` sequences in every layer, where the weights are and of their type."""
         like = next(self.parameters())
         nowhere = torch.arange(0, device=like.device)
         attentions: list[Any] = [block.attention for block in self.blocks]

@@ -138,5 +138,5 @@ LANDMARK = Landmark(
     model=DiscreteVAE,
     variants=VARIANTS,
     names={"dalle_pytorch": dalle_pytorch_names},
-    preprocess={"": {"mean": (0.0,) * 3, "std": (1.0,) * 3, "crop": 1.0}},
+    preprocess={"": {"mean": (0.5,) * 3, "std": (0.5,) * 3, "crop": 1.0}},
 )
