@@ -4,16 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from orchard.data.clip_bpe import read_clip_bpe
 from orchard.data.contracts import Preprocess
 from orchard.data.preprocess import LUMA, kept_box
-from orchard.errors import UsageError
-from orchard.models.image_text.clip import CLIP
+from orchard.data.tokenizers import Tokenizer, load_tokenizer
+from orchard.errors import OrchardError, UsageError
+from orchard.inference.loading import Loaded, load
+from orchard.models.image_text.clip import CLIP, CLIPConfig
+from orchard.tasks.image_text import ImageText, frame
 
+TOKENIZER = "text_tokenizer"  # folder in a model's folder
+MERGES = "bpe_simple_vocab_16e6.txt.gz"  # OpenAI's own file, for weights of theirs: it is laid into the model's folder
 Encode = Callable[[str], Tensor]  # a sentence to (context,) int64, framed (`orchard.tasks.image_text.frame`)
 PROMPTS = ("a photo of a {}.",)  # the paper's plainest; a model of other captions wants sentences like those
 BATCH = 64
@@ -92,6 +99,47 @@ class Matcher:
         elif x.shape[1] == 1:
             x = x.expand(-1, wanted.channels, -1, -1)
         return wanted.normalise(255 * x)
+
+
+def encoder_of(tokenizer: Tokenizer, context: int) -> Encode:
+    """Sentences as models trained here read them: START and END have the two ids that follow the tokenizer's own."""
+    start, end = tokenizer.vocabulary, tokenizer.vocabulary + 1
+    return lambda text: frame(tokenizer.encode(text), context, start, end)
+
+
+def read_encoder(folder: Path, config: CLIPConfig) -> Encode:
+    """What brings sentences to the model in `folder`; OrchardError where that is missing or of another model."""
+    if (folder / MERGES).is_file():
+        return read_clip_bpe(folder / MERGES, config.context)
+    if not (folder / TOKENIZER).is_dir():
+        raise OrchardError(
+            f"{folder} has no {TOKENIZER}, so sentences cannot be read; models trained here have one, and OpenAI's "
+            f"need their {MERGES} beside the weights"
+        )
+    tokenizer = load_tokenizer(folder / TOKENIZER)
+    if tokenizer.vocabulary + 2 != config.vocabulary:
+        raise OrchardError(
+            f"{folder / TOKENIZER} has {tokenizer.vocabulary} tokens, the model expects {config.vocabulary - 2} and "
+            "two for start and end; is it of another model?"
+        )
+    return encoder_of(tokenizer, config.context)
+
+
+def load_matcher(path: str | Path) -> Matcher:
+    """The CLIP of a run or of a model's folder, with its tokenizer, on a GPU where there is one.
+
+    Raises UsageError where there is no such model, OrchardError for one that is not whole.
+    """
+    return matcher_of(load(path))
+
+
+def matcher_of(loaded: Loaded) -> Matcher:
+    """As `load_matcher`, of a model that is loaded already."""
+    if not isinstance(loaded.model, CLIP):
+        raise UsageError(f"{loaded.folder} is for {loaded.task}; text and pictures are matched by {ImageText.name}")
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    encode = read_encoder(loaded.folder, loaded.model.config)
+    return Matcher(loaded.model.to(device), encode, loaded.pictures)
 
 
 def _starts(rows: Sequence[str] | Tensor) -> range:
