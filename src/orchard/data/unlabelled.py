@@ -1,0 +1,107 @@
+"""Pictures from anywhere, for what learns from pictures alone: classes and captions are not asked for."""
+
+from __future__ import annotations
+
+import re
+import zipfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from orchard.data.captions import CaptionSettings, open_captions
+from orchard.data.captions.contracts import zeros
+from orchard.data.captions.listing import is_listing
+from orchard.data.captions.tsv import ENDINGS as TSV_ENDINGS
+from orchard.data.collect import SPLIT_WORDS, settle
+from orchard.data.contracts import ImageData, Problem
+from orchard.data.files import Archive, Files, FileSplit, Folder, Seen, look_at_all
+from orchard.data.named import NAMED
+from orchard.data.pictures import ENDINGS
+from orchard.data.sources import open_data
+from orchard.data.splits import fingerprint, hold_out
+from orchard.errors import OrchardError
+
+_TABLE = re.compile(rb"(?:^|[\t,;|])\s*(?:label|class|category)\s*(?:[\t,;|\r\n]|$)", re.IGNORECASE)
+
+
+def open_pictures(source: str, settings: CaptionSettings) -> ImageData:
+    """Find out what `source` is and open its pictures.
+
+    - a named set, `digits` or `fashion-mnist:FOLDER`, and a table of paths and labels: as a classifier has them;
+    - picture TSVs, and pictures with a file of captions: as a painter has them, with the same splits;
+    - any other folder or zip archive: every picture in it, however deep it stands.
+
+    Raises UsageError if there is nothing of that name, OrchardError if what is there cannot be used.
+    """
+    path = Path(source).expanduser()
+    if source.partition(":")[0] in NAMED or (path.is_file() and _is_table(path)):
+        return open_data(source, settings)
+    try:
+        if path.is_dir() and not _captioned(names := Folder(path).names()[0]):
+            return _collect(source, Folder(path), names, settings)
+        if path.suffix.lower() == ".zip" and path.is_file() and not _captioned(names := Archive(path).names()[0]):
+            return _collect(source, Archive(path), names, settings)
+    except zipfile.BadZipFile as error:
+        raise OrchardError(f"{source} is a damaged zip archive: {error}") from None
+    except OSError as error:
+        raise OrchardError(f"{source} cannot be read: {error.strerror or error}") from None
+    return open_captions(source, settings).pictures()
+
+
+def _is_table(path: Path) -> bool:
+    """Does the first line name a column of classes? A picture TSV has none."""
+    if path.suffix.lower() not in (".csv", ".tsv", ".txt"):
+        return False
+    with path.open("rb") as file:
+        return bool(_TABLE.search(file.readline(2**16)))
+
+
+def _captioned(names: Sequence[str]) -> bool:
+    """Does a place hold captions: a file of them, or picture TSVs at its top?"""
+    return any(is_listing(name) or ("/" not in name and name.lower().endswith(TSV_ENDINGS)) for name in names)
+
+
+def _collect(source: str, files: Files, names: Sequence[str], settings: CaptionSettings) -> ImageData:
+    """A set of all pictures in one place. Where every one stands in a folder train, validation or test, those are the
+    splits; else some are held out. Bad files are refused or left out, as the settings say."""
+    pictures = [name for name in names if name[name.rfind(".") :].lower() in ENDINGS]
+    looks = look_at_all(files, pictures, thorough=settings.bad_records == "skip")
+    problems: list[Problem] = []
+    bad = [Problem(name, look) for name, look in zip(pictures, looks, strict=True) if isinstance(look, str)]
+    settle(bad, "cannot be read", "mend or remove them", settings, problems, len(looks))
+    seen = {name: look for name, look in zip(pictures, looks, strict=True) if isinstance(look, Seen)}
+    if not seen:
+        raise OrchardError(f"there is no picture in {source}; expected files such as {source.rstrip('/')}/1.jpg")
+    good = list(seen)
+    splits = {
+        split: FileSplit(files, [good[p] for p in places], zeros(len(places)), [seen[good[p]] for p in places])
+        for split, places in _splits(source, good, settings).items()
+        if len(places)
+    }
+    mark = fingerprint(
+        ((split, name, 0, digest)
+         for split, data in splits.items() for name, digest in zip(data.names, data.digests, strict=True)),
+        ("picture",),
+    )  # fmt: skip
+    channels = 1 if all(look.grey for look in seen.values()) else 3
+    reason = f"it is {'a zip archive' if isinstance(files, Archive) else 'a folder'} with {len(good)} pictures"
+    return ImageData("images", source, "pictures", reason, ("picture",), channels, splits, mark, tuple(problems))
+
+
+def _splits(source: str, names: Sequence[str], settings: CaptionSettings) -> Mapping[str, np.ndarray]:
+    """The places of each split's pictures; what no folder gives is held out."""
+    tops = np.array([SPLIT_WORDS.get(name.partition("/")[0].lower(), "") if "/" in name else "" for name in names])
+    share, seed = settings.validation_fraction, settings.split_seed
+    rest, test, validation = np.arange(len(names)), np.empty(0, int), np.empty(0, int)
+    if tops.all():
+        rest, validation, test = (np.flatnonzero(tops == split) for split in ("train", "validation", "test"))
+        if not len(rest):
+            raise OrchardError(f"{source} has no training pictures, only {', '.join(sorted(set(tops.tolist())))}")
+    elif settings.test_fraction:
+        rest, test = hold_out(zeros(len(rest)), settings.test_fraction, seed)
+        share = min(share * len(names) / len(rest), 0.9)  # of all, as the test is
+    if not len(validation):
+        keep, held = hold_out(zeros(len(rest)), share, seed + 1)
+        rest, validation = rest[keep], rest[held]
+    return {"train": rest, "validation": validation, "test": test}
