@@ -96,7 +96,7 @@ def import_official(
         architecture=architecture_of(model),
         task=card.task,
         classes=tuple(str(n) for n in range(getattr(config, "num_classes", 0))),
-        preprocess=_preprocess(landmark, config, source) if hasattr(config, "image_size") else {},
+        preprocess=preprocess_of(landmark, config, source) if hasattr(config, "image_size") else {},
         origin=f"{Path(path).name}, {source} names",
     )
     save_portable(out, model, about)
@@ -156,7 +156,7 @@ def weights_of(landmark: Landmark, source: str, theirs: Mapping[str, Tensor]) ->
     return {name: t for name, t in theirs.items() if not any(fnmatch.fnmatchcase(name, other) for other in others)}
 
 
-def _preprocess(landmark: Landmark, config: Any, source: str) -> dict[str, Any]:
+def preprocess_of(landmark: Landmark, config: Any, source: str) -> dict[str, Any]:
     """How pictures come to this model, in the form that data's `Preprocess` reads. The file itself does not say."""
     channels = config.in_channels
     ways = landmark.preprocess
