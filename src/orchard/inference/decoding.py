@@ -2,9 +2,8 @@
 
 The model itself is unchanged: around it stand a memory of fixed size, so that a token costs the same wherever it
 stands, a precision, and where it pays a compiler. At few rows the time of a token is the time to read the weights, so
-they are read in bf16 (or int8) where the hardware multiplies it, and always for `LANES` rows at once, the fewest at
-which the libraries' kernels keep up with the memory. That every batch has the same shape has a second use: what a row
-gets does not depend on its company.
+they are read in bf16 (or int8) where that is asked for. All batches of one decoder have the same shape, and its kernels
+add up each row by itself: what a row gets does not depend on its company.
 """
 
 from __future__ import annotations
@@ -15,12 +14,13 @@ from typing import Any, Literal, Protocol
 
 import torch
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from orchard.errors import UsageError
-from orchard.inference.int8 import quantise_linears
+from orchard.inference.rows import native_rows, use_row_linears
 from orchard.nn.attention import Past
 
-LANES = 4
+FEWEST = 4  # rows at which the libraries' own bf16 kernels begin to keep up with the memory
 Precision = Literal["fp32", "bf16", "int8"]
 
 
@@ -57,34 +57,35 @@ class Step(nn.Module):
             Past(self.get_buffer(f"keys{n}"), self.get_buffer(f"values{n}"), places) for n in range(self.depth)
         ]  # fmt: skip
         positions = (places - starts[:, None]).clamp(min=0)
-        logits: Tensor = self.model(tokens, positions, mask, past)
+        with sdpa_kernel(SDPBackend.MATH):  # for single queries the fused kernels take ten times as long on a CPU
+            logits: Tensor = self.model(tokens, positions, mask, past)
         return logits[:, -1].float()
 
 
 class Decoder:
     """Writes `rows` sequences of up to `length` tokens side by side.
 
-    `rows` is rounded up to a multiple of `LANES`. `compiled` costs the time of a compilation, once a process.
+    `self.rows` may be more than was asked for, where more take no longer. `compiled` costs the time of a compilation,
+    once a process.
     """
 
     def __init__(self, model: nn.Module, rows: int, length: int, *, precision: Precision, compiled: bool):
         config: Any = model.config
         if length > config.context:
             raise UsageError(f"{length} tokens are more than the model's context of {config.context}")
-        self.rows = -(-rows // LANES) * LANES
-        self.length = length
-        ready = model if precision == "fp32" else copy.deepcopy(model).to(torch.bfloat16)
-        if precision == "int8":
-            quantise_linears(ready)
-        self.step = Step(ready.eval(), self.rows, length).requires_grad_(False)
         self.device = next(model.parameters()).device
+        self.length = length
+        ready, self.rows = model, rows
+        if precision != "fp32":
+            ready = copy.deepcopy(model).to(torch.bfloat16)
+            if precision == "int8" or (self.device.type == "cpu" and native_rows()):
+                use_row_linears(ready, int8=precision == "int8")
+            else:
+                self.rows = max(rows, FEWEST)
+        self.step = Step(ready.eval(), self.rows, length).requires_grad_(False)
         self.run: Any = self.step
         if compiled:
-            from torch._inductor import config as inductor
-
-            with inductor.patch(freezing=self.device.type == "cpu"):
-                self.run = torch.compile(self.step, fullgraph=True)
-        self.freezing = compiled and self.device.type == "cpu"
+            self.run = torch.compile(self.step, fullgraph=True, options={"freezing": True})
         self.starts = torch.zeros(self.rows, dtype=torch.int64, device=self.device)
         self.place = 0
 
