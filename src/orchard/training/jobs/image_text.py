@@ -1,0 +1,239 @@
+"""Training on pictures and their captions: what belongs together comes to lie together."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from orchard.data import default_preprocess
+from orchard.data.captions import CaptionData, CaptionSplit, PairLoader, open_captions
+from orchard.data.captions.templates import wordings
+from orchard.data.contracts import Preprocess
+from orchard.errors import UsageError
+from orchard.inference.cost import multiply_adds, weight_bytes
+from orchard.inference.image_text import MERGES, TOKENIZER, Encode, encoder_of, matcher_of, read_encoder
+from orchard.inference.loading import Loaded, model_folder
+from orchard.models import configuration, create_model, picture_size
+from orchard.tasks.image_text import Features, ImageText, PairBatch, embed_split
+from orchard.training.jobs.base import Job, data_facts, make_fabric, settle_precision, wants_channels_last
+from orchard.training.jobs.text_tokenizer import make_text_tokenizer, read_text_tokenizer
+from orchard.training.report_image_text import write_image_text_report
+from orchard.training.run import RunFolder
+from orchard.training.settings import Resolved, SourceSettings, TrainSettings
+from orchard.weights.portable import WEIGHTS, load_exactly, read_portable, save_portable
+
+KEPT = 2**16  # sentences whose tokens are remembered
+BATCH = 64  # pictures or sentences at a time where nothing is learned
+
+
+class ImageTextJob(Job):
+    """A CLIP, the tokenizer of its sentences, and pairs to learn from."""
+
+    unit = "pictures"
+    task: ImageText
+
+    def __init__(self, resolved: Resolved, device: torch.device):
+        """Read the data and build the model. Raises UsageError or OrchardError for all that does not fit."""
+        settings = resolved.settings
+        _refuse(settings)
+        self.data = open_captions(settings.data.source, settings.data)
+        torch.manual_seed(settings.seed)  # the fresh weights
+        if settings.start_from:
+            self._go_on(settings, model_folder(Path(settings.start_from)))
+        else:
+            self._begin(settings)
+        config: Any = self.model.config
+        self.shape = (1, config.in_channels, *picture_size(config))
+        self.resolved = settle_precision(resolved, self.model.vision, self.shape, device)  # the tower that costs most
+        self.channels_last = wants_channels_last(self.model)
+        if self.channels_last:
+            self.model = self.model.to(memory_format=torch.channels_last)
+        self.task = ImageText()
+        self.fabric = make_fabric(self.settings, device)
+
+    def _begin(self, settings: TrainSettings) -> None:
+        """Fresh weights, for the tokens of a tokenizer that is read, or learned from the training captions."""
+        train = self.data.splits["train"]
+        captions = (text for index in range(len(train)) for text in train.texts(index))
+        tokenizer = make_text_tokenizer(settings.text, captions, None)
+        wanted = {"in_channels": self.data.channels, "context": settings.text.length + 2, **settings.architecture}
+        wanted["vocabulary"] = tokenizer.vocabulary + 2  # start and end
+        if settings.image_size:
+            wanted["image_size"] = settings.image_size
+        self.model: Any = create_model(settings.model, **wanted)
+        config: Any = self.model.config
+        self.preprocess = default_preprocess(self.data.pictures(), picture_size(config), config.in_channels)
+        self.encode: Encode = functools.lru_cache(KEPT)(encoder_of(tokenizer, config.context))
+        self.words: dict[str, Callable[[Path], object]] = {TOKENIZER: tokenizer.save}
+
+    def _go_on(self, settings: TrainSettings, folder: Path) -> None:
+        """Weights, tokenizer and preprocessing of another run or model, at the picture size that is asked for."""
+        about, state = read_portable(folder)
+        if about.model != settings.model:
+            raise UsageError(f"{folder} holds a {about.model}, not a {settings.model}; train {about.model} from it")
+        size = {"image_size": settings.image_size} if settings.image_size else {}
+        self.model = about.build(**settings.architecture, **size)
+        state = self.model.fit_state(state, configuration(about.model, **about.architecture))
+        load_exactly(self.model, state, str(folder / WEIGHTS))
+        config = self.model.config
+        self.preprocess = dataclasses.replace(Preprocess.from_json(about.preprocess), size=picture_size(config))
+        self.encode = functools.lru_cache(KEPT)(read_encoder(folder, config))
+        if (folder / MERGES).is_file():  # OpenAI's weights come with theirs
+            merges = (folder / MERGES).read_bytes()
+            self.words = {MERGES: lambda path: Path(path).write_bytes(merges)}
+        else:
+            self.words = {TOKENIZER: read_text_tokenizer(folder).save}
+
+    def feed(self) -> PairFeed:
+        return PairFeed(self)
+
+    def describe(self) -> str:
+        config = self.model.config
+        pairs = f"{len(self.data.splits['train']):,} pictures with captions to learn from"
+        return f"{pairs}, up to {config.context} of {config.vocabulary:,} tokens each"
+
+    def facts(self) -> dict[str, Any]:
+        data, counts = self.data, {name: len(split) for name, split in self.data.splits.items()}
+        return data_facts(data.name, data.source, data.format, counts, data.fingerprint, data.problems)
+
+    def features(self, model: nn.Module, split: str) -> Features:
+        with self.fabric.autocast():
+            return embed_captions(
+                model, self.data.splits[split], self.preprocess, self.encode, self.fabric.device,
+                self.settings.data.workers,
+            )  # fmt: skip
+
+    def evaluate(self, model: nn.Module) -> Mapping[str, float]:
+        return self.task.score(self.features(model, "validation"))
+
+    @property
+    def judged(self) -> str:
+        """The split of the final figures."""
+        return "test" if "test" in self.data.splits else "validation"
+
+    def finish(self, model: nn.Module, run: RunFolder) -> dict[str, Any]:
+        features = {name: self.features(model, name) for name in ("validation", self.judged)}
+        facts = {"templates": prompts_of(self.data, self.settings.data)}
+        about = self.portable(model, run.path, preprocess=self.preprocess.to_json(), facts=facts)
+        for name, save in self.words.items():
+            (run / "model").mkdir(exist_ok=True)
+            save(run / "model" / name)
+        save_portable(run / "model", model, about)
+        (run / "evaluation").mkdir(exist_ok=True)
+        for name, seen in features.items():
+            tensors = vars(seen) | {"scale": torch.tensor(seen.scale)}
+            save_file(tensors, run / "evaluation" / f"{name}.safetensors")
+        sentence = torch.zeros(1, self.model.config.context, dtype=torch.int64)
+        return {
+            "macs": multiply_adds(model, self.shape, sentence),
+            "size_bytes": weight_bytes(model),
+            **{name: self.task.score(seen) for name, seen in features.items()},
+        }
+
+    def report(self, model: nn.Module, run: RunFolder) -> Path:
+        tensors = load_file(run / "evaluation" / f"{self.judged}.safetensors")
+        scale = float(tensors.pop("scale"))
+        features = Features(**tensors, scale=scale)
+        return write_image_text_report(run, split=self.data.splits[self.judged], features=features)
+
+
+class PairFeed:
+    """The batches of each step, each in one part: a pair learns from being told from all others of its batch."""
+
+    def __init__(self, job: ImageTextJob):
+        s = job.settings
+        self.job = job
+        self.loader = PairLoader(
+            job.data.splits["train"], job.preprocess, s.augmentation, batch_size=s.batch_size, seed=s.seed,
+            workers=s.data.workers,
+        )  # fmt: skip
+        self.steps_per_epoch = len(self.loader)
+
+    def steps(self, start: int) -> Iterator[list[PairBatch]]:
+        step = start
+        while True:
+            epoch, offset = divmod(step, self.steps_per_epoch)
+            for loaded in self.loader.batches(epoch, offset):
+                batch = PairBatch(loaded.images, sentences(loaded.texts, self.job.encode), loaded.indices)
+                yield [batch.to(self.job.fabric.device, channels_last=self.job.channels_last)]
+                step += 1
+
+    def name_records(self, batch: PairBatch) -> str:
+        """The first pictures of a batch, by the names a person knows them by."""
+        split = self.job.data.splits["train"]
+        keys = [split.key(int(index)) for index in batch.indices[:3]]
+        return ", ".join(keys) + (f" and {len(batch) - 3} more" if len(batch) > 3 else "")
+
+
+def sentences(texts: list[str], encode: Encode) -> Tensor:
+    """(N, T) int64, T up to where the longest of them ends: behind its end the tower reads nothing."""
+    tokens = torch.stack([encode(text) for text in texts])
+    return tokens[:, : int(tokens.argmax(1).max()) + 1]
+
+
+@torch.no_grad()
+def embed_captions(
+    model: nn.Module, split: CaptionSplit, preprocess: Preprocess, encode: Encode, device: torch.device,
+    workers: int | None,
+) -> Features:  # fmt: skip
+    """Every picture of a split with each of its captions: all of them are right answers."""
+    loader = PairLoader(split, preprocess, None, batch_size=BATCH, seed=0, workers=workers)
+    pairs = (PairBatch(batch.images, sentences(batch.texts, encode), batch.indices) for batch in loader.batches(0))
+    seen = embed_split(model, (batch.to(device) for batch in pairs))
+    captions = [split.texts(index) for index in range(len(split))]
+    if all(len(texts) == 1 for texts in captions):
+        return seen
+    known = sorted({text for texts in captions for text in texts})
+    tokens, place = torch.unique(torch.stack([encode(text) for text in known]), dim=0, return_inverse=True)
+    reads: Any = model
+    read = torch.cat([reads.text_features(part.to(device)).float().cpu() for part in tokens.split(BATCH)])
+    place_of = dict(zip(known, place.tolist(), strict=True))
+    keys = torch.tensor([place_of[text] for texts in captions for text in texts])
+    rows = torch.tensor([index for index, texts in enumerate(captions) for _ in texts])
+    return Features(seen.images[rows], read[keys], seen.picture_keys[rows], keys, rows, seen.scale)
+
+
+def prompts_of(data: CaptionData, settings: SourceSettings) -> list[str]:
+    """Sentences for a class that are like those the model learned; a person's own captions are such sentences."""
+    if data.format != "named set":
+        return ["{}"]
+    return list(settings.templates or wordings(data.name, settings.language).training)
+
+
+def _refuse(settings: TrainSettings) -> None:
+    """Settings that would be without effect, or have another than they say, are mistakes."""
+    if settings.accumulate > 1 or settings.devices * settings.nodes > 1:
+        raise UsageError(
+            f"{settings.model} learns by telling each pair from all others of its batch, which therefore stays whole: "
+            "accumulate, devices and nodes must be 1; where memory is short, take a smaller batch_size"
+        )
+    if settings.batch_size < 2:
+        raise UsageError(f"{settings.model} tells pairs from each other; batch_size must be 2 or more")
+    asked = {
+        "label_smoothing": settings.label_smoothing,
+        "freeze_trunk": settings.freeze_trunk,
+        "augmentation.mixup": settings.augmentation.mixup,
+        "augmentation.cutmix": settings.augmentation.cutmix,
+    }
+    for key, value in asked.items():
+        if value:
+            raise UsageError(f"setting '{key}': pictures with captions have no classes; leave it out")
+
+
+def evaluate_loaded(loaded: Loaded, source: str, split: str, settings: SourceSettings) -> dict[str, float]:
+    """The figures of search of a trained model in one split of `source`."""
+    matcher = matcher_of(loaded)
+    data = open_captions(source, settings)
+    if split not in data.splits:
+        raise UsageError(f"{source} has no {split} split; it has {', '.join(data.splits)}")
+    features = embed_captions(
+        matcher.model, data.splits[split], matcher.preprocess, matcher.encode, matcher.device, settings.workers
+    )
+    return ImageText().score(features)
