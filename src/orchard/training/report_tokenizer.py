@@ -72,6 +72,8 @@ def write_tokenizer_report(
     ]
     curves = [
         Curve("Loss", "loss", "weighted sum", falling=True),
+        Curve("Difference of pixels", "pixel_loss", "mean", falling=True),
+        Curve("Difference of vectors and codes", "codebook_loss", "mean square", falling=True),
         Curve("PSNR", "psnr", "dB"),
         Curve("SSIM", "ssim", "similarity"),
         Curve("Codes used", "codebook_use", "share of the codebook", percent=True),
@@ -79,7 +81,9 @@ def write_tokenizer_report(
     ]
     if critic:
         curves += [
-            Curve("Critic's loss", "critic_loss", "hinge"),
+            Curve("Critic's loss", "critic_loss", "hinge; 1: cannot tell"),
+            Curve("Critic's score of pictures", "score_real", "score"),
+            Curve("Critic's score of what is drawn", "score_drawn", "score"),
             Curve("Critic's weight", "adaptive_weight", "ratio of gradients", falling=True),
         ]
     return write_run_page(

@@ -27,6 +27,7 @@ from orchard.training.settings import Resolved, SourceSettings, TrainSettings
 from orchard.weights.portable import WEIGHTS, fingerprint_of, load_exactly, read_portable, save_portable
 
 BATCH = 64  # pictures at a time where nothing is learned, at least
+CRITIC = ("critic_loss", "score_real", "score_drawn", "adaptive_weight")  # what log.csv says of it
 
 
 class ImageTokenizationJob(Job):
@@ -51,6 +52,7 @@ class ImageTokenizationJob(Job):
         if self.channels_last:
             self.model = self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.task = ImageTokenization(settings.tokenization)
+        self.task.logged = (*self.task.logged, "pixel_loss", "codebook_loss", *(CRITIC if self.model.critic else ()))  # type: ignore[assignment]
         self.fabric = make_fabric(self.settings, device)
 
     @property
