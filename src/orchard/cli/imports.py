@@ -3,19 +3,31 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from orchard.cli.output import Json, emit, parse_settings
+from orchard.cli.output import Json, emit, note, parse_settings
+
+if TYPE_CHECKING:
+    from orchard.training.importing import Imported
 
 
 def import_model(
     name: Annotated[str, typer.Argument(help="The variant that the checkpoint is of, such as vit_base_patch16_224.")],
-    checkpoint: Annotated[Path, typer.Argument(help="A .npz, .safetensors (or its index), .pth, .pt or .bin file.")],
+    checkpoint: Annotated[
+        Path, typer.Argument(help="A .npz, .safetensors (or its index), .pth, .pt, .ckpt or .bin file, or its folder.")
+    ],
     out: Annotated[Path, typer.Option(help="Folder for the model; it must not exist.")],
     source: Annotated[
-        str | None, typer.Option(help="Whose names the file has: google, timm, torchvision, hf. Default: found out.")
+        str | None, typer.Option(help="Whose names the file has, such as google, timm, hf. Default: found out.")
+    ] = None,
+    files: Annotated[
+        list[Path] | None,
+        typer.Option(help="vocab.json, then merges.txt; a vocab.txt; CLIP's merges; a painter's VQGAN."),
+    ] = None,
+    tokenizer: Annotated[
+        str | None, typer.Option(help="Of a painter: its VQGAN's variant, or the folder of a picture tokenizer.")
     ] = None,
     settings: Annotated[
         list[str] | None, typer.Option("--set", help="A field of the configuration, such as --set image_size=384.")
@@ -23,23 +35,40 @@ def import_model(
     as_json: Json = False,
 ) -> None:
     """Turn an official checkpoint into a portable model; every name and shape in it must fit."""
-    from orchard.weights.official import import_official
+    from orchard.training.importing import import_checkpoint
 
-    about, went = import_official(name, checkpoint, out, source, **parse_settings(settings or []))
+    done = import_checkpoint(name, checkpoint, out, source, files or [], tokenizer, parse_settings(settings or []))
+    about, pictures = done.official.about, done.pictures
+    aside = [*done.official.aside, *(pictures.aside if pictures else ())]
     answer = {
         "out": str(out),
         "model": about.model,
         "origin": about.origin,
-        "tensors": len(went),
+        "tensors": len(done.official.went),
+        "set_aside": len(aside),
         "classes": len(about.classes),
         "preprocess": about.preprocess,
         "architecture": about.architecture,
+        "text_tokenizer": done.words,
+        "picture_tokenizer": pictures.about.model if pictures else "",
     }
+    for remark in done.remarks:
+        note(remark)
+    emit(answer, as_json, lambda _: show(name, out, done, aside))
 
-    def show(_: object) -> None:
+
+def show(name: str, out: Path, done: Imported, aside: list[str]) -> None:
+    about, pictures = done.official.about, done.pictures
+    left = f"{len(aside)} set aside that are no part of it, '{aside[0]}' among them" if aside else "nothing left over"
+    print(f"{name} from {about.origin}: {len(done.official.went)} tensors, {left}")
+    if pictures:
+        print(f"{pictures.about.model} as its picture tokenizer: {len(pictures.went)} tensors")
+    if done.words:
+        print(f"words by {done.words}")
+    if about.classes:
+        print(f"{len(about.classes)} classes")
+    if about.preprocess:
         size = "x".join(str(side) for side in about.preprocess["size"])
-        print(f"{name} from {about.origin}: {len(went)} tensors, nothing left over")
-        print(f"{len(about.classes)} classes, pictures of {size}; written to {out}")
-        print(f"preprocessing: {about.preprocess}; if the checkpoint was trained otherwise, say so in config.json")
-
-    emit(answer, as_json, show)
+        print(f"pictures of {size}, preprocessing: {about.preprocess}")
+        print("if the checkpoint was trained otherwise, say so in config.json")
+    print(f"written to {out}")

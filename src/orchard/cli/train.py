@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -21,12 +22,12 @@ def show_figures(metrics: dict[str, Any]) -> None:
     from rich.table import Table
 
     table = Table(title=f"{metrics['model']} on {metrics['data']}", title_justify="left")
-    splits = [name for name in ("train", "validation", "test") if name in metrics]
+    splits = [name for name, figures in metrics.items() if _are_figures(figures)]
     table.add_column("figure")
     for name in splits:
         table.add_column(name, justify="right")
-    for figure in metrics[splits[0]]:
-        table.add_row(figure.replace("_", " "), *(f"{metrics[name][figure]:.4f}" for name in splits))
+    for figure in dict.fromkeys(figure for name in splits for figure in metrics[name]):
+        table.add_row(figure.replace("_", " "), *(_number(metrics[name].get(figure)) for name in splits))
     console = Console()
     console.print(table)
     if "seconds" in metrics:
@@ -39,6 +40,18 @@ def show_figures(metrics: dict[str, Any]) -> None:
         console.print(f"run:    {metrics['run']}\nreport: {metrics['run']}/report.html", highlight=False)
 
 
+def _are_figures(value: Any) -> bool:
+    """Whether an entry holds the figures of a split."""
+    return isinstance(value, Mapping) and bool(value) and all(isinstance(one, (int, float)) for one in value.values())
+
+
+def _number(value: float | None) -> str:
+    """Four places behind the point, or four figures where that would say nothing; empty where there is none."""
+    if value is None:
+        return ""
+    return f"{value:.4f}" if 1e-3 <= abs(value) < 1e6 or value == 0 else f"{value:.4g}"
+
+
 def _rate(metrics: dict[str, Any]) -> str:
     """What went through training in a second, in the task's own unit."""
     ending = "_per_second"
@@ -48,13 +61,16 @@ def _rate(metrics: dict[str, Any]) -> str:
 
 def train(
     model: Annotated[str, typer.Argument(help="Name of a variant (see `orchard list`), or timm:NAME.")],
-    data: Annotated[str, typer.Option(help="A named set, an image folder, a zip archive of one, or a CSV/TSV.")],
+    data: Annotated[str, typer.Option(help="A named set, or the path of a folder, an archive or a file.")],
     out: Annotated[Path | None, typer.Option(help="Folder of the run; runs/MODEL-DATA by itself.")] = None,
     epochs: Annotated[float | None, typer.Option(help="Passes over the training split.")] = None,
     batch_size: Annotated[int | None, typer.Option(help="Pictures per optimizer step.")] = None,
     lr: Annotated[float | None, typer.Option(help="Largest learning rate.")] = None,
     max_minutes: Annotated[float | None, typer.Option(help="Stop after this time.")] = None,
     start_from: Annotated[str | None, typer.Option("--from", help="Run or model folder to fine-tune.")] = None,
+    tokenizer: Annotated[
+        Path | None, typer.Option(help="Run or model folder of the picture tokenizer a painter writes for.")
+    ] = None,
     recipe: Annotated[str | None, typer.Option(help="Use the recipe for this named set.")] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of everything random.")] = None,
     settings: Set = None,
@@ -70,6 +86,7 @@ def train(
         "optimizer.lr": lr,
         "max_minutes": max_minutes,
         "start_from": start_from,
+        "tokenizer": str(tokenizer) if tokenizer else None,
         "seed": seed,
     }
     command = {key: value for key, value in command.items() if value is not None} | parse_settings(settings or [])
@@ -86,7 +103,7 @@ def evaluate(
     settings: Set = None,
     as_json: Json = False,
 ) -> None:
-    """The task's figures of a trained model on any data with the same classes."""
+    """The task's figures of a trained model on other data: pictures of its classes, text, captions."""
     from orchard.training.evaluate import evaluate as run_evaluation
 
     emit(run_evaluation(run, data, split, parse_settings(settings or [])), as_json, show_figures)

@@ -1,8 +1,9 @@
-"""`evaluate`: a trained model on any data of the same classes."""
+"""`evaluate`: a trained model on any data that fits its task."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import importlib
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,37 +11,60 @@ import torch
 from pydantic import ValidationError
 
 from orchard.data import Loader, open_data
-from orchard.data.contracts import DataSettings
 from orchard.errors import OrchardError, UsageError
-from orchard.inference.loading import load
+from orchard.inference.loading import Loaded, load
 from orchard.tasks.image_classification import ImageClassification, Predictions, predict_split
+from orchard.training.jobs import JOBS
+from orchard.training.settings import SourceSettings, nest
+
+Evaluate = Callable[[Loaded, str, str, SourceSettings], dict[str, float]]
 
 
 def evaluate(run: Path, source: str, split: str, settings: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    """Figures of the model of `run` on one split of `source`.
+    """Figures of the model of `run` on one split of `source`, as its task has them.
 
-    `settings` are those of the data, such as {"bad_records": "skip"}. The data's classes must be among the
-    model's, by name. Raises OrchardError with the first that is not.
+    `settings` are those of the data, such as {"bad_records": "skip"}. Raises UsageError for a setting or a split that
+    there is not, OrchardError for data that the model cannot be asked about.
     """
     loaded = load(run)
+    data = source_settings(source, settings or {})
+    figures = _evaluate_of(loaded.task)(loaded, source, split, data)
+    return {"model": loaded.name, "task": loaded.task, "data": source, split: figures}
+
+
+def source_settings(source: str, settings: Mapping[str, Any]) -> SourceSettings:
+    """Settings of data by their dotted names, with or without "data." before them."""
+    table = nest({key.removeprefix("data."): value for key, value in settings.items()})
     try:
-        data_settings = DataSettings.model_validate({k.removeprefix("data."): v for k, v in (settings or {}).items()})
+        return SourceSettings.model_validate({"source": source, **table})
     except ValidationError as error:
         first = error.errors()[0]
-        raise UsageError(f"setting 'data.{'.'.join(map(str, first['loc']))}': {first['msg']}") from None
-    data = open_data(source, data_settings)
+        key = ".".join(str(part) for part in first["loc"])
+        raise UsageError(f"setting 'data.{key}': {first['msg'][0].lower() + first['msg'][1:]}") from None
+
+
+def _evaluate_of(task: str) -> Evaluate:
+    if task == ImageClassification.name:
+        return evaluate_classifier
+    module, _, _ = JOBS[task].partition(":")
+    found: Evaluate = importlib.import_module(f"orchard.training.jobs.{module}").evaluate_loaded
+    return found
+
+
+def evaluate_classifier(loaded: Loaded, source: str, split: str, settings: SourceSettings) -> dict[str, float]:
+    """Figures on labelled pictures. Their classes must be among the model's, by name; the first that is not is said."""
+    data = open_data(source, settings)
     if split not in data.splits:
         raise UsageError(f"{source} has no {split} split; it has {', '.join(data.splits)}")
     strange = [name for name in data.classes if name not in loaded.classes]
     if strange:
         raise OrchardError(
-            f"the model of {run} does not know the class '{strange[0]}' of {source}; it was not trained on it"
+            f"the model of {loaded.folder} does not know the class '{strange[0]}' of {source}; it was not trained on it"
         )
     place = torch.tensor([loaded.classes.index(name) for name in data.classes])
-    loader = Loader(data.splits[split], loaded.pictures, None, batch_size=64, seed=0, workers=data_settings.workers)
+    loader = Loader(data.splits[split], loaded.pictures, None, batch_size=64, seed=0, workers=settings.workers)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     model = loaded.model.to(device).eval()
     said = predict_split(model, (batch.to(device) for batch in loader.batches(0)))
     said = Predictions(said.logits, place[said.labels], said.indices)
-    figures = ImageClassification(loaded.classes).score(said)
-    return {"model": loaded.name, "data": data.name, "source": source, "pictures": len(said.labels), split: figures}
+    return ImageClassification(loaded.classes).score(said)

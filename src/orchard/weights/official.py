@@ -9,6 +9,7 @@ from __future__ import annotations
 import fnmatch
 import sys
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from orchard.weights.foreign import read_checkpoint
 from orchard.weights.names import Table, find_ours, foreign_names, to_ours, to_theirs
 from orchard.weights.portable import Portable, architecture_of, load_exactly, save_portable
 
+WRAPPINGS = ("module.", "_orig_mod.")  # of DistributedDataParallel and torch.compile
 IMAGENET = {
     "mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225), "crop": 0.875, "squash": False,
     "interpolation": "bilinear",
@@ -37,15 +39,16 @@ def landmark_for(model: nn.Module) -> Landmark:
 
 
 def load_official(
-    model: nn.Module, checkpoint: str | Path | Mapping[str, Tensor], source: str | None = None
+    model: nn.Module, checkpoint: str | Path | Mapping[str, Tensor], source: str | None = None, where: str = ""
 ) -> dict[str, tuple[str, ...]]:
-    """Fill a landmark from an official checkpoint: a file, or tensors under official names.
+    """Fill a landmark from an official checkpoint: a file, or tensors under official names out of `where`.
 
     `source` names the table that translates (`timm`, `torchvision`, `hf`, `google`, as the landmark has them);
     without one, the table that knows most of the names is taken. Returns, for each of our tensors, the official
     names it was made of. Raises OrchardError for any name or shape left over on either side.
     """
-    theirs, where = _tensors(checkpoint)
+    theirs, path = _tensors(checkpoint)
+    where = where or path
     landmark = landmark_for(model)
     expected = model.state_dict()
     source = source or _guess(landmark, model.config, expected, theirs, where)
@@ -60,19 +63,31 @@ def export_official(model: nn.Module, source: str) -> dict[str, Tensor]:
     return to_theirs(table_of(landmark_for(model), source, model.config), model.state_dict())
 
 
-def import_official(
-    name: str, path: str | Path, out: str | Path, source: str | None = None, **overrides: Any
-) -> tuple[Portable, dict[str, tuple[str, ...]]]:
-    """An official checkpoint of variant `name` becomes a portable model in the folder `out`.
+@dataclass(frozen=True)
+class Official:
+    """A model with the weights of an official checkpoint, in memory."""
+
+    model: nn.Module
+    about: Portable
+    went: dict[str, tuple[str, ...]]  # for each of our tensors the official names it was made of
+    aside: tuple[str, ...]  # entries of the checkpoint that are no part of the model, such as a critic's
+
+
+def read_official(
+    name: str,
+    checkpoint: str | Path | Mapping[str, Tensor],
+    source: str | None,
+    overrides: Mapping[str, Any],
+    where: str = "",
+) -> Official:
+    """An official checkpoint of variant `name` as a model: a file, or tensors out of one that `where` names.
 
     The number of classes is read from the shape of the head, and what else the landmark can tell from the
-    tensors (picture size, an extra layer) is read too; `overrides` of the configuration win over both. Classes are
-    named by their numbers, as a checkpoint does not hold their names. A folder that exists is left alone.
+    tensors (picture size, vocabulary, an extra layer) is read too; `overrides` of the configuration win over both.
+    Classes are named by their numbers, as a checkpoint does not hold their names.
     """
-    out = Path(out)
-    if out.exists():
-        raise OrchardError(f"{out} exists already; name a folder that does not, or remove it first")
-    theirs, where = _tensors(path)
+    theirs, path = _tensors(checkpoint)
+    where = where or path
     card, landmark = card_of(name), landmark_of(name)
     with torch.device("meta"):
         sketch = create_model(name, **overrides)
@@ -90,17 +105,35 @@ def import_official(
         settings |= landmark.settings_from(sketch.config, source, find)
     config = configuration(name, **{**settings, **overrides})
     model = landmark.model(config)
-    went = load_official(model, theirs, source)
+    went = load_official(model, theirs, source, where)
     about = Portable(
         model=name,
         architecture=architecture_of(model),
         task=card.task,
         classes=tuple(str(n) for n in range(getattr(config, "num_classes", 0))),
         preprocess=preprocess_of(landmark, config, source) if hasattr(config, "image_size") else {},
-        origin=f"{Path(path).name}, {source} names",
+        origin=f"{Path(where).name}, {source} names",
     )
-    save_portable(out, model, about)
-    return about, went
+    kept = weights_of(landmark, source, theirs)
+    return Official(model.eval(), about, went, tuple(name for name in theirs if name not in kept))
+
+
+def import_official(
+    name: str, path: str | Path, out: str | Path, source: str | None = None, **overrides: Any
+) -> tuple[Portable, dict[str, tuple[str, ...]]]:
+    """An official checkpoint of variant `name` becomes a portable model in the folder `out`; see `read_official`.
+
+    A folder that exists is left alone.
+    """
+    refuse_existing(Path(out))
+    found = read_official(name, path, source, overrides)
+    save_portable(Path(out), found.model, found.about)
+    return found.about, found.went
+
+
+def refuse_existing(out: Path) -> None:
+    if out.exists():
+        raise OrchardError(f"{out} exists already; name a folder that does not, or remove it first")
 
 
 def table_of(landmark: Landmark, source: str, config: Any) -> Table:
@@ -111,9 +144,14 @@ def table_of(landmark: Landmark, source: str, config: Any) -> Table:
 
 
 def _tensors(checkpoint: str | Path | Mapping[str, Tensor]) -> tuple[Mapping[str, Tensor], str]:
-    if isinstance(checkpoint, Mapping):
-        return checkpoint, "the checkpoint"
-    return read_checkpoint(Path(checkpoint)), str(checkpoint)
+    """The tensors and where they are from, without the prefix that a compiled or distributed module puts before all."""
+    state, where = checkpoint, "the checkpoint"
+    if not isinstance(state, Mapping):
+        state, where = read_checkpoint(Path(state)), str(checkpoint)
+    for prefix in WRAPPINGS:
+        if all(name.startswith(prefix) for name in state):
+            state = {name.removeprefix(prefix): tensor for name, tensor in state.items()}
+    return state, where
 
 
 def _translate(
