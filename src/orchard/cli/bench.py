@@ -12,11 +12,17 @@ from orchard.cli.output import Json, emit, note
 
 def bench(
     name: Annotated[str, typer.Argument(help="Name of a variant.")],
-    against: Annotated[str, typer.Option(help="timm, torchvision or transformers, or with a name: timm:resnet50.")],
-    mode: Annotated[str, typer.Option(help="inference or training.")] = "inference",
-    batch: Annotated[int, typer.Option(min=1, help="Pictures per batch.")] = 8,
-    precision: Annotated[str, typer.Option(help="auto, fp32 or bf16.")] = "auto",
-    rounds: Annotated[int, typer.Option(min=1, help="How often each side is timed.")] = 11,
+    against: Annotated[
+        str,
+        typer.Option(
+            help="timm, torchvision, transformers (or with a name: timm:resnet50); for generation also recompute."
+        ),
+    ],
+    mode: Annotated[str, typer.Option(help="inference, training or generation.")] = "inference",
+    batch: Annotated[int | None, typer.Option(min=1, help="Samples per batch; 8, or 1 for generation.")] = None,
+    precision: Annotated[str, typer.Option(help="auto, fp32, bf16 or (generation) int8.")] = "auto",
+    rounds: Annotated[int | None, typer.Option(min=1, help="Rounds of timing; 11, or 3 for generation.")] = None,
+    tokens: Annotated[int, typer.Option(min=2, help="Tokens to write, in generation.")] = 256,
     run: Annotated[Path | None, typer.Option(help="Also count agreement with float32 of this trained model.")] = None,
     pictures: Annotated[str | None, typer.Option(help="The real pictures for that: any data set.")] = None,
     markdown: Annotated[bool, typer.Option("--markdown", help="Print one row of a Markdown table.")] = False,
@@ -26,8 +32,8 @@ def bench(
     from orchard.errors import UsageError, unknown
 
     for what, value, known in (
-        ("mode", mode, ["inference", "training"]),
-        ("precision", precision, ["auto", "fp32", "bf16"]),
+        ("mode", mode, ["inference", "training", "generation"]),
+        ("precision", precision, ["auto", "fp32", "bf16", *(["int8"] if mode == "generation" else [])]),
     ):
         if value not in known:
             raise unknown(what, value, known)
@@ -36,10 +42,17 @@ def bench(
     from orchard.inference.agreement import agreement
     from orchard.inference.bench import bench as run_bench
 
+    rounds = rounds or (3 if mode == "generation" else 11)
     note(f"{name} against {against}, {mode}: compiling, then {rounds} rounds; leave the machine alone meanwhile")
-    result = run_bench(name, against, mode, batch=batch, precision=precision, rounds=rounds)  # type: ignore[arg-type]
+    if mode == "generation":
+        from orchard.inference.bench_generation import bench_generation
+
+        kind: Any = "bf16" if precision == "auto" else precision
+        result = bench_generation(name, against, batch=batch or 1, tokens=tokens, precision=kind, rounds=rounds)
+    else:
+        result = run_bench(name, against, mode, batch=batch or 8, precision=precision, rounds=rounds)  # type: ignore[arg-type]
     if run is not None and pictures is not None:
-        result["agreement"] = agreement(run, pictures, batch=batch, precision=precision)  # type: ignore[arg-type]
+        result["agreement"] = agreement(run, pictures, batch=batch or 8, precision=precision)  # type: ignore[arg-type]
     emit(result, as_json, lambda found: print(row(found)) if markdown else show(found))
 
 
@@ -64,7 +77,7 @@ def show(found: dict[str, Any]) -> None:
 
     title = f"{found['name']} and {found['peer']}: {found['mode']}, {found['precision']}, batch {found['batch']}"
     table = Table("side", "how", title=title, title_justify="left")
-    for column in ("ms a batch", "pictures/s", "ours is faster by"):
+    for column in ("ms a batch", "a second", "ours is faster by"):
         table.add_column(column, justify="right")
     ratios = {"ours": "", "peer_best": f"{found['ratio_best']:.2f}x", "peer_default": f"{found['ratio_default']:.2f}x"}
     for side, ratio in ratios.items():
@@ -73,11 +86,13 @@ def show(found: dict[str, Any]) -> None:
         table.add_row(side.replace("_", " at its "), figures["how"], seconds, throughput, ratio)
     console = Console()
     console.print(table)
-    console.print(
-        f"{found['device']}: a {found['precision']} matrix product reaches {found['matrix_rate'] / 1e9:,.0f} GFLOP/s, "
-        f"of which ours is {found['limit_fraction']:.0%}",
-        highlight=False,
-    )
+    if "read_rate" in found:
+        limit = f"memory is read at {found['read_rate'] / 1e9:.1f} GB/s, of which reading the weights is"
+    else:
+        limit = (
+            f"a {found['precision']} matrix product reaches {found['matrix_rate'] / 1e9:,.0f} GFLOP/s, of which ours is"
+        )
+    console.print(f"{found['device']}: {limit} {found['limit_fraction']:.0%}", highlight=False)
     if "agreement" in found:
         same = found["agreement"]
         console.print(

@@ -1,0 +1,196 @@
+"""Speed of writing beside the peer: so many tokens after a prompt, one after the other.
+
+Both sides have the same weights and write greedily. In float32 they have to write the same tokens before anything is
+timed, and what runs in fewer bits has to give nearly the same logits.
+"""
+
+from __future__ import annotations
+
+import copy
+import time
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from orchard.cards import card_of
+from orchard.errors import OrchardError, unknown
+from orchard.inference.bench import Side, check, time_in_turn
+from orchard.inference.decoding import Decoder, Precision
+from orchard.inference.fast import TOLERANCE
+from orchard.inference.hardware import cpu_name
+from orchard.models import configuration, create_model
+from orchard.weights.official import export_official
+from orchard.weights.reference import randomise
+
+PROMPT = 32
+READ_BYTES = 2**29  # of a tensor whose sum measures the memory
+TRIED = 24  # tokens that each set of the peer's switches writes to be chosen by
+PEERS = ("transformers", "recompute")
+
+
+def bench_generation(
+    name: str, against: str, *, batch: int = 1, tokens: int = 256, precision: Precision = "bf16", rounds: int = 3
+) -> dict[str, Any]:
+    """Time variant `name` writing `tokens` tokens for `batch` prompts beside a peer.
+
+    `transformers`: `generate` of GPT2LMHeadModel, as documented (eager, float32, its cache) and with the best of its
+    public switches; a painter is stood for by the GPT-2 of its shape. `recompute`: the loop of EasyNLP's painter, by a
+    stand-in of our own that reads the whole sequence again for every token. The share of the limit is that of the
+    memory's read rate: the bytes of the weights that every token has to read, over the time of a token.
+    """
+    if against not in PEERS:
+        raise unknown("peer of generation", against, PEERS)
+    torch.manual_seed(0)
+    model = _model(name, against, PROMPT + tokens)
+    config: Any = model.config
+    prompts = torch.randint(config.vocabulary, (batch, PROMPT))
+    randomise(model, lambda: model(prompts), seed=0)
+    plain = Decoder(model, batch, PROMPT + tokens, precision="fp32", compiled=False)
+    fast = Decoder(model, batch, PROMPT + tokens, precision=precision, compiled=True)
+    expected = plain.read(prompts.tolist())[:batch]
+    check("ours made fast", fast.read(prompts.tolist())[:batch], expected, _tolerance(precision))
+    if against == "transformers":
+        sides, how = _transformers_sides(model, prompts, tokens, write(plain, prompts, TRIED))
+    else:
+        sides, how = _recompute_sides(model, prompts, tokens, write(plain, prompts, TRIED))
+    sides = {"ours": lambda: write(fast, prompts, tokens), **sides}
+    how["ours"] = f"{precision}, memory of fixed size, compiled"
+    many = torch.ones(READ_BYTES // 4)
+    medians = time_in_turn({**sides, "memory": many.sum}, rounds)
+    rate = READ_BYTES / medians["memory"]
+
+    def figures(side: str) -> dict[str, Any]:
+        return {"median_s": medians[side], "throughput": batch * tokens / medians[side], "how": how[side]}
+
+    return {
+        "name": name,
+        "peer": against,
+        "mode": "generation",
+        "device": f"{cpu_name()}, {torch.get_num_threads()} threads",
+        "precision": precision,
+        "batch": batch,
+        "tokens": tokens,
+        "rounds": rounds,
+        "ours": figures("ours"),
+        "peer_best": figures("peer_best"),
+        "peer_default": figures("peer_default"),
+        "ratio_default": medians["peer_default"] / medians["ours"],
+        "ratio_best": medians["peer_best"] / medians["ours"],
+        "read_rate": rate,
+        "limit_fraction": weight_bytes_of_a_token(model, precision) * tokens / medians["ours"] / rate,
+    }
+
+
+def _model(name: str, against: str, context: int) -> nn.Module:
+    config = configuration(name)
+    if card_of(name).task == "text-generation":
+        return create_model(name, context=max(context, config.context)).eval()
+    if against == "recompute":
+        return create_model(name).eval()
+    shape = {key: getattr(config, key) for key in ("width", "depth", "heads")}
+    return create_model("gpt2", **shape, vocabulary=config.codes, context=context, tied_head=False).eval()
+
+
+def _tolerance(precision: str) -> float:
+    return TOLERANCE.get(precision, 2 * TOLERANCE["bf16"])
+
+
+def write(decoder: Decoder, prompts: Tensor, count: int) -> Tensor:
+    """The likeliest `count` tokens after each prompt, (B, count)."""
+    rows = len(prompts)
+    written = [decoder.read(prompts.tolist()).argmax(-1)]
+    while len(written) < count:
+        written.append(decoder.write(written[-1]).argmax(-1))
+    return torch.stack(written, 1)[:rows].cpu()
+
+
+def weight_bytes_of_a_token(model: nn.Module, precision: str) -> int:
+    """Bytes of every matrix that a token is multiplied with; of tables only a row is read."""
+    size = {"fp32": 4, "bf16": 2, "int8": 1}[precision]
+    maps = sum(m.weight.numel() for m in model.modules() if isinstance(m, nn.Linear))
+    tied = model.token.weight.numel() if getattr(model.config, "tied_head", False) else 0  # type: ignore[union-attr]
+    return size * (maps + int(tied))
+
+
+def _transformers_sides(
+    model: nn.Module, prompts: Tensor, tokens: int, expected: Tensor
+) -> tuple[dict[str, Side], dict[str, str]]:
+    """GPT2LMHeadModel with our weights: as documented, and the fastest of its switches."""
+    from transformers import GPT2Config, GPT2LMHeadModel
+
+    c: Any = model.config
+    settings = GPT2Config(
+        vocab_size=c.vocabulary, n_positions=c.context, n_embd=c.width, n_layer=c.depth, n_head=c.heads,
+        tie_word_embeddings=c.tied_head, bos_token_id=0, eos_token_id=None, pad_token_id=0,
+    )  # fmt: skip
+    documented: Any = GPT2LMHeadModel(settings)
+    documented.eval()
+    documented.load_state_dict(export_official(model, "hf"))
+
+    def call(peer: Any, count: int, **switches: Any) -> Callable[[], Tensor]:
+        def once() -> Tensor:
+            with torch.no_grad():
+                written = peer.generate(
+                    prompts, attention_mask=torch.ones_like(prompts), max_new_tokens=count, min_new_tokens=count,
+                    do_sample=False, **switches,
+                )  # fmt: skip
+            return written[:, PROMPT:]
+
+        return once
+
+    _same(call(documented, TRIED)(), expected)
+    cast = copy.deepcopy(documented).to(torch.bfloat16)
+    compiled = copy.deepcopy(cast)
+    compiled.forward = torch.compile(compiled.forward)
+    ways: dict[str, tuple[Any, dict[str, Any]]] = {
+        "bf16, eager, its growing cache": (cast, {}),
+        "bf16, eager, static cache": (cast, {"cache_implementation": "static"}),
+        "bf16, compiled, static cache": (compiled, {"cache_implementation": "static"}),
+    }
+    seconds = {}
+    for how, (peer, switches) in ways.items():
+        short = call(peer, TRIED, **switches)
+        short()
+        began = time.perf_counter()
+        short()
+        seconds[how] = time.perf_counter() - began
+    best = min(seconds, key=lambda how: seconds[how])
+    peer, switches = ways[best]
+    sides: dict[str, Side] = {
+        "peer_default": call(documented, tokens),
+        "peer_best": call(peer, tokens, **switches),
+    }
+    return sides, {"peer_default": "eager float32, its growing cache", "peer_best": best}
+
+
+def _recompute_sides(
+    model: nn.Module, prompts: Tensor, tokens: int, expected: Tensor
+) -> tuple[dict[str, Side], dict[str, str]]:
+    """The whole sequence read again for every token; at its best with the weights in bf16."""
+    _same(recompute(model, prompts, TRIED), expected)
+    cast = copy.deepcopy(model).to(torch.bfloat16)
+    sides: dict[str, Side] = {
+        "peer_default": lambda: recompute(model, prompts, tokens),
+        "peer_best": lambda: recompute(cast, prompts, tokens),
+    }
+    return sides, {"peer_default": "eager float32, nothing remembered", "peer_best": "eager bf16, nothing remembered"}
+
+
+@torch.no_grad()
+def recompute(model: nn.Module, prompts: Tensor, count: int) -> Tensor:
+    """The likeliest `count` tokens after each prompt, (B, count), each after a pass over the whole sequence so far.
+
+    It stands in for the loop of EasyNLP's painter, which is not run here: what costs in it is kept.
+    """
+    sequence = prompts
+    for _ in range(count):
+        sequence = torch.cat([sequence, model(sequence)[:, -1].argmax(-1, keepdim=True)], 1)
+    return sequence[:, prompts.shape[1] :]
+
+
+def _same(got: Tensor, expected: Tensor) -> None:
+    if not torch.equal(got, expected):
+        place = int((got != expected).any(0).nonzero()[0])
+        raise OrchardError(f"the sides write different tokens from number {place} on; nothing was timed")
