@@ -18,6 +18,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from orchard.data.contracts import Preprocess
 from orchard.data.pictures import ENDINGS, FAULTS, fault, open_picture
 from orchard.data.preprocess import fit
 from orchard.errors import UsageError, unknown
@@ -72,7 +73,7 @@ class Predictor:
         """One answer for each path, in order, as soon as its batch is done."""
         size = min(self.batch, max(len(paths), 1))
         run: FastModel | None = None
-        for found in self._read_ahead(paths, size):
+        for found in read_ahead(paths, size, self._read):
             results = [(path, pixels.result()) for path, pixels in found]
             good = [pixels for _, pixels in results if isinstance(pixels, Tensor)]
             answers: Iterator[list[tuple[str, float]]] = iter(())
@@ -83,23 +84,8 @@ class Predictor:
             for path, pixels in results:
                 yield Answer(path, error=pixels) if isinstance(pixels, str) else Answer(path, tuple(next(answers)))
 
-    def _read_ahead(self, paths: Sequence[str], size: int) -> Iterator[list[Found]]:
-        left = iter(paths)
-        with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
-            waiting: deque[list[Found]] = deque()
-            while chunk := list(islice(left, size)):
-                waiting.append([(path, pool.submit(self._read, path)) for path in chunk])
-                if len(waiting) > AHEAD:
-                    yield waiting.popleft()
-            yield from waiting
-
     def _read(self, path: str) -> Tensor | str:
-        """The pixels of one picture as the model saw them in training, (C, H, W) uint8; or what is wrong with it."""
-        try:
-            with Path(path).open("rb") as file, open_picture(file) as picture:
-                return torch.tensor(fit(picture, self.loaded.pictures)).permute(2, 0, 1)
-        except FAULTS as error:
-            return fault(error)
+        return read_pixels(path, self.loaded.pictures)
 
     def _prepare(self, images: Tensor, size: int, pictures: int) -> FastModel:
         """The plain model, or the compiled one where the work pays for it."""
@@ -115,6 +101,27 @@ class Predictor:
         run = make_fast(self.model, example, precision=self.precision)
         self.say(f"{run.precision}, {run.how}")
         return run
+
+
+def read_ahead(paths: Sequence[str], size: int, read: Callable[[str], Tensor | str]) -> Iterator[list[Found]]:
+    """Batches of `size` paths with what `read` gives for each, read by a few threads while others are worked on."""
+    left = iter(paths)
+    with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
+        waiting: deque[list[Found]] = deque()
+        while chunk := list(islice(left, size)):
+            waiting.append([(path, pool.submit(read, path)) for path in chunk])
+            if len(waiting) > AHEAD:
+                yield waiting.popleft()
+        yield from waiting
+
+
+def read_pixels(path: str, preprocess: Preprocess) -> Tensor | str:
+    """The pixels of one picture as the model saw them in training, (C, H, W) uint8; or what is wrong with it."""
+    try:
+        with Path(path).open("rb") as file, open_picture(file) as picture:
+            return torch.tensor(fit(picture, preprocess)).permute(2, 0, 1)
+    except FAULTS as error:
+        return fault(error)
 
 
 def pays(macs: float, precision: str, made: bool) -> bool:
