@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,7 +14,9 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from orchard.data.check import Check, Duplicate
-    from orchard.data.contracts import AugmentSettings, DataSettings, ImageData, Preprocess
+    from orchard.data.check_words import CaptionCheck, TextCheck
+    from orchard.data.contracts import AugmentSettings, ImageData, Preprocess
+    from orchard.training.settings import SourceSettings
 
 data_app = typer.Typer(help="Look at data before training on it.", no_args_is_help=True, rich_markup_mode=None)
 SHOWN = 10  # problems, duplicates and classes that the table for people lists
@@ -28,17 +31,31 @@ def look_at_data() -> None:
 
 @data_app.command("check")
 def check_data(
-    source: Annotated[str, typer.Argument(help="A named set, a folder, a zip archive or a table.")],
+    source: Annotated[str, typer.Argument(help="A named set, or the path of a folder, an archive or a file.")],
     model: Annotated[str | None, typer.Option(help="Show what this model sees, with its recipe.")] = None,
     mosaic: Annotated[Path | None, typer.Option(help="Draw what a model will see into this PNG file.")] = None,
     settings: Set = [],  # noqa: B006
     as_json: Json = False,
 ) -> None:
     """Say which format it is, what it holds and what is wrong with it; with --mosaic, draw what a model will see."""
+    from orchard.cards import card_of
     from orchard.data.check import check, draw_mosaic
-    from orchard.errors import OrchardError
+    from orchard.data.check_words import kind_of
+    from orchard.errors import OrchardError, UsageError
 
     data_settings, augment = _settings(source, model, settings)
+    kind = kind_of(source, data_settings, card_of(model).task if model else None)
+    if kind == "captions":
+        _check_captions(source, model, mosaic, data_settings, as_json)
+        return
+    if kind == "text":
+        from orchard.data.check_words import check_text
+
+        if mosaic:
+            raise UsageError(f"{source} is text, of which no mosaic can be drawn")
+        said = check_text(source, data_settings)
+        emit(said.to_json(), as_json, lambda _: _show_text(said))
+        return
     data, result = check(source, data_settings)
     answer = result.to_json()
     if mosaic:
@@ -52,7 +69,21 @@ def check_data(
     emit(answer, as_json, lambda _: _show(result))
 
 
-def _settings(source: str, model: str | None, pairs: list[str]) -> tuple[DataSettings, AugmentSettings]:
+def _check_captions(
+    source: str, model: str | None, mosaic: Path | None, settings: SourceSettings, as_json: bool
+) -> None:
+    from orchard.data.check_words import check_captions, draw_captions
+
+    data, result = check_captions(source, settings)
+    answer = result.to_json()
+    if mosaic:
+        preprocess = _preprocess(data.pictures(), model)
+        answer |= {"mosaic": str(mosaic), "captions_drawn": draw_captions(data, preprocess, mosaic)}
+        note(f"mosaic in {mosaic}: training pictures as evaluation sees them, by number with their captions")
+    emit(answer, as_json, lambda _: _show_captions(result))
+
+
+def _settings(source: str, model: str | None, pairs: list[str]) -> tuple[SourceSettings, AugmentSettings]:
     """What --set says, on top of the model's recipe."""
     from orchard.cards import find_recipe
     from orchard.data import canonical_name
@@ -108,6 +139,57 @@ def _show(result: Check) -> None:
     if not lines and not result.duplicates:
         console.print("no unreadable, empty or duplicate pictures")
     console.print(f"fingerprint {result.fingerprint[:16]}", highlight=False)
+
+
+def _show_captions(result: CaptionCheck) -> None:
+    from rich.console import Console
+
+    console = Console()
+    colours = {1: "grey", 3: "RGB"}[result.channels]
+    console.print(f"{result.source}: {result.format}, because {result.reason}", highlight=False, markup=False)
+    console.print(
+        f"{colours} pictures, width {_spread(result.widths)}, height {_spread(result.heights)} pixels; captions of "
+        f"{_spread(result.lengths)} characters, {len(result.characters):,} different ones",
+        highlight=False, markup=False,
+    )  # fmt: skip
+    _counts(console, result.counts)
+    _list(console, "problem", [f"{problem.key}: {problem.what}" for problem in result.problems])
+    again = result.duplicates
+    if again is None:
+        console.print("too many pictures to look for the same one twice")
+    else:
+        _list(console, f"picture more than once ({result.leaks} in several splits)", [", ".join(g[:4]) for g in again])
+    _list(console, "caption of several pictures", [f"{text} ({n})" for text, n in result.repeated.items()])
+    if not result.problems and not again and not result.repeated:
+        console.print("no unreadable or duplicate pictures, no empty or duplicate captions")
+    console.print(f"fingerprint {result.fingerprint[:16]}", highlight=False)
+
+
+def _show_text(result: TextCheck) -> None:
+    from rich.console import Console
+
+    console = Console()
+    console.print(f"{result.source}: {result.format}, because {result.reason}", highlight=False, markup=False)
+    _counts(console, result.counts)
+    console.print(f"{len(result.characters):,} different characters", highlight=False)
+    if result.unlearned:
+        shown = " ".join(result.unlearned[:SHOWN])
+        console.print(
+            f"{len(result.unlearned)} of them are not in train, such as {shown}", highlight=False, markup=False
+        )
+    console.print(f"fingerprint {result.fingerprint[:16]}", highlight=False)
+
+
+def _counts(console: Console, counts: Mapping[str, Mapping[str, int]]) -> None:
+    """What each split has, a row for each kind of thing."""
+    from rich.table import Table
+
+    table = Table("", *counts)
+    for column in table.columns[1:]:
+        column.justify = "right"
+    for what in next(iter(counts.values())):
+        table.add_row(what, *(f"{split[what]:,}" for split in counts.values()))
+    console.print(table)
 
 
 def _spread(sides: tuple[int, int, int]) -> str:
