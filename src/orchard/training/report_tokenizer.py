@@ -57,7 +57,7 @@ def write_tokenizer_report(
     low, high = cast(tuple[float, float], tokenizer.value_range)
     ratios = 10 * torch.log10((high - low) ** 2 / errors.clamp_min(1e-10))
     count = len(errors)
-    spread = torch.linspace(0, count - 1, min(SHOWN, count)).round().long().unique()
+    spread = [round(place) for place in np.linspace(0, count - 1, min(SHOWN, count))]
     worst = errors.argsort(descending=True)[:SHOWN]
     rows, columns = (side // cast(int, tokenizer.stride) for side in preprocess.size)
     used = int((counts > 0).sum())
@@ -98,7 +98,7 @@ def write_tokenizer_report(
         judged=judged,
         count=count,
         psnr=figures["psnr"],
-        typical=_pairs(split, preprocess, tokenizer, spread.tolist(), ratios),
+        typical=_pairs(split, preprocess, tokenizer, spread, ratios),
         worst=_pairs(split, preprocess, tokenizer, worst.tolist(), ratios),
         bars=_histogram(counts),
         alphabet=_alphabet(tokenizer, counts, (rows, columns), preprocess),
@@ -155,8 +155,8 @@ def _alphabet(
     device = next(tokenizer.parameters()).device
     decode: Any = tokenizer.decode
     drawn = []
-    for codes in order.split(64):
-        filled = codes.view(-1, 1, 1).expand(-1, *grid).contiguous().to(device)
+    for start in range(0, len(order), 64):
+        filled = order[start : start + 64].view(-1, 1, 1).expand(-1, *grid).contiguous().to(device)
         drawn.append(_to_pixels(decode(filled), preprocess))
     middle = _middle_cell(np.concatenate(drawn), cast(int, tokenizer.stride))
     return [

@@ -50,9 +50,9 @@ class ImageTokenizationJob(Job):
         self.model = tokenizer_training(tokenizer, settings.tokenization)
         self.channels_last = wants_channels_last(tokenizer)
         if self.channels_last:
-            self.model = self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+            self.model = self.model.to(memory_format=torch.channels_last)
         self.task = ImageTokenization(settings.tokenization)
-        self.task.logged = (*self.task.logged, "pixel_loss", "codebook_loss", *(CRITIC if self.model.critic else ()))  # type: ignore[assignment]
+        self.task.logged = (*self.task.logged, "pixel_loss", "codebook_loss", *(CRITIC if self.model.critic else ()))
         self.fabric = make_fabric(self.settings, device)
 
     @property
