@@ -14,7 +14,7 @@ _HOMES = {
     "evaluate": "orchard.training.evaluate",
     "compare": "orchard.training.compare",
     "load": "orchard.inference.loading",
-    "pipeline": "orchard.inference.predicting",
+    "pipeline": "orchard.inference.pipeline",
     "verify": "orchard.weights.proof",
     "export": "orchard.inference.export",
     "bench": "orchard.inference.bench",

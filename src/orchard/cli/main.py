@@ -8,7 +8,7 @@ import sys
 
 import typer
 
-from orchard.cli import bench, catalogue, compare, data, export, imports, predict, train, verify
+from orchard.cli import bench, catalogue, compare, data, export, generate, imports, predict, train, verify
 from orchard.cli.output import run_app
 
 app = typer.Typer(
@@ -25,6 +25,7 @@ app.add_typer(data.data_app, name="data")
 app.command("train")(train.train)
 app.command("evaluate")(train.evaluate)
 app.command("predict")(predict.predict)
+app.command("generate")(generate.generate)
 app.command("compare")(compare.compare_models)
 app.command("verify")(verify.verify_models)
 app.command("import")(imports.import_model)

@@ -158,10 +158,7 @@ class PaintingPipeline:
         sampling: Sampling | None = None,
         watch: Watch | None = None,
     ) -> Iterator[Painted]:
-        """Pictures whose upper part is `picture`, of which the rows of codes are kept that lie wholly in it.
-
-        The picture's width is that of the whole. Raises UsageError where it leaves nothing to paint, or not a row.
-        """
+        """Pictures whose upper part is `picture`, of which the rows of codes are kept that lie wholly in it."""
         kept = self.tokenizer.upper_codes(picture)
         said = {"completed": f"{len(kept)} codes given"}
         yield from self._paint(self._asked([text], count), kept, seed, sampling, watch, said)
@@ -239,11 +236,15 @@ class PaintingPipeline:
                 logits = self.decoder.write(self.model.code_tokens(chosen[:, None])[:, 0])
         return codes[:count].cpu()
 
+    def words_of(self, sampling: Sampling | None) -> str:
+        """How codes are told, in words."""
+        said = vars(sampling or self.sampling).items()
+        return ", ".join(f"{key} {value}" for key, value in said if value is not None) + f", {self.precision}"
+
     def _words(self, prompt: str, seed: int, candidate: int, sampling: Sampling) -> dict[str, str]:
         """What every picture says of itself."""
-        how = ", ".join(f"{key} {value}" for key, value in vars(sampling).items() if value is not None)
         return {
-            "prompt": prompt, "seed": str(seed), "candidate": str(candidate), "sampling": f"{how}, {self.precision}",
+            "prompt": prompt, "seed": str(seed), "candidate": str(candidate), "sampling": self.words_of(sampling),
             "model": self.loaded.name, "model_hash": self.fingerprint,
             "version": f"orchard {metadata.version('orchard')}",
         }  # fmt: skip
