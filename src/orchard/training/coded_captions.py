@@ -12,6 +12,7 @@ import json
 import os
 import sys
 import tempfile
+from array import array
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -71,7 +72,7 @@ def write_down(data: CaptionData, name: str, tokenizer: PictureTokenizer, worker
 def _encode(split: CaptionSplit, name: str, tokenizer: PictureTokenizer, workers: int | None) -> CodedSplit:
     kind = np.uint16 if tokenizer.codes <= 2**16 else np.int32
     codes = np.empty((len(split), tokenizer.grid[0] * tokenizer.grid[1]), kind)
-    counts, lengths, text = np.zeros(len(split) + 1, np.int64), [], bytearray()
+    counts, lengths, text = np.zeros(len(split) + 1, np.int64), array("q"), bytearray()
     loader = Loader(split, tokenizer.preprocess, None, batch_size=BATCH, seed=0, workers=workers)
     for batch in _watched(loader.batches(0), len(loader), f"{len(split):,} pictures of {name} as codes"):
         places = batch.indices.numpy()
@@ -79,10 +80,10 @@ def _encode(split: CaptionSplit, name: str, tokenizer: PictureTokenizer, workers
         for index in places:
             captions = [caption.encode() for caption in split.texts(int(index))]
             counts[index + 1] = len(captions)
-            lengths += [len(caption) for caption in captions]
+            lengths.extend(len(caption) for caption in captions)
             text += b"".join(captions)
-    ends = np.cumsum(np.array(lengths, np.int64))
-    return CodedSplit(codes, np.cumsum(counts), ends, np.frombuffer(bytes(text), np.uint8))
+    ends = np.cumsum(np.frombuffer(lengths, np.int64))
+    return CodedSplit(codes, np.cumsum(counts), ends, np.frombuffer(text, np.uint8))
 
 
 def _watched(batches: Iterator[ImageBatch], total: int, words: str) -> Iterator[ImageBatch]:
