@@ -38,12 +38,12 @@ def _rows(model: type[BaseModel], prefix: str) -> list[tuple[str, str, str, str]
 
 
 def _plain(value: Any) -> str:
-    return "" if value is None or value == {} else f"`{json.dumps(value)}`"
+    return "" if value is None or value == {} or value == () else f"`{json.dumps(value)}`"
 
 
 def _kind(annotation: Any) -> str:
     """The type as a person would say it."""
-    if annotation is type(None):
+    if annotation in (type(None), Ellipsis):
         return ""
     if typing.get_origin(annotation) is typing.Literal:
         return ", ".join(map(str, typing.get_args(annotation)))
@@ -51,7 +51,11 @@ def _kind(annotation: Any) -> str:
     names = {bool: "true or false", int: "whole number", float: "number", str: "text"}
     if annotation in names:
         return names[annotation]
-    return "fields" if typing.get_origin(annotation) is dict else " and ".join(inner)
+    if typing.get_origin(annotation) is dict:
+        return "fields"
+    if typing.get_origin(annotation) is not tuple:
+        return " or ".join(inner)
+    return f"list of {inner[0]}" if Ellipsis in typing.get_args(annotation) else " and ".join(inner)
 
 
 if __name__ == "__main__":
