@@ -105,13 +105,11 @@ class _Sides:
         found = []
         for number in _spread(len(self.texts), ASKED):
             cosines, right = self.pictures @ self.sentences[number], self.right[:, number]
-            answers = [
-                Answer(
-                    self.split.key(self.shown[n]), float(cosines[n]), bool(right[n]),
-                    record_uri(self.split, self.shown[n]),
-                )
-                for n in cosines.topk(min(FOUND, len(cosines))).indices.tolist()
-            ]  # fmt: skip
+            answers = []
+            for n in _best(cosines, right):
+                record = self.shown[n]
+                uri = record_uri(self.split, record)
+                answers.append(Answer(self.split.key(record), float(cosines[n]), bool(right[n]), uri))
             found.append(Query(self.texts[number], _rank(cosines, right), len(cosines), answers))
         return found
 
@@ -120,14 +118,9 @@ class _Sides:
         found = []
         for number in _spread(len(self.shown), ASKED):
             cosines, right = self.sentences @ self.pictures[number], self.right[number]
-            best = cosines.topk(min(FOUND, len(cosines))).indices.tolist()
-            answers = [Answer(self.texts[n], float(cosines[n]), bool(right[n])) for n in best]
-            if not right[best].any():
-                first = int(cosines.masked_fill(~right, -2).argmax())
-                answers.append(Answer(self.texts[first], float(cosines[first]), True))
-            record = self.shown[number]
-            query = Query(self.split.key(record), _rank(cosines, right), len(cosines), answers)
-            found.append(Query(query.says, query.rank, query.of, answers, record_uri(self.split, record)))
+            answers = [Answer(self.texts[n], float(cosines[n]), bool(right[n])) for n in _best(cosines, right)]
+            key, uri = self.split.key(self.shown[number]), record_uri(self.split, self.shown[number])
+            found.append(Query(key, _rank(cosines, right), len(cosines), answers, uri))
         return found
 
     def matrix(self) -> dict[str, Any]:
@@ -164,6 +157,12 @@ class _Sides:
 def _distinct(keys: Tensor) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """The different keys, the first row of each, and for each row the place of its key."""
     return np.unique(keys.numpy(), return_index=True, return_inverse=True)
+
+
+def _best(cosines: Tensor, right: Tensor) -> list[int]:
+    """The places of the best answers, and of the best right one where it is not among them."""
+    best: list[int] = cosines.topk(min(FOUND, len(cosines))).indices.tolist()
+    return best if right[best].any() else [*best, int(cosines.masked_fill(~right, -2).argmax())]
 
 
 def _rank(cosines: Tensor, right: Tensor) -> int:
