@@ -20,8 +20,8 @@ import torch.nn.functional as F
 
 from orchard.cards import find_recipe
 from orchard.inference.hardware import hardware
-from orchard.training.loop import Trainer
 from orchard.training.jobs import prepare
+from orchard.training.loop import Trainer
 from orchard.training.progress import Progress
 from orchard.training.run import RunFolder
 from orchard.training.settings import resolve

@@ -16,7 +16,6 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from unittest import mock
 
 import torch
 from torch import Tensor, nn
@@ -147,7 +146,7 @@ def export_onnx(entry: Entry, path: Path, facts: Mapping[str, str] | None = None
     except ImportError as error:
         raise OrchardError(f"ONNX needs {error.name}: pip install 'orchard[export]'") from None
     example, shapes = _example(entry)
-    with _whole(path) as part, _quiet(), _values_unread(entry.module):
+    with _whole(path) as part, _quiet():
         program = torch.onnx.export(
             entry.module, tuple(example.values()), dynamo=True, input_names=list(example), output_names=[entry.output],
             dynamic_shapes=shapes, verbose=False,
@@ -171,7 +170,7 @@ def export_torch(entry: Entry, path: Path, facts: Mapping[str, str] | None = Non
     Returns the largest difference from the original. Raises OrchardError as `export_onnx` does.
     """
     example, shapes = _example(entry)
-    with _whole(path) as part, _quiet(), _values_unread(entry.module):
+    with _whole(path) as part, _quiet():
         with torch.no_grad():
             program = torch.export.export(entry.module, tuple(example.values()), dynamic_shapes=shapes)
         torch.export.save(program, part, extra_files={"about.json": json.dumps(dict(facts or {}), ensure_ascii=False)})
@@ -205,18 +204,6 @@ def largest_difference(entry: Entry, run: Run, kind: str) -> float:
             )
         worst = max(worst, difference)
     return worst
-
-
-@contextlib.contextmanager
-def _values_unread(module: nn.Module) -> Iterator[None]:
-    """Checks of codes read their values, which a graph that is being made does not have."""
-    inner = module.model if isinstance(module, Method) else module
-    home = sys.modules[type(inner).__module__]
-    if not hasattr(home, "check_codes"):
-        yield
-        return
-    with mock.patch.object(home, "check_codes", lambda codes, count: None):
-        yield
 
 
 @contextlib.contextmanager

@@ -22,8 +22,8 @@ def turn_pairs(x: Tensor, angles: Tensor) -> Tensor:
     """Turn neighbouring pairs of the first R features of x (..., T, D) by angles (T, R); the other features stay."""
     turned, rest = x[..., : angles.shape[-1]], x[..., angles.shape[-1] :]
     quarter_on = torch.stack([-turned[..., 1::2], turned[..., ::2]], dim=-1).flatten(-2)
-    angles = angles.to(x.dtype)
-    return torch.cat([turned * angles.cos() + quarter_on * angles.sin(), rest], dim=-1)
+    cos, sin = angles.cos().to(x.dtype), angles.sin().to(x.dtype)  # of exact angles: they run into the thousands
+    return torch.cat([turned * cos + quarter_on * sin, rest], dim=-1)
 
 
 class Rotary(nn.Module):

@@ -7,13 +7,10 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
 from pydantic import ValidationError
 
-from orchard.data import Loader, open_data
-from orchard.errors import OrchardError, UsageError
+from orchard.errors import UsageError
 from orchard.inference.loading import Loaded, load
-from orchard.tasks.image_classification import ImageClassification, Predictions, predict_split
 from orchard.training.jobs import JOBS
 from orchard.training.settings import SourceSettings, nest
 
@@ -44,27 +41,6 @@ def source_settings(source: str, settings: Mapping[str, Any]) -> SourceSettings:
 
 
 def _evaluate_of(task: str) -> Evaluate:
-    if task == ImageClassification.name:
-        return evaluate_classifier
     module, _, _ = JOBS[task].partition(":")
     found: Evaluate = importlib.import_module(f"orchard.training.jobs.{module}").evaluate_loaded
     return found
-
-
-def evaluate_classifier(loaded: Loaded, source: str, split: str, settings: SourceSettings) -> dict[str, float]:
-    """Figures on labelled pictures. Their classes must be among the model's, by name; the first that is not is said."""
-    data = open_data(source, settings)
-    if split not in data.splits:
-        raise UsageError(f"{source} has no {split} split; it has {', '.join(data.splits)}")
-    strange = [name for name in data.classes if name not in loaded.classes]
-    if strange:
-        raise OrchardError(
-            f"the model of {loaded.folder} does not know the class '{strange[0]}' of {source}; it was not trained on it"
-        )
-    place = torch.tensor([loaded.classes.index(name) for name in data.classes])
-    loader = Loader(data.splits[split], loaded.pictures, None, batch_size=64, seed=0, workers=settings.workers)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    model = loaded.model.to(device).eval()
-    said = predict_split(model, (batch.to(device) for batch in loader.batches(0)))
-    said = Predictions(said.logits, place[said.labels], said.indices)
-    return ImageClassification(loaded.classes).score(said)

@@ -64,7 +64,7 @@ class TrainSettings(Settings):
     max_steps: int | None = Field(None, gt=0, description="stop after this many optimizer steps, if that is sooner")
     max_minutes: float | None = Field(None, gt=0, description="stop after this time; the rate falls in time for it")
     batch_size: int = Field(64, gt=0, description="pictures per optimizer step, over all devices")
-    accumulate: int = Field(1, gt=0, description="parts in which a batch is computed, to save memory")
+    accumulate: int = Field(1, gt=0, description="parts in which a batch is computed, to save memory; a CLIP takes 1")
     precision: Literal["auto", "fp32", "bf16"] = Field("auto", description="arithmetic of the step; weights are fp32")
     compile: bool = Field(False, description="compile the step; pays from some minutes of training on")
     clip_norm: float | None = Field(None, gt=0, description="largest norm of the gradient")

@@ -15,14 +15,14 @@ from orchard.data import Loader, default_preprocess, mix, open_data
 from orchard.data.contracts import ImageData, Preprocess
 from orchard.errors import OrchardError, UsageError
 from orchard.inference.cost import multiply_adds, weight_bytes
-from orchard.inference.loading import model_folder
+from orchard.inference.loading import Loaded, model_folder
 from orchard.models import configuration, create_model, picture_size
 from orchard.models.foreign import create_foreign, is_foreign
 from orchard.tasks.image_classification import ImageBatch, ImageClassification, Predictions, predict_split
 from orchard.training.jobs.base import Job, image_facts, make_fabric, settle_precision, wants_channels_last
 from orchard.training.report import write_report
 from orchard.training.run import RunFolder
-from orchard.training.settings import Resolved, TrainSettings
+from orchard.training.settings import Resolved, SourceSettings, TrainSettings
 from orchard.weights.portable import read_portable, save_portable
 
 
@@ -194,3 +194,22 @@ def start_preprocess(settings: TrainSettings, data: ImageData, size: tuple[int, 
         about, _ = read_portable(model_folder(Path(settings.start_from)))
         return dataclasses.replace(Preprocess.from_json(about.preprocess), size=size)
     return default_preprocess(data, size, channels)
+
+
+def evaluate_loaded(loaded: Loaded, source: str, split: str, settings: SourceSettings) -> dict[str, float]:
+    """Figures on labelled pictures. Their classes must be among the model's, by name; the first that is not is said."""
+    data = open_data(source, settings)
+    if split not in data.splits:
+        raise UsageError(f"{source} has no {split} split; it has {', '.join(data.splits)}")
+    strange = [name for name in data.classes if name not in loaded.classes]
+    if strange:
+        raise OrchardError(
+            f"the model of {loaded.folder} does not know the class '{strange[0]}' of {source}; it was not trained on it"
+        )
+    place = torch.tensor([loaded.classes.index(name) for name in data.classes])
+    loader = Loader(data.splits[split], loaded.pictures, None, batch_size=64, seed=0, workers=settings.workers)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    model = loaded.model.to(device).eval()
+    said = predict_split(model, (batch.to(device) for batch in loader.batches(0)))
+    said = Predictions(said.logits, place[said.labels], said.indices)
+    return ImageClassification(loaded.classes).score(said)
