@@ -23,7 +23,8 @@ from orchard.inference import predicting
 from orchard.inference.cost import multiply_adds, weight_bytes
 from orchard.inference.fast import FastModel, make_fast, package_path, relative_difference
 from orchard.inference.loading import load
-from orchard.inference.predicting import Predictor, find_pictures, pays, pipeline
+from orchard.inference.pipeline import pipeline
+from orchard.inference.predicting import Predictor, find_pictures, pays
 from orchard.models import create_model
 from orchard.models.foreign import create_foreign, is_foreign
 from orchard.weights.portable import Portable, architecture_of, save_portable

@@ -160,7 +160,7 @@ def test_gone_on_from_a_run_it_keeps_both_tokenizers(run: Path, table: Path, tok
 
 
 def test_named_sets_have_several_wordings_for_a_picture(tokenizer: Path, tmp_path: Path) -> None:
-    changes = {"batch_size": 64, "data.language": "zh", "architecture.head_width": 16, "architecture.shift": False}
+    changes = {"batch_size": 64, "data.language": "zh", "architecture.head_width": 16}
     settings = {**SMALL, **changes, "architecture.attention": ["full", "axial_row"]}
     metrics = train("dalle_nano", "digits", tmp_path / "run", tokenizer=str(tokenizer), max_steps=2, **settings)
     assert metrics["test"]["text_nats"] > 0

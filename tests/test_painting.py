@@ -52,7 +52,7 @@ def test_a_picture_is_the_same_alone_and_in_any_company(pipeline: PaintingPipeli
 
 @pytest.mark.parametrize("variant", ["painter_nano", "dalle_nano"])
 def test_codes_are_those_of_the_plain_model(variant: str, tmp_path: Path) -> None:
-    sizes = {"head_width": 12, "attention": ("full", "axial_row"), "shift": False} if variant == "dalle_nano" else {}
+    sizes = {"head_width": 12, "attention": ("full", "axial_row")} if variant == "dalle_nano" else {}
     pipeline = PaintingPipeline(save_painter(tmp_path, variant, (12, 12), **sizes))
     (painted,) = pipeline.paint(["apple"], sampling=Sampling(temperature=0))
     model: Any = load(tmp_path).model

@@ -106,11 +106,11 @@ def write(decoder: Decoder, prompts: Tensor, count: int) -> Tensor:
     return torch.stack(written, 1)[:rows].cpu()
 
 
-def weight_bytes_of_a_token(model: nn.Module, precision: str) -> int:
+def weight_bytes_of_a_token(model: Any, precision: str) -> int:
     """Bytes of every matrix that a token is multiplied with; of tables only a row is read."""
     size = {"fp32": 4, "bf16": 2, "int8": 1}[precision]
     maps = sum(m.weight.numel() for m in model.modules() if isinstance(m, nn.Linear))
-    tied = model.token.weight.numel() if getattr(model.config, "tied_head", False) else 0  # type: ignore[union-attr]
+    tied = model.token.weight.numel() if getattr(model.config, "tied_head", False) else 0
     return size * (maps + int(tied))
 
 

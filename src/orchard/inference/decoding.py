@@ -9,6 +9,7 @@ add up each row by itself: what a row gets does not depend on its company.
 from __future__ import annotations
 
 import copy
+import dataclasses
 from collections.abc import Sequence
 from typing import Any, Literal, Protocol
 
@@ -41,12 +42,13 @@ class Step(nn.Module):
     def __init__(self, model: nn.Module, rows: int, length: int):
         super().__init__()
         self.model = model
-        self.depth = 0
-        for past in model.empty_past(rows, length):  # type: ignore[operator]
-            self.register_buffer(f"keys{self.depth}", past.keys)
-            self.register_buffer(f"values{self.depth}", past.values)
-            self.depth += 1
-        self.register_buffer("columns", torch.arange(length, device=past.keys.device))
+        pasts: list[Any] = model.empty_past(rows, length)  # type: ignore[operator]
+        self.depth, self.kind = len(pasts), type(pasts[0])
+        self.kept = [field.name for field in dataclasses.fields(self.kind) if field.name != "places"]
+        for n, past in enumerate(pasts):
+            for name in self.kept:
+                self.register_buffer(f"{name}{n}", getattr(past, name))
+        self.register_buffer("columns", torch.arange(length, device=pasts[0].keys.device))
 
     def forward(self, tokens: Tensor, places: Tensor, starts: Tensor) -> Tensor:
         """Logits (R, V) after the last of `tokens` (R, T), which stand at `places` (T,); row r begins at starts[r]."""
@@ -54,8 +56,9 @@ class Step(nn.Module):
         seen = columns <= places[:, None]  # (T, L)
         mask = (seen & (columns >= starts[:, None, None]))[:, None]  # (R, 1, T, L)
         past = [
-            Past(self.get_buffer(f"keys{n}"), self.get_buffer(f"values{n}"), places) for n in range(self.depth)
-        ]  # fmt: skip
+            self.kind(places=places, **{name: self.get_buffer(f"{name}{n}") for name in self.kept})
+            for n in range(self.depth)
+        ]
         positions = (places - starts[:, None]).clamp(min=0)
         with sdpa_kernel(SDPBackend.MATH):  # for single queries the fused kernels take ten times as long on a CPU
             logits: Tensor = self.model(tokens, positions, mask, past)

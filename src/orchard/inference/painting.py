@@ -35,7 +35,7 @@ from orchard.inference.sampling import Sampling, choose
 from orchard.tasks.text_to_image import TextToImage
 from orchard.weights.portable import fingerprint_of
 
-ROWS = 8  # pictures whose codes are told side by side, always
+ROWS, ROWS_OF_LARGE = 8, 4  # pictures whose codes are told side by side, always: a fixed shape, whatever is asked for
 WORTH_BF16 = 30e6  # parameters from which reading them is what takes the time
 
 
@@ -96,6 +96,7 @@ class PaintingPipeline:
         large = sum(p.numel() for p in self.model.parameters()) >= WORTH_BF16
         chosen: Precision = "bf16" if large and native_bf16(self.device) else "fp32"
         self.precision: Precision = chosen if precision == "auto" else precision
+        self.rows = ROWS if self.precision == "fp32" else ROWS_OF_LARGE
         self.matcher: Matcher | None = matcher_of(load(clip)) if clip else None
         self.say = say or (lambda line: None)
 
@@ -103,7 +104,10 @@ class PaintingPipeline:
     def decoder(self) -> Decoder:
         prompt = self.model.prompt(torch.zeros(1, self.config.text_length, dtype=torch.int64, device=self.device))
         length = prompt.shape[1] + self.config.image_length - 1  # the last code is told, and read by nobody
-        return Decoder(self.model, ROWS, length, precision=self.precision, compiled=False)
+        large = self.precision != "fp32"
+        if large:
+            self.say("compiling the decoder (about 15 s, once for each start)")
+        return Decoder(self.model, self.rows, length, precision=self.precision, compiled=large)
 
     @cached_property
     def fingerprint(self) -> str:
@@ -200,7 +204,7 @@ class PaintingPipeline:
     ) -> Iterator[Painted]:
         sampling = sampling or self.sampling
         first = 0
-        while group := list(islice(asked, ROWS)):
+        while group := list(islice(asked, self.rows)):
             told = self._tell(group, kept, seed, sampling, watch, first)
             for (prompt, candidate), codes in zip(group, told, strict=True):
                 picture = self.tokenizer.draw(codes)
@@ -217,11 +221,11 @@ class PaintingPipeline:
         watch: Watch | None,
         first: int,
     ) -> Tensor:
-        """The codes of up to ROWS pictures, (len(group), n) int64, which all begin with those in `kept` (k,)."""
+        """The codes of up to `self.rows` pictures, (len(group), n) int64, all of which begin with those in `kept` (k,)."""
         count, length = len(group), self.config.image_length
-        rows = [*group, *[group[-1]] * (ROWS - count)]
+        rows = [*group, *[group[-1]] * (self.rows - count)]
         text = torch.tensor([self.ids.row(prompt)[0] for prompt, _ in rows], device=self.device)
-        codes = torch.zeros(ROWS, length, dtype=torch.int64, device=self.device)
+        codes = torch.zeros(self.rows, length, dtype=torch.int64, device=self.device)
         codes[:, : len(kept)] = kept.to(self.device)
         begin = torch.cat([self.model.prompt(text), self.model.code_tokens(codes[:, : len(kept)])], dim=1)
         logits = self.decoder.read(begin.tolist())

@@ -21,10 +21,10 @@ from torch import Tensor
 from orchard.data.contracts import Preprocess
 from orchard.data.pictures import ENDINGS, FAULTS, fault, open_picture
 from orchard.data.preprocess import fit
-from orchard.errors import UsageError, unknown
+from orchard.errors import UsageError
 from orchard.inference.cost import multiply_adds
 from orchard.inference.fast import FastModel, Precision, make_fast, package_path, pick_precision, plain
-from orchard.inference.loading import Loaded, load
+from orchard.inference.loading import Loaded
 from orchard.tasks.image_classification import ImageClassification
 
 COMPILE_SECONDS, OPEN_SECONDS = 30.0, 2.0  # what a compiled model costs, once made and each time it is opened
@@ -150,12 +150,3 @@ def find_pictures(places: str | Path | Iterable[str | Path]) -> list[str]:
             raise UsageError(f"{place}: no picture there (a file, a folder with pictures or a pattern is expected)")
         found += files
     return found
-
-
-def pipeline(task_or_run: str | Path, model: str | Path | None = None, *, precision: Precision = "auto") -> Predictor:
-    """A predictor for a run or a model's folder: `pipeline(RUN)` or `pipeline("image-classification", model=RUN)`."""
-    if model is None:
-        return Predictor(load(task_or_run), precision=precision)
-    if task_or_run != ImageClassification.name:
-        raise unknown("task", str(task_or_run), [ImageClassification.name])
-    return Predictor(load(model), precision=precision)

@@ -36,7 +36,7 @@ def native_rows() -> bool:
     try:
         if not library.exists():
             _build(compiler, library)
-        torch.ops.load_library(library)
+        torch.ops.load_library(library)  # type: ignore[no-untyped-call]
     except (OSError, subprocess.SubprocessError):
         return False
     torch.library.register_fake("orchard::rows")(lambda x, w, scale, bias: x.new_empty(x.shape[0], w.shape[0]))
@@ -69,6 +69,8 @@ class RowLinear(nn.Module):
             weight = (weight.detach().float() / scale[:, None]).round().to(torch.int8)
         self.native = weight.is_cpu and native_rows()
         self.weight = nn.Parameter(weight.detach().contiguous(), requires_grad=False)
+        self.scale: Tensor | None
+        self.bias: Tensor | None
         self.register_buffer("scale", scale)
         self.register_buffer("bias", None if bias is None else bias.detach().float())
 
