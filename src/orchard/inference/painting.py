@@ -221,7 +221,7 @@ class PaintingPipeline:
         watch: Watch | None,
         first: int,
     ) -> Tensor:
-        """The codes of up to `self.rows` pictures, (len(group), n) int64, all of which begin with those in `kept` (k,)."""
+        """The codes of up to `self.rows` pictures, (len(group), n) int64, which all begin with `kept` (k,)."""
         count, length = len(group), self.config.image_length
         rows = [*group, *[group[-1]] * (self.rows - count)]
         text = torch.tensor([self.ids.row(prompt)[0] for prompt, _ in rows], device=self.device)
