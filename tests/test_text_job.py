@@ -28,6 +28,7 @@ SMALL: dict[str, Any] = {
     "architecture.depth": 1,
     "architecture.heads": 2,
     "architecture.context": 16,
+    "architecture.dropout": 0.0,
     "batch_size": 8,
     "epochs": 2,
     "optimizer.lr": 1e-2,
