@@ -21,10 +21,7 @@ from orchard.models import create_model
 from orchard.weights.official import export_official
 
 README = (Path(__file__).parents[1] / "README.md").read_text()
-SHORTER = {
-    "train": "--epochs 1 --out RUN",
-    "compare": "--epochs 1 --set max_steps=2 --out compared",
-}
+SHORTER = {"train": "--epochs 1 --set max_steps=4", "compare": "--epochs 1 --set max_steps=2 --out compared"}
 
 
 def commands() -> list[str]:
@@ -47,6 +44,10 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     Image.new("RGB", (80, 60), (30, 80, 210)).save(folder / "holiday" / "sea.png")
     official = export_official(create_model("vit_tiny_patch16_224"), source="google")
     np.savez(folder / "Ti_16.npz", **{name: tensor.numpy() for name, tensor in official.items()})
+    Image.new("L", (8, 8), 100).save(folder / "scan.png")
+    Image.new("L", (16, 8), 60).save(folder / "top_half.png")
+    (folder / "prompts.tsv").write_text("1\tthe digit seven\n2\tthe number two\n")
+    (folder / "book.txt").write_text("Once upon a time there was a tree, and the tree bore fruit. " * 200)
     return folder
 
 
@@ -62,12 +63,15 @@ def test_the_commands_of_the_readme_run(place: Path) -> None:
         verb = line.split()[1]
         if verb == "bench":
             continue
-        words = shlex.split(f"{line} {SHORTER.get(verb, '')}")[1:]
+        out = "--out RUN" if verb == "train" and "--out" not in line else ""
+        words = shlex.split(f"{line} {SHORTER.get(verb, '')} {out}")[1:]
         program = [sys.executable, "-m", "orchard.cli.main", *words]
         done = subprocess.run(program, capture_output=True, text=True, cwd=place, env=environment)
         assert done.returncode == 0, f"{line}\n{done.stderr}"
     assert (place / "seen.png").stat().st_size > 1000
     assert "<html" in (place / "RUN" / "report.html").read_text()
+    assert len(list((place / "sevens").glob("*.png"))) >= 4
+    assert len((place / "painted.tsv").read_text().splitlines()) >= 2
     answers = (place / "answers.csv").read_text().splitlines()
     assert len(answers) == 3
     assert "warm" in answers[1]
@@ -77,7 +81,6 @@ def test_the_commands_of_the_readme_run(place: Path) -> None:
 def test_the_python_of_the_readme_runs(place: Path) -> None:
     code = re.search(r"```python\n(.*?)```", README, re.DOTALL)
     assert code is not None
-    Image.new("L", (8, 8), 100).save(place / "scan.png")
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "ORCHARD_CACHE": str(place / "cache")}
     program = code[1].replace("epochs=5", "epochs=1") + "\nprint(len(answers))"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=place, env=environment)

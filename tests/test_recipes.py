@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
-from orchard.cards import Recipe, all_cards
+from orchard.cards import Recipe, all_cards, card_of
 from orchard.models import create_model
 from orchard.training.fit import train
 from orchard.training.settings import resolve
@@ -35,11 +36,27 @@ def test_the_settings_of_a_recipe_exist_and_its_model_can_be_built(recipe: Recip
     assert {key for key in resolved.origins if resolved.origins[key] == "recipe"} == set(recipe.settings)
 
 
+@pytest.fixture(scope="module")
+def codes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A picture tokenizer for the painters."""
+    folder = tmp_path_factory.mktemp("tokenizer") / "run"
+    train("vqgan_nano", "digits", folder, max_steps=1, batch_size=16)
+    return folder
+
+
 @pytest.mark.parametrize("recipe", filter(small, RECIPES), ids=lambda recipe: f"{recipe.model}-{recipe.data}")
-def test_a_recipe_of_a_small_model_takes_a_step(recipe: Recipe, tmp_path: Path) -> None:
-    """On the digits, which need no files, by the settings for whatever set the recipe is for."""
-    shorter = {"max_steps": 1, "batch_size": 16, "log_every": 1}
-    metrics = train(recipe.model, "digits", tmp_path / "run", recipe=recipe.data, **shorter)
+def test_a_recipe_of_a_small_model_takes_a_step(
+    recipe: Recipe, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    """On the digits, which need no files (or on a text), by the settings for whatever set the recipe is for."""
+    shorter: dict[str, Any] = {"max_steps": 1, "batch_size": 16, "log_every": 1}
+    source, task = "digits", card_of(recipe.model).task
+    if task == "text-to-image":
+        shorter["tokenizer"] = str(request.getfixturevalue("codes"))
+    if task == "text-generation":
+        source = str(tmp_path / "book.txt")
+        Path(source).write_text("A tree bears fruit, and the fruit bears trees. " * 300)
+    metrics = train(recipe.model, source, tmp_path / "run", recipe=recipe.data, **shorter)
     assert metrics["steps"] == 1
     settings = json.loads((tmp_path / "run" / "settings.json").read_text())
     assert settings["optimizer.lr"]["origin"] == f"recipe {recipe.model} on {recipe.data}"
