@@ -15,6 +15,7 @@ from orchard.errors import OrchardError, UsageError
 from orchard.inference import bench as bench_module
 from orchard.inference.agreement import agreement
 from orchard.inference.bench import bench, best_peer, check, peer_of, time_in_turn, training_sides
+from orchard.inference.bench_sequences import bench_generation, bench_sequence_training
 from orchard.models import create_model
 from orchard.weights.portable import Portable, architecture_of, save_portable
 
@@ -122,3 +123,16 @@ def test_agreement_is_counted_on_a_data_set(tmp_path: Path) -> None:
     assert found["margin"] > 0 and found["error"] < 1e-5
     with pytest.raises(UsageError, match="no split of 5000 pictures"):
         agreement(tmp_path / "model", "digits", count=5000)
+
+
+def test_writing_is_timed_beside_a_loop_that_remembers_nothing():
+    found = bench_generation("painter_nano", "recompute", tokens=26, rounds=1)
+    assert found["mode"] == "generation" and found["ratio_default"] > 0 and found["limit_fraction"] > 0
+    assert found["ours"]["throughput"] == pytest.approx(26 / found["ours"]["median_s"])
+    with pytest.raises(UsageError, match="transformers"):
+        bench_generation("painter_nano", "transformer")
+
+
+def test_a_step_of_training_is_timed_beside_transformers():
+    found = bench_sequence_training("gpt2_nano", "transformers", batch=1, tokens=16, rounds=1)
+    assert found["mode"] == "training" and found["ratio_best"] > 0 and found["peer_default"]["how"] == "eager float32"

@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from orchard.errors import OrchardError
-from orchard.inference.bench_generation import recompute
+from orchard.inference.bench_sequences import recompute
 from orchard.models import create_model
 from orchard.models.text_to_image.painter import Painter, PainterConfig, settings_from
 from orchard.models.text_to_image.painter_names import easynlp_names, split_checkpoint

@@ -45,9 +45,7 @@ def codes(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("recipe", filter(small, RECIPES), ids=lambda recipe: f"{recipe.model}-{recipe.data}")
-def test_a_recipe_of_a_small_model_takes_a_step(
-    recipe: Recipe, tmp_path: Path, request: pytest.FixtureRequest
-) -> None:
+def test_a_recipe_of_a_small_model_takes_a_step(recipe: Recipe, tmp_path: Path, request: pytest.FixtureRequest) -> None:
     """On the digits, which need no files (or on a text), by the settings for whatever set the recipe is for."""
     shorter: dict[str, Any] = {"max_steps": 1, "batch_size": 16, "log_every": 1}
     source, task = "digits", card_of(recipe.model).task

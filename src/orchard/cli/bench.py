@@ -7,7 +7,10 @@ from typing import Annotated, Any
 
 import typer
 
+from orchard.cards import card_of, variant_names
 from orchard.cli.output import Json, emit, note
+
+SEQUENCES = ("text-generation", "text-to-image")
 
 
 def bench(
@@ -45,10 +48,15 @@ def bench(
     rounds = rounds or (3 if mode == "generation" else 11)
     note(f"{name} against {against}, {mode}: compiling, then {rounds} rounds; leave the machine alone meanwhile")
     if mode == "generation":
-        from orchard.inference.bench_generation import bench_generation
+        from orchard.inference.bench_sequences import bench_generation
 
         kind: Any = "bf16" if precision == "auto" else precision
         result = bench_generation(name, against, batch=batch or 1, tokens=tokens, precision=kind, rounds=rounds)
+    elif name in variant_names() and card_of(name).task in SEQUENCES:
+        from orchard.inference.bench_sequences import bench_sequence_training
+
+        kind = "bf16" if precision == "auto" else precision
+        result = bench_sequence_training(name, against, batch=batch or 4, precision=kind, rounds=rounds)
     else:
         result = run_bench(name, against, mode, batch=batch or 8, precision=precision, rounds=rounds)  # type: ignore[arg-type]
     if run is not None and pictures is not None:

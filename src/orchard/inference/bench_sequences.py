@@ -1,4 +1,4 @@
-"""Speed of writing beside the peer: so many tokens after a prompt, one after the other.
+"""Speed of sequence models beside the peer: writing, one token after the other, and a step of training.
 
 Both sides have the same weights and write greedily. In float32 they have to write the same tokens before anything is
 timed, and what runs in fewer bits has to give nearly the same logits.
@@ -12,11 +12,13 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from orchard.cards import card_of
 from orchard.errors import OrchardError, unknown
-from orchard.inference.bench import Side, check, time_in_turn
+from orchard.inference.bench import MATRIX, Side, check, matrix_product, time_in_turn
+from orchard.inference.cost import multiply_adds
 from orchard.inference.decoding import Decoder, Precision
 from orchard.inference.fast import TOLERANCE
 from orchard.inference.hardware import cpu_name
@@ -43,7 +45,9 @@ def bench_generation(
     if against not in PEERS:
         raise unknown("peer of generation", against, PEERS)
     torch.manual_seed(0)
-    model = _model(name, against, PROMPT + tokens)
+    painter = card_of(name).task != "text-generation"
+    own = painter and against == "recompute"
+    model = create_model(name).eval() if own else sequence_twin(name, PROMPT + tokens)
     config: Any = model.config
     prompts = torch.randint(config.vocabulary, (batch, PROMPT))
     randomise(model, lambda: model(prompts), seed=0)
@@ -83,16 +87,6 @@ def bench_generation(
     }
 
 
-def _model(name: str, against: str, context: int) -> nn.Module:
-    config = configuration(name)
-    if card_of(name).task == "text-generation":
-        return create_model(name, context=max(context, config.context)).eval()
-    if against == "recompute":
-        return create_model(name).eval()
-    shape = {key: getattr(config, key) for key in ("width", "depth", "heads")}
-    return create_model("gpt2", **shape, vocabulary=config.codes, context=context, tied_head=False).eval()
-
-
 def _tolerance(precision: str) -> float:
     return TOLERANCE.get(precision, 2 * TOLERANCE["bf16"])
 
@@ -118,16 +112,7 @@ def _transformers_sides(
     model: nn.Module, prompts: Tensor, tokens: int, expected: Tensor
 ) -> tuple[dict[str, Side], dict[str, str]]:
     """GPT2LMHeadModel with our weights: as documented, and the fastest of its switches."""
-    from transformers import GPT2Config, GPT2LMHeadModel
-
-    c: Any = model.config
-    settings = GPT2Config(
-        vocab_size=c.vocabulary, n_positions=c.context, n_embd=c.width, n_layer=c.depth, n_head=c.heads,
-        tie_word_embeddings=c.tied_head, bos_token_id=0, eos_token_id=None, pad_token_id=0,
-    )  # fmt: skip
-    documented: Any = GPT2LMHeadModel(settings)
-    documented.eval()
-    documented.load_state_dict(export_official(model, "hf"))
+    documented = transformers_twin(model)
 
     def call(peer: Any, count: int, **switches: Any) -> Callable[[], Tensor]:
         def once() -> Tensor:
@@ -163,6 +148,95 @@ def _transformers_sides(
         "peer_best": call(peer, tokens, **switches),
     }
     return sides, {"peer_default": "eager float32, its growing cache", "peer_best": best}
+
+
+def transformers_twin(model: nn.Module) -> Any:
+    """GPT2LMHeadModel of a GPT's shape, with its weights."""
+    from transformers import GPT2Config, GPT2LMHeadModel
+
+    c: Any = model.config
+    settings = GPT2Config(
+        vocab_size=c.vocabulary, n_positions=c.context, n_embd=c.width, n_layer=c.depth, n_head=c.heads,
+        tie_word_embeddings=c.tied_head, bos_token_id=0, eos_token_id=None, pad_token_id=0, resid_pdrop=0.0,
+        embd_pdrop=0.0, attn_pdrop=0.0,
+    )  # fmt: skip
+    twin: Any = GPT2LMHeadModel(settings)
+    twin.eval()
+    twin.load_state_dict(export_official(model, "hf"))
+    return twin
+
+
+def sequence_twin(name: str, context: int) -> nn.Module:
+    """The GPT that a variant is, or that has the shape of a painter: its core, and a head over its codes."""
+    config = configuration(name)
+    if card_of(name).task == "text-generation":
+        return create_model(name, context=max(context, config.context)).eval()
+    shape = {key: getattr(config, key) for key in ("width", "depth", "heads")}
+    return create_model("gpt2", **shape, vocabulary=config.codes, context=context, tied_head=False).eval()
+
+
+def bench_sequence_training(
+    name: str, against: str, *, batch: int = 4, tokens: int = 288, precision: str = "bf16", rounds: int = 5
+) -> dict[str, Any]:
+    """Time one training step of variant `name`, or of the GPT of a painter's shape, beside transformers.
+
+    A step is a forward pass, the mean cross entropy of the next token, a backward pass and AdamW. The peer at its best
+    has our precision and a fused optimizer, by default it runs eagerly in float32. The share of the limit is that of
+    the rate of one large matrix product.
+    """
+    if against != "transformers":
+        raise unknown("peer of training", against, ["transformers"])
+    torch.manual_seed(0)
+    model = sequence_twin(name, tokens)
+    config: Any = model.config
+    sequences = torch.randint(config.vocabulary, (batch, tokens + 1))
+    inputs, targets = sequences[:, :-1], sequences[:, 1:].flatten()
+    randomise(model, lambda: model(inputs), seed=0)
+    twin = transformers_twin(model)
+    with torch.no_grad():
+        check("ours in float32", model(inputs), twin(inputs).logits, TOLERANCE["fp32"])
+
+    def step(network: Any, bf16: bool, fused: bool) -> Side:
+        network = copy.deepcopy(network).train()
+        optimizer = torch.optim.AdamW(network.parameters(), lr=1e-5, fused=fused)
+
+        def once() -> None:
+            with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+                out = network(inputs)
+                logits = out if isinstance(out, Tensor) else out.logits
+                loss = F.cross_entropy(logits.float().flatten(0, 1), targets)
+            loss.backward()  # type: ignore[no-untyped-call]
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+
+        return once
+
+    bf16 = precision == "bf16"
+    words = f"fused AdamW, {'autocast to bf16' if bf16 else 'float32'}"
+    sides = {"ours": step(model, bf16, True), "peer_best": step(twin, bf16, True)}
+    sides |= {"peer_default": step(twin, False, False), "matrix": matrix_product(precision)}
+    medians = time_in_turn(sides, rounds)
+    rate = 2 * MATRIX**3 / medians["matrix"]
+    hows = {"ours": words, "peer_best": words, "peer_default": "eager float32"}
+
+    def figures(side: str) -> dict[str, Any]:
+        return {"median_s": medians[side], "throughput": batch * tokens / medians[side], "how": hows[side]}
+
+    return {
+        "name": name,
+        "peer": against,
+        "mode": "training",
+        "device": f"{cpu_name()}, {torch.get_num_threads()} threads",
+        "precision": precision,
+        "batch": batch,
+        "tokens": tokens,
+        "rounds": rounds,
+        **{side: figures(side) for side in hows},
+        "ratio_default": medians["peer_default"] / medians["ours"],
+        "ratio_best": medians["peer_best"] / medians["ours"],
+        "matrix_rate": rate,
+        "limit_fraction": 6 * multiply_adds(model, inputs) / medians["ours"] / rate,
+    }
 
 
 def _recompute_sides(
