@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from orchard.models import configuration, create_model, picture_size
 from orchard.models.foreign import create_foreign, is_foreign
 from orchard.tasks.image_classification import ImageBatch, ImageClassification, Predictions, predict_split
 from orchard.training.jobs.base import Job, image_facts, make_fabric, settle_precision, wants_channels_last
+from orchard.training.jobs.feeds import LoaderFeed, training_loader
 from orchard.training.report import write_report
 from orchard.training.run import RunFolder
 from orchard.training.settings import Resolved, SourceSettings, TrainSettings
@@ -45,13 +46,21 @@ class ImageClassificationJob(Job):
         self.preprocess = start_preprocess(settings, self.data, size, config.in_channels)
         self.shape = (1, config.in_channels, *size)
         self.resolved = settle_precision(resolved, self.model, self.shape, device)
-        if wants_channels_last(self.model):
+        self.channels_last = wants_channels_last(self.model)
+        if self.channels_last:
             self.model = self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.task = ImageClassification(self.data.classes, label_smoothing=settings.label_smoothing)
         self.fabric = make_fabric(self.settings, device)
 
-    def feed(self) -> ImageFeed:
-        return ImageFeed(self)
+    def feed(self) -> LoaderFeed:
+        split = self.data.splits["train"]
+        return LoaderFeed(training_loader(self, split, self.preprocess), split, self.settings.accumulate, self._ready)
+
+    def _ready(self, loaded: ImageBatch, step: int) -> ImageBatch:
+        """On the device, and mixed where that is asked for."""
+        s = self.settings
+        batch = loaded.to(self.fabric.device, channels_last=self.channels_last)
+        return mix(batch, s.augmentation, len(self.data.classes), s.seed, step)
 
     def describe(self) -> str:
         return f"{len(self.data.splits['train']):,} pictures to learn from, {len(self.data.classes)} classes"
@@ -104,37 +113,6 @@ class ImageClassificationJob(Job):
             run, task=self.task, split=self.data.splits[self.judged], preprocess=self.preprocess, predictions=said,
             model=model,
         )  # fmt: skip
-
-
-class ImageFeed:
-    """The batches of each step: loaded, moved to the device, mixed, and cut into micro-batches."""
-
-    def __init__(self, job: ImageClassificationJob):
-        s, fabric = job.settings, job.fabric
-        self.job = job
-        self.loader = Loader(
-            job.data.splits["train"], job.preprocess, s.augmentation, batch_size=s.batch_size, seed=s.seed,
-            workers=s.data.workers, rank=fabric.global_rank, world=fabric.world_size,
-        )  # fmt: skip
-        self.steps_per_epoch = len(self.loader)
-        self.channels_last = wants_channels_last(job.model)
-
-    def steps(self, start: int) -> Iterator[list[ImageBatch]]:
-        settings = self.job.settings
-        step = start
-        while True:
-            epoch, offset = divmod(step, self.steps_per_epoch)
-            for loaded in self.loader.batches(epoch, offset):
-                batch = loaded.to(self.job.fabric.device, channels_last=self.channels_last)
-                batch = mix(batch, settings.augmentation, len(self.job.data.classes), settings.seed, step)
-                yield batch.parts(settings.accumulate)
-                step += 1
-
-    def name_records(self, batch: ImageBatch) -> str:
-        """The first pictures of a batch, by the names a person knows them by."""
-        split = self.job.data.splits["train"]
-        keys = [split.key(int(index)) for index in batch.indices[:3]]
-        return ", ".join(keys) + (f" and {len(batch) - 3} more" if len(batch) > 3 else "")
 
 
 def start_model(settings: TrainSettings, data: ImageData) -> nn.Module:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from orchard.inference.loading import Loaded, model_folder
 from orchard.models import configuration, create_model, picture_size
 from orchard.tasks.image_text import Features, ImageText, PairBatch, embed_split
 from orchard.training.jobs.base import Job, data_facts, make_fabric, settle_precision, wants_channels_last
+from orchard.training.jobs.feeds import LoaderFeed
 from orchard.training.jobs.text_tokenizer import make_text_tokenizer, read_text_tokenizer
 from orchard.training.report_image_text import write_image_text_report
 from orchard.training.run import RunFolder
@@ -91,8 +92,17 @@ class ImageTextJob(Job):
         else:
             self.words = {TOKENIZER: read_text_tokenizer(folder).save}
 
-    def feed(self) -> PairFeed:
-        return PairFeed(self)
+    def feed(self) -> LoaderFeed:
+        """Each batch in one part: a pair learns from being told from all others of its batch."""
+        s, split = self.settings, self.data.splits["train"]
+        loader = PairLoader(
+            split, self.preprocess, s.augmentation, batch_size=s.batch_size, seed=s.seed, workers=s.data.workers
+        )
+        return LoaderFeed(loader, split, 1, self._ready)
+
+    def _ready(self, loaded: Any, step: int) -> PairBatch:
+        batch = PairBatch(loaded.images, sentences(loaded.texts, self.encode), loaded.indices)
+        return batch.to(self.fabric.device, channels_last=self.channels_last)
 
     def describe(self) -> str:
         config = self.model.config
@@ -142,34 +152,6 @@ class ImageTextJob(Job):
         scale = float(tensors.pop("scale"))
         features = Features(**tensors, scale=scale)
         return write_image_text_report(run, split=self.data.splits[self.judged], features=features)
-
-
-class PairFeed:
-    """The batches of each step, each in one part: a pair learns from being told from all others of its batch."""
-
-    def __init__(self, job: ImageTextJob):
-        s = job.settings
-        self.job = job
-        self.loader = PairLoader(
-            job.data.splits["train"], job.preprocess, s.augmentation, batch_size=s.batch_size, seed=s.seed,
-            workers=s.data.workers,
-        )  # fmt: skip
-        self.steps_per_epoch = len(self.loader)
-
-    def steps(self, start: int) -> Iterator[list[PairBatch]]:
-        step = start
-        while True:
-            epoch, offset = divmod(step, self.steps_per_epoch)
-            for loaded in self.loader.batches(epoch, offset):
-                batch = PairBatch(loaded.images, sentences(loaded.texts, self.job.encode), loaded.indices)
-                yield [batch.to(self.job.fabric.device, channels_last=self.job.channels_last)]
-                step += 1
-
-    def name_records(self, batch: PairBatch) -> str:
-        """The first pictures of a batch, by the names a person knows them by."""
-        split = self.job.data.splits["train"]
-        keys = [split.key(int(index)) for index in batch.indices[:3]]
-        return ", ".join(keys) + (f" and {len(batch) - 3} more" if len(batch) > 3 else "")
 
 
 def sentences(texts: list[str], encode: Encode) -> Tensor:

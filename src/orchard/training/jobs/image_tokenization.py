@@ -21,6 +21,7 @@ from orchard.models import create_model, picture_size
 from orchard.tasks.image_classification import ImageBatch
 from orchard.tasks.image_tokenization import ImageTokenization, TokenizationSettings, tokenizer_training
 from orchard.training.jobs.base import Job, image_facts, make_fabric, settle_precision, wants_channels_last
+from orchard.training.jobs.feeds import LoaderFeed, training_loader
 from orchard.training.report_tokenizer import write_tokenizer_report
 from orchard.training.run import RunFolder
 from orchard.training.settings import Resolved, SourceSettings, TrainSettings
@@ -66,8 +67,13 @@ class ImageTokenizationJob(Job):
         """The tokenizer in what is trained."""
         return cast(nn.Module, model.tokenizer)
 
-    def feed(self) -> PictureFeed:
-        return PictureFeed(self)
+    def feed(self) -> LoaderFeed:
+        split = self.data.splits["train"]
+        loader = training_loader(self, split, self.preprocess)
+        return LoaderFeed(loader, split, self.settings.accumulate, lambda batch, step: self._ready(batch))
+
+    def _ready(self, batch: ImageBatch) -> ImageBatch:
+        return batch.to(self.fabric.device, channels_last=self.channels_last)
 
     def describe(self) -> str:
         rows, columns = self.grid
@@ -84,7 +90,7 @@ class ImageTokenizationJob(Job):
             self.data.splits[split], self.preprocess, None, batch_size=max(self.settings.batch_size, BATCH),
             seed=self.settings.seed, workers=self.settings.data.workers,
         )  # fmt: skip
-        return (batch.to(self.fabric.device, channels_last=self.channels_last) for batch in loader.batches(0))
+        return (self._ready(batch) for batch in loader.batches(0))
 
     def score(self, model: nn.Module, split: str) -> dict[str, float]:
         with self.fabric.autocast():
@@ -122,34 +128,6 @@ class ImageTokenizationJob(Job):
             seen=load_file(run / "evaluation" / f"{self.judged}.safetensors"),
             critic=bool(self.settings.tokenization.critic_weight),
         )  # fmt: skip
-
-
-class PictureFeed:
-    """The batches of each step: loaded, moved to the device, and cut into micro-batches."""
-
-    def __init__(self, job: ImageTokenizationJob):
-        s, fabric = job.settings, job.fabric
-        self.job = job
-        self.loader = Loader(
-            job.data.splits["train"], job.preprocess, s.augmentation, batch_size=s.batch_size, seed=s.seed,
-            workers=s.data.workers, rank=fabric.global_rank, world=fabric.world_size,
-        )  # fmt: skip
-        self.steps_per_epoch = len(self.loader)
-
-    def steps(self, start: int) -> Iterator[list[ImageBatch]]:
-        step = start
-        while True:
-            epoch, offset = divmod(step, self.steps_per_epoch)
-            for loaded in self.loader.batches(epoch, offset):
-                batch = loaded.to(self.job.fabric.device, channels_last=self.job.channels_last)
-                yield batch.parts(self.job.settings.accumulate)
-                step += 1
-
-    def name_records(self, batch: ImageBatch) -> str:
-        """The first pictures of a batch, by the names a person knows them by."""
-        split = self.job.data.splits["train"]
-        keys = [split.key(int(index)) for index in batch.indices[:3]]
-        return ", ".join(keys) + (f" and {len(batch) - 3} more" if len(batch) > 3 else "")
 
 
 def start_tokenizer(settings: TrainSettings, data: ImageData) -> nn.Module:

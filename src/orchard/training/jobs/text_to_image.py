@@ -24,6 +24,7 @@ from orchard.models import create_model, landmark_of
 from orchard.tasks.text_to_image import PaintingBatch, SplitLosses, TextToImage, measure_split
 from orchard.training.coded_captions import CodedSplit, say, write_down
 from orchard.training.jobs.base import Job, data_facts, make_fabric, settle_precision
+from orchard.training.jobs.feeds import name_records
 from orchard.training.jobs.text_tokenizer import FOLDER as TEXT_FOLDER
 from orchard.training.jobs.text_tokenizer import make_text_tokenizer, read_text_tokenizer
 from orchard.training.report_painter import write_painter_report
@@ -185,10 +186,7 @@ class PaintingFeed:
             step += 1
 
     def name_records(self, batch: PaintingBatch) -> str:
-        """The first pairs of a batch, by the names a person knows them by."""
-        split = self.job.data.splits["train"]
-        keys = [split.key(int(index)) for index in batch.indices[:3]]
-        return ", ".join(keys) + (f" and {len(batch) - 3} more" if len(batch) > 3 else "")
+        return name_records(self.job.data.splits["train"], batch.indices)
 
 
 def start_picture_tokenizer(settings: TrainSettings) -> PictureTokenizer:
