@@ -73,7 +73,7 @@ def test_pictures_say_where_they_come_from(pipeline: PaintingPipeline, tmp_path:
         assert found.text["seed"] == "3"  # type: ignore[attr-defined]
         assert found.text["model_hash"] == pipeline.fingerprint  # type: ignore[attr-defined]
         assert found.text["version"].startswith("orchard ")  # type: ignore[attr-defined]
-        assert found.text["sampling"] == "temperature 1.0, top_k 4, repetition_penalty 1.0, fp32"  # type: ignore[attr-defined]
+        assert found.text["sampling"] == "temperature 1.0, top_k 2, repetition_penalty 1.0, fp32"  # type: ignore[attr-defined]
     with pytest.raises(OrchardError, match=r"one\.png.*cannot be written"):
         save_picture(picture, tmp_path / "new" / "one.png" / "two.png")
 

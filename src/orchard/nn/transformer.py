@@ -13,17 +13,30 @@ from orchard.nn.attention import Past
 
 
 class Mlp(nn.Module):
-    """Two linear maps with an activation between, (..., D) → (..., D) (Vaswani et al. 2017, section 3.3)."""
+    """Two linear maps with an activation between, (..., D) → (..., D) (Vaswani et al. 2017, section 3.3).
 
-    def __init__(self, width: int, hidden: int, activation: nn.Module, *, dropout: float = 0.0):
+    `hidden_dropout` falls on what the activation gives, `out_dropout` on the result.
+    """
+
+    def __init__(
+        self,
+        width: int,
+        hidden: int,
+        activation: nn.Module,
+        *,
+        bias: bool = True,
+        hidden_dropout: float = 0.0,
+        out_dropout: float = 0.0,
+    ):
         super().__init__()
-        self.fc1 = nn.Linear(width, hidden)
+        self.fc1 = nn.Linear(width, hidden, bias=bias)
         self.activation = activation
-        self.fc2 = nn.Linear(hidden, width)
-        self.dropout = nn.Dropout(dropout)
+        self.hidden_dropout = nn.Dropout(hidden_dropout)
+        self.fc2 = nn.Linear(hidden, width, bias=bias)
+        self.out_dropout = nn.Dropout(out_dropout)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.dropout(self.fc2(self.dropout(self.activation(self.fc1(x)))))
+        return self.out_dropout(self.fc2(self.hidden_dropout(self.activation(self.fc1(x)))))
 
 
 class PreNormBlock(nn.Module):

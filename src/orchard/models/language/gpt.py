@@ -52,10 +52,6 @@ class GPT(nn.Module):
         self.dropout = nn.Dropout(c.dropout)
         self.stack = Stack([self._block() for _ in range(c.depth)], self._norm())
         self.head = None if c.tied_head else nn.Linear(c.width, c.vocabulary, bias=False)
-        if not c.bias:
-            for module in self.modules():
-                if isinstance(module, nn.Linear):
-                    module.register_parameter("bias", None)
         self.initialise()
 
     def _norm(self) -> nn.LayerNorm:
@@ -67,7 +63,13 @@ class GPT(nn.Module):
             self._norm(),
             SelfAttention(c.width, c.heads, bias=c.bias, causal=True, dropout=c.dropout, out_dropout=c.dropout),
             self._norm(),
-            GPTMlp(c.width, 4 * c.width, nn.GELU("tanh" if c.tanh_gelu else "none"), dropout=c.dropout),
+            Mlp(
+                c.width,
+                4 * c.width,
+                nn.GELU("tanh" if c.tanh_gelu else "none"),
+                bias=c.bias,
+                out_dropout=c.dropout,
+            ),
             drop_path=0.0,
         )
 
@@ -136,13 +138,6 @@ class GPT(nn.Module):
         """Name prefixes of the parameters from the input to the head, for layer-wise learning rates."""
         blocks = [(f"stack.blocks.{i}.",) for i in range(self.config.depth)]
         return [("token.", "position."), *blocks, ("stack.norm.", "head.")]
-
-
-class GPTMlp(Mlp):
-    """The transformer's network with dropout on its result alone, (B, T, D) → (B, T, D)."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.dropout(self.fc2(self.activation(self.fc1(x))))
 
 
 def _span(ids: Tensor) -> str:

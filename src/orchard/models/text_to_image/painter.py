@@ -70,7 +70,7 @@ class Painter(nn.Module):
             nn.LayerNorm(c.width, eps=1e-5),
             SelfAttention(c.width, c.heads, bias=True, causal=True, dropout=c.dropout, out_dropout=c.dropout),
             nn.LayerNorm(c.width, eps=1e-5),
-            Mlp(c.width, 4 * c.width, nn.GELU(), dropout=c.dropout),
+            Mlp(c.width, 4 * c.width, nn.GELU(), out_dropout=c.dropout),
             drop_path=0.0,
         )
 

@@ -100,7 +100,13 @@ class ViT(nn.Module):
             nn.LayerNorm(c.width, eps=c.norm_eps),
             SelfAttention(c.width, c.heads, bias=True, causal=False, out_dropout=c.dropout),
             nn.LayerNorm(c.width, eps=c.norm_eps),
-            Mlp(c.width, int(c.width * c.mlp_ratio), nn.GELU("tanh" if c.tanh_gelu else "none"), dropout=c.dropout),
+            Mlp(
+                c.width,
+                int(c.width * c.mlp_ratio),
+                nn.GELU("tanh" if c.tanh_gelu else "none"),
+                hidden_dropout=c.dropout,
+                out_dropout=c.dropout,
+            ),
             drop_path=c.drop_path * index / max(c.depth - 1, 1),
         )
 
