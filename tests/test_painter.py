@@ -10,7 +10,8 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from orchard.errors import OrchardError
-from orchard.inference.bench_sequences import recompute
+from orchard.inference.bench_sequences import recompute, write
+from orchard.inference.decoding import Decoder
 from orchard.models import create_model
 from orchard.models.text_to_image.painter import Painter, PainterConfig, settings_from
 from orchard.models.text_to_image.painter_names import easynlp_names, split_checkpoint
@@ -225,3 +226,21 @@ def test_groups_cover_every_parameter_once():
     for model in models:
         for name, _ in model.named_parameters():
             assert sum(name.startswith(group) for group in model.layer_groups()) == 1, name
+
+
+def test_words_become_easynlp_s_picture():
+    """The whole chain: greedy codes for a caption, and the picture that the checkpoint's VQGAN draws of them."""
+    model, io = golden("tiny_a", TINY)
+    _, drawer = split_checkpoint(load_file(GOLDEN / "tiny_a" / "vqgan.safetensors"))
+    sizes = dict(codes=64, multipliers=(1, 1, 1), image_size=64, width=32, blocks=1, latent=32, code_width=16)
+    vqgan = create_model("vqgan_f16_16384", **sizes).eval()
+    load_official(vqgan, drawer, "taming")
+    decoder = Decoder(model, 2, TINY.context, precision="fp32", compiled=False)
+    prompts = model.prompt(io["in.text"] - TINY.codes)
+    codes = write(decoder, prompts, 256)
+    assert torch.equal(codes, io["out.generate_topk1_256"])
+    with torch.no_grad():
+        pictures = vqgan.decode(codes.view(-1, 16, 16))
+    expected = io["out.decoded_greedy_image"]
+    expected = expected.permute(0, 3, 1, 2) if expected.shape[-1] == 3 else expected
+    torch.testing.assert_close(pictures, expected, atol=1e-4, rtol=0)
