@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from orchard.cli.output import Json, emit, warn
+from orchard.cli.output import Json, emit, parse_settings, warn
 
 if TYPE_CHECKING:
     from orchard.inference.painting import Painted, PaintingPipeline
@@ -32,8 +32,14 @@ def generate(
     top_k: Annotated[int | None, typer.Option(help="Choose among so many likeliest; 0: among all.")] = None,
     top_p: Annotated[float | None, typer.Option(help="Choose among the likeliest of this probability.")] = None,
     temperature: Annotated[float | None, typer.Option(help="More is more daring; 0 takes the likeliest.")] = None,
+    repetition_penalty: Annotated[
+        float | None, typer.Option(help="Divides what speaks for a token that a text has already.")
+    ] = None,
     length: Annotated[int | None, typer.Option(min=1, help="Tokens of a text at most.")] = None,
     stop: Annotated[list[str] | None, typer.Option(help="A text ends before this word.")] = None,
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Of --data: data.bad_records=skip, ...")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Paint pictures for prompts, or go on with texts.
@@ -53,21 +59,24 @@ def generate(
         from orchard.cli.writing import write_text
 
         _at_least_one(asked)
-        chosen = _sampling(None, top_k, top_p, temperature)
+        chosen = _sampling(None, top_k, top_p, temperature, repetition_penalty)
         write_text(run, asked, length=length or LENGTH, sampling=chosen, stop=stop or [], count=count, seed=seed,
                    as_json=as_json)  # fmt: skip
         return
-    if length is not None or stop:
-        raise UsageError(f"{'--stop' if stop else '--length'} is for texts; {loaded.name} paints pictures of one size")
+    for option, value in {"--length": length, "--stop": stop, "--repetition-penalty": repetition_penalty}.items():
+        if value is not None:
+            raise UsageError(f"{option} is for texts; {loaded.name} paints pictures of one size")
     from orchard.inference.painting import PaintingPipeline
 
     pipeline = PaintingPipeline(loaded, clip=clip, say=warn)
-    sampling = _sampling(pipeline.sampling, top_k, top_p, temperature)
+    sampling = _sampling(pipeline.sampling, top_k, top_p, temperature, None)
     if data is not None:
         if asked or complete:
             raise UsageError("--data brings its own prompts; leave out the others, and --complete")
-        answer: Any = _table(pipeline, data, out, count, seed, sampling)
+        answer: Any = _table(pipeline, data, out, count, seed, sampling, parse_settings(settings or []))
     else:
+        if settings:
+            raise UsageError("--set is for the table of --data")
         _at_least_one(asked)
         answer = _pictures(pipeline, asked, complete, out, count, seed, sampling)
     emit(answer, as_json, _show)
@@ -80,13 +89,21 @@ def _at_least_one(prompts: list[str]) -> None:
         raise UsageError('nothing is asked for; give a prompt, such as orchard generate RUN "a red apple"')
 
 
-def _sampling(usual: Sampling | None, top_k: int | None, top_p: float | None, temperature: float | None) -> Sampling:
+def _sampling(
+    usual: Sampling | None,
+    top_k: int | None,
+    top_p: float | None,
+    temperature: float | None,
+    repetition_penalty: float | None,
+) -> Sampling:
     """What the options say over what is usual."""
     import dataclasses
 
     from orchard.inference.sampling import Sampling
 
-    changes: dict[str, Any] = {"top_k": top_k, "top_p": top_p, "temperature": temperature}
+    changes: dict[str, Any] = {
+        "top_k": top_k, "top_p": top_p, "temperature": temperature, "repetition_penalty": repetition_penalty
+    }  # fmt: skip
     changes = {key: value for key, value in changes.items() if value is not None}
     if top_k == 0:
         changes["top_k"] = None
@@ -94,13 +111,20 @@ def _sampling(usual: Sampling | None, top_k: int | None, top_p: float | None, te
 
 
 def _table(
-    pipeline: PaintingPipeline, data: Path, out: Path | None, count: int, seed: int, sampling: Sampling
+    pipeline: PaintingPipeline,
+    data: Path,
+    out: Path | None,
+    count: int,
+    seed: int,
+    sampling: Sampling,
+    settings: dict[str, Any],
 ) -> dict[str, Any]:
     from orchard.cli.canvas import Canvas
-    from orchard.data.captions import CaptionSettings, read_prompts
+    from orchard.data.captions import read_prompts
+    from orchard.training.evaluate import source_settings
     from orchard.inference.painted_files import paint_table
 
-    prompts, problems = read_prompts(data, CaptionSettings())
+    prompts, problems = read_prompts(data, source_settings(str(data), settings))
     for problem in problems:
         warn(f"{problem.key}: {problem.what}")
     out = out or data.with_name(f"{data.name.partition('.')[0]}-painted.tsv")
