@@ -63,13 +63,13 @@ def generate(
         write_text(run, asked, length=length or LENGTH, sampling=chosen, stop=stop or [], count=count, seed=seed,
                    as_json=as_json)  # fmt: skip
         return
-    for option, value in {"--length": length, "--stop": stop, "--repetition-penalty": repetition_penalty}.items():
-        if value is not None:
-            raise UsageError(f"{option} is for texts; {loaded.name} paints pictures of one size")
+    of_texts = {"--length": length, "--stop": stop, "--repetition-penalty": repetition_penalty}
+    if given := [option for option, value in of_texts.items() if value is not None]:
+        raise UsageError(f"{given[0]} is for texts; {loaded.name} paints pictures of one size")
     from orchard.inference.painting import PaintingPipeline
 
     pipeline = PaintingPipeline(loaded, clip=clip, say=warn)
-    sampling = _sampling(pipeline.sampling, top_k, top_p, temperature, None)
+    sampling = _sampling(pipeline.sampling, top_k, top_p, temperature)
     if data is not None:
         if asked or complete:
             raise UsageError("--data brings its own prompts; leave out the others, and --complete")
@@ -94,7 +94,7 @@ def _sampling(
     top_k: int | None,
     top_p: float | None,
     temperature: float | None,
-    repetition_penalty: float | None,
+    repetition_penalty: float | None = None,
 ) -> Sampling:
     """What the options say over what is usual."""
     import dataclasses
@@ -121,8 +121,8 @@ def _table(
 ) -> dict[str, Any]:
     from orchard.cli.canvas import Canvas
     from orchard.data.captions import read_prompts
-    from orchard.training.evaluate import source_settings
     from orchard.inference.painted_files import paint_table
+    from orchard.training.evaluate import source_settings
 
     prompts, problems = read_prompts(data, source_settings(str(data), settings))
     for problem in problems:
