@@ -177,3 +177,12 @@ def test_what_is_wrong_is_named(tmp_path: Path, bpe: Pieces) -> None:
         read_wordpiece(tmp_path / "merges.txt", lowercase=True)
     with pytest.raises(UsageError, match="each of them once"):
         Characters("aa", "unknown")
+
+
+def test_chinese_characters_stand_for_themselves_in_a_learned_bpe() -> None:
+    phrases = ["手写数字零", "手写的一", "数字二的图片"] * 40
+    learned = train_bpe(phrases, 400)
+    ids = learned.encode("手写的数字二")  # new as a phrase, its characters are not
+    assert len(ids) == 6
+    assert set(ids) <= {token for phrase in phrases for token in learned.encode(phrase)}
+    assert learned.decode(ids) == "手写的数字二"

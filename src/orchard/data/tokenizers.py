@@ -20,6 +20,7 @@ from orchard.errors import OrchardError, UsageError, unknown
 
 END = "<|endoftext|>"  # what GPT-2 calls the end of a text
 BERT_SPECIALS = {"unknown": "[UNK]", "pad": "[PAD]", "class": "[CLS]", "separator": "[SEP]", "mask": "[MASK]"}
+CHINESE = r"[\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff]"  # the blocks of ideographs that BERT keeps apart, too
 LOST = "\ufffd"  # stands in a decoded text for what no character was
 Fallback = Literal["unknown", "bytes"]
 
@@ -161,12 +162,15 @@ class Pieces(Tokenizer):
 def train_bpe(texts: Iterable[str], vocabulary: int) -> Pieces:
     """Byte-level BPE as GPT-2's, learned from `texts`: 256 bytes, the end of a text, and the most frequent pairs.
 
-    A vocabulary of 257 is bytes alone. Pairs that occur once are not joined, so that a short text gives fewer. Long
+    Chinese characters stand for themselves: without spaces, whole phrases would be learned as one token each, and a
+    phrase that is new would have nothing in common with them. A vocabulary of 257 is bytes alone. Pairs that occur once are not joined, so that a short text gives fewer. Long
     texts come in pieces (`orchard.data.text.pieces`).
     """
     if vocabulary < 257:
         raise UsageError(f"a vocabulary of {vocabulary} is too small: bytes and the end of a text need 257")
     inner = _byte_level(models.BPE())
+    apart = pre_tokenizers.Split(tokenizers.Regex(CHINESE), "isolated")
+    inner.pre_tokenizer = pre_tokenizers.Sequence([apart, inner.pre_tokenizer])
     trainer = trainers.BpeTrainer(
         vocab_size=vocabulary,
         min_frequency=2,
