@@ -163,8 +163,8 @@ def train_bpe(texts: Iterable[str], vocabulary: int) -> Pieces:
     """Byte-level BPE as GPT-2's, learned from `texts`: 256 bytes, the end of a text, and the most frequent pairs.
 
     Chinese characters stand for themselves: without spaces, whole phrases would be learned as one token each, and a
-    phrase that is new would have nothing in common with them. A vocabulary of 257 is bytes alone. Pairs that occur once are not joined, so that a short text gives fewer. Long
-    texts come in pieces (`orchard.data.text.pieces`).
+    phrase that is new would have nothing in common with them. A vocabulary of 257 is bytes alone. Pairs that occur once
+    are not joined, so that a short text gives fewer. Long texts come in pieces (`orchard.data.text.pieces`).
     """
     if vocabulary < 257:
         raise UsageError(f"a vocabulary of {vocabulary} is too small: bytes and the end of a text need 257")
