@@ -116,9 +116,9 @@ class PaintingPipeline:
 
     @property
     def sampling(self) -> Sampling:
-        """How codes are chosen unless a person says otherwise: EasyNLP's 100 likeliest of 16384, an eighth of a few."""
+        """How codes are chosen unless a person says otherwise: EasyNLP's 100 likeliest of 16384, a tenth of a few."""
         codes: int = self.config.codes
-        return Sampling(top_k=min(100, max(codes // 8, 1)))
+        return Sampling(top_k=min(100, max(codes // 10, 2)))
 
     def __call__(
         self,
