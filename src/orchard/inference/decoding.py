@@ -11,29 +11,27 @@ from __future__ import annotations
 import copy
 import dataclasses
 from collections.abc import Sequence
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from orchard.errors import UsageError
+from orchard.inference.hardware import native_bf16
 from orchard.inference.rows import native_rows, use_row_linears
-from orchard.nn.attention import Past
 
 FEWEST = 4  # rows at which the libraries' own bf16 kernels begin to keep up with the memory
+WORTH_BF16 = 30e6  # parameters from which reading them is what takes the time
 Precision = Literal["fp32", "bf16", "int8"]
 
 
-class Autoregressive(Protocol):
-    """What a model has to offer to be written with (GPT, the painters, DALL-E)."""
-
-    config: Any  # with `context` and `vocabulary`
-
-    def __call__(
-        self, tokens: Tensor, positions: Tensor | None, mask: Tensor | None, past: Sequence[Past] | None
-    ) -> Tensor: ...
-    def empty_past(self, batch: int, length: int) -> list[Past]: ...
+def writing_precision(model: nn.Module, asked: Precision | Literal["auto"]) -> Precision:
+    """What was asked for; "auto" is bf16 for a large model where the hardware multiplies it."""
+    if asked != "auto":
+        return asked
+    large = sum(parameter.numel() for parameter in model.parameters()) >= WORTH_BF16
+    return "bf16" if large and native_bf16(next(model.parameters()).device) else "fp32"
 
 
 class Step(nn.Module):

@@ -24,9 +24,8 @@ from orchard.data.chance import uniforms
 from orchard.data.tokenizers import load_tokenizer
 from orchard.errors import OrchardError, UsageError
 from orchard.inference.caption_ids import CaptionIds
-from orchard.inference.decoding import Decoder, Precision
+from orchard.inference.decoding import Decoder, Precision, writing_precision
 from orchard.inference.growth import Eye, Watch
-from orchard.inference.hardware import native_bf16
 from orchard.inference.image_text import Matcher, matcher_of
 from orchard.inference.loading import Loaded, load
 from orchard.inference.picture_codes import FOLDER as PICTURE_FOLDER
@@ -36,7 +35,6 @@ from orchard.tasks.text_to_image import TextToImage
 from orchard.weights.portable import fingerprint_of
 
 ROWS, ROWS_OF_LARGE = 8, 4  # pictures whose codes are told side by side, always: a fixed shape, whatever is asked for
-WORTH_BF16 = 30e6  # parameters from which reading them is what takes the time
 
 
 @dataclass(frozen=True)
@@ -93,9 +91,7 @@ class PaintingPipeline:
                 f"{folder}: pictures of {found[0]} codes of {found[1]} and {found[2]} word ids do not fit its model, "
                 f"which has {c.image_length}, {c.codes} and {c.text_vocabulary}"
             )
-        large = sum(p.numel() for p in self.model.parameters()) >= WORTH_BF16
-        chosen: Precision = "bf16" if large and native_bf16(self.device) else "fp32"
-        self.precision: Precision = chosen if precision == "auto" else precision
+        self.precision = writing_precision(self.model, precision)
         self.rows = ROWS if self.precision == "fp32" else ROWS_OF_LARGE
         self.matcher: Matcher | None = matcher_of(load(clip)) if clip else None
         self.say = say or (lambda line: None)

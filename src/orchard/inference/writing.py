@@ -20,8 +20,7 @@ from torch import Tensor
 from orchard.data.chance import uniforms
 from orchard.data.tokenizers import Tokenizer, load_tokenizer
 from orchard.errors import OrchardError, UsageError, unknown
-from orchard.inference.decoding import Decoder, Precision
-from orchard.inference.hardware import native_bf16
+from orchard.inference.decoding import Decoder, Precision, writing_precision
 from orchard.inference.loading import Loaded, load
 from orchard.inference.sampling import Sampling, choose
 from orchard.inference.voice import Voice
@@ -29,7 +28,6 @@ from orchard.inference.voice import Voice
 TOKENIZER = "text_tokenizer"  # the folder beside the weights
 MOST_ROWS = 64  # written side by side; more wait their turn
 ROOM = 64  # the memory's length is a multiple of it, so that like calls find the decoder ready
-WORTH_BF16 = 30e6  # parameters from which reading them is what takes the time
 
 
 class Writer:
@@ -58,9 +56,7 @@ class Writer:
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         model: Any = loaded.model.to(device).eval()
         self.model, self.context = model, int(model.config.context)
-        large = sum(p.numel() for p in model.parameters()) >= WORTH_BF16
-        chosen: Precision = "bf16" if large and native_bf16(device) else "fp32"
-        self.precision: Precision = chosen if precision == "auto" else precision
+        self.precision = writing_precision(model, precision)
         self.say = say or (lambda message: None)
         self.end = self.tokenizer.specials.get("end")
         silent = [token for role, token in self.tokenizer.specials.items() if role != "end"]
