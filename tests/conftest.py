@@ -16,6 +16,12 @@ def one_thread() -> None:
     torch.set_num_threads(1)
 
 
+@pytest.fixture(autouse=True)
+def wide_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No line of output breaks at a place that depends on how long the name of a temporary folder is."""
+    monkeypatch.setenv("COLUMNS", "250")
+
+
 @pytest.fixture
 def golden() -> Path:
     return Path(__file__).parent / "golden"
