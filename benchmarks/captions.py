@@ -102,7 +102,7 @@ def _read(counts) -> Figures:
 
 def apart(function: Callable[[Path, int], Figures], path: Path, reads: int) -> Figures:
     """Run in a fresh process."""
-    with multiprocessing.get_context("spawn").Pool(1) as pool:
+    with multiprocessing.get_context("spawn").Pool(1, torch.set_num_threads, (1,)) as pool:
         return pool.apply(function, (path, reads))
 
 
@@ -113,7 +113,6 @@ def main() -> None:
     parser.add_argument("--tiny", action="store_true", help="pictures of one pixel")
     parser.add_argument("--reads", type=int, default=20_000, help="pairs read in random order")
     options = parser.parse_args()
-    torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "pairs.tsv"
         os.environ["ORCHARD_CACHE"] = folder

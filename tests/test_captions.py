@@ -21,6 +21,7 @@ from orchard.data.captions import (
     CaptionSettings,
     Columns,
     PairLoader,
+    cache,
     open_captions,
     picture_to_base64,
     prompts,
@@ -213,6 +214,39 @@ def test_an_index_is_kept_and_made_anew_when_the_file_changes(tmp_path, monkeypa
     assert everything(second).keys() == everything(first).keys()
     path.write_text(rows(7))
     assert len(everything(open_captions(str(path), CaptionSettings()))) == 7
+
+
+@pytest.mark.parametrize("full", ["from the start", "after a while", "at the end", "never"])
+def test_an_index_goes_to_disk_as_it_grows_and_does_without_where_that_is_full(tmp_path, monkeypatch, full):
+    folder = tmp_path / "cache" / "index"
+    if full == "from the start":
+        (tmp_path / "cache").write_text("not a folder")
+
+    def no_room(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    with cache.Making(folder, offsets="q", passed="q") as making:
+        for number in range(1000):
+            making.arrays["offsets"].append(number)
+            if number == 500 and full == "after a while":
+                monkeypatch.setattr(
+                    cache.Path, "open", lambda path, mode: no_room() if mode == "ab" else open(path, mode)
+                )
+            if number % 100 == 0:
+                making.spill()
+                assert len(making.arrays["offsets"]) == (0 if making.scratch else number + 1)
+        if full == "at the end":
+            monkeypatch.setattr(Path, "rename", no_room)
+        index = making.done({"said": "so"})
+    assert index.arrays["offsets"].tolist() == list(range(1000)) and index.arrays["passed"].tolist() == []
+    kept = cache.load(folder)
+    assert (kept is not None) == (full == "never")
+    assert [path for path in tmp_path.rglob("*") if path.suffix == ".part"] == []
+    if kept:
+        assert kept.facts == index.facts == {"said": "so"}
+        with (folder / "offsets").open("ab") as file:
+            file.write(b"?")
+        assert cache.load(folder) is None
 
 
 @pytest.mark.skipif(not (SHARED / "emoji").exists(), reason="the emoji set is not beside the checkout")

@@ -10,7 +10,7 @@ import torch
 
 from orchard.data import AugmentSettings, DataSettings, Loader, default_preprocess, mix, open_data
 from orchard.data.augment import CROP, plan, resized_crops, vary
-from orchard.data.chance import COLUMNS, shuffled, uniforms
+from orchard.data.chance import COLUMNS, Order, permuted, uniforms
 from orchard.tasks.image_classification import ImageBatch
 
 SHARED = Path(__file__).parents[1].parent / "shared" / "data"
@@ -34,7 +34,28 @@ def test_numbers_are_uniform_and_belong_to_their_record():
     assert np.array_equal(uniforms(0, 0, np.array([17, 3])), numbers[[17, 3]])
     for seed, epoch in ((1, 0), (0, 1), (2**63, 0)):
         assert not np.isclose(uniforms(seed, epoch, np.arange(4)), numbers[:4]).any()
-    assert sorted(shuffled(3, 2, 100)) == list(range(100))
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 7, 64, 65, 1000])
+def test_an_order_has_every_record_once(count):
+    order = permuted(3, 2, np.arange(count), count)
+    assert sorted(order) == list(range(count))
+    assert np.array_equal(permuted(3, 2, np.arange(count)[::-1], count), order[::-1])
+
+
+def test_every_record_comes_to_every_place_as_often():
+    landed = np.stack([permuted(seed, 1, np.arange(7), 7) for seed in range(3500)])
+    counts = np.stack([np.bincount(landed[:, place], minlength=7) for place in range(7)])
+    assert np.abs(counts - 500).max() < 5 * 500**0.5
+    pairs = np.bincount(landed[:, 0] * 7 + landed[:, 1], minlength=49).reshape(7, 7)
+    assert np.abs(pairs[~np.eye(7, dtype=bool)] - 3500 / 42).max() < 5 * (3500 / 42) ** 0.5
+
+
+def test_an_order_is_the_same_in_stretches():
+    order, whole = Order(5, 40_000), permuted(5, 1, np.arange(40_000), 40_000)
+    for first in (0, 16_000, 32_768, 39_000, 100):
+        assert np.array_equal(order(1, first, first + 1000), whole[first : first + 1000])
+    assert not np.array_equal(order(2, 0, 1000), whole[:1000])
 
 
 @pytest.mark.parametrize("kind", ["memory", "files"])

@@ -20,7 +20,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from orchard.data import augment as aug
-from orchard.data.chance import shuffled, uniforms
+from orchard.data.chance import Order, uniforms
 from orchard.data.contracts import AugmentSettings, ImageSplit, Preprocess
 from orchard.data.preprocess import cut, fit
 from orchard.errors import OrchardError, UsageError
@@ -70,7 +70,7 @@ class Loader:
             self.begin, self.end = len(split) * rank // world, len(split) * (rank + 1) // world
             self.batch_size = max(1, batch_size // world)
             self.length = -(-(self.end - self.begin) // self.batch_size)
-        self._order: tuple[int, np.ndarray] = (-1, np.empty(0, np.int64))  # an epoch and its order
+        self.order = Order(seed, len(split))
         self._stream: Iterator[ImageBatch | OrchardError] | None = None
         self._next: Place = (-1, -1)  # what the stream gives next
 
@@ -111,7 +111,7 @@ class Loader:
             indices = np.arange(first, min(first + self.batch_size, self.end))
             pixels = self.pictures[torch.from_numpy(indices)] if self.pictures is not None else self._read(indices)
             return self._finish(self.preprocess.normalise(pixels), indices)
-        together = self._order_of(epoch)[first : first + self.batch_size]
+        together = self.order(epoch, first, first + self.batch_size)
         numbers = uniforms(self.seed, epoch, together)
         part = self.batch_size * self.rank // self.world, self.batch_size * (self.rank + 1) // self.world
         indices = together[slice(*part)]
@@ -125,11 +125,6 @@ class Loader:
         variation = aug.plan(settings, numbers, self.preprocess.size).part(*part)
         images = self.preprocess.normalise(aug.vary(pixels, variation))
         return self._finish(aug.erase(images, variation), indices)
-
-    def _order_of(self, epoch: int) -> np.ndarray:
-        if self._order[0] != epoch:
-            self._order = (epoch, shuffled(self.seed, epoch, len(self.split)))
-        return self._order[1]
 
     def _finish(self, images: Tensor, indices: np.ndarray) -> ImageBatch:
         places = torch.from_numpy(indices)

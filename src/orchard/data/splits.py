@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from orchard.data.chance import shuffled
+from orchard.data.chance import permuted, uniforms
 from orchard.data.contracts import ImageSplit
 from orchard.errors import OrchardError
 
@@ -47,7 +47,7 @@ def hold_out(labels: np.ndarray, fraction: float, seed: int) -> tuple[np.ndarray
     Each class keeps at least one record; what rounding leaves over goes to the classes with the largest remainders.
     Raises OrchardError if not one record can be held out.
     """
-    order = shuffled(seed, 0, len(labels))
+    order = np.argsort(uniforms(seed, 0, np.arange(len(labels)), 1)[:, 0], kind="stable")
     counts = np.bincount(labels)
     exact = counts * fraction
     quota = np.minimum(np.floor(exact).astype(int), np.maximum(counts - 1, 0))
@@ -67,6 +67,34 @@ def hold_out(labels: np.ndarray, fraction: float, seed: int) -> tuple[np.ndarray
     for label, count in enumerate(quota):
         held[order[labels[order] == label][:count]] = True
     return np.flatnonzero(~held), np.flatnonzero(held)
+
+
+class AllBut:
+    """The numbers 0 .. count - 1 without some, by place, in the memory of those alone that are left out."""
+
+    def __init__(self, count: int, without: np.ndarray):
+        """`without` (K,) int64, sorted."""
+        self.count = count - len(without)
+        self.below = without - np.arange(len(without))  # how many numbers that stay stand before each one left out
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __getitem__(self, place: int) -> int:
+        return place + int(np.searchsorted(self.below, place, side="right"))
+
+
+def hold_out_of(count: int, fractions: Sequence[float], seed: int) -> tuple[AllBut, list[np.ndarray]]:
+    """Of `count` records without classes: those kept, and for each of `fractions` the places held out, sorted.
+
+    It takes memory for what is held out only. Raises OrchardError if nothing would be left.
+    """
+    sizes = [max(1, round(count * fraction)) if fraction else 0 for fraction in fractions]
+    if sum(sizes) >= count:
+        raise OrchardError(f"{count} records are too few to hold some out; add more, or give their splits")
+    chosen = permuted(seed, 0, np.arange(sum(sizes)), count)
+    parts = np.split(chosen, np.cumsum(sizes)[:-1])
+    return AllBut(count, np.sort(chosen)), [np.sort(part) for part in parts]
 
 
 def fingerprint(records: Iterable[tuple[str, str, int, bytes]], classes: Sequence[str]) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 import torch
 
-from orchard.data.chance import shuffled, uniforms
+from orchard.data.chance import Order, uniforms
 from orchard.data.text import TextSplit
 from orchard.errors import OrchardError, UsageError
 from orchard.tasks.text_generation import TokenBatch
@@ -52,12 +52,12 @@ class TextLoader:
                 raise UsageError(f"{split.key} has {self.windows} windows of {context}, too few for {world} processes")
             self.begin, self.end = 0, self.windows
             self.length = self.windows // self.batch_size
+            self.order = Order(seed, self.windows)
         else:
             self.windows = -(-predictions // context)
             self.begin, self.end = self.windows * rank // world, self.windows * (rank + 1) // world
             self.batch_size = max(1, batch_size // world)
             self.length = -(-(self.end - self.begin) // self.batch_size)
-        self._order: tuple[int, np.ndarray] = (-1, np.empty(0, np.int64))  # an epoch and where its windows start
 
     def __len__(self) -> int:
         """Batches in an epoch."""
@@ -73,7 +73,9 @@ class TextLoader:
         if self.training:
             part = self.batch_size // self.world
             first = number * self.batch_size + part * self.rank
-            starts = self._starts(epoch)[first : first + part]
+            number = uniforms(self.seed, epoch, np.array([self.windows]), 1)[0, 0]  # of a record that no window is
+            offset = int(number * (self.spare + 1))
+            starts = offset + self.context * self.order(epoch, first, first + part)
         else:
             first = self.begin + number * self.batch_size
             starts = np.arange(first, min(first + self.batch_size, self.end)) * self.context
@@ -82,11 +84,3 @@ class TextLoader:
         tokens = self.split.tokens[np.minimum(places, last)].astype(np.int64)
         weights = (places[:, 1:] <= last).astype(np.float32)
         return TokenBatch(*(torch.from_numpy(array) for array in (tokens, weights, starts)))
-
-    def _starts(self, epoch: int) -> np.ndarray:
-        """Where the windows of an epoch start, in their order, (windows,) int64."""
-        if self._order[0] != epoch:
-            number = uniforms(self.seed, epoch, np.array([self.windows]), 1)[0, 0]  # of a record that no window is
-            offset = int(number * (self.spare + 1))
-            self._order = (epoch, offset + self.context * shuffled(self.seed, epoch, self.windows))
-        return self._order[1]

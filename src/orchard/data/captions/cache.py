@@ -6,13 +6,16 @@ import atexit
 import contextlib
 import gzip
 import hashlib
+import json
 import os
 import shutil
 import tempfile
 import zlib
+from array import array
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from zipfile import BadZipFile
+from typing import Any
 
 import numpy as np
 
@@ -50,34 +53,107 @@ def _remove(folder: Path, owner: int) -> None:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def cache_file(path: Path, asked: str) -> Path:
+def cache_folder(path: Path, asked: str) -> Path:
     """Where the index of `path`, as it is now and read as `asked`, is kept: in $ORCHARD_CACHE or the user's cache."""
     stat = path.stat()
     key = f"{path.resolve()}\0{stat.st_size}\0{stat.st_mtime_ns}\0{asked}"
     home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     folder = Path(os.environ.get("ORCHARD_CACHE") or Path(home) / "orchard") / "captions"
-    return folder / f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.npz"
+    return folder / hashlib.sha256(key.encode()).hexdigest()[:32]
 
 
-def load(file: Path) -> dict[str, np.ndarray] | None:
-    """The arrays of an index; none if it is not there or cannot be read."""
+@dataclass(frozen=True)
+class Index:
+    """Arrays by name, and facts. Those of a kept index stay on disk and are read where they are asked."""
+
+    arrays: Mapping[str, np.ndarray]
+    facts: dict[str, Any]
+
+
+def load(folder: Path) -> Index | None:
+    """A kept index; none if it is not there or cannot be read."""
     try:
-        with np.load(file, allow_pickle=False) as arrays:
-            return {name: arrays[name] for name in arrays.files}
-    except (OSError, ValueError, EOFError, zlib.error, BadZipFile):
+        facts = json.loads((folder / "facts.json").read_text())
+        arrays = {}
+        for name, (kind, count) in facts.pop("arrays").items():
+            file = folder / name
+            if file.stat().st_size != count * np.dtype(kind).itemsize:
+                return None
+            arrays[name] = np.memmap(file, kind, "r").view(np.ndarray) if count else np.empty(0, kind)
+        return Index(arrays, facts)
+    except (OSError, ValueError, KeyError, AttributeError, TypeError):
         return None
 
 
-def store(file: Path, arrays: Mapping[str, np.ndarray]) -> None:
-    """Keep an index. A cache that cannot be written is done without."""
+class Making:
+    """An index while it is made: its arrays grow in memory, and with a `folder` to be kept in, on disk.
+
+    A cache that cannot be written, or whose disk is full, is done without.
+    """
+
+    def __init__(self, folder: Path | None, **kinds: str):
+        """`kinds` are the arrays' names and their kinds, as `array` has them."""
+        self.folder, self.arrays = folder, {name: array(kind) for name, kind in kinds.items()}
+        self.spilled = dict.fromkeys(kinds, 0)
+        self.scratch: Path | None = None
+        with contextlib.suppress(OSError):
+            if folder is not None:
+                folder.parent.mkdir(parents=True, exist_ok=True)
+                self.scratch = Path(tempfile.mkdtemp(dir=folder.parent, suffix=".part"))
+
+    def __enter__(self) -> Making:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.scratch is not None:
+            shutil.rmtree(self.scratch, ignore_errors=True)
+
+    def spill(self) -> None:
+        """Move what has grown from memory to disk."""
+        if self.scratch is None:
+            return
+        try:
+            for name, grown in self.arrays.items():
+                with (self.scratch / name).open("ab") as file:
+                    grown.tofile(file)
+                self.spilled[name] += len(grown)
+                del grown[:]
+        except OSError:
+            self._do_without()
+
+    def done(self, facts: dict[str, Any]) -> Index:
+        """The index, from now on kept."""
+        self.spill()
+        sizes = {name: (grown.typecode, self.spilled[name]) for name, grown in self.arrays.items()}
+        if self.scratch is not None and self.folder is not None:
+            with contextlib.suppress(OSError):
+                (self.scratch / "facts.json").write_text(json.dumps({**facts, "arrays": sizes}))
+                if index := load(self.scratch):
+                    shutil.rmtree(self.folder, ignore_errors=True)
+                    self.scratch.rename(self.folder)  # whole or not there; what is open stays open
+                    self.scratch = None
+                    _forget_old(self.folder.parent)
+                    return index
+        self._do_without()
+        return Index({name: np.frombuffer(grown, grown.typecode) for name, grown in self.arrays.items()}, facts)
+
+    def _do_without(self) -> None:
+        """Take back into memory what lies on disk."""
+        if self.scratch is None:
+            return
+        for name, grown in self.arrays.items():
+            before = array(grown.typecode)
+            if self.spilled[name]:
+                with (self.scratch / name).open("rb") as file:
+                    before.fromfile(file, self.spilled[name])
+            before.extend(grown)
+            self.arrays[name] = before
+        self.__exit__()
+        self.scratch = None
+
+
+def _forget_old(folder: Path) -> None:
     with contextlib.suppress(OSError):
-        file.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=file.parent, suffix=".part", delete=False) as scratch:
-            try:
-                np.savez(scratch, **arrays)  # type: ignore[arg-type]
-                scratch.close()
-                Path(scratch.name).replace(file)
-            finally:
-                Path(scratch.name).unlink(missing_ok=True)
-        for old in sorted(file.parent.glob("*.npz"), key=lambda f: f.stat().st_mtime)[:-KEPT]:
-            old.unlink()
+        indexes = [index for index in folder.iterdir() if index.suffix != ".part"]
+        for old in sorted(indexes, key=lambda index: index.stat().st_mtime)[:-KEPT]:
+            shutil.rmtree(old, ignore_errors=True)

@@ -1,16 +1,14 @@
 """A picture TSV of any length by row: one pass finds where each row begins, and a row is read when it is asked for.
 
-The index takes twelve bytes for a row (its place in the file, int64, and its length, uint32); rows and pictures stay on
-disk. Ten million rows are 120 MB, whatever the pictures weigh.
+The index takes twelve bytes for a row (its place in the file, int64, and its length, uint32). That of a large file lies
+on disk, as rows and pictures do, so that memory stays flat however many rows there are.
 """
 
 from __future__ import annotations
 
 import hashlib
 import io
-import json
 import os
-from array import array
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -85,14 +83,10 @@ def index_file(path: Path, settings: CaptionSettings, progress: Progress | None 
     with its line, unless bad rows are skipped; then it is raised only if no row is left.
     """
     plain = cache.unpacked(path) if path.suffix.lower() == ".gz" else path
-    asked = f"1 {settings.columns.model_dump_json()} {settings.header} {settings.bad_records}"
-    kept = cache.cache_file(path, asked) if plain is path and path.stat().st_size >= _CACHED else None
-    arrays = cache.load(kept) if kept else None
-    if arrays is None:
-        arrays = _scan(path, plain, settings, progress)
-        if kept:
-            cache.store(kept, arrays)
-    facts = json.loads(str(arrays["facts"]))
+    asked = f"2 {settings.columns.model_dump_json()} {settings.header} {settings.bad_records}"
+    kept = cache.cache_folder(path, asked) if plain is path and path.stat().st_size >= _CACHED else None
+    index = (cache.load(kept) if kept else None) or _scan(path, plain, settings, progress, kept)
+    arrays, facts = index.arrays, index.facts
     problems = tuple(Problem(*problem) for problem in facts["problems"])
     if not len(arrays["offsets"]):
         why = f"; {problems[0].key}: {problems[0].what}" if problems else ""
@@ -103,18 +97,20 @@ def index_file(path: Path, settings: CaptionSettings, progress: Progress | None 
     )  # fmt: skip
 
 
-def _scan(path: Path, plain: Path, settings: CaptionSettings, progress: Progress | None) -> dict[str, np.ndarray]:
+def _scan(
+    path: Path, plain: Path, settings: CaptionSettings, progress: Progress | None, kept: Path | None
+) -> cache.Index:
     skip = settings.bad_records == "skip"
-    offsets, lengths, passed = array("q"), array("I"), array("q")
     problems: list[Problem] = []
     bad = 0
     digest = hashlib.sha256()
     total = plain.stat().st_size
-    with plain.open("rb", buffering=2**20) as file:
+    with plain.open("rb", buffering=2**20) as file, cache.Making(kept, offsets="q", lengths="I", passed="q") as making:
         offset = _begin(path, file)
         layout = find_layout(path, [line.rstrip(b"\r\n") for line in islice(_lines(file), 20)], settings)
         file.seek(offset)
         told = offset
+        offsets, lengths, passed = making.arrays.values()
         for number, line in enumerate(_lines(file), 1):
             digest.update(line)
             bare = line.rstrip(b"\r\n")
@@ -132,21 +128,18 @@ def _scan(path: Path, plain: Path, settings: CaptionSettings, progress: Progress
                 offsets.append(offset)
                 lengths.append(len(line))
             offset += len(line)
-            if progress and offset - told >= _TOLD:
+            if offset - told >= _TOLD:
                 told = offset
-                progress(offset, total)
-    if progress:
-        progress(offset, total)
-    if bad > MAX_LISTED:
-        problems.append(Problem(str(path), f"{bad - MAX_LISTED} more rows are bad; left out"))
-    listed = [(problem.key, problem.what) for problem in problems]
-    facts = {"layout": vars(layout), "digest": digest.hexdigest(), "problems": listed}
-    return {
-        "offsets": np.frombuffer(offsets, np.int64),
-        "lengths": np.frombuffer(lengths, np.uint32),
-        "passed": np.frombuffer(passed, np.int64),
-        "facts": np.array(json.dumps(facts)),
-    }
+                making.spill()
+                offsets, lengths, passed = making.arrays.values()
+                if progress:
+                    progress(offset, total)
+        if progress:
+            progress(offset, total)
+        if bad > MAX_LISTED:
+            problems.append(Problem(str(path), f"{bad - MAX_LISTED} more rows are bad; left out"))
+        listed = [(problem.key, problem.what) for problem in problems]
+        return making.done({"layout": vars(layout), "digest": digest.hexdigest(), "problems": listed})
 
 
 def _begin(path: Path, file: BinaryIO) -> int:

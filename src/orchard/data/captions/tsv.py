@@ -20,7 +20,7 @@ from orchard.data.captions.fields import picture_bytes
 from orchard.data.captions.index import TsvFile, index_file
 from orchard.data.collect import GO_ON, SPLIT_WORDS
 from orchard.data.pictures import FAULTS, GREY_MODES, fault, open_picture
-from orchard.data.splits import fingerprint, hold_out
+from orchard.data.splits import AllBut, fingerprint, hold_out_of
 from orchard.errors import OrchardError, UsageError
 
 ENDINGS = (".tsv", ".tsv.gz")
@@ -33,8 +33,8 @@ _KEPT_TEXTS = 4096
 class TsvSplit(CaptionSplit):
     """Rows of one file or several, read when they are asked for."""
 
-    def __init__(self, files: Sequence[TsvFile], places: np.ndarray | None = None):
-        """`places` (N,) int64: which of the files' rows, counted through; none: all of them."""
+    def __init__(self, files: Sequence[TsvFile], places: np.ndarray | AllBut | None = None):
+        """`places` (N): which of the files' rows, counted through; none: all of them."""
         self.files, self.places = list(files), places
         self.ends = list(accumulate(map(len, files)))
         self.labels = zeros(self.ends[-1] if places is None else len(places))
@@ -146,20 +146,21 @@ def open_tsv(
 
 def _splits(groups: Mapping[str, list[TsvFile]], settings: CaptionSettings, given: bool) -> dict[str, TsvSplit]:
     splits = {name: TsvSplit(files) for name, files in groups.items()}
-    train = splits["train"]
-    rest, share = np.arange(len(train)), settings.validation_fraction
-    if not given and settings.test_fraction:
-        rest, test = hold_out(train.labels, settings.test_fraction, settings.split_seed)
-        share = min(share * len(train) / len(rest), 0.9)  # of all, as the test is
-        splits["test"] = TsvSplit(train.files, test)
     if "validation" not in splits:
-        keep, held = hold_out(train.labels[rest], share, settings.split_seed + 1)
-        splits["train"], splits["validation"] = (TsvSplit(train.files, rest[part]) for part in (keep, held))
+        files, count = groups["train"], len(splits["train"])
+        shares = (settings.validation_fraction, 0.0 if given else settings.test_fraction)
+        kept, held = hold_out_of(count, shares, settings.split_seed)
+        splits["train"] = TsvSplit(files, kept)
+        splits |= {
+            name: TsvSplit(files, part) for name, part in zip(("validation", "test"), held, strict=True) if len(part)
+        }
     return {name: splits[name] for name in ("train", "validation", "test") if name in splits}
 
 
 def _chosen(split: TsvSplit) -> bytes | memoryview:
-    return b"all" if split.places is None else np.ascontiguousarray(split.places).data
+    if isinstance(split.places, AllBut):
+        return split.places.below.data
+    return b"all" if split.places is None else split.places.data
 
 
 def _look(splits: Mapping[str, TsvSplit]) -> int:

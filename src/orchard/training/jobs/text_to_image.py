@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from orchard.data.captions import open_captions
-from orchard.data.chance import COLUMNS, shuffled, uniforms
+from orchard.data.chance import COLUMNS, Order, uniforms
 from orchard.errors import OrchardError, UsageError, unknown
 from orchard.inference.caption_ids import CaptionIds
 from orchard.inference.cost import multiply_adds, weight_bytes
@@ -175,13 +175,11 @@ class PaintingFeed:
 
     def steps(self, start: int) -> Iterator[list[PaintingBatch]]:
         s, fabric = self.job.settings, self.job.fabric
-        part, step, order = self.size // self.world, start, np.empty(0, np.int64)
+        part, step, order = self.size // self.world, start, Order(s.seed, len(self.captions.split))
         while True:
             epoch, number = divmod(step, self.steps_per_epoch)
-            if number == 0 or step == start:
-                order = shuffled(s.seed, epoch, len(self.captions.split))
             first = number * self.size + part * fabric.global_rank
-            batch = self.captions.batch(order[first : first + part], s.seed, epoch)
+            batch = self.captions.batch(order(epoch, first, first + part), s.seed, epoch)
             yield batch.to(fabric.device).parts(s.accumulate)
             step += 1
 
