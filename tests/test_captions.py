@@ -222,6 +222,8 @@ def test_an_index_goes_to_disk_as_it_grows_and_does_without_where_that_is_full(t
     if full == "from the start":
         (tmp_path / "cache").write_text("not a folder")
 
+    opened = Path.open
+
     def no_room(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device")
 
@@ -229,9 +231,7 @@ def test_an_index_goes_to_disk_as_it_grows_and_does_without_where_that_is_full(t
         for number in range(1000):
             making.arrays["offsets"].append(number)
             if number == 500 and full == "after a while":
-                monkeypatch.setattr(
-                    cache.Path, "open", lambda path, mode: no_room() if mode == "ab" else open(path, mode)
-                )
+                monkeypatch.setattr(Path, "open", lambda path, mode: (no_room if mode == "ab" else opened)(path, mode))
             if number % 100 == 0:
                 making.spill()
                 assert len(making.arrays["offsets"]) == (0 if making.scratch else number + 1)

@@ -181,7 +181,7 @@ def test_models_that_write_no_text_are_refused(folder: Path, tmp_path: Path) -> 
 
 def test_the_command_prints_one_text_several_and_json(folder: Path, writer: Writer, monkeypatch, capsys) -> None:
     one = writer("the cat", length=8, sampling=GREEDY)[0]
-    wishes = {"length": 8, "sampling": GREEDY, "stop": [], "seed": 0}
+    wishes = {"length": 8, "sampling": GREEDY, "stop": [], "seed": 0, "precision": "auto"}
     printed = io.StringIO()
     monkeypatch.setattr("sys.stdout", printed)
     write_text(folder, ["the cat"], count=1, as_json=False, **wishes)

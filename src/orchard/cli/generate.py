@@ -37,6 +37,9 @@ def generate(
     ] = None,
     length: Annotated[int | None, typer.Option(min=1, help="Tokens of a text at most.")] = None,
     stop: Annotated[list[str] | None, typer.Option(help="A text ends before this word.")] = None,
+    precision: Annotated[
+        str, typer.Option(help="auto, fp32, bf16 or int8: how the weights are read; fewer bits are faster.")
+    ] = "auto",
     settings: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Of --data: data.bad_records=skip, ...")
     ] = None,
@@ -61,14 +64,14 @@ def generate(
         _at_least_one(asked)
         chosen = _sampling(None, top_k, top_p, temperature, repetition_penalty)
         write_text(run, asked, length=length or LENGTH, sampling=chosen, stop=stop or [], count=count, seed=seed,
-                   as_json=as_json)  # fmt: skip
+                   precision=precision, as_json=as_json)  # fmt: skip
         return
     of_texts = {"--length": length, "--stop": stop, "--repetition-penalty": repetition_penalty}
     if given := [option for option, value in of_texts.items() if value is not None]:
         raise UsageError(f"{given[0]} is for texts; {loaded.name} paints pictures of one size")
     from orchard.inference.painting import PaintingPipeline
 
-    pipeline = PaintingPipeline(loaded, clip=clip, say=warn)
+    pipeline = PaintingPipeline(loaded, precision=precision, clip=clip, say=warn)  # type: ignore[arg-type]
     sampling = _sampling(pipeline.sampling, top_k, top_p, temperature)
     if data is not None:
         if asked or complete:

@@ -21,6 +21,7 @@ def write_text(
     stop: list[str],
     count: int,
     seed: int,
+    precision: str,
     as_json: bool,
 ) -> None:
     """Go on with each prompt. One text appears as it is written, several one after the other when all are there.
@@ -29,7 +30,7 @@ def write_text(
     """
     from orchard.inference.writing import Writer
 
-    writer = Writer(run, say=note)
+    writer = Writer(run, precision=precision, say=note)  # type: ignore[arg-type]
     wishes: dict[str, Any] = {"length": length, "sampling": sampling, "stop": stop, "seed": seed, "count": count}
     if len(prompts) * count == 1 and not as_json:
         pieces = writer.stream(prompts, **wishes)

@@ -11,15 +11,15 @@ from __future__ import annotations
 import copy
 import dataclasses
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from orchard.errors import UsageError
+from orchard.errors import UsageError, unknown
 from orchard.inference.hardware import native_bf16
-from orchard.inference.rows import native_rows, use_row_linears
+from orchard.inference.rows import native_rows, use_row_kernels
 
 FEWEST = 4  # rows at which the libraries' own bf16 kernels begin to keep up with the memory
 WORTH_BF16 = 30e6  # parameters from which reading them is what takes the time
@@ -28,6 +28,8 @@ Precision = Literal["fp32", "bf16", "int8"]
 
 def writing_precision(model: nn.Module, asked: Precision | Literal["auto"]) -> Precision:
     """What was asked for; "auto" is bf16 for a large model where the hardware multiplies it."""
+    if asked not in ("auto", *get_args(Precision)):
+        raise unknown("precision", asked, ("auto", *get_args(Precision)))
     if asked != "auto":
         return asked
     large = sum(parameter.numel() for parameter in model.parameters()) >= WORTH_BF16
@@ -37,16 +39,16 @@ def writing_precision(model: nn.Module, asked: Precision | Literal["auto"]) -> P
 class Step(nn.Module):
     """One call of the model on tokens that follow what is remembered, as a function a compiler can take whole."""
 
-    def __init__(self, model: nn.Module, rows: int, length: int):
+    def __init__(self, model: nn.Module, pasts: Sequence[Any]):
+        """`pasts`: what each layer remembers, empty, with room for all tokens."""
         super().__init__()
         self.model = model
-        pasts: list[Any] = model.empty_past(rows, length)  # type: ignore[operator]
         self.depth, self.kind = len(pasts), type(pasts[0])
         self.kept = [field.name for field in dataclasses.fields(self.kind) if field.name != "places"]
         for n, past in enumerate(pasts):
             for name in self.kept:
                 self.register_buffer(f"{name}{n}", getattr(past, name))
-        self.register_buffer("columns", torch.arange(length, device=pasts[0].keys.device))
+        self.register_buffer("columns", torch.arange(pasts[0].keys.shape[2], device=pasts[0].keys.device))
 
     def forward(self, tokens: Tensor, places: Tensor, starts: Tensor) -> Tensor:
         """Logits (R, V) after the last of `tokens` (R, T), which stand at `places` (T,); row r begins at starts[r]."""
@@ -76,14 +78,13 @@ class Decoder:
             raise UsageError(f"{length} tokens are more than the model's context of {config.context}")
         self.device = next(model.parameters()).device
         self.length = length
-        ready, self.rows = model, rows
-        if precision != "fp32":
-            ready = copy.deepcopy(model).to(torch.bfloat16)
-            if precision == "int8" or (self.device.type == "cpu" and native_rows()):
-                use_row_linears(ready, int8=precision == "int8")
-            else:
-                self.rows = max(rows, FEWEST)
-        self.step = Step(ready.eval(), self.rows, length).requires_grad_(False)
+        kernels = precision == "int8" or (precision == "bf16" and self.device.type == "cpu" and native_rows())
+        self.rows = rows if kernels or precision == "fp32" else max(rows, FEWEST)
+        ready: Any = model if precision == "fp32" else copy.deepcopy(model).to(torch.bfloat16)
+        pasts = ready.empty_past(self.rows, length)
+        if kernels:
+            use_row_kernels(ready, int8=precision == "int8")
+        self.step = Step(ready.eval(), pasts).requires_grad_(False)
         self.run: Any = self.step
         if compiled:
             self.run = torch.compile(self.step, fullgraph=True, options={"freezing": True})

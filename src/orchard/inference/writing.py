@@ -19,7 +19,7 @@ from torch import Tensor
 
 from orchard.data.chance import uniforms
 from orchard.data.tokenizers import Tokenizer, load_tokenizer
-from orchard.errors import OrchardError, UsageError, unknown
+from orchard.errors import OrchardError, UsageError
 from orchard.inference.decoding import Decoder, Precision, writing_precision
 from orchard.inference.loading import Loaded, load
 from orchard.inference.sampling import Sampling, choose
@@ -50,8 +50,6 @@ class Writer:
         loaded = loaded if isinstance(loaded, Loaded) else load(loaded)
         if loaded.task != "text-generation":
             raise UsageError(f"{loaded.folder}: {loaded.name} is a model for {loaded.task}; it writes no text")
-        if precision not in ("auto", "fp32", "bf16", "int8"):
-            raise unknown("precision", precision, ("auto", "fp32", "bf16", "int8"))
         self.tokenizer = tokenizer_of(loaded)
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         model: Any = loaded.model.to(device).eval()

@@ -1,7 +1,8 @@
 // y = x Wᵀ + b for the few rows of a decoding step, where the time is the reading of W.
 //
-// Every weight is read once and used for all rows. Sums run in float32, each row's in the same order whatever the
-// number of rows, so that a row's result does not depend on its company.
+// W lies in the order in which it is read: blocks of 4 outputs, in a block 16 inputs of each output after the other, so
+// that a thread reads one stream, as fast as the memory gives it. Sums run in float32, each row's in the same order
+// whatever the number of rows, so that a row's result does not depend on its company.
 
 #include <ATen/Parallel.h>
 #include <ATen/core/Tensor.h>
@@ -9,134 +10,93 @@
 #include <torch/library.h>
 
 #include <algorithm>
-#include <cstdint>
-#include <cstring>
+#include <vector>
 
-#ifdef __AVX512F__
-#include <immintrin.h>
-#endif
+#include "vectors.h"
 
 namespace {
 
-constexpr int W = 16;  // floats in a vector
-typedef float Floats __attribute__((vector_size(4 * W)));
-typedef uint32_t Words __attribute__((vector_size(4 * W)));
-typedef int32_t Ints __attribute__((vector_size(4 * W)));
-typedef uint16_t Halves __attribute__((vector_size(2 * W)));
-typedef int8_t Bytes __attribute__((vector_size(W)));
+constexpr int BLOCK = 4;     // outputs
+constexpr int AHEAD = 6144;  // weights, asked of the memory before they are needed
 
-template <typename T>
-inline T load(const void* from) {
-  T value;
-  std::memcpy(&value, from, sizeof(T));
-  return value;
-}
-
-inline Floats widen(const uint16_t* weights) {  // bfloat16 is the upper half of a float32
-  return (Floats)(__builtin_convertvector(load<Halves>(weights), Words) << 16);
-}
-
-inline Floats widen(const int8_t* weights) {
-#ifdef __AVX512F__
-  return (Floats)_mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(load<__m128i>(weights)));
-#endif
-  return __builtin_convertvector(__builtin_convertvector(load<Bytes>(weights), Ints), Floats);
-}
-
-inline float widen_one(uint16_t weight) {
-  uint32_t bits = uint32_t(weight) << 16;
-  return load<float>(&bits);
-}
-
-inline float widen_one(int8_t weight) { return weight; }
-
-// The products of N rows of W with R rows of x, K long each: every vector that is loaded is used N or R times.
-template <int N, int R, typename T>
+// The products of a block with R rows of x, K long each: every vector that is loaded is used BLOCK or R times.
+template <int R, typename T>
 inline void dot(const T* w, const float* x, int64_t K, float (*sums)[R]) {
-  Floats parts[N][R] = {};
-  int64_t k = 0;
-  for (; k + W <= K; k += W) {
+  Floats parts[BLOCK][R] = {};
+  for (int64_t k = 0; k < K; k += W, w += BLOCK * W) {
+    for (int n = 0; n < BLOCK; n += 64 / int(W * sizeof(T))) __builtin_prefetch(w + AHEAD + n * W, 0, 2);
     Floats inputs[R];
     for (int r = 0; r < R; r++) inputs[r] = load<Floats>(x + r * K + k);
-    for (int n = 0; n < N; n++) {
-      __builtin_prefetch(w + (N + n) * K + k, 0, 2);  // the next rows: the machine does not foresee so many streams
-      Floats weights = widen(w + n * K + k);
+    for (int n = 0; n < BLOCK; n++) {
+      Floats weights = widen(w + n * W);
       for (int r = 0; r < R; r++) parts[n][r] += weights * inputs[r];
     }
   }
-  for (int n = 0; n < N; n++)
-    for (int r = 0; r < R; r++) {
-      float sum = 0;
-      for (int i = 0; i < W; i++) sum += parts[n][r][i];
-      for (int64_t rest = k; rest < K; rest++) sum += widen_one(w[n * K + rest]) * x[r * K + rest];
-      sums[n][r] = sum;
-    }
+  for (int n = 0; n < BLOCK; n++)
+    for (int r = 0; r < R; r++) sums[n][r] = total(parts[n][r]);
 }
 
 template <typename T>
 struct Product {
-  const T* w;          // (N, K)
-  const float* x;      // (R, K)
+  const T* w;          // (N / BLOCK rounded up, K / W, BLOCK, W)
+  const float* x;      // (R, K), K a multiple of W
   const float* scale;  // (N), or null
   const float* bias;   // (N), or null
   at::BFloat16* y;     // (R, N)
   int64_t R, N, K;
 
-  template <int Ns, int Rs>
-  void block(int64_t n, int64_t r) const {
-    float sums[Ns][Rs];
-    dot<Ns, Rs>(w + n * K, x + r * K, K, sums);
-    for (int i = 0; i < Ns; i++)
+  template <int Rs>
+  void part(int64_t n, int64_t r) const {
+    float sums[BLOCK][Rs];
+    dot<Rs>(w + n * K, x + r * K, K, sums);
+    for (int64_t i = n; i < std::min(n + BLOCK, N); i++)
       for (int j = 0; j < Rs; j++)
-        y[(r + j) * N + n + i] = sums[i][j] * (scale ? scale[n + i] : 1.0f) + (bias ? bias[n + i] : 0.0f);
-  }
-
-  template <int Ns>
-  void across(int64_t n) const {
-    int64_t r = 0;
-    for (; r + 4 <= R; r += 4) block<Ns, 4>(n, r);
-    switch (R - r) {
-      case 3: block<Ns, 3>(n, r); break;
-      case 2: block<Ns, 2>(n, r); break;
-      case 1: block<Ns, 1>(n, r); break;
-    }
+        y[(r + j) * N + i] = sums[i - n][j] * (scale ? scale[i] : 1.0f) + (bias ? bias[i] : 0.0f);
   }
 
   void run() const {
-    at::parallel_for(0, (N + 3) / 4, 16, [&](int64_t begin, int64_t end) {
-      for (int64_t n = 4 * begin; n < std::min(4 * end, N); n += 4) {
-        if (n + 4 <= N) {
-          across<4>(n);
-        } else {
-          for (int64_t rest = n; rest < N; rest++) across<1>(rest);
+    at::parallel_for(0, (N + BLOCK - 1) / BLOCK, 16, [&](int64_t begin, int64_t end) {
+      for (int64_t n = BLOCK * begin; n < BLOCK * end; n += BLOCK) {
+        int64_t r = 0;
+        for (; r + 4 <= R; r += 4) part<4>(n, r);
+        switch (R - r) {
+          case 3: part<3>(n, r); break;
+          case 2: part<2>(n, r); break;
+          case 1: part<1>(n, r); break;
         }
       }
     });
   }
 };
 
-// x (R, K) bfloat16; w (N, K) bfloat16, or int8 with scale (N) float32; bias (N) float32 or none; y (R, N) bfloat16.
+// x (R, K) bfloat16; w bfloat16 or int8, packed as above, filled up with zeros; scale (N) float32 or none; bias (N)
+// float32 or none; y (R, N) bfloat16.
 at::Tensor rows(const at::Tensor& x, const at::Tensor& w, const std::optional<at::Tensor>& scale,
-                const std::optional<at::Tensor>& bias) {
-  TORCH_CHECK(x.dim() == 2 && w.dim() == 2 && x.size(1) == w.size(1), "rows: x (R, K) and w (N, K) expected");
-  TORCH_CHECK(w.is_contiguous() && x.scalar_type() == at::kBFloat16, "rows: contiguous w and bfloat16 x expected");
-  at::Tensor floats = x.to(at::kFloat).contiguous();
-  at::Tensor y = at::empty({x.size(0), w.size(0)}, x.options());
+                const std::optional<at::Tensor>& bias, int64_t N) {
+  TORCH_CHECK(x.dim() == 2 && x.is_contiguous() && x.scalar_type() == at::kBFloat16, "rows: x (R, K) in bfloat16");
+  TORCH_CHECK(w.dim() == 4 && w.is_contiguous() && w.size(2) == BLOCK && w.size(3) == W, "rows: w is not packed");
+  int64_t R = x.size(0), given = x.size(1), K = w.size(1) * W;
+  TORCH_CHECK(given <= K && given > K - W && w.size(0) == (N + BLOCK - 1) / BLOCK, "rows: x, w and N do not fit");
+  std::vector<float> floats(R * K);
+  const auto* halves = x.const_data_ptr<at::BFloat16>();
+  for (int64_t r = 0; r < R; r++) std::copy(halves + r * given, halves + (r + 1) * given, floats.begin() + r * K);
+  at::Tensor y = at::empty({R, N}, x.options());
   const float* s = scale ? scale->const_data_ptr<float>() : nullptr;
   const float* b = bias ? bias->const_data_ptr<float>() : nullptr;
-  const float* in = floats.const_data_ptr<float>();
-  at::BFloat16* out = y.mutable_data_ptr<at::BFloat16>();
+  auto* out = y.mutable_data_ptr<at::BFloat16>();
   if (w.scalar_type() == at::kChar) {
-    Product<int8_t>{w.const_data_ptr<int8_t>(), in, s, b, out, x.size(0), w.size(0), x.size(1)}.run();
+    Product<int8_t>{w.const_data_ptr<int8_t>(), floats.data(), s, b, out, R, N, K}.run();
   } else {
     TORCH_CHECK(w.scalar_type() == at::kBFloat16, "rows: w is bfloat16 or int8");
     auto* weights = reinterpret_cast<const uint16_t*>(w.const_data_ptr<at::BFloat16>());
-    Product<uint16_t>{weights, in, s, b, out, x.size(0), w.size(0), x.size(1)}.run();
+    Product<uint16_t>{weights, floats.data(), s, b, out, R, N, K}.run();
   }
   return y;
 }
 
 }  // namespace
 
-TORCH_LIBRARY(orchard, library) { library.def("rows(Tensor x, Tensor w, Tensor? scale, Tensor? bias) -> Tensor"); }
+TORCH_LIBRARY_FRAGMENT(orchard, library) {
+  library.def("rows(Tensor x, Tensor w, Tensor? scale, Tensor? bias, int outputs) -> Tensor");
+}
 TORCH_LIBRARY_IMPL(orchard, CPU, library) { library.impl("rows", rows); }
