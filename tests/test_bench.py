@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -13,10 +14,11 @@ from orchard.cli.bench import row, show
 from orchard.data.contracts import Preprocess
 from orchard.errors import OrchardError, UsageError
 from orchard.inference import bench as bench_module
+from orchard.inference import bench_tokenizers
 from orchard.inference.agreement import agreement
 from orchard.inference.bench import bench, best_peer, check, peer_of, time_in_turn, training_sides
 from orchard.inference.bench_sequences import bench_generation, bench_sequence_training
-from orchard.models import create_model
+from orchard.models import configuration, create_model
 from orchard.weights.portable import Portable, architecture_of, save_portable
 
 
@@ -136,3 +138,34 @@ def test_writing_is_timed_beside_a_loop_that_remembers_nothing():
 def test_a_step_of_training_is_timed_beside_transformers():
     found = bench_sequence_training("gpt2_nano", "transformers", batch=1, tokens=16, rounds=1)
     assert found["mode"] == "training" and found["ratio_best"] > 0 and found["peer_default"]["how"] == "eager float32"
+
+
+TINY_VQGAN = dict(
+    codes=32, multipliers=(1, 2), image_size=16, attention_at=(8,), width=32, blocks=1, latent=32, code_width=8
+)
+
+
+def test_training_of_a_tokenizer_beside_transformers(monkeypatch):
+    def tiny(name: str) -> torch.nn.Module:
+        return create_model(name, **TINY_VQGAN)
+
+    monkeypatch.setattr(bench_tokenizers, "create_model", tiny)
+    found = bench_tokenizers.bench_tokenizer_training("vqgan_f16_1024", "transformers", precision="fp32", rounds=1)
+    assert found["ratio_best"] > 0 and found["ours"]["how"] == found["peer_best"]["how"]
+    model = tiny("vqgan_f16_1024")
+    twin = bench_tokenizers.transformers_twin("vqgan_f16_1024", model)
+    images = torch.randn(2, 3, 16, 16)
+    ours, (theirs, codebook_loss) = model(images), bench_tokenizers.reconstruct(twin, images)
+    torch.testing.assert_close(ours.images, theirs, atol=1e-5, rtol=1e-4)
+    (ours.images.square().mean() + ours.codebook_loss).backward()
+    (theirs.square().mean() + codebook_loss).backward()
+    for part in ("encoder.conv_in", "decoder.conv_out"):  # the gradient goes the same way all through
+        one, other = model.get_submodule(part).weight.grad, twin.get_submodule(part).weight.grad
+        torch.testing.assert_close(one, other, atol=1e-5, rtol=1e-3)
+
+
+@pytest.mark.parametrize("name", ["vqgan_nano", "vqgan_gumbel_f8", "vqvae_nano", "vqgan_f4"])
+def test_a_tokenizer_without_a_peer_is_refused(name):
+    config = SimpleNamespace(config=configuration(name))
+    with pytest.raises(UsageError, match=f"no network of the shape of {name}"):
+        bench_tokenizers.transformers_twin(name, config)  # type: ignore[arg-type]

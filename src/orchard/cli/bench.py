@@ -57,6 +57,12 @@ def bench(
 
         kind = "bf16" if precision == "auto" else precision
         result = bench_sequence_training(name, against, batch=batch or 4, precision=kind, rounds=rounds)
+    elif name in variant_names() and card_of(name).task == "image-tokenization":
+        from orchard.inference.bench_tokenizers import bench_tokenizer_training
+
+        if mode != "training":
+            raise UsageError(f"of {name}, --mode training is timed; its inference is part of a painter's")
+        result = bench_tokenizer_training(name, against, batch=batch or 1, precision=precision, rounds=rounds)
     else:
         result = run_bench(name, against, mode, batch=batch or 8, precision=precision, rounds=rounds)  # type: ignore[arg-type]
     if run is not None and pictures is not None:

@@ -68,25 +68,30 @@ def bench(
     medians = time_in_turn(sides, rounds)
     rate = 2 * MATRIX**3 / medians["matrix"]
     operations = 2 * passes * multiply_adds(model, images.shape)
-
-    def figures(side: str) -> dict[str, Any]:
-        return {"median_s": medians[side], "throughput": batch / medians[side], "how": how[side]}
-
+    facts = {"mode": mode, "precision": chosen, "batch": batch, "rounds": rounds}
     return {
-        "name": name,
-        "peer": reference,
-        "mode": mode,
-        "device": f"{cpu_name()}, {torch.get_num_threads()} threads",
-        "precision": chosen,
-        "batch": batch,
-        "rounds": rounds,
-        "ours": figures("ours"),
-        "peer_best": figures("peer_best"),
-        "peer_default": figures("peer_default"),
-        "ratio_default": medians["peer_default"] / medians["ours"],
-        "ratio_best": medians["peer_best"] / medians["ours"],
+        **compared(name, reference, medians, how, samples=batch),
+        **facts,
         "matrix_rate": rate,
         "limit_fraction": operations / medians["ours"] / rate,
+    }
+
+
+def compared(
+    name: str, peer: str, medians: Mapping[str, float], how: Mapping[str, str], *, samples: int
+) -> dict[str, Any]:
+    """What every bench says of the sides in `how`, each of which does `samples` in the time of its median."""
+    sides = {
+        side: {"median_s": medians[side], "throughput": samples / medians[side], "how": words}
+        for side, words in how.items()
+    }
+    return {
+        "name": name,
+        "peer": peer,
+        "device": f"{cpu_name()}, {torch.get_num_threads()} threads",
+        **sides,
+        "ratio_default": medians["peer_default"] / medians["ours"],
+        "ratio_best": medians["peer_best"] / medians["ours"],
     }
 
 
@@ -172,30 +177,46 @@ def training_sides(
     with torch.no_grad():
         check("ours in float32", model(images), documented(images), TOLERANCE["fp32"])
 
-    def step(network: nn.Module, bf16: bool, switches: bool) -> Side:
-        network = copy.deepcopy(network).train()
-        layout = torch.channels_last if switches else torch.contiguous_format
-        network = network.to(memory_format=layout)  # type: ignore[call-overload]
-        batch = images.contiguous(memory_format=layout)
-        forward = _logits_of(network)
-        optimizer = torch.optim.AdamW(network.parameters(), lr=1e-5, fused=switches)
+    def loss(network: nn.Module, batch: Tensor) -> Tensor:
+        return F.cross_entropy(_logits_of(network)(batch).float(), labels)
 
-        def once() -> None:
-            with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
-                loss = F.cross_entropy(forward(batch).float(), labels)
-            loss.backward()  # type: ignore[no-untyped-call]
-            optimizer.step()
-            optimizer.zero_grad(set_to_none=True)
+    return steps_of_pictures(model, loss, peer, loss, images, precision)
 
-        return once
 
-    words = f"channels-last, fused AdamW, {'autocast to bf16' if precision == 'bf16' else 'float32'}"
+Loss = Callable[[Any, Tensor], Tensor]  # of a network and what it is given
+
+
+def steps_of_pictures(
+    model: nn.Module, loss: Loss, peer: nn.Module, peer_loss: Loss, images: Tensor, precision: str
+) -> tuple[dict[str, Side], dict[str, str]]:
+    """A training step of ours, of the peer with our switches, and of the peer without; how each runs, in words."""
+    packed, bf16 = images.contiguous(memory_format=torch.channels_last), precision == "bf16"
+
+    def laid_out(network: nn.Module) -> nn.Module:
+        return copy.deepcopy(network).to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
+
+    words = f"channels-last, fused AdamW, {'autocast to bf16' if bf16 else 'float32'}"
     sides = {
-        "ours": step(model, precision == "bf16", True),
-        "peer_best": step(peer, precision == "bf16", True),
-        "peer_default": step(peer, False, False),
+        "ours": training_step(laid_out(model), loss, packed, bf16=bf16, fused=True),
+        "peer_best": training_step(laid_out(peer), peer_loss, packed, bf16=bf16, fused=True),
+        "peer_default": training_step(copy.deepcopy(peer), peer_loss, images, bf16=False, fused=False),
     }
     return sides, {"ours": words, "peer_best": words, "peer_default": "eager float32"}
+
+
+def training_step(network: nn.Module, loss: Loss, batch: Tensor, *, bf16: bool, fused: bool) -> Side:
+    """Forward pass and loss, backward pass, AdamW."""
+    network.train()
+    optimizer = torch.optim.AdamW(network.parameters(), lr=1e-5, fused=fused)
+
+    def once() -> None:
+        with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+            found = loss(network, batch)
+        found.backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+
+    return once
 
 
 def _logits_of(peer: nn.Module) -> Callable[[Tensor], Tensor]:

@@ -17,11 +17,10 @@ from torch import Tensor, nn
 
 from orchard.cards import card_of
 from orchard.errors import OrchardError, unknown
-from orchard.inference.bench import MATRIX, Side, check, matrix_product, time_in_turn
+from orchard.inference.bench import MATRIX, Side, check, compared, matrix_product, time_in_turn, training_step
 from orchard.inference.cost import multiply_adds
 from orchard.inference.decoding import Decoder, Precision
 from orchard.inference.fast import TOLERANCE
-from orchard.inference.hardware import cpu_name
 from orchard.models import configuration, create_model
 from orchard.weights.official import export_official
 from orchard.weights.reference import randomise
@@ -65,23 +64,10 @@ def bench_generation(
     medians = time_in_turn({**sides, "memory": many.sum}, rounds)
     rate = READ_BYTES / medians["memory"]
 
-    def figures(side: str) -> dict[str, Any]:
-        return {"median_s": medians[side], "throughput": batch * tokens / medians[side], "how": how[side]}
-
+    facts = {"mode": "generation", "precision": precision, "batch": batch, "tokens": tokens, "rounds": rounds}
     return {
-        "name": name,
-        "peer": against,
-        "mode": "generation",
-        "device": f"{cpu_name()}, {torch.get_num_threads()} threads",
-        "precision": precision,
-        "batch": batch,
-        "tokens": tokens,
-        "rounds": rounds,
-        "ours": figures("ours"),
-        "peer_best": figures("peer_best"),
-        "peer_default": figures("peer_default"),
-        "ratio_default": medians["peer_default"] / medians["ours"],
-        "ratio_best": medians["peer_best"] / medians["ours"],
+        **compared(name, against, medians, how, samples=batch * tokens),
+        **facts,
         "read_rate": rate,
         "limit_fraction": weight_bytes_of_a_token(model, precision) * tokens / medians["ours"] / rate,
     }
@@ -196,44 +182,26 @@ def bench_sequence_training(
     with torch.no_grad():
         check("ours in float32", model(inputs), twin(inputs).logits, TOLERANCE["fp32"])
 
-    def step(network: Any, bf16: bool, fused: bool) -> Side:
-        network = copy.deepcopy(network).train()
-        optimizer = torch.optim.AdamW(network.parameters(), lr=1e-5, fused=fused)
-
-        def once() -> None:
-            with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
-                out = network(inputs)
-                logits = out if isinstance(out, Tensor) else out.logits
-                loss = F.cross_entropy(logits.float().flatten(0, 1), targets)
-            loss.backward()  # type: ignore[no-untyped-call]
-            optimizer.step()
-            optimizer.zero_grad(set_to_none=True)
-
-        return once
+    def loss(network: nn.Module, tokens: Tensor) -> Tensor:
+        out = network(tokens)
+        logits: Tensor = out if isinstance(out, Tensor) else out.logits
+        return F.cross_entropy(logits.float().flatten(0, 1), targets)
 
     bf16 = precision == "bf16"
     words = f"fused AdamW, {'autocast to bf16' if bf16 else 'float32'}"
-    sides = {"ours": step(model, bf16, True), "peer_best": step(twin, bf16, True)}
-    sides |= {"peer_default": step(twin, False, False), "matrix": matrix_product(precision)}
+    sides = {
+        "ours": training_step(model, loss, inputs, bf16=bf16, fused=True),
+        "peer_best": training_step(copy.deepcopy(twin), loss, inputs, bf16=bf16, fused=True),
+        "peer_default": training_step(twin, loss, inputs, bf16=False, fused=False),
+        "matrix": matrix_product(precision),
+    }
     medians = time_in_turn(sides, rounds)
     rate = 2 * MATRIX**3 / medians["matrix"]
-    hows = {"ours": words, "peer_best": words, "peer_default": "eager float32"}
-
-    def figures(side: str) -> dict[str, Any]:
-        return {"median_s": medians[side], "throughput": batch * tokens / medians[side], "how": hows[side]}
-
+    how = {"ours": words, "peer_best": words, "peer_default": "eager float32"}
+    facts = {"mode": "training", "precision": precision, "batch": batch, "tokens": tokens, "rounds": rounds}
     return {
-        "name": name,
-        "peer": against,
-        "mode": "training",
-        "device": f"{cpu_name()}, {torch.get_num_threads()} threads",
-        "precision": precision,
-        "batch": batch,
-        "tokens": tokens,
-        "rounds": rounds,
-        **{side: figures(side) for side in hows},
-        "ratio_default": medians["peer_default"] / medians["ours"],
-        "ratio_best": medians["peer_best"] / medians["ours"],
+        **compared(name, against, medians, how, samples=batch * tokens),
+        **facts,
         "matrix_rate": rate,
         "limit_fraction": 6 * multiply_adds(model, inputs) / medians["ours"] / rate,
     }

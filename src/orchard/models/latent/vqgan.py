@@ -123,6 +123,15 @@ class VQGAN(nn.Module):
 
 def taming_names(config: VQGANConfig) -> list[Rule | tuple[str, str]]:
     """The names of CompVis/taming-transformers and of latent-diffusion's VQModel, without those of `loss.`."""
+    return _names(config, from_full_resolution=True)
+
+
+def hf_names(config: VQGANConfig) -> list[Rule | tuple[str, str]]:
+    """The names of transformers' JanusVQVAE: those of taming, but for the decoder's levels."""
+    return _names(config, from_full_resolution=False)
+
+
+def _names(config: VQGANConfig, *, from_full_resolution: bool) -> list[Rule | tuple[str, str]]:
     last = len(config.multipliers) - 1
     table = "embedding" if config.quantizer == "nearest" else "embed"
     rows: list[Rule | tuple[str, str]] = [
@@ -133,8 +142,9 @@ def taming_names(config: VQGANConfig) -> list[Rule | tuple[str, str]]:
     ]
     for side, levels in (("encoder", "down"), ("decoder", "up")):
         for n in range(last + 1):
-            # theirs count from full resolution on both sides, ours in the order of the computation
-            ours, theirs = f"{side}.levels.{n}", f"{side}.{levels}.{n if side == 'encoder' else last - n}"
+            # taming's decoder counts from full resolution, ours and transformers' in the order of the computation
+            backwards = side == "decoder" and from_full_resolution
+            ours, theirs = f"{side}.levels.{n}", f"{side}.{levels}.{last - n if backwards else n}"
             rows += [
                 *_attention(f"{ours}.attentions.{{}}", f"{theirs}.attn.{{}}"),
                 (f"{ours}.blocks.{{}}.shortcut.{{}}", f"{theirs}.block.{{}}.nin_shortcut.{{}}"),
@@ -204,7 +214,7 @@ VARIANTS = {
 LANDMARK = Landmark(
     model=VQGAN,
     variants=VARIANTS,
-    names={"taming": taming_names},
+    names={"taming": taming_names, "hf": hf_names},
     not_weights={"taming": ("loss.discriminator.*", "loss.perceptual_loss.*")},
     preprocess={"": {"mean": (0.5,) * 3, "std": (0.5,) * 3, "crop": 1.0}},
 )
