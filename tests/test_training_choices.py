@@ -18,7 +18,7 @@ from orchard.tasks.image_classification import ImageClassification
 from orchard.training.fit import train
 from orchard.training.jobs.image_classification import ImageClassificationJob
 from orchard.training.optim import average_of, build_optimizer
-from orchard.training.plan import Plan
+from orchard.training.plan import Plan, less_memory
 from orchard.training.run import RunFolder, free_folder
 from orchard.training.settings import OptimizerSettings, TrainSettings
 from orchard.training.settings_page import page
@@ -41,6 +41,16 @@ def test_out_of_memory_says_what_was_tried_and_what_to_try(tmp_path: Path, monke
     monkeypatch.setattr(ImageClassification, "loss", no_room)
     with pytest.raises(OrchardError, match=r"out of memory at a batch of 128 .* accumulate=2.* batch_size=64"):
         train("vit_nano", "digits", tmp_path / "run", **TINY)
+
+
+def test_a_batch_that_must_stay_whole_is_not_to_be_cut() -> None:
+    assert "accumulate=4" in less_memory(
+        TrainSettings.model_validate({"model": "gpt2_nano", "data": {"source": "x"}, "accumulate": 2})
+    )
+    assert (
+        less_memory(TrainSettings.model_validate({"model": "clip_nano", "data": {"source": "x"}, "batch_size": 64}))
+        == "--set batch_size=32"
+    )
 
 
 def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:

@@ -66,7 +66,7 @@ class TextGeneration:
     logged = ("log_likelihood", "perplexity")
 
     def __init__(self) -> None:
-        self.phases = one_phase(self.loss)
+        self.phases = one_phase(self.loss, through_forward=True)
 
     def loss(self, model: nn.Module, batch: TokenBatch) -> tuple[Tensor, Tensor]:
         """Mean -log p of the answers that count, in nats per token, a scalar; and -log p of each, (B, T) float32."""

@@ -18,7 +18,7 @@ from orchard.models.foreign import is_foreign
 from orchard.training.jobs import prepare
 from orchard.training.jobs.base import Job
 from orchard.training.loop import State, Trainer
-from orchard.training.plan import make_plan
+from orchard.training.plan import less_memory, make_plan
 from orchard.training.progress import Progress
 from orchard.training.run import RunFolder, free_folder, now, read_json, versions
 from orchard.training.settings import Resolved, flatten, resolve
@@ -92,8 +92,7 @@ def train(
 def _out_of_memory(resolved: Resolved) -> OrchardError:
     s = resolved.settings
     return OrchardError(
-        f"out of memory at a batch of {s.batch_size} in {s.accumulate} part(s); try "
-        f"--set accumulate={s.accumulate * 2}, which learns the same, or --set batch_size={max(s.batch_size // 2, 1)}"
+        f"out of memory at a batch of {s.batch_size} in {s.accumulate} part(s); try {less_memory(s)}"
     )
 
 

@@ -11,9 +11,11 @@ import psutil
 import torch
 from torch import Tensor, nn
 
+from orchard.cards import card_of
 from orchard.training.loop import Feed, Task
 from orchard.training.settings import TrainSettings
 
+WHOLE_BATCH = ("image-text",)  # tasks that tell every sample of a batch from all the others, so that it is not cut
 PROBE = 8  # pictures whose step is tried; what they cost is scaled up
 
 
@@ -39,15 +41,22 @@ class Plan:
         """What will not fit, and what to do about it."""
         found = []
         if self.memory > self.available:
-            half = max(settings.batch_size // 2, 1)
             found.append(
                 f"this needs about {self.memory / 1e9:.1f} GB and {self.available / 1e9:.1f} GB are free; try "
-                f"--set accumulate={settings.accumulate * 2}, which learns the same, or --set batch_size={half}"
+                + less_memory(settings)
             )
         if self.limit and self.seconds > self.limit:
             epochs = settings.epochs * self.limit / self.seconds
             found.append(f"the time allowed is enough for about {epochs:.1f} epochs; the rate falls accordingly")
         return found
+
+
+def less_memory(settings: TrainSettings) -> str:
+    """What to say to a training that would then need about half the memory."""
+    smaller = f"--set batch_size={max(settings.batch_size // 2, 1)}"
+    if card_of(settings.model).task in WHOLE_BATCH:
+        return smaller
+    return f"--set accumulate={settings.accumulate * 2}, which learns the same, or {smaller}"
 
 
 def make_plan(settings: TrainSettings, model: nn.Module, task: Task, feed: Feed, steps: int, precision: str) -> Plan:
