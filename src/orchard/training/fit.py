@@ -91,9 +91,7 @@ def train(
 
 def _out_of_memory(resolved: Resolved) -> OrchardError:
     s = resolved.settings
-    return OrchardError(
-        f"out of memory at a batch of {s.batch_size} in {s.accumulate} part(s); try {less_memory(s)}"
-    )
+    return OrchardError(f"out of memory at a batch of {s.batch_size} in {s.accumulate} part(s); try {less_memory(s)}")
 
 
 def _train(resolved: Resolved, requested: Mapping[str, Any], run: RunFolder, recipe: str | None) -> dict[str, Any]:

@@ -15,7 +15,9 @@ from orchard.cards import card_of
 from orchard.training.loop import Feed, Task
 from orchard.training.settings import TrainSettings
 
-WHOLE_BATCH = ("image-text",)  # tasks that tell every sample of a batch from all the others, so that it is not cut
+WHOLE_BATCH = (
+    "zero-shot-image-classification",
+)  # tasks that tell every sample of a batch from all the others, so that it is not cut
 PROBE = 8  # pictures whose step is tried; what they cost is scaled up
 
 
