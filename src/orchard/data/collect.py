@@ -72,7 +72,7 @@ def collect(found: Found, settings: DataSettings) -> ImageData:
     good = [(record, seen) for record, seen in good if record.label in number]
     labels = np.array([number[record.label] for record, _ in good])
     splits: dict[str, FileSplit] = {}
-    for split, places in _places([record.split for record, _ in good], labels, settings).items():
+    for split, places in places_of_splits([record.split for record, _ in good], labels, settings).items():
         names, looked = [good[p][0].name for p in places], [good[p][1] for p in places]
         splits[split] = FileSplit(found.files, names, labels[places], looked)
     mark = fingerprint(
@@ -105,7 +105,17 @@ def sort_classes(labels: set[str]) -> tuple[str, ...]:
     return tuple(sorted(labels, key=lambda label: (int(label), label) if whole else (0, label)))
 
 
-def _places(given: list[str], labels: np.ndarray, settings: DataSettings) -> dict[str, np.ndarray]:
+def top_folders(source: str, names: Sequence[str]) -> list[str]:
+    """The split that the first folder of each name says; empty for all if any says none."""
+    tops = [SPLIT_WORDS.get(name.partition("/")[0].lower(), "") if "/" in name else "" for name in names]
+    if not all(tops):
+        return [""] * len(names)
+    if "train" not in tops:
+        raise OrchardError(f"{source} has no training pictures, only {', '.join(sorted(set(tops)))}")
+    return tops
+
+
+def places_of_splits(given: list[str], labels: np.ndarray, settings: DataSettings) -> dict[str, np.ndarray]:
     """The places of each split's records; what is not given is held out of the training records."""
     splits = np.array(given)
     if not any(given):

@@ -4,22 +4,20 @@ from __future__ import annotations
 
 import re
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-
-import numpy as np
 
 from orchard.data.captions import CaptionSettings, open_captions
 from orchard.data.captions.contracts import zeros
 from orchard.data.captions.listing import is_listing
 from orchard.data.captions.tsv import ENDINGS as TSV_ENDINGS
-from orchard.data.collect import SPLIT_WORDS, settle
+from orchard.data.collect import places_of_splits, settle, top_folders
 from orchard.data.contracts import ImageData, Problem
 from orchard.data.files import Archive, Files, FileSplit, Folder, Seen, look_at_all
 from orchard.data.named import NAMED
 from orchard.data.pictures import ENDINGS
 from orchard.data.sources import open_data
-from orchard.data.splits import fingerprint, hold_out
+from orchard.data.splits import fingerprint
 from orchard.errors import OrchardError
 
 _TABLE = re.compile(rb"(?:^|[\t,;|])\s*(?:label|class|category)\s*(?:[\t,;|\r\n]|$)", re.IGNORECASE)
@@ -76,8 +74,7 @@ def _collect(source: str, files: Files, names: Sequence[str], settings: CaptionS
     good = list(seen)
     splits = {
         split: FileSplit(files, [good[p] for p in places], zeros(len(places)), [seen[good[p]] for p in places])
-        for split, places in _splits(source, good, settings).items()
-        if len(places)
+        for split, places in places_of_splits(top_folders(source, good), zeros(len(good)), settings).items()
     }
     mark = fingerprint(
         ((split, name, 0, digest)
@@ -87,21 +84,3 @@ def _collect(source: str, files: Files, names: Sequence[str], settings: CaptionS
     channels = 1 if all(look.grey for look in seen.values()) else 3
     reason = f"it is {'a zip archive' if isinstance(files, Archive) else 'a folder'} with {len(good)} pictures"
     return ImageData("images", source, "pictures", reason, ("picture",), channels, splits, mark, tuple(problems))
-
-
-def _splits(source: str, names: Sequence[str], settings: CaptionSettings) -> Mapping[str, np.ndarray]:
-    """The places of each split's pictures; what no folder gives is held out."""
-    tops = np.array([SPLIT_WORDS.get(name.partition("/")[0].lower(), "") if "/" in name else "" for name in names])
-    share, seed = settings.validation_fraction, settings.split_seed
-    rest, test, validation = np.arange(len(names)), np.empty(0, int), np.empty(0, int)
-    if tops.all():
-        rest, validation, test = (np.flatnonzero(tops == split) for split in ("train", "validation", "test"))
-        if not len(rest):
-            raise OrchardError(f"{source} has no training pictures, only {', '.join(sorted(set(tops.tolist())))}")
-    elif settings.test_fraction:
-        rest, test = hold_out(zeros(len(rest)), settings.test_fraction, seed)
-        share = min(share * len(names) / len(rest), 0.9)  # of all, as the test is
-    if not len(validation):
-        keep, held = hold_out(zeros(len(rest)), share, seed + 1)
-        rest, validation = rest[keep], rest[held]
-    return {"train": rest, "validation": validation, "test": test}

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-
-import numpy as np
 
 from orchard.data.captions.contracts import CaptionData, CaptionSettings, CaptionSplit, zeros
 from orchard.data.captions.listing import is_listing, read_listing
-from orchard.data.collect import SPLIT_WORDS, settle
+from orchard.data.collect import places_of_splits, settle, top_folders
 from orchard.data.contracts import Problem
 from orchard.data.files import Files, FileSplit, Seen, look_at_all
 from orchard.data.pictures import ENDINGS
-from orchard.data.splits import fingerprint, hold_out
+from orchard.data.splits import fingerprint
 from orchard.errors import OrchardError, UsageError
 
 
@@ -48,9 +46,11 @@ def open_folder(source: str, files: Files, settings: CaptionSettings, listing: P
     good = list(seen)
     if not good:
         raise OrchardError(f"{source} has no picture with a caption that can be read")
+    places = places_of_splits(top_folders(source, good), zeros(len(good)), settings)
+    parts = {split: [good[place] for place in chosen] for split, chosen in places.items()}
     splits = {
         split: FolderSplit(files, part, [captions[name] for name in part], [seen[name] for name in part])
-        for split, part in _splits(source, good, settings).items()
+        for split, part in parts.items()
     }
     mark = fingerprint(
         ((split, name, 0, digest + "\0".join(texts).encode())
@@ -104,24 +104,3 @@ def _captions(
         first = next(name for name in pictures if name not in found)
         problems.append(Problem(first, f"{without} pictures such as this have no caption; left out"))
     return {name: tuple(dict.fromkeys(texts)) for name, texts in found.items()}, problems
-
-
-def _splits(source: str, names: Sequence[str], settings: CaptionSettings) -> dict[str, list[str]]:
-    tops = [SPLIT_WORDS.get(Path(name).parts[0].lower(), "") if "/" in name else "" for name in names]
-    places: Mapping[str, np.ndarray]
-    if all(tops):
-        places = {split: np.flatnonzero(np.array(tops) == split) for split in ("train", "validation", "test")}
-        if not len(places["train"]):
-            raise OrchardError(f"{source} has no training pictures with captions, only {', '.join(sorted(set(tops)))}")
-        rest, test, share = places["train"], places["test"], settings.validation_fraction
-        validation = places["validation"]
-    else:
-        rest, test, validation = np.arange(len(names)), np.empty(0, int), np.empty(0, int)
-        if settings.test_fraction:
-            rest, test = hold_out(zeros(len(names)), settings.test_fraction, settings.split_seed)
-        share = min(settings.validation_fraction * len(names) / len(rest), 0.9)  # of all, as the test is
-    if not len(validation):
-        keep, held = hold_out(zeros(len(rest)), share, settings.split_seed + 1)
-        rest, validation = rest[keep], rest[held]
-    found = {"train": rest, "validation": validation, "test": test}
-    return {split: [names[place] for place in chosen] for split, chosen in found.items() if len(chosen)}
