@@ -24,7 +24,7 @@ BYTES = Characters("", "bytes")
 
 
 def split_of(length: int) -> TextSplit:
-    return TextSplit("numbers/train", np.arange(length, dtype=np.uint16), length, length)
+    return TextSplit("numbers/train", np.arange(length, dtype=np.uint16), length, length, length)
 
 
 def loader(length: int, context: int, batch_size: int, **more) -> TextLoader:
@@ -221,15 +221,17 @@ class Uniform(nn.Module):
 
 
 def test_figures_of_a_model_that_knows_nothing() -> None:
-    split = TextSplit("dice/test", np.arange(101, dtype=np.uint16) % 8, 50, 200)
+    split = TextSplit("dice/test", np.arange(101, dtype=np.uint16) % 8, 50, 200, 10)
     batches = TextLoader(split, 16, 3, training=False, seed=0).batches(0)
     task = TextGeneration()
     surprise = measure(task, Uniform(), batches)
     assert surprise.tokens == 100
-    figures = task.score(surprise, characters=split.characters, size=split.size)
+    figures = task.score(surprise, characters=split.characters, size=split.size, words=split.words)
     assert figures["loss"] == pytest.approx(math.log(8)) and figures["perplexity"] == pytest.approx(8)
     assert figures["bits_per_character"] == pytest.approx(300 / 50)
     assert figures["bits_per_byte"] == pytest.approx(300 / 200)
+    assert figures["word_perplexity"] == pytest.approx(8**10)
+    assert "word_perplexity" not in task.score(surprise, characters=50, size=200, words=2)  # no spaces, as in Chinese
     assert figures[task.quality] == -figures["loss"]
     assert Surprise(1.0, 2) + Surprise(3.0, 4) == Surprise(4.0, 6)
 

@@ -44,6 +44,7 @@ class TextSplit:
     tokens: np.ndarray
     characters: int
     size: int  # bytes of UTF-8
+    words: int  # between spaces, and one for the end of each line, as WikiText's are counted
 
     def __len__(self) -> int:
         return len(self.tokens)
@@ -179,7 +180,8 @@ def tokenize(texts: Texts, tokenizer: Tokenizer) -> TextData:
             rows = [np.append(row, np.array(tokenizer.specials["end"], row.dtype)) for row in rows]
         tokens = np.concatenate(rows) if rows else encode_array(tokenizer, "")
         size = sum(len(document.encode()) for document in documents)
-        splits[name] = TextSplit(f"{texts.name}/{name}", tokens, sum(map(len, documents)), size)
+        words = sum(len(document.split()) + document.count("\n") for document in documents)
+        splits[name] = TextSplit(f"{texts.name}/{name}", tokens, sum(map(len, documents)), size, words)
     mark = hashlib.sha256(f"{texts.fingerprint} {tokenizer.fingerprint}".encode()).hexdigest()
     return TextData(texts, tokenizer, splits, mark)
 

@@ -78,19 +78,22 @@ class TextGeneration:
         """Nothing of a training batch is worth a column beside the loss, of which all other figures are functions."""
         return {}
 
-    def score(self, surprise: Surprise, *, characters: int, size: int) -> dict[str, float]:
-        """The figures of a split that has so many `characters`, and `size` bytes of UTF-8.
+    def score(self, surprise: Surprise, *, characters: int, size: int, words: int) -> dict[str, float]:
+        """The figures of a split that has so many `characters` and `words`, and `size` bytes of UTF-8.
 
-        `loss` in nats per token; `perplexity`, its exponential; `bits_per_character` and `bits_per_byte`, which can be
-        compared between tokenizers. A split's first token is given, and costs nothing.
+        `loss` in nats per token; `perplexity`, its exponential; `bits_per_character`, `bits_per_byte` and (where words
+        stand between spaces) `word_perplexity`, which can be compared between tokenizers. A split's first token is
+        given, and costs nothing.
         """
         loss, bits = surprise.nats / surprise.tokens, surprise.nats / math.log(2)
+        spaced = {"word_perplexity": math.exp(min(surprise.nats / words, 700.0))} if 12 * words > characters else {}
         return {
             "loss": loss,
             "log_likelihood": -loss,
             "perplexity": math.exp(min(loss, 700.0)),  # beyond, no float holds it
             "bits_per_character": bits / characters,
             "bits_per_byte": bits / size,
+            **spaced,
         }
 
 

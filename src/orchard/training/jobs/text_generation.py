@@ -99,7 +99,7 @@ class TextGenerationJob(Job):
             torch.distributed.all_gather_object(parts, found)
             found = sum(parts, Surprise(0.0, 0))
         text = self.data.splits[split]
-        return self.task.score(found, characters=text.characters, size=text.size)
+        return self.task.score(found, characters=text.characters, size=text.size, words=text.words)
 
     def evaluate(self, model: nn.Module) -> Mapping[str, float]:
         return self.figures(model, "validation")
@@ -157,7 +157,7 @@ def evaluate_loaded(loaded: Loaded, source: str, split: str, settings: SourceSet
     loader = TextLoader(text, model.config.context, evaluation_rows(model), training=False, seed=0)
     task = TextGeneration()
     found = measure(task, model.eval(), (batch.to(device) for batch in loader.batches(0)))
-    return task.score(found, characters=text.characters, size=text.size)
+    return task.score(found, characters=text.characters, size=text.size, words=text.words)
 
 
 def evaluation_rows(model: nn.Module) -> int:
