@@ -94,7 +94,7 @@ def tensor_of(picture: Image.Image) -> Tensor:
 def recalls(matcher: Matcher, pictures: list[Image.Image], captions: list[str]) -> dict[str, float]:
     """How often a picture's own caption, or one of the same words, is among the best so many."""
     seen = matcher.image_features(torch.stack([tensor_of(picture) for picture in pictures]))
-    order = (seen @ matcher.text_features(captions).T).argsort(1, descending=True, stable=True).tolist()
+    order = (seen @ matcher.text_features(captions).T).argsort(dim=1, descending=True, stable=True).tolist()
     ranks = [
         next(rank for rank, place in enumerate(row) if captions[place] == captions[number])
         for number, row in enumerate(order)

@@ -36,15 +36,18 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=1000)
     parser.add_argument("--temperature", type=float, default=1.0)
     parser.add_argument("--top-k", type=int)
+    parser.add_argument("--clip", type=Path, help="a CLIP that chooses the best of some candidates for each picture")
+    parser.add_argument("--candidates", type=int, default=1)
     parser.add_argument("--sheet", type=Path)
     asked = parser.parse_args()
-    pipeline = PaintingPipeline(asked.painter)
+    pipeline = PaintingPipeline(asked.painter, clip=asked.clip)
     sampling = Sampling(asked.temperature, asked.top_k or pipeline.sampling.top_k)
     wordings = prompts(asked.data.partition(":")[0], asked.language, held_out=True)
     each = -(-asked.count // len(wordings))
-    painted = list(pipeline.paint([text for text, _ in wordings], count=each, sampling=sampling))
+    told = list(pipeline.paint([text for text, _ in wordings], count=each * asked.candidates, sampling=sampling))
+    groups = [told[first : first + asked.candidates] for first in range(0, len(told), asked.candidates)]
     wanted = torch.tensor([label for _, label in wordings]).repeat_interleave(each)
-    pictures = [one.picture for one in painted]
+    pictures = [pipeline.rank(group)[0].picture for group in groups]
 
     classifier = load(asked.classifier)
     real = open_data(asked.data, DataSettings())
@@ -66,7 +69,7 @@ def main() -> None:
         "within_a_class_of_real_pictures": within(theirs, test_labels),
         "to_the_nearest_training_picture": nearest(ours, known),
         "to_the_nearest_training_picture_of_real_pictures": nearest(theirs, known),
-        "sampling": pipeline.words_of(sampling),
+        "sampling": pipeline.words_of(sampling) + (f", best of {asked.candidates} by CLIP" if asked.clip else ""),
     }
     print(json.dumps(result, indent=2, ensure_ascii=False))
     if asked.sheet:
