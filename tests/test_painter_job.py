@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
-from orchard.data.captions import write_row
+from orchard.data.captions import CaptionSettings, open_captions, write_row
 from orchard.data.contracts import Preprocess
 from orchard.errors import OrchardError, UsageError
 from orchard.inference.caption_ids import CaptionIds
@@ -91,7 +91,7 @@ class Pictures(HTMLParser):
             assert self.open.pop() == tag
 
 
-def test_run_has_model_tokenizers_and_report(run: Path, tokenizer: Path) -> None:
+def test_run_has_model_tokenizers_and_report(run: Path, table: Path, tokenizer: Path) -> None:
     metrics = json.loads((run / "metrics.json").read_text())
     assert 0 < metrics["test"]["bits_per_code"] < 5
     assert metrics["test"]["negative_bits_per_code"] == -metrics["test"]["bits_per_code"]
@@ -104,7 +104,9 @@ def test_run_has_model_tokenizers_and_report(run: Path, tokenizer: Path) -> None
     assert (run / "model" / "text_tokenizer" / "text.json").is_file()
     page = Pictures()
     page.feed((run / "report.html").read_text())
-    assert page.pictures == 4 * 4  # four captions, each painted three times beside its true picture
+    test = open_captions(str(table), CaptionSettings()).splits["test"]
+    different = len({test.text(n) for n in range(len(test))})
+    assert page.pictures == 4 * different  # each caption painted three times beside its true picture
     assert not page.open
     assert "https:" not in (run / "report.html").read_text()
 
