@@ -21,6 +21,7 @@ from orchard.data.tokenizers import Characters
 from orchard.errors import UsageError
 from orchard.inference.image_text import encoder_of, load_matcher
 from orchard.inference.loading import load
+from orchard.inference.pipeline import pipeline
 from orchard.inference.predicting import Predictor
 from orchard.inference.zero_shot import TEMPLATES, search, templates_for, with_labels
 from orchard.models import create_model
@@ -159,3 +160,11 @@ def test_the_command_refuses_what_cannot_be_asked(
     for words in (LABELS, ["--query", "white"]):
         assert command(tmp_path / "lenet", pictures, *words) == 2
         assert "is for image-classification; " in capsys.readouterr().err
+
+
+def test_as_a_pipeline(run: Path, pictures: Path) -> None:
+    chosen = pipeline("zero-shot-image-classification", run, labels=list(SHADES))
+    paths = [str(pictures / f"{name}.png") for name in SHADES]
+    assert [answer.top[0][0] for answer in chosen(paths)] == list(SHADES)
+    with pytest.raises(UsageError, match="name two or more"):
+        pipeline(run, labels=["black"])

@@ -11,6 +11,7 @@ from orchard.inference.loading import load
 
 PIPELINES = {
     "image-classification": "predicting:Predictor",
+    "zero-shot-image-classification": "zero_shot:predictor",
     "text-generation": "writing:Writer",
     "text-to-image": "painting:PaintingPipeline",
 }
@@ -19,8 +20,8 @@ PIPELINES = {
 def pipeline(task_or_run: str | Path, model: str | Path | None = None, **options: Any) -> Any:
     """What answers for a run or a model's folder: `pipeline(RUN)` or `pipeline("text-to-image", RUN)`.
 
-    A Predictor, a Writer or a PaintingPipeline, by the model's task; `options` are those of its class. Raises
-    UsageError for a task nobody knows and for a model of another one.
+    A Predictor, a Writer or a PaintingPipeline, by the model's task; `options` are those of its class, and for a CLIP
+    `labels`, the classes to choose from. Raises UsageError for a task nobody knows and for a model of another one.
     """
     task = None if model is None else str(task_or_run)
     if task is not None and task not in PIPELINES:

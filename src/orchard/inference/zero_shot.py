@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -13,7 +14,7 @@ from torch import Tensor, nn
 from orchard.errors import UsageError
 from orchard.inference.image_text import BATCH, matcher_of
 from orchard.inference.loading import Loaded
-from orchard.inference.predicting import read_ahead, read_pixels
+from orchard.inference.predicting import Predictor, read_ahead, read_pixels
 from orchard.models.image_text.clip import CLIP
 from orchard.tasks.image_classification import ImageClassification
 from orchard.tasks.image_text import ImageText
@@ -60,6 +61,11 @@ def with_labels(loaded: Loaded, labels: Sequence[str]) -> Loaded:
     return dataclasses.replace(
         loaded, model=Classifier(model.vision, classes), classes=tuple(names), task=ImageClassification.name
     )
+
+
+def predictor(loaded: Loaded, *, labels: Sequence[str], **options: Any) -> Predictor:
+    """What says which of `labels` is on a picture."""
+    return Predictor(with_labels(loaded, labels), **options)
 
 
 def templates_for(loaded: Loaded, labels: Sequence[str]) -> tuple[str, ...]:
