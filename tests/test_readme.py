@@ -11,6 +11,7 @@ import re
 import shlex
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +21,8 @@ from PIL import Image
 from orchard.models import create_model
 from orchard.weights.official import export_official
 
-README = (Path(__file__).parents[1] / "README.md").read_text()
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text()
 SHORTER = {"train": "--epochs 1 --set max_steps=4", "compare": "--epochs 1 --set max_steps=2 --out compared"}
 
 
@@ -86,3 +88,11 @@ def test_the_python_of_the_readme_runs(place: Path) -> None:
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=place, env=environment)
     assert done.returncode == 0, done.stderr
     assert done.stdout.split()[-1] == "1"
+
+
+def test_an_installation_holds_all_files_of_the_package() -> None:
+    package = ROOT / "src" / "orchard"
+    patterns = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["package-data"]["orchard"]
+    packed = {path for pattern in patterns for path in package.glob(pattern)}
+    there = {path for path in package.rglob("*") if path.is_file() and path.suffix not in (".py", ".pyc")}
+    assert there == packed
