@@ -94,10 +94,10 @@ class RowLinear(nn.Module):
 
 
 def packed(weight: Tensor) -> Tensor:
-    """A matrix (N, K) in the order in which `native/rows.cpp` reads it, (N / 4, K / 16, 4, 16), filled with zeros."""
+    """A matrix (N, K) in the order in which `native/rows.cpp` reads it, (N / 4, K / 32, 4, 32), filled with zeros."""
     N, K = weight.shape
-    filled = F.pad(weight, (0, -K % 16, 0, -N % 4))
-    return filled.view(-1, 4, filled.shape[1] // 16, 16).transpose(1, 2).contiguous()
+    filled = F.pad(weight, (0, -K % 32, 0, -N % 4))
+    return filled.view(-1, 4, filled.shape[1] // 32, 32).transpose(1, 2).contiguous()
 
 
 class RowAttention(nn.Module):
