@@ -100,8 +100,10 @@ def test_options_over_what_is_usual() -> None:
     from orchard.inference.sampling import Sampling
 
     usual = Sampling(top_k=100)
-    assert command._sampling(usual, None, 0.9, None) == Sampling(top_k=100, top_p=0.9)
-    assert command._sampling(usual, 0, None, 0.5) == Sampling(temperature=0.5)
+    assert command._sampling(usual, {"top_k": None, "top_p": 0.9, "temperature": None}) == Sampling(
+        top_k=100, top_p=0.9
+    )
+    assert command._sampling(usual, {"top_k": 0, "top_p": None, "temperature": 0.5}) == Sampling(temperature=0.5)
 
 
 def test_previews_on_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:

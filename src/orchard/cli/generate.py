@@ -51,10 +51,14 @@ def generate(
     """
     from orchard.errors import UsageError
     from orchard.inference.loading import load
+    from orchard.inference.sampling import Sampling
     from orchard.tasks.text_generation import TextGeneration
 
     loaded = load(run)
     asked = list(prompts or []) + ([text] if text is not None else [])
+    wishes = {
+        "top_k": top_k, "top_p": top_p, "temperature": temperature, "repetition_penalty": repetition_penalty
+    }  # fmt: skip
     if loaded.task == TextGeneration.name:
         for option, value in {"--data": data, "--out": out, "--complete": complete, "--clip": clip}.items():
             if value is not None:
@@ -62,7 +66,7 @@ def generate(
         from orchard.cli.writing import write_text
 
         _at_least_one(asked)
-        chosen = _sampling(None, top_k, top_p, temperature, repetition_penalty)
+        chosen = _sampling(Sampling(), wishes)
         write_text(run, asked, length=length or LENGTH, sampling=chosen, stop=stop or [], count=count, seed=seed,
                    precision=precision, as_json=as_json)  # fmt: skip
         return
@@ -72,7 +76,7 @@ def generate(
     from orchard.inference.painting import PaintingPipeline
 
     pipeline = PaintingPipeline(loaded, precision=precision, clip=clip, say=warn)  # type: ignore[arg-type]
-    sampling = _sampling(pipeline.sampling, top_k, top_p, temperature)
+    sampling = _sampling(pipeline.sampling, wishes)
     if data is not None:
         if asked or complete:
             raise UsageError("--data brings its own prompts; leave out the others, and --complete")
@@ -92,25 +96,12 @@ def _at_least_one(prompts: list[str]) -> None:
         raise UsageError('nothing is asked for; give a prompt, such as orchard generate RUN "a red apple"')
 
 
-def _sampling(
-    usual: Sampling | None,
-    top_k: int | None,
-    top_p: float | None,
-    temperature: float | None,
-    repetition_penalty: float | None = None,
-) -> Sampling:
-    """What the options say over what is usual."""
+def _sampling(usual: Sampling, wishes: dict[str, Any]) -> Sampling:
+    """What the options say over what is usual; a top_k of 0 is none."""
     import dataclasses
 
-    from orchard.inference.sampling import Sampling
-
-    changes: dict[str, Any] = {
-        "top_k": top_k, "top_p": top_p, "temperature": temperature, "repetition_penalty": repetition_penalty
-    }  # fmt: skip
-    changes = {key: value for key, value in changes.items() if value is not None}
-    if top_k == 0:
-        changes["top_k"] = None
-    return dataclasses.replace(usual or Sampling(), **changes)
+    given = {key: value for key, value in wishes.items() if value is not None}
+    return dataclasses.replace(usual, **given | ({"top_k": None} if given.get("top_k") == 0 else {}))
 
 
 def _table(

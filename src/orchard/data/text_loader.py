@@ -73,8 +73,8 @@ class TextLoader:
         if self.training:
             part = self.batch_size // self.world
             first = number * self.batch_size + part * self.rank
-            number = uniforms(self.seed, epoch, np.array([self.windows]), 1)[0, 0]  # of a record that no window is
-            offset = int(number * (self.spare + 1))
+            chance = uniforms(self.seed, epoch, np.array([self.windows]), 1)[0, 0]  # of a record that no window is
+            offset = int(chance * (self.spare + 1))
             starts = offset + self.context * self.order(epoch, first, first + part)
         else:
             first = self.begin + number * self.batch_size

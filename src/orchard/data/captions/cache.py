@@ -148,7 +148,7 @@ class Making:
                     before.fromfile(file, self.spilled[name])
             before.extend(grown)
             self.arrays[name] = before
-        self.__exit__()
+        shutil.rmtree(self.scratch, ignore_errors=True)
         self.scratch = None
 
 

@@ -25,6 +25,7 @@ from orchard.data.captions.layout import Layout, find_layout
 from orchard.data.collect import GO_ON
 from orchard.data.contracts import Problem
 from orchard.data.pictures import FAULTS, fault, open_picture
+from orchard.data.splits import AllBut
 from orchard.errors import OrchardError
 
 MAX_ROW = 256 * 2**20  # bytes
@@ -70,9 +71,8 @@ class TsvFile:
         return fields
 
     def key(self, row: int) -> str:
-        # The k-th line passed over (from 0) stands before a row if k lines fewer than its number are records.
-        before = np.searchsorted(self.passed - np.arange(len(self.passed)), row + 1, side="right")
-        return f"{self.path}, line {row + 1 + before}"
+        lines = AllBut(len(self) + len(self.passed), self.passed - 1)
+        return f"{self.path}, line {lines[row] + 1}"
 
 
 def index_file(path: Path, settings: CaptionSettings, progress: Progress | None = None) -> TsvFile:

@@ -7,6 +7,7 @@
 #include <ATen/ops/empty_like.h>
 #include <torch/library.h>
 
+#include <algorithm>
 #include <cmath>
 #include <vector>
 
@@ -65,7 +66,8 @@ at::Tensor attend(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
   int64_t R = q.size(0), H = q.size(1), L = k.size(2), d = q.size(3);
   at::Tensor may = seen.expand({R, H, 1, L});
   at::Tensor query = q.contiguous(), y = at::empty_like(query);
-  Attention work{halves(query), halves(k),      halves(v),      may.const_data_ptr<bool>(), y.mutable_data_ptr<at::BFloat16>(), H, L, d,
+  auto* out = y.mutable_data_ptr<at::BFloat16>();
+  Attention work{halves(query), halves(k),     halves(v),     may.const_data_ptr<bool>(), out, H, L, d,
                  may.stride(0), may.stride(1), may.stride(3)};
   at::parallel_for(0, R * H, 2, [&](int64_t begin, int64_t end) {
     std::vector<float> scores;
