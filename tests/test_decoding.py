@@ -1,5 +1,8 @@
 """Writing in few bits: the native kernels beside torch's, and a decoder in each precision beside float32."""
 
+from collections.abc import Iterator
+from typing import Any
+
 import pytest
 import torch
 
@@ -10,8 +13,10 @@ from orchard.inference.rows import RowLinear, native_rows
 from orchard.models import create_model
 
 needs_native = pytest.mark.skipif(not native_rows(), reason="there is no C++ compiler")
-MODELS = {
+MODELS: dict[str, dict[str, Any]] = {
     "gpt2": {"vocabulary": 50, "context": 40, "width": 48, "depth": 2, "heads": 3},
+    "gpt2_tiny": {"vocabulary": 51, "context": 40, "width": 42, "depth": 3, "heads": 3},
+    "painter_nano": {"text_vocabulary": 30, "text_length": 5, "codes": 20, "image_length": 16, "width": 48},
     "dalle_nano": {"text_vocabulary": 30, "text_length": 5, "codes": 20, "image_length": 16, "width": 48, "depth": 4,
               "heads": 3, "head_width": 16},
 }  # fmt: skip
@@ -52,29 +57,84 @@ def test_one_query_attends_as_in_torch_to_what_is_seen(rows_, heads, places, wid
         k = k.nan_to_num()
 
 
-@pytest.mark.parametrize("native", [pytest.param(True, marks=needs_native), False])
-@pytest.mark.parametrize("precision", ["bf16", "int8"])
-@pytest.mark.parametrize("name", MODELS)
-def test_fewer_bits_tell_nearly_the_same(name, precision, native, monkeypatch):
-    for module in (decoding, rows):
-        monkeypatch.setattr(module, "native_rows", lambda: native)
+def model_and_tokens(name: str) -> tuple[Any, list[list[int]], torch.Tensor]:
+    """A model with random weights, prompts, and what follows each of them, (rows, 12)."""
     torch.manual_seed(0)
-    model = create_model(name, **MODELS[name]).eval()
+    model: Any = create_model(name, **MODELS[name]).eval()
     for parameter in model.parameters():
         torch.nn.init.normal_(parameter, std=0.15)
-    prompts, rest = [[1, 2, 3], [4, 5, 6], [7]], torch.randint(20, (8, 12))
-    if name == "dalle_nano":
-        prompts = model.prompt(torch.randint(1, 30, (3, 5))).tolist()
-        rest = model.code_tokens(torch.randint(20, (8, 12)))
+    if name.startswith("gpt"):
+        return model, [[1, 2, 3], [4, 5, 6], [7]], torch.randint(20, (8, 12))
+    prompts = model.prompt(torch.randint(1, 30, (3, 5))).tolist()
+    return model, prompts, model.code_tokens(torch.randint(20, (8, 12)))
 
-    def logits(kind: decoding.Precision) -> torch.Tensor:
-        decoder = Decoder(model, 3, len(prompts[0]) + 12, precision=kind, compiled=False)
-        told = [decoder.read(prompts)] + [decoder.write(rest[: decoder.rows, n]) for n in range(12)]
-        return torch.stack([one[:3] for one in told])
 
-    expected, found = logits("fp32"), logits(precision)
+def told(
+    model: Any, prompts: list[list[int]], rest: torch.Tensor, precision: decoding.Precision, rows_: int
+) -> torch.Tensor:
+    """Logits after the prompts and after each of what follows, (13, prompts, V), by a decoder of `rows_`."""
+    decoder = Decoder(model, rows_, max(map(len, prompts)) + 12, precision=precision, compiled=False)
+    logits = [decoder.read(prompts)] + [decoder.write(rest[: decoder.rows, n]) for n in range(12)]
+    return torch.stack([one[: len(prompts)] for one in logits])
+
+
+@pytest.mark.parametrize("native", [pytest.param(True, marks=needs_native), False])
+@pytest.mark.parametrize("precision", ["fp32", "bf16", "int8"])
+@pytest.mark.parametrize("name", MODELS)
+def test_a_decoder_tells_what_the_model_tells(name, precision, native, monkeypatch):
+    for module in (decoding, rows):
+        monkeypatch.setattr(module, "native_rows", lambda: native)
+    model, prompts, rest = model_and_tokens(name)
+    found = told(model, prompts, rest, precision, 3)
+    expected = torch.zeros_like(found)
+    for row, prompt in enumerate(prompts):
+        tokens = torch.cat([torch.tensor(prompt), rest[row]])
+        with torch.no_grad():
+            expected[:, row] = model(tokens[None])[0, len(prompt) - 1 :]
     known = expected.isfinite()
-    assert (found - expected)[known].abs().max() < (0.1 if precision == "bf16" else 0.2) * expected[known].std()
+    share = {"fp32": 1e-4, "bf16": 0.1, "int8": 0.2}[precision]
+    assert (found - expected)[known].abs().max() < share * expected[known].std()
+
+
+@needs_native
+@pytest.mark.parametrize("precision", ["fp32", "bf16", "int8"])
+@pytest.mark.parametrize("name", ["gpt2", "painter_nano"])
+def test_a_row_gets_the_same_bits_in_any_company(name, precision):
+    model, prompts, rest = model_and_tokens(name)
+    for row in range(2):  # of one length
+        alone = told(model, prompts[row : row + 1], rest[row : row + 1], precision, 1)
+        assert torch.equal(alone[:, 0], told(model, prompts[:2], rest[:2], precision, 2)[:, row])
+
+
+@pytest.fixture
+def two_threads() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)
+
+
+@needs_native
+@pytest.mark.parametrize("precision", ["fp32", "bf16", "int8"])
+def test_a_team_of_threads_gives_the_bits_of_one(precision, two_threads):
+    torch.manual_seed(0)
+    model = create_model("gpt2", vocabulary=50, context=40, width=250, depth=2, heads=5).eval()
+    prompts, rest = torch.randint(50, (3, 4)).tolist(), torch.randint(50, (3, 12))
+    team = told(model, prompts, rest, precision, 3)
+    torch.set_num_threads(1)
+    assert torch.equal(told(model, prompts, rest, precision, 3), team)
+
+
+@needs_native
+def test_kernels_say_what_does_not_fit():
+    model, prompts, rest = model_and_tokens("gpt2")
+    decoder = Decoder(model, 3, 8, precision="bf16", compiled=False)
+    decoder.read(prompts)
+    decoder.place = 8
+    with pytest.raises(RuntimeError, match="place 8 of 8"):
+        decoder.write(rest[:3, 0])
+    with pytest.raises(RuntimeError, match="expected the blocks of 9 outputs, got 1"):
+        torch.ops.orchard.rows(torch.ones(1, 32), torch.ops.orchard.pack(torch.ones(4, 32)), None, None, 9)
 
 
 def test_a_precision_nobody_knows_is_named():

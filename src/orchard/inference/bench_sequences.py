@@ -19,8 +19,10 @@ from orchard.cards import card_of
 from orchard.errors import OrchardError, unknown
 from orchard.inference.bench import MATRIX, Side, check, compared, matrix_product, time_in_turn, training_step
 from orchard.inference.cost import multiply_adds
-from orchard.inference.decoding import Decoder, Precision
+from orchard.inference.decoding import Decoder, Precision, pays_to_compile
 from orchard.inference.fast import TOLERANCE
+from orchard.inference.hardware import native_bf16
+from orchard.inference.rows import one_call
 from orchard.models import configuration, create_model
 from orchard.weights.official import export_official
 from orchard.weights.reference import randomise
@@ -51,7 +53,8 @@ def bench_generation(
     prompts = torch.randint(config.vocabulary, (batch, PROMPT))
     randomise(model, lambda: model(prompts), seed=0)
     plain = Decoder(model, batch, PROMPT + tokens, precision="fp32", compiled=False)
-    fast = Decoder(model, batch, PROMPT + tokens, precision=precision, compiled=True)
+    compiled = pays_to_compile(model, precision)
+    fast = Decoder(model, batch, PROMPT + tokens, precision=precision, compiled=compiled)
     expected = plain.read(prompts.tolist())[:batch]
     check("ours made fast", fast.read(prompts.tolist())[:batch], expected, _tolerance(precision))
     if against == "transformers":
@@ -59,7 +62,8 @@ def bench_generation(
     else:
         sides, how = _recompute_sides(model, prompts, tokens, write(plain, prompts, TRIED))
     sides = {"ours": lambda: write(fast, prompts, tokens), **sides}
-    how["ours"] = f"{precision}, memory of fixed size, compiled"
+    kernels = "compiled" if compiled else "native blocks" if one_call(model) else "eager"
+    how["ours"] = f"{precision}, memory of fixed size, {kernels}"
     many = torch.ones(READ_BYTES // 4)
     medians = time_in_turn({**sides, "memory": many.sum}, rounds)
     rate = READ_BYTES / medians["memory"]
@@ -112,14 +116,14 @@ def _transformers_sides(
         return once
 
     _same(call(documented, TRIED)(), expected)
-    cast = copy.deepcopy(documented).to(torch.bfloat16)
-    compiled = copy.deepcopy(cast)
-    compiled.forward = torch.compile(compiled.forward)
-    ways: dict[str, tuple[Any, dict[str, Any]]] = {
-        "bf16, eager, its growing cache": (cast, {}),
-        "bf16, eager, static cache": (cast, {"cache_implementation": "static"}),
-        "bf16, compiled, static cache": (compiled, {"cache_implementation": "static"}),
-    }
+    ways: dict[str, tuple[Any, dict[str, Any]]] = {}
+    for precision in ("fp32", "bf16") if native_bf16("cpu") else ("fp32",):  # products in software take minutes
+        cast = copy.deepcopy(documented).to(torch.bfloat16 if precision == "bf16" else torch.float32)
+        compiled = copy.deepcopy(cast)
+        compiled.forward = torch.compile(compiled.forward)
+        ways[f"{precision}, eager, its growing cache"] = cast, {}
+        ways[f"{precision}, eager, static cache"] = cast, {"cache_implementation": "static"}
+        ways[f"{precision}, compiled, static cache"] = compiled, {"cache_implementation": "static"}
     seconds = {}
     for how, (peer, switches) in ways.items():
         short = call(peer, TRIED, **switches)

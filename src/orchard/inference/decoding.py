@@ -19,7 +19,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from orchard.errors import UsageError, unknown
 from orchard.inference.hardware import native_bf16
-from orchard.inference.rows import native_rows, use_row_kernels
+from orchard.inference.rows import native_rows, one_call, use_row_kernels
 
 FEWEST = 4  # rows at which the libraries' own bf16 kernels begin to keep up with the memory
 WORTH_BF16 = 30e6  # parameters from which reading them is what takes the time
@@ -27,13 +27,19 @@ Precision = Literal["fp32", "bf16", "int8"]
 
 
 def writing_precision(model: nn.Module, asked: Precision | Literal["auto"]) -> Precision:
-    """What was asked for; "auto" is bf16 for a large model where the hardware multiplies it."""
+    """What was asked for; "auto" is bf16 for a large model where that is faster."""
     if asked not in ("auto", *get_args(Precision)):
         raise unknown("precision", asked, ("auto", *get_args(Precision)))
     if asked != "auto":
         return asked
     large = sum(parameter.numel() for parameter in model.parameters()) >= WORTH_BF16
-    return "bf16" if large and native_bf16(next(model.parameters()).device) else "fp32"
+    pays = one_call(model) or native_bf16(next(model.parameters()).device)
+    return "bf16" if large and pays else "fp32"
+
+
+def pays_to_compile(model: nn.Module, precision: Precision) -> bool:
+    """Is a step of a decoder faster compiled? Small models are not worth the time, one native call cannot gain."""
+    return precision != "fp32" and not one_call(model)
 
 
 class Step(nn.Module):
@@ -69,7 +75,7 @@ class Decoder:
     """Writes `rows` sequences of up to `length` tokens side by side.
 
     `self.rows` may be more than was asked for, where more take no longer. `compiled` costs the time of a compilation,
-    once a process.
+    once a process, and pays where a step is not one native call anyway (`pays_to_compile`).
     """
 
     def __init__(self, model: nn.Module, rows: int, length: int, *, precision: Precision, compiled: bool):
@@ -78,9 +84,11 @@ class Decoder:
             raise UsageError(f"{length} tokens are more than the model's context of {config.context}")
         self.device = next(model.parameters()).device
         self.length = length
-        kernels = precision == "int8" or (precision == "bf16" and self.device.type == "cpu" and native_rows())
+        kernels = precision == "int8" or (self.device.type == "cpu" and native_rows())
         self.rows = rows if kernels or precision == "fp32" else max(rows, FEWEST)
-        ready: Any = model if precision == "fp32" else copy.deepcopy(model).to(torch.bfloat16)
+        ready: Any = copy.deepcopy(model) if kernels or precision != "fp32" else model
+        if precision != "fp32":
+            ready = ready.to(torch.bfloat16)
         pasts = ready.empty_past(self.rows, length)
         if kernels:
             use_row_kernels(ready, int8=precision == "int8")

@@ -25,7 +25,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from orchard.inference.hardware import capabilities, cpu_name, native_bf16
+from orchard.inference.hardware import native_bf16, processor
 
 Precision = Literal["auto", "fp32", "bf16"]
 TOLERANCE = {"fp32": 1e-3, "bf16": 5e-2}  # of the logits' difference, relative to their norm
@@ -117,7 +117,7 @@ def package_path(model: nn.Module, shape: Sequence[int], precision: str) -> Path
         "precision": precision,
         "torch": torch.__version__,
         "threads": torch.get_num_threads(),  # the compiled loops are cut for this number
-        "processor": cpu_name() + str(sorted(capabilities().items())),
+        "processor": processor(),
         "model": repr(model),
         "config": repr(getattr(model, "config", None)),
     }

@@ -35,6 +35,11 @@ def capabilities() -> dict[str, Any]:
     return dict(torch.cpu.get_capabilities()) if hasattr(torch.cpu, "get_capabilities") else {}
 
 
+def processor() -> str:
+    """What code compiled for this processor depends on; virtual machines give one name to processors that differ."""
+    return cpu_name() + str(sorted(capabilities().items()))
+
+
 def native_bf16(device: torch.device | str) -> bool:
     """Does the device multiply bfloat16 matrices in hardware?"""
     if torch.device(device).type == "cuda":

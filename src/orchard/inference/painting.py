@@ -24,12 +24,13 @@ from orchard.data.chance import uniforms
 from orchard.data.tokenizers import load_tokenizer
 from orchard.errors import OrchardError, UsageError
 from orchard.inference.caption_ids import CaptionIds
-from orchard.inference.decoding import Decoder, Precision, writing_precision
+from orchard.inference.decoding import Decoder, Precision, pays_to_compile, writing_precision
 from orchard.inference.growth import Eye, Watch
 from orchard.inference.image_text import Matcher, matcher_of
 from orchard.inference.loading import Loaded, load
 from orchard.inference.picture_codes import FOLDER as PICTURE_FOLDER
 from orchard.inference.picture_codes import read_picture_tokenizer
+from orchard.inference.rows import build_kernels
 from orchard.inference.sampling import Sampling, choose
 from orchard.tasks.text_to_image import TextToImage
 from orchard.weights.portable import fingerprint_of
@@ -68,6 +69,7 @@ class PaintingPipeline:
         clip: str | Path | None = None,
         say: Callable[[str], None] | None = None,
     ):
+        self.say = say or (lambda line: None)
         self.loaded = loaded if isinstance(loaded, Loaded) else load(loaded)
         folder, facts = self.loaded.folder, self.loaded.facts
         if self.loaded.task != TextToImage.name:
@@ -91,19 +93,20 @@ class PaintingPipeline:
                 f"{folder}: pictures of {found[0]} codes of {found[1]} and {found[2]} word ids do not fit its model, "
                 f"which has {c.image_length}, {c.codes} and {c.text_vocabulary}"
             )
+        if self.device.type == "cpu":
+            build_kernels(self.say)
         self.precision = writing_precision(self.model, precision)
         self.rows = ROWS if self.precision == "fp32" else ROWS_OF_LARGE
         self.matcher: Matcher | None = matcher_of(load(clip)) if clip else None
-        self.say = say or (lambda line: None)
 
     @cached_property
     def decoder(self) -> Decoder:
         prompt = self.model.prompt(torch.zeros(1, self.config.text_length, dtype=torch.int64, device=self.device))
         length = prompt.shape[1] + self.config.image_length - 1  # the last code is told, and read by nobody
-        large = self.precision != "fp32"
-        if large:
+        compiled = pays_to_compile(self.model, self.precision)
+        if compiled:
             self.say("compiling the decoder (about 15 s, once for each start)")
-        return Decoder(self.model, self.rows, length, precision=self.precision, compiled=large)
+        return Decoder(self.model, self.rows, length, precision=self.precision, compiled=compiled)
 
     @cached_property
     def fingerprint(self) -> str:

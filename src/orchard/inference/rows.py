@@ -1,9 +1,9 @@
-"""Linear maps and attention for few rows, where the time is the reading of weights and of what is remembered.
+"""Decoding steps for few rows, where the time is the reading of weights and of what is remembered.
 
 Libraries' kernels are made for many rows and read at a third to two thirds of the memory's rate here. Those in `native`
 read each weight once, at about the rate of the memory, and of the past what is seen alone; they are compiled once per
-machine. Without a C++ compiler torch's own kernels do the same, slower. Weights are in bf16, or in int8 with a scale
-per output.
+machine. A whole stack of pre-norm blocks is one call, so that threads need not be gathered for each product. Without a
+C++ compiler torch's own kernels do the same, slower. Weights are in float32, bf16, or int8 with a scale per output.
 """
 
 from __future__ import annotations
@@ -14,28 +14,44 @@ import os
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from orchard.inference.fast import cache_folder
-from orchard.inference.hardware import cpu_name
+from orchard.inference.hardware import processor
 from orchard.nn.attention import Past, SelfAttention
+from orchard.nn.transformer import Mlp, PreNormBlock, Stack
 
 NATIVE = Path(__file__).parent / "native"
+
+
+def _library() -> tuple[str | None, Path]:
+    """The compiler, if there is one, and the file that it makes of today's sources on this machine."""
+    compiler = shutil.which(os.environ.get("CXX") or "c++")
+    sources = "".join(path.read_text() for path in sorted(NATIVE.iterdir()))
+    facts = f"{sources}{torch.__version__}{processor()}{compiler}"
+    return compiler, cache_folder() / f"rows-{hashlib.sha256(facts.encode()).hexdigest()[:24]}.so"
+
+
+def build_kernels(say: Callable[[str], None]) -> None:
+    """Compile the native kernels if they are not there yet; `say` is told what takes so long."""
+    compiler, library = _library()
+    if compiler is not None and not library.exists():
+        say("compiling the native kernels (about 20 s, once on this machine)")
+        native_rows()
 
 
 @functools.cache
 def native_rows() -> bool:
     """Are the native kernels there? Builds them the first time; False without a compiler or where the build fails."""
-    compiler = shutil.which(os.environ.get("CXX") or "c++")
+    compiler, library = _library()
     if compiler is None:
         return False
-    sources = "".join(path.read_text() for path in sorted(NATIVE.iterdir()))
-    facts = f"{sources}{torch.__version__}{cpu_name()}{compiler}"
-    library = cache_folder() / f"rows-{hashlib.sha256(facts.encode()).hexdigest()[:24]}.so"
     try:
         if not library.exists():
             _build(compiler, library)
@@ -54,15 +70,16 @@ def _build(compiler: str, library: Path) -> None:
         made = Path(scratch) / library.name
         words = [compiler, "-O3", "-march=native", "-fopenmp", "-std=c++20", "-shared", "-fPIC"]
         places = [f"-I{root / 'include'}", f"-I{root / 'include/torch/csrc/api/include'}", f"-L{root / 'lib'}"]
-        command = [*words, *places, *map(str, NATIVE.glob("*.cpp")), "-ltorch_cpu", "-lc10", "-o", str(made)]
+        command = [*words, *places, str(NATIVE / "operators.cpp"), "-ltorch_cpu", "-lc10", "-o", str(made)]
         subprocess.run(command, check=True, capture_output=True, timeout=300)
         made.replace(library)  # whole or not there
 
 
 class RowLinear(nn.Module):
-    """y = x Wᵀ + b in bf16, (..., in) → (..., out), for a handful of rows.
+    """y = x Wᵀ + b, (..., in) → (..., out), for a handful of rows, in the weight's type.
 
-    With `int8` every weight is rounded to one of 255 steps between its row's largest and the negative of it.
+    With `int8` x is in bf16, and every weight is rounded to one of 255 steps between its row's
+    largest and the negative of it.
     """
 
     def __init__(self, weight: Tensor, bias: Tensor | None, *, int8: bool):
@@ -73,7 +90,11 @@ class RowLinear(nn.Module):
             weight = (weight.detach().float() / scale[:, None]).round().to(torch.int8)
         self.outputs = len(weight)
         self.native = weight.is_cpu and native_rows()
-        weight = packed(weight.detach()) if self.native else weight.detach().contiguous()
+        weight = weight.detach().contiguous()
+        if self.native:
+            weight = torch.ops.orchard.pack(weight)
+        elif int8:
+            weight = F.pad(weight, (0, -weight.shape[1] % 32))  # torch's kernel crashes at some lengths
         self.weight = nn.Parameter(weight, requires_grad=False)
         self.scale: Tensor | None
         self.bias: Tensor | None
@@ -86,18 +107,12 @@ class RowLinear(nn.Module):
         if self.native:
             y = torch.ops.orchard.rows(flat, self.weight, scale, bias, self.outputs)
         elif isinstance(scale, Tensor):
+            flat = F.pad(flat, (0, self.weight.shape[1] - flat.shape[1]))
             y = torch._weight_int8pack_mm(flat, self.weight, scale.to(flat.dtype))
             y = y if bias is None else y + bias.to(y.dtype)
         else:
             y = F.linear(flat, self.weight, None if bias is None else bias.to(flat.dtype))
         return y.view(*x.shape[:-1], y.shape[-1])
-
-
-def packed(weight: Tensor) -> Tensor:
-    """A matrix (N, K) in the order in which `native/rows.cpp` reads it, (N / 4, K / 32, 4, 32), filled with zeros."""
-    N, K = weight.shape
-    filled = F.pad(weight, (0, -K % 32, 0, -N % 4))
-    return filled.view(-1, 4, filled.shape[1] // 32, 32).transpose(1, 2).contiguous()
 
 
 class RowAttention(nn.Module):
@@ -117,11 +132,57 @@ class RowAttention(nn.Module):
         return self.attention.out(y.transpose(1, 2).flatten(2))  # type: ignore[no-any-return]
 
 
-def use_row_kernels(model: nn.Module, *, int8: bool) -> None:
-    """Put a `RowLinear` in the place of every linear map of a bf16 model; a head tied to a table gets one, too.
+class RowStack(nn.Module):
+    """A `Stack` of pre-norm blocks (layer norm, self-attention, GELU) that goes on after what is remembered."""
 
-    Where the native kernels are there, a `RowAttention` stands before every attention.
+    def __init__(self, stack: Stack, *, int8: bool):
+        super().__init__()
+        blocks: list[Any] = list(stack.blocks)
+        pairs = [norm for block in blocks for norm in (block.norm1, block.norm2)]
+        linears = [one for b in blocks for one in (b.attention.qkv, b.attention.out, b.mlp.fc1, b.mlp.fc2)]
+        maps = [RowLinear(one.weight, one.bias, int8=int8) for one in linears]
+        self.norm = stack.norm
+        self.norms = [one for norm in pairs for one in (_filled(norm.weight, norm), _filled(norm.bias, norm))]
+        self.weights: list[Tensor] = [one.weight for one in maps]
+        self.scales, self.biases = [one.scale for one in maps], [one.bias for one in maps]
+        self.shape = blocks[0].mlp.fc1.out_features, pairs[0].eps, blocks[0].mlp.activation.approximate == "tanh"
+
+    @staticmethod
+    def fits(module: nn.Module) -> bool:
+        """Is this a stack that the native kernel computes?"""
+        if not (type(module) is Stack and native_rows() and next(module.parameters()).is_cpu):
+            return False
+        blocks: list[Any] = list(module.blocks)
+        return all(type(b) is PreNormBlock and type(b.attention) is SelfAttention and type(b.mlp) is Mlp
+                   and type(b.norm1) is type(b.norm2) is nn.LayerNorm and type(b.mlp.activation) is nn.GELU
+                   and b.attention.turn is None for b in blocks)  # fmt: skip
+
+    def forward(self, x: Tensor, mask: Tensor, past: Sequence[Past]) -> Tensor:
+        keys, values = [one.keys for one in past], [one.values for one in past]
+        maps = self.norms, self.weights, self.scales, self.biases, *self.shape
+        y = torch.ops.orchard.stack(x.float(), past[0].places, mask, keys, values, *maps)
+        return self.norm(y.to(x.dtype))  # type: ignore[no-any-return]
+
+
+def _filled(values: Tensor | None, norm: nn.LayerNorm) -> Tensor:
+    """What a norm multiplies with or adds, in float32, with zeros up to a multiple of 32."""
+    width = norm.normalized_shape[0]
+    values = torch.zeros(width) if values is None else values.detach().float()
+    return F.pad(values, (0, -width % 32))
+
+
+def one_call(model: nn.Module) -> bool:
+    """Is a step of the model's blocks one call of the native kernels?"""
+    return RowStack.fits(getattr(model, "stack", nn.Identity()))
+
+
+def use_row_kernels(model: nn.Module, *, int8: bool) -> None:
+    """Put the kernels of this file in the place of a model's stack, its attentions and its linear maps.
+
+    A head that is tied to a table becomes a linear map of its own.
     """
+    if one_call(model):
+        model.stack = RowStack(model.stack, int8=int8)  # type: ignore[arg-type]
     for module in list(model.modules()):
         for name, child in list(module.named_children()):
             if type(child) is nn.Linear:

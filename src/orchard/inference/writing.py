@@ -22,6 +22,7 @@ from orchard.data.tokenizers import Tokenizer, load_tokenizer
 from orchard.errors import OrchardError, UsageError
 from orchard.inference.decoding import Decoder, Precision, writing_precision
 from orchard.inference.loading import Loaded, load
+from orchard.inference.rows import build_kernels
 from orchard.inference.sampling import Sampling, choose
 from orchard.inference.voice import Voice
 
@@ -54,8 +55,10 @@ class Writer:
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         model: Any = loaded.model.to(device).eval()
         self.model, self.context = model, int(model.config.context)
-        self.precision = writing_precision(model, precision)
         self.say = say or (lambda message: None)
+        if device.type == "cpu":
+            build_kernels(self.say)
+        self.precision = writing_precision(model, precision)
         self.end = self.tokenizer.specials.get("end")
         silent = [token for role, token in self.tokenizer.specials.items() if role != "end"]
         self._silent = torch.zeros(self.tokenizer.vocabulary, dtype=torch.bool, device=device)
