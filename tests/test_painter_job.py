@@ -19,7 +19,9 @@ from orchard.data.contracts import Preprocess
 from orchard.errors import OrchardError, UsageError
 from orchard.inference.caption_ids import CaptionIds
 from orchard.inference.loading import load
+from orchard.inference.picture_codes import PictureTokenizer, read_picture_tokenizer
 from orchard.models import create_model
+from orchard.training.coded_captions import write_down
 from orchard.training.fit import train
 from orchard.training.jobs.text_to_image import evaluate_loaded
 from orchard.training.jobs.text_tokenizer import make_text_tokenizer
@@ -168,6 +170,23 @@ def test_named_sets_have_several_wordings_for_a_picture(tokenizer: Path, tmp_pat
     assert metrics["test"]["text_nats"] > 0
     facts = json.loads((tmp_path / "run" / "run.json").read_text())
     assert facts["data"]["captions"] == 5 * facts["data"]["counts"]["train"]
+
+
+def test_codes_and_captions_are_kept_on_disk_and_read_from_there(
+    table: Path, tokenizer: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data, reader = open_captions(str(table), CaptionSettings()), read_picture_tokenizer(tokenizer)
+    first = write_down(data, "train", reader, 0)
+    split = data.splits["train"]
+    assert list(first.captions()) == [text for n in range(len(split)) for text in split.texts(n)]
+    with monkeypatch.context() as patch:
+        patch.setattr(PictureTokenizer, "encode", lambda *_: pytest.fail("pictures were read again"))
+        again = write_down(data, "train", reader, 0)
+    for name, array in vars(again).items():
+        assert np.array_equal(array, getattr(first, name))
+        while isinstance(array, np.ndarray) and array.base is not None and not isinstance(array, np.memmap):
+            array = array.base
+        assert isinstance(array, np.memmap), name
 
 
 def test_word_ids_leave_zero_to_the_padding() -> None:

@@ -1,18 +1,15 @@
 """Pictures with captions written down: every picture as codes, once, and kept from one run to the next.
 
 What is kept is small (512 bytes for a picture of 256 codes, and its captions), and training needs nothing else: no
-picture is read twice.
+picture is read twice. It lies on disk and is read where it is asked, so that memory does not grow with the pictures.
 """
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import os
 import sys
-import tempfile
-from array import array
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,16 +18,13 @@ import numpy as np
 from lightning_fabric.utilities.rank_zero import rank_zero_only
 from rich.console import Console
 from rich.progress import track
-from safetensors import SafetensorError
-from safetensors.numpy import load_file, save_file
 
-from orchard.data.captions import CaptionData, CaptionSplit
+from orchard.data.captions import CaptionData, CaptionSplit, cache
 from orchard.data.loader import Loader
 from orchard.inference.picture_codes import PictureTokenizer
 from orchard.tasks.image_classification import ImageBatch
 
 BATCH = 64
-KEPT = 24  # splits in the cache; the oldest go
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,29 +55,32 @@ class CodedSplit:
 def write_down(data: CaptionData, name: str, tokenizer: PictureTokenizer, workers: int | None) -> CodedSplit:
     """One split in the tokenizer's codes: from the cache, or encoded now. Raises OrchardError for a bad picture."""
     about = (tokenizer.fingerprint, json.dumps(tokenizer.preprocess.to_json()), data.fingerprint, name)
-    file = _folder() / f"{hashlib.sha256(repr(about).encode()).hexdigest()[:32]}.safetensors"
-    with contextlib.suppress(OSError, SafetensorError, TypeError):
-        return CodedSplit(**load_file(file))
-    coded = _encode(data.splits[name], name, tokenizer, workers)
-    _store(file, coded)
-    return coded
+    folder = _folder() / hashlib.sha256(repr(about).encode()).hexdigest()[:32]
+    index = cache.load(folder) or _encode(data.splits[name], name, tokenizer, workers, folder)
+    codes = index.arrays["codes"].reshape(-1, tokenizer.grid[0] * tokenizer.grid[1])
+    return CodedSplit(codes, **{name: index.arrays[name] for name in ("firsts", "ends", "text")})
 
 
-def _encode(split: CaptionSplit, name: str, tokenizer: PictureTokenizer, workers: int | None) -> CodedSplit:
-    kind = np.uint16 if tokenizer.codes <= 2**16 else np.int32
-    codes = np.empty((len(split), tokenizer.grid[0] * tokenizer.grid[1]), kind)
-    counts, lengths, text = np.zeros(len(split) + 1, np.int64), array("q"), bytearray()
+def _encode(
+    split: CaptionSplit, name: str, tokenizer: PictureTokenizer, workers: int | None, folder: Path
+) -> cache.Index:
+    kind = "H" if tokenizer.codes <= 2**16 else "i"
     loader = Loader(split, tokenizer.preprocess, None, batch_size=BATCH, seed=0, workers=workers)
-    for batch in _watched(loader.batches(0), len(loader), f"{len(split):,} pictures of {name} as codes"):
-        places = batch.indices.numpy()
-        codes[places] = tokenizer.encode(batch.images).numpy()
-        for index in places:
-            captions = [caption.encode() for caption in split.texts(int(index))]
-            counts[index + 1] = len(captions)
-            lengths.extend(len(caption) for caption in captions)
-            text += b"".join(captions)
-    ends = np.cumsum(np.frombuffer(lengths, np.int64))
-    return CodedSplit(codes, np.cumsum(counts), ends, np.frombuffer(text, np.uint8))
+    watched = _watched(loader.batches(0), len(loader), f"{len(split):,} pictures of {name} as codes")
+    with cache.Making(folder, codes=kind, firsts="q", ends="q", text="B") as making:
+        codes, firsts, ends, text = making.arrays.values()
+        captions, end = 0, 0
+        firsts.append(0)
+        for batch in watched:  # in the order of the split
+            codes.frombytes(tokenizer.encode(batch.images).numpy().astype(codes.typecode).tobytes())
+            for index in batch.indices.tolist():
+                for caption in split.texts(index):
+                    text.frombytes(caption.encode())
+                    captions, end = captions + 1, end + len(caption.encode())
+                    ends.append(end)
+                firsts.append(captions)
+            making.spill()
+        return making.done({})
 
 
 def _watched(batches: Iterator[ImageBatch], total: int, words: str) -> Iterator[ImageBatch]:
@@ -104,14 +101,3 @@ def say(line: str) -> None:
 def _folder() -> Path:
     home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(os.environ.get("ORCHARD_CACHE") or Path(home) / "orchard") / "codes"
-
-
-def _store(file: Path, coded: CodedSplit) -> None:
-    """A cache that cannot be written is done without."""
-    with contextlib.suppress(OSError, SafetensorError):
-        file.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=file.parent) as scratch:
-            save_file(dict(vars(coded)), Path(scratch) / "part")
-            (Path(scratch) / "part").replace(file)
-        for old in sorted(file.parent.glob("*.safetensors"), key=lambda f: f.stat().st_mtime)[:-KEPT]:
-            old.unlink()

@@ -1,4 +1,4 @@
-"""What is kept beside a picture TSV: its index from one run to the next, and a packed file unpacked for this run."""
+"""What is kept of captions: indexes from one run to the next, and a packed file unpacked for this run."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import json
 import os
 import shutil
 import tempfile
+import time
 import zlib
 from array import array
 from collections.abc import Mapping
@@ -21,7 +22,8 @@ import numpy as np
 
 from orchard.errors import OrchardError
 
-KEPT = 16  # indexes in the cache; the oldest go
+KEPT = 24  # indexes in a cache; the oldest go
+ABANDONED = 86400  # seconds after which a half-made one is nobody's any more
 _CHUNK = 2**20
 _UNPACKED: dict[tuple[str, int, int], Path] = {}
 
@@ -154,6 +156,7 @@ class Making:
 
 def _forget_old(folder: Path) -> None:
     with contextlib.suppress(OSError):
-        indexes = [index for index in folder.iterdir() if index.suffix != ".part"]
-        for old in sorted(indexes, key=lambda index: index.stat().st_mtime)[:-KEPT]:
+        found = sorted(folder.iterdir(), key=lambda index: index.stat().st_mtime)
+        half = [part for part in found if part.suffix == ".part" and time.time() - part.stat().st_mtime > ABANDONED]
+        for old in [*half, *[index for index in found if index.suffix != ".part"][:-KEPT]]:
             shutil.rmtree(old, ignore_errors=True)

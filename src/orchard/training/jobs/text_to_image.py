@@ -56,7 +56,7 @@ class TextToImageJob(Job):
         self.captions = {name: Captions(split, self.ids) for name, split in self.coded.items()}
         if (train := self.captions["train"]).cut:
             say(
-                f"warning: {train.cut:,} of {len(train.rows):,} captions are longer than {self.ids.length} tokens and "
+                f"warning: {train.cut:,} of {len(train):,} captions are longer than {self.ids.length} tokens and "
                 f"are cut; the longest has {train.longest} (--set text.length={train.longest} reads them whole)"
             )
         torch.manual_seed(settings.seed)  # the fresh weights
@@ -73,7 +73,7 @@ class TextToImageJob(Job):
         train, (rows, columns) = self.captions["train"], self.tokenizer.grid
         cut = f", {train.cut:,} of them cut to {self.ids.length} tokens" if train.cut else ""
         return (
-            f"{len(self.coded['train']):,} pictures of {rows} x {columns} codes to learn from, {len(train.rows):,} "
+            f"{len(self.coded['train']):,} pictures of {rows} x {columns} codes to learn from, {len(train):,} "
             f"captions{cut}"
         )
 
@@ -83,7 +83,7 @@ class TextToImageJob(Job):
         mark = hashlib.sha256(f"{data.fingerprint} {self.tokenizer.fingerprint}".encode()).hexdigest()
         return {
             **data_facts(data.name, data.source, data.format, counts, mark, data.problems),
-            "captions": len(train.rows),
+            "captions": len(train),
             "cut_captions": train.cut,
         }
 
@@ -123,7 +123,7 @@ class TextToImageJob(Job):
     def report(self, model: nn.Module, run: RunFolder) -> Path:
         train = self.captions["train"]
         facts = {
-            "captions": f"{len(train.rows):,} to learn from, of {train.longest} tokens at most; {train.cut:,} cut to "
+            "captions": f"{len(train):,} to learn from, of {train.longest} tokens at most; {train.cut:,} cut to "
             f"{self.ids.length}",
             "words": f"{self.ids.tokenizer.kind}, {self.ids.vocabulary:,} ids with the padding",
             "picture tokenizer": f"{self.tokenizer.about.model}, {self.tokenizer.codes:,} codes",
@@ -132,24 +132,30 @@ class TextToImageJob(Job):
 
 
 class Captions:
-    """The captions of a coded split as rows of ids (M, text_length) int32, and batches of them with their codes."""
+    """Batches of a coded split: captions as rows of ids, (B, text_length), with the codes of their pictures.
+
+    Of the captions only the places are held; how many are `cut` and the tokens of the `longest` take one reading.
+    """
 
     def __init__(self, split: CodedSplit, ids: CaptionIds):
-        self.split, self.text_length = split, ids.length
-        self.rows = np.zeros((len(split.ends), ids.length), np.int32)
+        self.split = split
+        self.row = lru_cache(2**12)(ids.row)  # wordings come over and over
         self.cut = self.longest = 0
-        row = lru_cache(2**12)(ids.row)  # wordings come over and over
-        for number, text in enumerate(split.captions()):
-            self.rows[number], length = row(text)
+        for text in split.captions():
+            length = self.row(text)[1]
             self.cut += length > ids.length
             self.longest = max(self.longest, length)
+
+    def __len__(self) -> int:
+        return len(self.split.ends)
 
     def batch(self, indices: np.ndarray, seed: int, epoch: int) -> PaintingBatch:
         """Records (B,), each with one of its captions, by chance."""
         firsts = self.split.firsts
         chances = uniforms(seed, epoch, indices)[:, CHOICE]
         numbers = firsts[indices] + (chances * (firsts[indices + 1] - firsts[indices])).astype(np.int64)
-        text, codes = self.rows[numbers].astype(np.int64), self.split.codes[indices].astype(np.int64)
+        text = np.array([self.row(self.split.caption(number))[0] for number in numbers.tolist()])
+        codes = self.split.codes[indices].astype(np.int64)
         return PaintingBatch(*(torch.from_numpy(array) for array in (text, codes, indices)))
 
     def in_order(self, size: int, seed: int, rank: int = 0, world: int = 1) -> Iterator[PaintingBatch]:
