@@ -106,6 +106,14 @@ def test_a_row_gets_the_same_bits_in_any_company(name, precision):
         assert torch.equal(alone[:, 0], told(model, prompts[:2], rest[:2], precision, 2)[:, row])
 
 
+@needs_native
+def test_a_long_prompt_goes_through_the_blocks_in_pieces(monkeypatch):
+    model, prompts, rest = model_and_tokens("gpt2")
+    whole = told(model, prompts, rest, "bf16", 3)
+    monkeypatch.setattr(rows, "MOST", 6)
+    assert torch.equal(told(model, prompts, rest, "bf16", 3), whole)
+
+
 @pytest.fixture
 def two_threads() -> Iterator[None]:
     before = torch.get_num_threads()

@@ -28,6 +28,7 @@ from orchard.nn.attention import Past, SelfAttention
 from orchard.nn.transformer import Mlp, PreNormBlock, Stack
 
 NATIVE = Path(__file__).parent / "native"
+MOST = 1024  # tokens of a prompt that go through a stack at once; what lies between its maps is held in memory
 
 
 def _library() -> tuple[str | None, Path]:
@@ -160,7 +161,9 @@ class RowStack(nn.Module):
     def forward(self, x: Tensor, mask: Tensor, past: Sequence[Past]) -> Tensor:
         keys, values = [one.keys for one in past], [one.values for one in past]
         maps = self.norms, self.weights, self.scales, self.biases, *self.shape
-        y = torch.ops.orchard.stack(x.float(), past[0].places, mask, keys, values, *maps)
+        size = max(MOST // len(x), 1)
+        pieces = zip(x.float().split(size, 1), past[0].places.split(size), mask.split(size, 2), strict=True)
+        y = torch.cat([torch.ops.orchard.stack(x, at, seen, keys, values, *maps) for x, at, seen in pieces], 1)
         return self.norm(y.to(x.dtype))  # type: ignore[no-any-return]
 
 
