@@ -45,28 +45,27 @@ def bench(
     from orchard.inference.agreement import agreement
     from orchard.inference.bench import bench as run_bench
 
+    kind: Any = precision  # one of those that the mode has, as checked
     rounds = rounds or (3 if mode == "generation" else 11)
     note(f"{name} against {against}, {mode}: compiling, then {rounds} rounds; leave the machine alone meanwhile")
     if mode == "generation":
         from orchard.inference.bench_sequences import bench_generation
 
-        kind: Any = "bf16" if precision == "auto" else precision
         result = bench_generation(name, against, batch=batch or 1, tokens=tokens, precision=kind, rounds=rounds)
     elif name in variant_names() and card_of(name).task in SEQUENCES:
         from orchard.inference.bench_sequences import bench_sequence_training
 
-        kind = "bf16" if precision == "auto" else precision
         result = bench_sequence_training(name, against, batch=batch or 4, precision=kind, rounds=rounds)
     elif name in variant_names() and card_of(name).task == "image-tokenization":
         from orchard.inference.bench_tokenizers import bench_tokenizer_training
 
         if mode != "training":
             raise UsageError(f"of {name}, --mode training is timed; its inference is part of a painter's")
-        result = bench_tokenizer_training(name, against, batch=batch or 1, precision=precision, rounds=rounds)
+        result = bench_tokenizer_training(name, against, batch=batch or 1, precision=kind, rounds=rounds)
     else:
-        result = run_bench(name, against, mode, batch=batch or 8, precision=precision, rounds=rounds)  # type: ignore[arg-type]
+        result = run_bench(name, against, mode, batch=batch or 8, precision=kind, rounds=rounds)  # type: ignore[arg-type]
     if run is not None and pictures is not None:
-        result["agreement"] = agreement(run, pictures, batch=batch or 8, precision=precision)  # type: ignore[arg-type]
+        result["agreement"] = agreement(run, pictures, batch=batch or 8, precision=kind)
     emit(result, as_json, lambda found: print(row(found)) if markdown else show(found))
 
 

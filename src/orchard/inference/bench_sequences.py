@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -19,8 +19,9 @@ from orchard.cards import card_of
 from orchard.errors import OrchardError, unknown
 from orchard.inference.bench import MATRIX, Side, check, compared, matrix_product, time_in_turn, training_step
 from orchard.inference.cost import multiply_adds
-from orchard.inference.decoding import Decoder, Precision, pays_to_compile
-from orchard.inference.fast import TOLERANCE
+from orchard.inference.decoding import Decoder, Precision, pays_to_compile, writing_precision
+from orchard.inference.fast import TOLERANCE, pick_precision
+from orchard.inference.fast import Precision as FastPrecision
 from orchard.inference.hardware import native_bf16
 from orchard.inference.rows import one_call
 from orchard.models import configuration, create_model
@@ -34,7 +35,13 @@ PEERS = ("transformers", "recompute")
 
 
 def bench_generation(
-    name: str, against: str, *, batch: int = 1, tokens: int = 256, precision: Precision = "bf16", rounds: int = 3
+    name: str,
+    against: str,
+    *,
+    batch: int = 1,
+    tokens: int = 256,
+    precision: Precision | Literal["auto"] = "auto",
+    rounds: int = 3,
 ) -> dict[str, Any]:
     """Time variant `name` writing `tokens` tokens for `batch` prompts beside a peer.
 
@@ -52,6 +59,7 @@ def bench_generation(
     config: Any = model.config
     prompts = torch.randint(config.vocabulary, (batch, PROMPT))
     randomise(model, lambda: model(prompts), seed=0)
+    precision = writing_precision(model, precision)
     plain = Decoder(model, batch, PROMPT + tokens, precision="fp32", compiled=False)
     compiled = pays_to_compile(model, precision)
     fast = Decoder(model, batch, PROMPT + tokens, precision=precision, compiled=compiled)
@@ -166,7 +174,7 @@ def sequence_twin(name: str, context: int) -> nn.Module:
 
 
 def bench_sequence_training(
-    name: str, against: str, *, batch: int = 4, tokens: int = 288, precision: str = "bf16", rounds: int = 5
+    name: str, against: str, *, batch: int = 4, tokens: int = 288, precision: FastPrecision = "auto", rounds: int = 5
 ) -> dict[str, Any]:
     """Time one training step of variant `name`, or of the GPT of a painter's shape, beside transformers.
 
@@ -176,6 +184,7 @@ def bench_sequence_training(
     """
     if against != "transformers":
         raise unknown("peer of training", against, ["transformers"])
+    chosen = pick_precision(precision)
     torch.manual_seed(0)
     model = sequence_twin(name, tokens)
     config: Any = model.config
@@ -191,18 +200,18 @@ def bench_sequence_training(
         logits: Tensor = out if isinstance(out, Tensor) else out.logits
         return F.cross_entropy(logits.float().flatten(0, 1), targets)
 
-    bf16 = precision == "bf16"
+    bf16 = chosen == "bf16"
     words = f"fused AdamW, {'autocast to bf16' if bf16 else 'float32'}"
     sides = {
         "ours": training_step(model, loss, inputs, bf16=bf16, fused=True),
         "peer_best": training_step(copy.deepcopy(twin), loss, inputs, bf16=bf16, fused=True),
         "peer_default": training_step(twin, loss, inputs, bf16=False, fused=False),
-        "matrix": matrix_product(precision),
+        "matrix": matrix_product(chosen),
     }
     medians = time_in_turn(sides, rounds)
     rate = 2 * MATRIX**3 / medians["matrix"]
     how = {"ours": words, "peer_best": words, "peer_default": "eager float32"}
-    facts = {"mode": "training", "precision": precision, "batch": batch, "tokens": tokens, "rounds": rounds}
+    facts = {"mode": "training", "precision": chosen, "batch": batch, "tokens": tokens, "rounds": rounds}
     return {
         **compared(name, against, medians, how, samples=batch * tokens),
         **facts,

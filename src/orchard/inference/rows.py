@@ -162,9 +162,9 @@ class RowStack(nn.Module):
         keys, values = [one.keys for one in past], [one.values for one in past]
         maps = self.norms, self.weights, self.scales, self.biases, *self.shape
         size = max(MOST // len(x), 1)
-        pieces = zip(x.float().split(size, 1), past[0].places.split(size), mask.split(size, 2), strict=True)
-        y = torch.cat([torch.ops.orchard.stack(x, at, seen, keys, values, *maps) for x, at, seen in pieces], 1)
-        return self.norm(y.to(x.dtype))  # type: ignore[no-any-return]
+        split = torch.split(x.float(), size, 1), torch.split(past[0].places, size), torch.split(mask, size, 2)
+        pieces = [torch.ops.orchard.stack(*one, keys, values, *maps) for one in zip(*split, strict=True)]
+        return self.norm(torch.cat(pieces, 1).to(x.dtype))  # type: ignore[no-any-return]
 
 
 def _filled(values: Tensor | None, norm: nn.LayerNorm) -> Tensor:
