@@ -20,6 +20,7 @@ from orchard.data.tokenizers import load_tokenizer, train_bpe
 from orchard.errors import OrchardError, UsageError
 from orchard.inference.image_text import MERGES
 from orchard.inference.loading import load
+from orchard.inference.painting import PaintingPipeline
 from orchard.inference.picture_codes import read_picture_tokenizer
 from orchard.models import create_model, landmark_of
 from orchard.training.importing import import_checkpoint
@@ -170,9 +171,9 @@ def easynlp(folder: Path, painter: nn.Module, drawer: nn.Module | None) -> Path:
     return folder
 
 
-def is_whole(out: Path, painter: nn.Module, drawer: nn.Module) -> bool:
+def is_whole(out: Path, painter: nn.Module, drawer: nn.Module, side: int = 8) -> bool:
     pictures = read_picture_tokenizer(out / "picture_tokenizer")
-    assert load(out).facts == {"picture_tokenizer": pictures.fingerprint, "grid": [8, 8], "text_length": 32}
+    assert load(out).facts == {"picture_tokenizer": pictures.fingerprint, "grid": [side, side], "text_length": 32}
     assert load_tokenizer(out / "text_tokenizer").encode("一只狗") == [5, 6, 7]
     return same(out, painter) and pictures.fingerprint == fingerprint_of(drawer)
 
@@ -224,3 +225,16 @@ def command(monkeypatch: pytest.MonkeyPatch, *words: str) -> int:
     app.command("other")(lambda: None)
     monkeypatch.setattr(sys, "argv", ["orchard", *words])
     return run_app(app, debug=False)
+
+
+def test_a_file_of_dalle_pytorch_holds_its_own_tokenizer(tmp_path: Path) -> None:
+    painter, drawer = grown("dalle_nano", depth=1, text_vocabulary=len(WORDS)), grown("discrete_vae_nano")
+    inside = {f"vae.{name}": tensor for name, tensor in export_official(drawer, "dalle_pytorch").items()}
+    kept = {"hparams": {"depth": 1}, "epoch": 3, "weights": export_official(painter, "dalle_pytorch") | inside}
+    torch.save(kept, tmp_path / "dalle.pt")
+    (tmp_path / "vocab.txt").write_text("\n".join(WORDS) + "\n")
+    given: dict[str, Any] = {"files": [tmp_path / "vocab.txt"], "tokenizer": "discrete_vae_nano"}
+    given["overrides"] = {"depth": 1, "text_vocabulary": len(WORDS)}
+    import_checkpoint("dalle_nano", tmp_path / "dalle.pt", tmp_path / "out", **given)
+    assert is_whole(tmp_path / "out", painter, drawer, side=7)
+    assert PaintingPipeline(tmp_path / "out")("一只狗")[0].size == (28, 28)

@@ -22,7 +22,7 @@ from orchard.inference.caption_ids import CaptionIds
 from orchard.inference.image_text import MERGES
 from orchard.inference.picture_codes import FOLDER as PICTURE_FOLDER
 from orchard.inference.picture_codes import PictureTokenizer, read_picture_tokenizer
-from orchard.models.text_to_image.painter_names import VQGAN, split_checkpoint
+from orchard.models.text_to_image import dalle_names, painter_names
 from orchard.training.jobs.text_tokenizer import FOLDER as TEXT_FOLDER
 from orchard.training.jobs.text_tokenizer import make_text_tokenizer
 from orchard.training.settings import TextSettings
@@ -73,8 +73,8 @@ def import_checkpoint(
     words = words or _beside(checkpoint)
     tensors: Mapping[str, Tensor] = read_checkpoint(file)
     drawn: Mapping[str, Tensor] = {}
-    if any(key.startswith(VQGAN) for key in tensors):
-        tensors, drawn = split_checkpoint(tensors)
+    if task == "text-to-image":
+        tensors, drawn = _apart(tensors)
     official = read_official(name, tensors, source, overrides or {}, str(file))
     if task == "text-to-image":
         return _painter(official, drawn, others, tokenizer, words, out, file)
@@ -98,6 +98,14 @@ def import_checkpoint(
             raise UsageError(f"{words[0]}: a CLIP of OpenAI's reads words by {MERGES}")
         shutil.copyfile(words[0], out / MERGES)
     return Imported(official, ", ".join(path.name for path in words), None, remarks)
+
+
+def _apart(tensors: Mapping[str, Tensor]) -> tuple[Mapping[str, Tensor], Mapping[str, Tensor]]:
+    """What paints and, where the file holds it too, its picture tokenizer."""
+    for names in (painter_names, dalle_names):
+        if any(key.startswith(names.TOKENIZER) for key in tensors):
+            return names.split_checkpoint(tensors)
+    return tensors, {}
 
 
 def _painter(

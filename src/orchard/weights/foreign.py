@@ -21,7 +21,7 @@ from orchard.weights.portable import read_tensors
 from orchard.weights.torchscript import is_torchscript, read_torchscript
 
 PICKLES = (".pth", ".pt", ".bin", ".ckpt")
-WRAPPERS = ("state_dict", "model")  # keys under which training scripts keep the weights in a pickle
+WRAPPERS = ("state_dict", "model", "weights")  # keys under which training scripts keep the weights in a pickle
 
 
 def read_checkpoint(path: Path) -> dict[str, Tensor]:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from orchard.models.text_to_image.painter import PainterConfig
 
 Table = list[Rule | tuple[str, str]]
-TRANSFORMER, VQGAN = "transformer.", "first_stage_model."
+TRANSFORMER, TOKENIZER = "transformer.", "first_stage_model."
 
 
 def split_checkpoint(state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
@@ -25,10 +25,10 @@ def split_checkpoint(state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], di
     Raises OrchardError for a tensor that is of neither.
     """
     painter = {name: tensor for name, tensor in state.items() if name.startswith(TRANSFORMER)}
-    tokenizer = {name.removeprefix(VQGAN): tensor for name, tensor in state.items() if name.startswith(VQGAN)}
-    strange = [name for name in state if not name.startswith((TRANSFORMER, VQGAN))]
+    tokenizer = {name.removeprefix(TOKENIZER): tensor for name, tensor in state.items() if name.startswith(TOKENIZER)}
+    strange = [name for name in state if not name.startswith((TRANSFORMER, TOKENIZER))]
     if strange:
-        raise OrchardError(f"'{strange[0]}' of the checkpoint is neither {TRANSFORMER}* nor {VQGAN}*")
+        raise OrchardError(f"'{strange[0]}' of the checkpoint is neither {TRANSFORMER}* nor {TOKENIZER}*")
     return painter, tokenizer
 
 
