@@ -145,6 +145,18 @@ def test_kernels_say_what_does_not_fit():
         torch.ops.orchard.rows(torch.ones(1, 32), torch.ops.orchard.pack(torch.ones(4, 32)), None, None, 9)
 
 
+def test_a_compiler_that_fails_is_asked_once(tmp_path, monkeypatch):
+    monkeypatch.setenv("ORCHARD_CACHE", str(tmp_path))
+    monkeypatch.setenv("CXX", "false")  # a program that does nothing and fails
+    monkeypatch.setattr(rows, "native_rows", rows.native_rows.__wrapped__)  # each time as in a new process
+    said: list[str] = []
+    for _ in range(2):
+        rows.build_kernels(said.append)
+        assert not rows.native_rows()
+    assert [line.partition(" ")[0] for line in said] == ["compiling", "they"]
+    assert len(list((tmp_path / "compiled").glob("rows-*.failed"))) == 1
+
+
 def test_a_precision_nobody_knows_is_named():
     with pytest.raises(UsageError, match="unknown precision 'int9'; did you mean int8"):
         writing_precision(torch.nn.Linear(2, 2), "int9")  # type: ignore[arg-type]

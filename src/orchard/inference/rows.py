@@ -8,6 +8,7 @@ C++ compiler torch's own kernels do the same, slower. Weights are in float32, bf
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import os
@@ -28,15 +29,17 @@ from orchard.nn.attention import Past, SelfAttention
 from orchard.nn.transformer import Mlp, PreNormBlock, Stack
 
 NATIVE = Path(__file__).parent / "native"
+FAILED = ".failed"  # the ending of the file that keeps what the compiler said
 MOST = 1024  # tokens of a prompt that go through a stack at once; what lies between its maps is held in memory
 
 
 def _library() -> tuple[str | None, Path]:
-    """The compiler, if there is one, and the file that it makes of today's sources on this machine."""
+    """The compiler, if there is one of use, and the file that it makes of today's sources on this machine."""
     compiler = shutil.which(os.environ.get("CXX") or "c++")
     sources = "".join(path.read_text() for path in sorted(NATIVE.iterdir()))
     facts = f"{sources}{torch.__version__}{processor()}{compiler}"
-    return compiler, cache_folder() / f"rows-{hashlib.sha256(facts.encode()).hexdigest()[:24]}.so"
+    library = cache_folder() / f"rows-{hashlib.sha256(facts.encode()).hexdigest()[:24]}.so"
+    return None if library.with_suffix(FAILED).exists() else compiler, library
 
 
 def build_kernels(say: Callable[[str], None]) -> None:
@@ -44,12 +47,13 @@ def build_kernels(say: Callable[[str], None]) -> None:
     compiler, library = _library()
     if compiler is not None and not library.exists():
         say("compiling the native kernels (about 20 s, once on this machine)")
-        native_rows()
+        if not native_rows():
+            say(f"they cannot be compiled here, so torch's own are used, which are slower; {library.parent} says why")
 
 
 @functools.cache
 def native_rows() -> bool:
-    """Are the native kernels there? Builds them the first time; False without a compiler or where the build fails."""
+    """Are the native kernels there? Builds them the first time; False without a compiler or where the build failed."""
     compiler, library = _library()
     if compiler is None:
         return False
@@ -57,6 +61,10 @@ def native_rows() -> bool:
         if not library.exists():
             _build(compiler, library)
         torch.ops.load_library(library)  # type: ignore[no-untyped-call]
+    except subprocess.CalledProcessError as error:  # it would fail again
+        with contextlib.suppress(OSError):
+            library.with_suffix(FAILED).write_bytes(error.stderr)
+        return False
     except (OSError, subprocess.SubprocessError):
         return False
     torch.library.register_fake("orchard::rows")(lambda x, w, scale, bias, outputs: x.new_empty(x.shape[0], outputs))
