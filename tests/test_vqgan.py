@@ -184,7 +184,8 @@ def test_nano_takes_grey_and_colour(channels, size):
         found = model(images)
         assert found.codes.shape == (2, size // 4, size // 4) and found.codes.dtype == torch.int64
         assert torch.equal(model.encode(images), found.codes)
-        torch.testing.assert_close(model.decode(found.codes), found.images, atol=1e-5, rtol=1e-5)
+        drawn = model.decode(found.codes)  # of q itself, where the forward pass draws z + (q - z)
+        torch.testing.assert_close(drawn, found.images, atol=1e-4, rtol=1e-4)
     assert found.images.shape == images.shape
     assert model.code_vectors.shape == (128, 8)
 
