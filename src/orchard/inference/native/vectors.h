@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <cstring>
+#include <initializer_list>
 
 #ifdef __AVX2__
 #include <immintrin.h>
@@ -78,7 +79,7 @@ inline float total(Floats parts) {
 inline Floats smaller(Floats a, Floats b) { return a < b ? a : b; }
 inline Floats larger(Floats a, Floats b) { return a > b ? a : b; }
 
-// e^x to a relative 2e-7: a power of two, and the Taylor series of what is left, at most ln(2) / 2.
+// e^x to a relative 1e-7: a power of two, and the Taylor series of what is left, at most ln(2) / 2.
 inline Floats exp(Floats x) {
   x = larger(smaller(x, Floats{} + 88), Floats{} - 87);
   Floats powers = x * 1.44269504f;
