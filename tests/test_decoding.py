@@ -141,6 +141,10 @@ def test_kernels_say_what_does_not_fit():
     decoder.place = 8
     with pytest.raises(RuntimeError, match="place 8 of 8"):
         decoder.write(rest[:3, 0])
+    with pytest.raises(RuntimeError, match=r"memories \(R, H, L, d\), got \[3, 3, 8, 16\] for 4 rows"):
+        decoder.step(rest[:4, :1], torch.tensor([7]), torch.zeros(4, dtype=torch.int64))
+    with pytest.raises(RuntimeError, match=r"got \[2, 3, 1, 8\], \[1, 3, 5, 8\]"):
+        torch.ops.orchard.attend(*(torch.ones(n, 3, m, 8) for n, m in ((2, 1), (1, 5), (1, 5))), torch.ones(1) > 0)
     with pytest.raises(RuntimeError, match="expected the blocks of 9 outputs, got 1"):
         torch.ops.orchard.rows(torch.ones(1, 32), torch.ops.orchard.pack(torch.ones(4, 32)), None, None, 9)
 
@@ -154,7 +158,25 @@ def test_a_compiler_that_fails_is_asked_once(tmp_path, monkeypatch):
         rows.build_kernels(said.append)
         assert not rows.native_rows()
     assert [line.partition(" ")[0] for line in said] == ["compiling", "they"]
-    assert len(list((tmp_path / "compiled").glob("rows-*.failed"))) == 1
+    (kept,) = (tmp_path / "compiled").glob("rows-*.failed")
+    assert f"{kept} says why" in said[1]
+    kept.unlink()
+    rows.build_kernels(said.append)
+    assert len(said) == 4
+
+
+@needs_native
+def test_blocks_that_the_native_stack_does_not_know_stay_as_they_are():
+    model = create_model("gpt2", **MODELS["gpt2"]).eval()
+    assert rows.one_call(model)
+    block = model.stack.blocks[1]
+    for name, other in (("norm1", torch.nn.LayerNorm(48, eps=1e-3)), ("norm2", torch.nn.RMSNorm(48))):
+        own = getattr(block, name)
+        setattr(block, name, other)
+        assert not rows.one_call(model)
+        setattr(block, name, own)
+    block.mlp.activation = torch.nn.ReLU()
+    assert not rows.one_call(model)
 
 
 def test_a_precision_nobody_knows_is_named():

@@ -25,10 +25,12 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from orchard.cached import cache_folder
 from orchard.inference.hardware import native_bf16, processor
 
 Precision = Literal["auto", "fp32", "bf16"]
 TOLERANCE = {"fp32": 1e-3, "bf16": 5e-2}  # of the logits' difference, relative to their norm
+COMPILED = "compiled"  # the kind of what is kept here, as `cache_folder` knows it
 KEPT = 16  # compiled models in the cache; the least recently used go
 
 
@@ -104,12 +106,6 @@ def compiler() -> str | None:
     return shutil.which(os.environ.get("CXX") or ("clang++" if sys.platform == "darwin" else "g++"))
 
 
-def cache_folder() -> Path:
-    """Where compiled models are kept: $ORCHARD_CACHE, else `orchard` in the user's cache folder."""
-    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(os.environ.get("ORCHARD_CACHE") or Path(home) / "orchard") / "compiled"
-
-
 def package_path(model: nn.Module, shape: Sequence[int], precision: str) -> Path:
     """The file for this model at this shape: named by weights, code, shape, precision, torch and processor."""
     facts: dict[str, Any] = {
@@ -128,7 +124,7 @@ def package_path(model: nn.Module, shape: Sequence[int], precision: str) -> Path
     for name, tensor in (*model.named_parameters(), *model.named_buffers()):
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
         digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
-    return cache_folder() / f"{type(model).__name__.lower()}-{digest.hexdigest()[:32]}.pt2"
+    return cache_folder(COMPILED) / f"{type(model).__name__.lower()}-{digest.hexdigest()[:32]}.pt2"
 
 
 def _source_of(kind: type) -> str:

@@ -23,7 +23,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from orchard.inference.fast import cache_folder
+from orchard.cached import cache_folder
+from orchard.inference.fast import COMPILED
 from orchard.inference.hardware import processor
 from orchard.nn.attention import Past, SelfAttention
 from orchard.nn.transformer import Mlp, PreNormBlock, Stack
@@ -38,7 +39,7 @@ def _library() -> tuple[str | None, Path]:
     compiler = shutil.which(os.environ.get("CXX") or "c++")
     sources = "".join(path.read_text() for path in sorted(NATIVE.iterdir()))
     facts = f"{sources}{torch.__version__}{processor()}{compiler}"
-    library = cache_folder() / f"rows-{hashlib.sha256(facts.encode()).hexdigest()[:24]}.so"
+    library = cache_folder(COMPILED) / f"rows-{hashlib.sha256(facts.encode()).hexdigest()[:24]}.so"
     return None if library.with_suffix(FAILED).exists() else compiler, library
 
 
@@ -48,7 +49,9 @@ def build_kernels(say: Callable[[str], None]) -> None:
     if compiler is not None and not library.exists():
         say("compiling the native kernels (about 20 s, once on this machine)")
         if not native_rows():
-            say(f"they cannot be compiled here, so torch's own are used, which are slower; {library.parent} says why")
+            why = library.with_suffix(FAILED)
+            more = f"; {why} says why, and without that file they are tried again" if why.exists() else ""
+            say(f"they cannot be compiled here, so torch's own are used, which are slower{more}")
 
 
 @functools.cache
@@ -154,17 +157,19 @@ class RowStack(nn.Module):
         self.norms = [one for norm in pairs for one in (_filled(norm.weight, norm), _filled(norm.bias, norm))]
         self.weights: list[Tensor] = [one.weight for one in maps]
         self.scales, self.biases = [one.scale for one in maps], [one.bias for one in maps]
-        self.shape = blocks[0].mlp.fc1.out_features, pairs[0].eps, blocks[0].mlp.activation.approximate == "tanh"
+        self.shape = _shape(blocks[0])
 
     @staticmethod
     def fits(module: nn.Module) -> bool:
-        """Is this a stack that the native kernel computes?"""
+        """Is this a stack that the native kernel computes: blocks of one shape, of the parts that it knows?"""
         if not (type(module) is Stack and native_rows() and next(module.parameters()).is_cpu):
             return False
         blocks: list[Any] = list(module.blocks)
-        return all(type(b) is PreNormBlock and type(b.attention) is SelfAttention and type(b.mlp) is Mlp
-                   and type(b.norm1) is type(b.norm2) is nn.LayerNorm and type(b.mlp.activation) is nn.GELU
-                   and b.attention.turn is None for b in blocks)  # fmt: skip
+        known = all(type(b) is PreNormBlock and type(b.attention) is SelfAttention and type(b.mlp) is Mlp
+                    and type(b.norm1) is type(b.norm2) is nn.LayerNorm and type(b.mlp.activation) is nn.GELU
+                    and b.norm1.elementwise_affine and b.norm2.elementwise_affine and b.norm1.eps == b.norm2.eps
+                    and b.attention.turn is None for b in blocks)  # fmt: skip
+        return known and len(set(map(_shape, blocks))) == 1
 
     def forward(self, x: Tensor, mask: Tensor, past: Sequence[Past]) -> Tensor:
         keys, values = [one.keys for one in past], [one.values for one in past]
@@ -173,6 +178,11 @@ class RowStack(nn.Module):
         split = torch.split(x.float(), size, 1), torch.split(past[0].places, size), torch.split(mask, size, 2)
         pieces = [torch.ops.orchard.stack(*one, keys, values, *maps) for one in zip(*split, strict=True)]
         return self.norm(torch.cat(pieces, 1).to(x.dtype))  # type: ignore[no-any-return]
+
+
+def _shape(block: Any) -> tuple[int, float, bool]:
+    """What the kernel is told of a block beside its tensors."""
+    return block.mlp.fc1.out_features, block.norm1.eps, block.mlp.activation.approximate == "tanh"
 
 
 def _filled(values: Tensor | None, norm: nn.LayerNorm) -> Tensor:

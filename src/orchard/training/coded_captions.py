@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from lightning_fabric.utilities.rank_zero import rank_zero_only
 from rich.console import Console
 from rich.progress import track
 
+from orchard.cached import cache_folder
 from orchard.data.captions import CaptionData, CaptionSplit, cache
 from orchard.data.loader import Loader
 from orchard.inference.picture_codes import PictureTokenizer
@@ -55,7 +55,7 @@ class CodedSplit:
 def write_down(data: CaptionData, name: str, tokenizer: PictureTokenizer, workers: int | None) -> CodedSplit:
     """One split in the tokenizer's codes: from the cache, or encoded now. Raises OrchardError for a bad picture."""
     about = (tokenizer.fingerprint, json.dumps(tokenizer.preprocess.to_json()), data.fingerprint, name)
-    folder = _folder() / hashlib.sha256(repr(about).encode()).hexdigest()[:32]
+    folder = cache_folder("codes") / hashlib.sha256(repr(about).encode()).hexdigest()[:32]
     index = cache.load(folder) or _encode(data.splits[name], name, tokenizer, workers, folder)
     codes = index.arrays["codes"].reshape(-1, tokenizer.grid[0] * tokenizer.grid[1])
     return CodedSplit(codes, **{name: index.arrays[name] for name in ("firsts", "ends", "text")})
@@ -75,9 +75,9 @@ def _encode(
             codes.frombytes(tokenizer.encode(batch.images).numpy().astype(codes.typecode).tobytes())
             for index in batch.indices.tolist():
                 for caption in split.texts(index):
-                    text.frombytes(caption.encode())
-                    captions, end = captions + 1, end + len(caption.encode())
-                    ends.append(end)
+                    text.frombytes(written := caption.encode())
+                    ends.append(end := end + len(written))
+                    captions += 1
                 firsts.append(captions)
             making.spill()
         return making.done({})
@@ -96,8 +96,3 @@ def say(line: str) -> None:
     """A line for the person who waits, on stderr, from the first process."""
     if getattr(rank_zero_only, "rank", 0) == 0:
         sys.stderr.write(line + "\n")
-
-
-def _folder() -> Path:
-    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(os.environ.get("ORCHARD_CACHE") or Path(home) / "orchard") / "codes"

@@ -71,13 +71,12 @@ def import_checkpoint(
     if task in ("image-classification", "image-tokenization") and (words or tokenizer):
         raise UsageError(f"{name} reads no text and writes no codes: --files and --tokenizer are for models that do")
     words = words or _beside(checkpoint)
-    tensors: Mapping[str, Tensor] = read_checkpoint(file)
-    drawn: Mapping[str, Tensor] = {}
+    tensors = read_checkpoint(file)
     if task == "text-to-image":
-        tensors, drawn = _apart(tensors)
-    official = read_official(name, tensors, source, overrides or {}, str(file))
-    if task == "text-to-image":
+        own, drawn = _apart(tensors)
+        official = read_official(name, own, source, overrides or {}, str(file))
         return _painter(official, drawn, others, tokenizer, words, out, file)
+    official = read_official(name, tensors, source, overrides or {}, str(file))
     facts: dict[str, Any] = {}
     remarks: tuple[str, ...] = ()
     found = None

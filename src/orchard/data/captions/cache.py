@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 
+from orchard.cached import cache_folder
 from orchard.errors import OrchardError
 
 KEPT = 24  # indexes in a cache; the oldest go
@@ -55,13 +56,11 @@ def _remove(folder: Path, owner: int) -> None:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def cache_folder(path: Path, asked: str) -> Path:
-    """Where the index of `path`, as it is now and read as `asked`, is kept: in $ORCHARD_CACHE or the user's cache."""
+def place_of(path: Path, asked: str) -> Path:
+    """Where the index of `path`, as it is now and read as `asked`, is kept."""
     stat = path.stat()
     key = f"{path.resolve()}\0{stat.st_size}\0{stat.st_mtime_ns}\0{asked}"
-    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    folder = Path(os.environ.get("ORCHARD_CACHE") or Path(home) / "orchard") / "captions"
-    return folder / hashlib.sha256(key.encode()).hexdigest()[:32]
+    return cache_folder("captions") / hashlib.sha256(key.encode()).hexdigest()[:32]
 
 
 @dataclass(frozen=True)

@@ -84,7 +84,7 @@ def index_file(path: Path, settings: CaptionSettings, progress: Progress | None 
     """
     plain = cache.unpacked(path) if path.suffix.lower() == ".gz" else path
     asked = f"2 {settings.columns.model_dump_json()} {settings.header} {settings.bad_records}"
-    kept = cache.cache_folder(path, asked) if plain is path and path.stat().st_size >= _CACHED else None
+    kept = cache.place_of(path, asked) if plain is path and path.stat().st_size >= _CACHED else None
     index = (cache.load(kept) if kept else None) or _scan(path, plain, settings, progress, kept)
     arrays, facts = index.arrays, index.facts
     problems = tuple(Problem(*problem) for problem in facts["problems"])

@@ -2,8 +2,8 @@
 
 #include <ATen/Parallel.h>
 #include <ATen/core/Tensor.h>
-#include <ATen/ops/empty.h>
 #include <ATen/ops/clone.h>
+#include <ATen/ops/empty.h>
 #include <ATen/ops/empty_like.h>
 #include <ATen/ops/zeros.h>
 #include <torch/library.h>
@@ -78,7 +78,9 @@ void attend_all(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, c
 
 // q (R, H, 1, d), k and v (R, H, L, d), all float32 or all bfloat16; seen bool, of a shape that expands to (R, H, 1, L).
 at::Tensor attend(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, const at::Tensor& seen) {
-  TORCH_CHECK(q.dim() == 4 && q.size(2) == 1 && k.sizes() == v.sizes(), "attend: q (R, H, 1, d), k and v (R, H, L, d)");
+  TORCH_CHECK(q.dim() == 4 && q.size(2) == 1 && k.dim() == 4 && k.sizes() == v.sizes() && k.size(0) == q.size(0) &&
+                  k.size(1) == q.size(1) && k.size(3) == q.size(3),
+              "attend: q (R, H, 1, d), k and v (R, H, L, d), got ", q.sizes(), ", ", k.sizes(), " and ", v.sizes());
   at::Tensor query = q.contiguous(), y = at::empty_like(query);
   at::Tensor may = seen.expand({q.size(0), q.size(1), 1, k.size(2)});
   if (q.scalar_type() == at::kFloat)
@@ -135,6 +137,8 @@ at::Tensor stack(const at::Tensor& x, const at::Tensor& places, const at::Tensor
                   scales.size() == 4 * blocks && biases.size() == 4 * blocks,
               "stack: expected two memories, four tensors of norms and four maps for each block");
   TORCH_CHECK(x.dim() == 3 && places.dim() == 1 && x.size(1) == places.size(0), "stack: x (R, T, D), places (T)");
+  TORCH_CHECK(keys[0].dim() == 4 && keys[0].size(0) == x.size(0), "stack: memories (R, H, L, d), got ", keys[0].sizes(),
+              " for ", x.size(0), " rows");
   for (int64_t t = 0; t < places.size(0); t++) {
     const int64_t at = places.const_data_ptr<int64_t>()[t];
     TORCH_CHECK(0 <= at && at < keys[0].size(2), "stack: place ", at, " of ", keys[0].size(2));
