@@ -16,10 +16,10 @@ from safetensors.torch import load_file
 from orchard.data.captions import write_row
 from orchard.data.tokenizers import load_tokenizer
 from orchard.errors import OrchardError, UsageError
-from orchard.inference.image_text import load_matcher
+from orchard.tasks.zero_shot_image_classification.matcher import load_matcher
 from orchard.inference.loading import load
-from orchard.training.fit import train
-from orchard.training.jobs.image_text import evaluate_loaded
+from orchard.app.train import train
+from orchard.tasks.zero_shot_image_classification.job import evaluate_loaded
 from orchard.training.loop import Trainer
 from orchard.training.settings import SourceSettings
 

@@ -14,7 +14,7 @@ import torch
 
 from orchard.cards import Recipe, all_cards, card_of
 from orchard.models import create_model
-from orchard.training.fit import train
+from orchard.app.train import train
 from orchard.training.settings import resolve
 
 RECIPES = [recipe for card in all_cards().values() for recipe in card.recipes]
