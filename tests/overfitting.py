@@ -10,12 +10,12 @@ import torch.nn.functional as F
 from battery import example
 from torch import Tensor, nn
 
+from orchard.data.batches import ImageBatch, TokenBatch
 from orchard.models import create_model
-from orchard.tasks.image_classification.objective import ImageBatch
-from orchard.tasks.zero_shot_image_classification.objective import ImageText, PairBatch
 from orchard.tasks.image_tokenization.objective import ImageTokenization, TokenizationSettings, tokenizer_training
-from orchard.tasks.text_generation.objective import TextGeneration, TokenBatch
+from orchard.tasks.text_generation.objective import TextGeneration
 from orchard.tasks.text_to_image.objective import CodeBatch, TextToImage
+from orchard.tasks.zero_shot_image_classification.objective import ImageText, PairBatch
 
 STEPS = 300
 # The loss at which a batch counts as learned. Knowing nothing costs log 4 = 1.39 for four classes or four pairs, and

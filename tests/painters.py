@@ -8,9 +8,9 @@ import torch
 
 from orchard.data.contracts import Preprocess
 from orchard.data.tokenizers import Characters
-from orchard.tasks.text_to_image.caption_ids import CaptionIds
-from orchard.tasks.image_tokenization.image_tokenizer import ImageTokenizer, read_image_tokenizer
 from orchard.models import create_model
+from orchard.tasks.image_tokenization.image_tokenizer import ImageTokenizer, read_image_tokenizer
+from orchard.tasks.text_to_image.caption_ids import CaptionIds
 from orchard.weights.portable import Portable, architecture_of, save_portable
 
 WORDS = "the digit a red apple"

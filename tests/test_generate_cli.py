@@ -14,9 +14,9 @@ from PIL import Image
 from rich.console import Console
 
 from orchard.cli import generate as command
-from orchard.tasks.text_to_image.canvas import Canvas, half_blocks
 from orchard.cli.main import app
 from orchard.cli.output import run_app
+from orchard.tasks.text_to_image.canvas import Canvas, half_blocks
 from orchard.tasks.text_to_image.preview import Progress
 
 

@@ -8,11 +8,18 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from orchard.data.contracts import Preprocess
+from orchard.data.text_tokenizer import add_special_tokens
 from orchard.errors import UsageError
-from orchard.tasks.zero_shot_image_classification.matcher import Matcher
 from orchard.models import create_model
 from orchard.models.image_text.clip import CLIPOutput
-from orchard.tasks.zero_shot_image_classification.objective import MOST_SCALE, Features, ImageText, PairBatch, embed_split, add_special_tokens
+from orchard.tasks.zero_shot_image_classification.matcher import Matcher
+from orchard.tasks.zero_shot_image_classification.objective import (
+    MOST_SCALE,
+    Features,
+    ImageText,
+    PairBatch,
+    embed_split,
+)
 
 WORDS = {name: n for n, name in enumerate(("dark", "light", "left", "right", "top", "bottom", "a"), 1)}
 START, END = 62, 63

@@ -14,16 +14,16 @@ import typer
 from safetensors.torch import save_file
 from torch import nn
 
+from orchard.app.importing import import_checkpoint
 from orchard.cli.imports import import_model
 from orchard.cli.output import run_app
 from orchard.data.tokenizers import load_tokenizer, train_bpe
 from orchard.errors import OrchardError, UsageError
-from orchard.tasks.zero_shot_image_classification.matcher import MERGES
 from orchard.inference.loading import load
-from orchard.tasks.text_to_image.pipeline import TextToImagePipeline
-from orchard.tasks.image_tokenization.image_tokenizer import read_image_tokenizer
 from orchard.models import create_model, landmark_of
-from orchard.app.importing import import_checkpoint
+from orchard.tasks.image_tokenization.image_tokenizer import read_image_tokenizer
+from orchard.tasks.text_to_image.pipeline import TextToImagePipeline
+from orchard.tasks.zero_shot_image_classification.matcher import MERGES
 from orchard.weights.official import export_official
 from orchard.weights.portable import fingerprint_of
 from orchard.weights.reference import randomise

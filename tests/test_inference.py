@@ -11,11 +11,12 @@ import numpy as np
 import pytest
 import torch
 import typer
+from orchard.cli.predict import predict as predict_command
 from PIL import Image
 from torch import nn
 
+from orchard.app.pipeline import pipeline
 from orchard.cli.output import run_app
-from orchard.cli.predict import predict as predict_command
 from orchard.data.contracts import Preprocess
 from orchard.errors import OrchardError, UsageError
 from orchard.inference import fast as fast_module
@@ -23,10 +24,9 @@ from orchard.inference import predicting
 from orchard.inference.cost import multiply_adds, weight_bytes
 from orchard.inference.fast import FastModel, make_fast, package_path, relative_difference
 from orchard.inference.loading import load
-from orchard.app.pipeline import pipeline
-from orchard.tasks.image_classification.pipeline import ImageClassifier, find_images, pays
 from orchard.models import create_model
 from orchard.models.foreign import create_foreign, is_foreign
+from orchard.tasks.image_classification.pipeline import ImageClassifier, find_images, pays
 from orchard.weights.portable import Portable, architecture_of, save_portable
 
 CLASSES = tuple(f"class {n}" for n in range(10))

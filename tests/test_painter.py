@@ -10,11 +10,11 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from orchard.errors import OrchardError
-from orchard.tasks.text_generation.peers import recompute, write
 from orchard.inference.decoding import Decoder
 from orchard.models import create_model
 from orchard.models.text_to_image.painter import Painter, PainterConfig, settings_from
 from orchard.models.text_to_image.painter_names import easynlp_names, split_checkpoint
+from orchard.tasks.text_generation.peers import recompute, write
 from orchard.tasks.text_to_image.objective import CodeBatch, SplitLosses, TextToImage, measure_split
 from orchard.weights.names import find_ours, to_ours, to_theirs
 from orchard.weights.official import export_official, load_official

@@ -14,18 +14,18 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
+from orchard.app.train import train
 from orchard.data.captions import CaptionSettings, open_captions, write_row
 from orchard.data.contracts import Preprocess
-from orchard.errors import OrchardError, UsageError
-from orchard.tasks.text_to_image.caption_ids import CaptionIds
-from orchard.inference.loading import load
-from orchard.tasks.image_tokenization.image_tokenizer import ImageTokenizer, read_image_tokenizer
-from orchard.models import create_model
-from orchard.tasks.text_to_image.encoded_captions import encode_split
-from orchard.app.train import train
-from orchard.tasks.text_to_image.job import evaluate_loaded
+from orchard.data.settings import CaptionSource, TextSettings
 from orchard.data.text_tokenizer import make_text_tokenizer
-from orchard.training.settings import SourceSettings, TextSettings
+from orchard.errors import OrchardError, UsageError
+from orchard.inference.loading import load
+from orchard.models import create_model
+from orchard.tasks.image_tokenization.image_tokenizer import ImageTokenizer, read_image_tokenizer
+from orchard.tasks.text_to_image.caption_ids import CaptionIds
+from orchard.tasks.text_to_image.encoded_captions import encode_split
+from orchard.tasks.text_to_image.job import evaluate_loaded
 from orchard.weights.portable import Portable, architecture_of, fingerprint_of, save_portable
 
 SMALL: dict[str, Any] = {
@@ -136,10 +136,10 @@ def test_stopped_and_gone_on_ends_in_the_same_bits(run: Path, table: Path, token
 
 
 def test_evaluation_gives_the_figures_of_the_run(run: Path, table: Path) -> None:
-    figures = evaluate_loaded(load(run), str(table), "test", SourceSettings(source=str(table)))
+    figures = evaluate_loaded(load(run), str(table), "test", CaptionSource(source=str(table)))
     assert figures["loss"] == pytest.approx(json.loads((run / "metrics.json").read_text())["test"]["loss"], rel=1e-5)
     with pytest.raises(UsageError, match="unknown split"):
-        evaluate_loaded(load(run), str(table), "tset", SourceSettings(source=str(table)))
+        evaluate_loaded(load(run), str(table), "tset", CaptionSource(source=str(table)))
 
 
 def test_what_does_not_fit_is_refused(run: Path, table: Path, tokenizer: Path, tmp_path: Path) -> None:

@@ -18,8 +18,8 @@ from orchard.data.splits import ArraySplit
 from orchard.errors import OrchardError
 from orchard.models import create_model
 from orchard.tasks.image_classification.objective import ImageClassification, Predictions
-from orchard.training import charts
 from orchard.tasks.image_classification.report import write_report
+from orchard.training import charts
 from orchard.training.run import LOG_COLUMNS, RunFolder
 
 DIGITS = tuple("0123456789")

@@ -11,12 +11,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
+from orchard.data.batches import TokenBatch
 from orchard.data.contracts import DataSettings
 from orchard.data.text import TextSplit, encode_array, open_text, pieces, tokenize
 from orchard.data.text_loader import TextLoader
 from orchard.data.tokenizers import Characters, train_bpe
 from orchard.errors import OrchardError, UsageError
-from orchard.tasks.text_generation.objective import TokenNLL, TextGeneration, TokenBatch, measure
+from orchard.tasks.text_generation.objective import TextGeneration, TokenNLL, measure
 
 SHARED = Path(__file__).parents[2] / "shared" / "data"
 SETTINGS = DataSettings()

@@ -10,18 +10,18 @@ from xml.etree import ElementTree
 
 import pytest
 import torch
+from orchard.training.jobs import text_generation
 from safetensors.torch import load_file
 
+from orchard.app.train import train
+from orchard.data.settings import CaptionSource
 from orchard.data.tokenizers import load_tokenizer
 from orchard.errors import OrchardError, UsageError
 from orchard.inference.loading import load
 from orchard.inference.sampling import Sampling
 from orchard.tasks.text_generation.pipeline import TextGenerator
 from orchard.training import fit
-from orchard.app.train import train
-from orchard.training.jobs import text_generation
 from orchard.training.loop import Interrupted, Trainer
-from orchard.training.settings import SourceSettings
 
 SMALL: dict[str, Any] = {
     "architecture.width": 16,
@@ -143,10 +143,10 @@ def test_going_on_keeps_the_tokenizer_and_may_see_less(whole: Path, text: Path, 
 
 def test_a_trained_model_is_judged_on_other_text(whole: Path, text: Path) -> None:
     metrics = json.loads((whole / "metrics.json").read_text())
-    found = text_generation.evaluate_loaded(load(whole), str(text), "test", SourceSettings(source=str(text)))
+    found = text_generation.evaluate_loaded(load(whole), str(text), "test", CaptionSource(source=str(text)))
     assert found == pytest.approx(metrics["test"], rel=1e-5)
     with pytest.raises(UsageError, match="has no extra split; it has train, validation, test"):
-        text_generation.evaluate_loaded(load(whole), str(text), "extra", SourceSettings(source=str(text)))
+        text_generation.evaluate_loaded(load(whole), str(text), "extra", CaptionSource(source=str(text)))
 
 
 @pytest.mark.parametrize(

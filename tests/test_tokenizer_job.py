@@ -13,15 +13,15 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
+from orchard.app.train import train
 from orchard.data.captions import CaptionSettings, write_row
+from orchard.data.settings import CaptionSource
 from orchard.data.unlabelled import open_pictures
 from orchard.errors import OrchardError, UsageError
 from orchard.inference.loading import load
 from orchard.nn.perceptual import Lpips
-from orchard.app.train import train
 from orchard.tasks.image_tokenization.job import evaluate_loaded
 from orchard.training.loop import Interrupted, Trainer
-from orchard.training.settings import SourceSettings
 from orchard.weights.portable import fingerprint_of
 
 SMALL: dict[str, Any] = {
@@ -76,10 +76,10 @@ def test_the_run_has_figures_a_model_and_a_report(tmp_path: Path) -> None:
     assert loaded.facts == {"codes": 16, "grid": [4, 4], "fingerprint": fingerprint_of(loaded.model)}
     lowest = loaded.pictures.normalise(torch.tensor([0, 255], dtype=torch.uint8).view(2, 1, 1, 1))
     assert lowest.flatten().tolist() == pytest.approx([-1, 1])
-    figures = evaluate_loaded(loaded, "digits", "test", SourceSettings(source="digits"))
+    figures = evaluate_loaded(loaded, "digits", "test", CaptionSource(source="digits"))
     assert figures == pytest.approx(metrics["test"], rel=1e-4)
     with pytest.raises(UsageError, match="digits has no dev split; it has train"):
-        evaluate_loaded(loaded, "digits", "dev", SourceSettings(source="digits"))
+        evaluate_loaded(loaded, "digits", "dev", CaptionSource(source="digits"))
     page = (tmp_path / "run" / "report.html").read_text()
     open_tags: list[str] = []
 

@@ -16,9 +16,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from orchard.app.train import train
 from orchard.errors import OrchardError, UsageError
 from orchard.training.checkpoint import Checkpoints
-from orchard.app.train import train
 from orchard.training.optim import learning_rate_factor
 from orchard.training.settings import ScheduleSettings, resolve
 

@@ -12,16 +12,16 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from orchard.app.settings_page import page
+from orchard.app.train import train
 from orchard.errors import OrchardError, UsageError
 from orchard.models import create_model
-from orchard.tasks.image_classification.objective import ImageClassification
-from orchard.app.train import train
 from orchard.tasks.image_classification.job import ImageClassificationJob
+from orchard.tasks.image_classification.objective import ImageClassification
 from orchard.training.optim import average_of, build_optimizer
 from orchard.training.plan import Plan, less_memory
 from orchard.training.run import RunFolder, free_folder
 from orchard.training.settings import OptimizerSettings, TrainSettings
-from orchard.app.settings_page import page
 from orchard.weights.official import export_official, import_official
 
 TINY: dict[str, Any] = {

@@ -8,13 +8,13 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from orchard.data.batches import ImageBatch
 from orchard.errors import OrchardError, UsageError
 from orchard.models import create_model, landmark_of
 from orchard.models.latent.vqgan import VQGAN
 from orchard.nn.patch_discriminator import PatchDiscriminator
 from orchard.nn.perceptual import Lpips
 from orchard.nn.quantizer import VectorQuantizer
-from orchard.tasks.image_classification.objective import ImageBatch
 from orchard.tasks.image_tokenization.objective import (
     ImageTokenization,
     TokenizationSettings,

@@ -9,15 +9,15 @@ from pathlib import Path
 import pytest
 import torch
 import torch.nn.functional as F
-
 from orchard.cli.writing import write_text
+
 from orchard.data.tokenizers import Characters, Tokenizer, train_bpe
 from orchard.errors import OrchardError, UsageError
+from orchard.inference.detokenizer import StreamingDetokenizer
 from orchard.inference.loading import load
 from orchard.inference.sampling import Sampling
-from orchard.inference.detokenizer import StreamingDetokenizer
-from orchard.tasks.text_generation.pipeline import TextGenerator
 from orchard.models import create_model
+from orchard.tasks.text_generation.pipeline import TextGenerator
 from orchard.weights.portable import Portable, architecture_of, save_portable
 
 CONTEXT = 24

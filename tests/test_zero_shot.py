@@ -12,20 +12,20 @@ from typing import Any
 import pytest
 import torch
 import typer
+from orchard.cli.predict import predict as predict_command
 from PIL import Image
 
+from orchard.app.pipeline import pipeline
 from orchard.cli.output import run_app
-from orchard.cli.predict import predict as predict_command
 from orchard.data.contracts import Preprocess
 from orchard.data.tokenizers import Characters
 from orchard.errors import UsageError
-from orchard.tasks.zero_shot_image_classification.matcher import encoder_of, load_matcher
 from orchard.inference.loading import load
-from orchard.app.pipeline import pipeline
-from orchard.tasks.image_classification.pipeline import ImageClassifier
-from orchard.tasks.zero_shot_image_classification.pipeline import TEMPLATES, search, templates_for, with_labels
 from orchard.models import create_model
+from orchard.tasks.image_classification.pipeline import ImageClassifier
+from orchard.tasks.zero_shot_image_classification.matcher import encoder_of, load_matcher
 from orchard.tasks.zero_shot_image_classification.objective import ImageText, PairBatch
+from orchard.tasks.zero_shot_image_classification.pipeline import TEMPLATES, search, templates_for, with_labels
 from orchard.weights.portable import Portable, architecture_of, save_portable
 
 SHADES = {"black": 0, "grey": 128, "white": 255}

@@ -5,6 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
 from orchard.data.settings import TextSettings
 from orchard.data.tokenizers import Characters, Pieces, Tokenizer, load_tokenizer, read_bpe, read_wordpiece, train_bpe
 from orchard.errors import OrchardError, UsageError
@@ -67,3 +71,15 @@ def read_vocabulary(files: Sequence[Path]) -> Tokenizer:
         {"tokenizer": kinds[len(files)], "files": tuple(str(path) for path in ordered)}
     )
     return make_text_tokenizer(settings, (), None)
+
+
+def add_special_tokens(ids: Sequence[int], context: int, start: int, end: int) -> Tensor:
+    """A sentence as the text tower reads it, (context,) int64: start, the ids, end, and zeros behind.
+
+    What is too long is cut, and the end stays. The tower finds the end as the largest id of the row, so `end` must be
+    larger than every other id; ValueError names one that is not.
+    """
+    kept = [start, *ids[: context - 2]]
+    if max(kept) >= end:
+        raise ValueError(f"id {max(kept)} is not smaller than the end token's, {end}, which must be the largest of all")
+    return F.pad(torch.tensor([*kept, end]), (0, context - len(kept) - 1))

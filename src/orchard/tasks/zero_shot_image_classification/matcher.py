@@ -13,12 +13,12 @@ from torch import Tensor
 from orchard.data.clip_bpe import read_clip_bpe
 from orchard.data.contracts import Preprocess
 from orchard.data.preprocess import LUMA, kept_box
+from orchard.data.text_tokenizer import add_special_tokens
 from orchard.data.tokenizers import Tokenizer, load_tokenizer
 from orchard.errors import OrchardError, UsageError
 from orchard.inference.loading import Loaded, load
 from orchard.models.image_text.clip import CLIP, CLIPConfig
 from orchard.tasks.zero_shot_image_classification import TASK
-from orchard.tasks.zero_shot_image_classification.objective import add_special_tokens
 
 TOKENIZER = "text_tokenizer"  # folder in a model's folder
 MERGES = "bpe_simple_vocab_16e6.txt.gz"  # OpenAI's own file, for weights of theirs: it is laid into the model's folder

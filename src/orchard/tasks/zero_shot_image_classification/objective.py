@@ -35,18 +35,6 @@ class PairBatch(Batch):
     indices: Tensor
 
 
-def add_special_tokens(ids: Sequence[int], context: int, start: int, end: int) -> Tensor:
-    """A sentence as the text tower reads it, (context,) int64: start, the ids, end, and zeros behind.
-
-    What is too long is cut, and the end stays. The tower finds the end as the largest id of the row, so `end` must be
-    larger than every other id; ValueError names one that is not.
-    """
-    kept = [start, *ids[: context - 2]]
-    if max(kept) >= end:
-        raise ValueError(f"id {max(kept)} is not smaller than the end token's, {end}, which must be the largest of all")
-    return F.pad(torch.tensor([*kept, end]), (0, context - len(kept) - 1))
-
-
 class ImageText:
     """The contrastive loss and the figures of search, for a model that gives `logits_per_image` (B, B).
 
