@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from orchard.data.chance import uniforms
+from orchard.data.counter_rng import uniforms
 from orchard.data.environments import Environments, Episode
 
 SIDE_BY_SIDE = 20  # environments in which episodes are played: one pass of the network chooses for all of them

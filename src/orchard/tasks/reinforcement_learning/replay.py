@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from orchard.data.chance import uniforms
+from orchard.data.counter_rng import uniforms
 from orchard.errors import OrchardError
 
 
