@@ -64,7 +64,7 @@ class Steering(Catch):
     action_space = gymnasium.spaces.Box(-1, 1, (2,))
 
 
-HERE = f"{__name__}:Catch"
+HERE = f"python:{__name__}:Catch"
 
 
 def test_cartpole_is_described():
@@ -93,7 +93,7 @@ def test_a_class_in_the_working_folder_is_found(tmp_path, monkeypatch):
     )
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", list(sys.path))
-    envs = Environments("my_game:Game", 2, 0)
+    envs = Environments("python:my_game:Game", 2, 0)
     assert envs.observations.shape == (2, 3) and envs.observations.dtype == np.float32
 
 
@@ -103,11 +103,12 @@ def test_a_class_in_the_working_folder_is_found(tmp_path, monkeypatch):
         ("gym:CartPool-v1", "did you mean CartPole-v1"),
         ("gym:CartPole-v99", "did you mean CartPole-v1"),
         ("CartPole-v1", "expected gym:NAME"),
-        ("no_such_module:Game", "no module 'no_such_module'"),
-        (f"{__name__}:Nothing", "has no 'Nothing'"),
-        (f"{__name__}:Steering", "expected Discrete"),
+        ("python:no_such_module:Game", "no module 'no_such_module'"),
+        (f"python:{__name__}:Nothing", "has no 'Nothing'"),
+        (f"python:{__name__}:Steering", "expected Discrete"),
         ("gym:Pendulum-v1", "expected Discrete"),
-        ("gym:Blackjack-v1", "expected a Box"),
+        (f"python:{__name__}", "expected python:module:Class"),
+        ("gym:Blackjack-v1", "expected a vector"),
     ],
 )
 def test_what_cannot_be_opened_is_refused_in_one_line(source, words):
@@ -174,7 +175,7 @@ def test_resumed_environments_go_on_in_the_same_bits(source, count, steps):
 
 
 def test_an_environment_that_does_not_repeat_itself_begins_a_new_episode_and_says_so():
-    source = f"{__name__}:Forgetful"
+    source = f"python:{__name__}:Forgetful"
     stopped, resumed = Environments(source, 1, seed=3), Environments(source, 1, seed=3)
     acted(stopped, 20)
     warnings = []

@@ -1,4 +1,4 @@
-"""Environments in place of a data set: `gym:CartPole-v1`, `gym:ALE/Pong-v5`, or a class of one's own, `module:Class`.
+"""Environments in place of a data set: `gym:CartPole-v1`, `gym:ALE/Pong-v5`, or one's own, `python:module:Class`.
 
 Every episode has a number, and its seed is a function of that number. What an environment does is then a function of
 the episode's number and the actions so far, and these two are all that a checkpoint needs: resuming plays the
@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import importlib
 import json
+import os
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ from torch import Tensor
 from orchard.errors import UsageError, unknown
 
 FRAMES = 4  # in an observation, where it is made of frames: one does not show what moves, and where to
+DRAWN_IN_SILENCE = (("SDL_VIDEODRIVER", "dummy"), ("PYGAME_HIDE_SUPPORT_PROMPT", "1"))  # no display, no greeting
 ATARI = {"noop_max": 30, "frame_skip": 4, "screen_size": 84, "grayscale_obs": True}  # Mnih et al. 2015, methods
 
 
@@ -33,11 +35,16 @@ class EnvironmentData:
 
     source: str
     observation: tuple[int, ...]  # shape, the stack of frames in front where there is one
-    pixels: bool  # frames in uint8, else numbers in float32
+    pixels: bool  # a stack of frames in uint8, else a vector of numbers
     actions: int
     action_names: tuple[str, ...]
     solved_at: float | None  # the mean return that counts as solved, where the environment states it
     fingerprint: str
+
+    @property
+    def frames(self) -> int:
+        """How many frames an observation is a stack of."""
+        return FRAMES if self.pixels else 1
 
 
 def open_environment(source: str) -> EnvironmentData:
@@ -50,7 +57,7 @@ def open_environment(source: str) -> EnvironmentData:
     return EnvironmentData(
         source=source,
         observation=tuple(space.shape),
-        pixels=space.dtype == np.uint8,
+        pixels=len(space.shape) == 3,
         actions=int(env.action_space.n),
         action_names=tuple(names) or tuple(str(n) for n in range(env.action_space.n)),
         solved_at=spec.reward_threshold if spec else None,
@@ -61,27 +68,30 @@ def open_environment(source: str) -> EnvironmentData:
 def make_environment(source: str, *, film: bool = False) -> Any:
     """A gymnasium environment with arrays as observations and numbered actions.
 
-    Atari games are preprocessed as in the 2015 paper, and frames (H, W) in uint8 are stacked (4, H, W). With `film`,
-    `render()` gives a picture. Raises UsageError where gymnasium is not installed, the name is not known, or
-    observations or actions are of another kind.
+    Observations are vectors (N,), or frames (H, W) in uint8, stacked (4, H, W); Atari games become such frames as in
+    the 2015 paper. With `film`, `render()` gives a picture. Raises UsageError where a package is missing, the name is
+    not known, or observations or actions are of another kind.
     """
     gymnasium = _gymnasium(source)
-    kind, _, name = source.partition(":")
+    scheme, _, name = source.partition(":")
     mode = {"render_mode": "rgb_array"} if film else {}
+    for quiet in DRAWN_IN_SILENCE if film else ():
+        os.environ.setdefault(*quiet)
+    if scheme not in ("gym", "python"):
+        raise UsageError(f"'{source}' names no environment; expected gym:NAME, or python:module:Class for your own")
     try:
-        env = _registered(gymnasium, name, mode) if kind == "gym" else _own(source, mode)
+        env = _registered(gymnasium, name, mode) if scheme == "gym" else _own(name, mode)
     except gymnasium.error.DependencyNotInstalled as error:
-        raise UsageError(f"{source} needs a package: {error}") from None
+        raise UsageError(f"{source}: {error}") from None
     if env.spec is not None and env.spec.namespace == "ALE":
         env = gymnasium.wrappers.AtariPreprocessing(env, **ATARI)
     space = env.observation_space
     if not isinstance(env.action_space, gymnasium.spaces.Discrete) or env.action_space.start != 0:
         raise UsageError(f"{source} has actions {env.action_space}, expected Discrete: a choice among some")
-    if not isinstance(space, gymnasium.spaces.Box):
-        raise UsageError(f"{source} has observations {space}, expected a Box: an array of numbers")
-    if space.dtype == np.uint8 and len(space.shape) == 2:
-        env = gymnasium.wrappers.FrameStackObservation(env, FRAMES)
-    return env
+    frames = space.dtype == np.uint8 and len(space.shape or ()) == 2
+    if not isinstance(space, gymnasium.spaces.Box) or not (frames or len(space.shape) == 1):
+        raise UsageError(f"{source} has observations {space}, expected a vector, or grey frames (H, W) in uint8")
+    return gymnasium.wrappers.FrameStackObservation(env, FRAMES) if frames else env
 
 
 def _gymnasium(source: str) -> Any:
@@ -110,19 +120,23 @@ def _registered(gymnasium: Any, name: str, mode: dict[str, str]) -> Any:
         raise unknown("environment", name, gymnasium.registry) from None
 
 
-def _own(source: str, mode: dict[str, str]) -> Any:
+def _own(place: str, mode: dict[str, str]) -> Any:
     """An object of `module:Class`; the module may stand in the working folder."""
-    module, _, name = source.partition(":")
+    module, _, name = place.partition(":")
     if not name:
-        raise UsageError(f"'{source}' names no environment; expected gym:NAME, or module:Class for one of your own")
+        raise UsageError(f"'python:{place}' names no class; expected python:module:Class")
     if (here := str(Path.cwd())) not in sys.path:
         sys.path.append(here)
     try:
-        return getattr(importlib.import_module(module), name)(**mode)
+        kind = getattr(importlib.import_module(module), name)
     except ModuleNotFoundError as error:
-        raise UsageError(f"{source}: there is no module '{error.name}' here or among the installed ones") from None
+        raise UsageError(f"{place}: there is no module '{error.name}' here or among the installed ones") from None
     except AttributeError:
-        raise UsageError(f"{source}: module {module} has no '{name}'") from None
+        raise UsageError(f"{place}: module {module} has no '{name}'") from None
+    try:
+        return kind(**mode)
+    except TypeError as error:
+        raise UsageError(f"{place} cannot be made: {error}") from None
 
 
 def _numbers(observation: Any) -> np.ndarray:

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL import Image
-from torch import nn
+from torch import Tensor, nn
 
 from orchard.data.environments import Environments, Episode
 from orchard.errors import UsageError
@@ -50,7 +50,8 @@ def film(network: nn.Module, source: str, seed: int) -> Film:
     (env,) = envs.envs
     rate = env.metadata.get("render_fps") or RATE
     every = math.ceil(rate / RATE)
-    pictures, values = [], []
+    pictures: list[Image.Image] = []
+    values: list[Tensor] = []
     finished: tuple[Episode, ...] = ()
     step = 0
     while not finished and len(pictures) < MOST_PICTURES:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from safetensors.torch import load_file, save_file
@@ -60,6 +60,11 @@ class Job(base.Job):
     def settings(self) -> Settings:
         return self.resolved.settings  # type: ignore[return-value]
 
+    @staticmethod
+    def network(model: nn.Module) -> nn.Module:
+        """The Q network in what is trained."""
+        return cast(nn.Module, model.network)
+
     @property
     def splits(self) -> Mapping[str, int]:
         """How many episodes each evaluation plays."""
@@ -82,16 +87,16 @@ class Job(base.Job):
 
     def episodes(self, model: nn.Module, split: str) -> list[Episode]:
         with self.fabric.autocast():
-            return play(model.network, self.data.source, self.splits[split], SEEDS[split])  # type: ignore[arg-type]
+            return play(self.network(model), self.data.source, self.splits[split], SEEDS[split])
 
     def evaluate(self, model: nn.Module) -> Mapping[str, float]:
         return compute_metrics(self.episodes(model, "validation"))
 
     def cost(self, model: nn.Module) -> dict[str, int]:
-        return base.cost_of(model.network, self.sample)  # type: ignore[arg-type]
+        return base.cost_of(self.network(model), self.sample)
 
     def finish(self, model: nn.Module, run: RunFolder) -> dict[str, Any]:
-        network: Any = model.network
+        network = self.network(model)
         played = {name: self.episodes(model, name) for name in self.final_splits}
         facts = {"environment": self.data.source, "action_names": list(self.data.action_names)}
         save_portable(run / "model", network, self.portable(network, run.path, facts=facts))
@@ -110,9 +115,8 @@ class Job(base.Job):
 
     def report(self, model: nn.Module, run: RunFolder) -> Path:
         played = load_file(run / "evaluation" / f"{self.report_split}.safetensors")
-        return write_report(
-            run, data=self.data, played=played, network=model.network, seed=SEEDS[self.report_split]  # type: ignore[arg-type]
-        )  # fmt: skip
+        seed = SEEDS[self.report_split]
+        return write_report(run, data=self.data, played=played, network=self.network(model), seed=seed)
 
 
 def start_network(settings: Settings, observation: tuple[int, ...], actions: int) -> nn.Module:

@@ -44,8 +44,8 @@ class QLearner(Learner):
             self.target.load_state_dict(self.network.state_dict())
 
     def layer_groups(self) -> list[tuple[str, ...]]:
-        groups: list[tuple[str, ...]] = self.network.layer_groups()  # type: ignore[operator]
-        return [tuple(f"network.{name}" for name in group) for group in groups]
+        network: Any = self.network
+        return [tuple(f"network.{name}" for name in group) for group in network.layer_groups()]
 
 
 class QLearning:

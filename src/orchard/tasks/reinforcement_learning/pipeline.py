@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 from orchard.data.environments import Episode, open_environment
 from orchard.errors import UsageError
@@ -29,8 +30,9 @@ class Player:
             raise UsageError(f"{self.loaded.folder} is for {self.loaded.task}; episodes are played by {TASK.name}")
         self.source = self.source or self.loaded.facts["environment"]
         self.model, _ = base.on_device(self.loaded.model)
-        config, data = self.loaded.model.config, open_environment(self.source)
-        known, found = (config.observation, config.actions), (data.observation, data.actions)  # type: ignore[union-attr]
+        config: Any = self.loaded.model.config
+        data = open_environment(self.source)
+        known, found = (config.observation, config.actions), (data.observation, data.actions)
         if known != found:
             raise UsageError(
                 f"{self.loaded.folder} knows observations of {known[0]} and {known[1]} actions; {self.source} has "

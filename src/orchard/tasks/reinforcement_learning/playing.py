@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -25,9 +27,10 @@ def explore(network: nn.Module, observations: np.ndarray, epsilon: float, seed: 
 
     Which it is, is a function of `seed` and `step`. The network is not asked where all are random.
     """
-    count, actions = len(observations), network.config.actions  # type: ignore[union-attr]
+    config: Any = network.config
+    count = len(observations)
     draws = uniforms(seed, step, np.arange(count), 2)
-    chosen = (draws[:, 1] * actions).astype(np.int64)  # type: ignore[operator]
+    chosen: np.ndarray = (draws[:, 1] * config.actions).astype(np.int64)
     greedy = draws[:, 0] >= epsilon
     if greedy.any():
         chosen = np.where(greedy, best_actions(q_values(network, observations)), chosen)

@@ -13,12 +13,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from orchard.data.batches import Batch
 from orchard.data.counter_rng import uniforms
 from orchard.errors import OrchardError
 
 
 @dataclass(frozen=True)
-class Transitions:
+class Transitions(Batch):
     """B transitions. `rewards` are sums over n steps where the buffer is asked for them, discounted.
 
     `discounts` says what the value of the next observation counts: γⁿ, or 0 where the episode had ended by itself.
