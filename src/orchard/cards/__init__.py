@@ -19,7 +19,7 @@ from orchard.errors import OrchardError, unknown
 
 FOLDER = Path(__file__).parent
 SIZES = FOLDER / "sizes.json"
-ANY = ("images", "text", "captions")  # what recipes call data of a person's own
+ANY = ("images", "text", "captions", "boxes", "text-pairs", "environments")  # what recipes call one's own data
 
 
 @dataclass(frozen=True)
