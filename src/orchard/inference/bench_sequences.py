@@ -19,11 +19,10 @@ from orchard.cards import card_of
 from orchard.errors import OrchardError, unknown
 from orchard.inference.bench import MATRIX, Side, check, compared, matrix_product, time_in_turn, training_step
 from orchard.inference.cost import multiply_adds
-from orchard.inference.decoding import Decoder, Precision, pays_to_compile, writing_precision
+from orchard.inference.decoding import Decoder, Precision, one_call, pays_to_compile, writing_precision
 from orchard.inference.fast import TOLERANCE, pick_precision
 from orchard.inference.fast import Precision as FastPrecision
 from orchard.inference.hardware import native_bf16
-from orchard.inference.rows import one_call
 from orchard.models import configuration, create_model
 from orchard.weights.official import export_official
 from orchard.weights.reference import randomise
@@ -63,8 +62,8 @@ def bench_generation(
     plain = Decoder(model, batch, PROMPT + tokens, precision="fp32", compiled=False)
     compiled = pays_to_compile(model, precision)
     fast = Decoder(model, batch, PROMPT + tokens, precision=precision, compiled=compiled)
-    expected = plain.read(prompts.tolist())[:batch]
-    check("ours made fast", fast.read(prompts.tolist())[:batch], expected, _tolerance(precision))
+    expected = plain.prefill(prompts.tolist())[:batch]
+    check("ours made fast", fast.prefill(prompts.tolist())[:batch], expected, _tolerance(precision))
     if against == "transformers":
         sides, how = _transformers_sides(model, prompts, tokens, write(plain, prompts, TRIED))
     else:
@@ -92,9 +91,9 @@ def _tolerance(precision: str) -> float:
 def write(decoder: Decoder, prompts: Tensor, count: int) -> Tensor:
     """The likeliest `count` tokens after each prompt, (B, count)."""
     rows = len(prompts)
-    written = [decoder.read(prompts.tolist()).argmax(-1)]
+    written = [decoder.prefill(prompts.tolist()).argmax(-1)]
     while len(written) < count:
-        written.append(decoder.write(written[-1]).argmax(-1))
+        written.append(decoder.decode_step(written[-1]).argmax(-1))
     return torch.stack(written, 1)[:rows].cpu()
 
 

@@ -27,10 +27,10 @@ from orchard.inference.caption_ids import CaptionIds
 from orchard.inference.decoding import Decoder, Precision, pays_to_compile, writing_precision
 from orchard.inference.growth import Eye, Watch
 from orchard.inference.image_text import Matcher, matcher_of
+from orchard.inference.kernels import build_kernels
 from orchard.inference.loading import Loaded, load
 from orchard.inference.picture_codes import FOLDER as PICTURE_FOLDER
 from orchard.inference.picture_codes import read_picture_tokenizer
-from orchard.inference.rows import build_kernels
 from orchard.inference.sampling import Sampling, choose
 from orchard.tasks.text_to_image import TextToImage
 from orchard.weights.portable import fingerprint_of
@@ -227,7 +227,7 @@ class PaintingPipeline:
         codes = torch.zeros(self.rows, length, dtype=torch.int64, device=self.device)
         codes[:, : len(kept)] = kept.to(self.device)
         begin = torch.cat([self.model.prompt(text), self.model.code_tokens(codes[:, : len(kept)])], dim=1)
-        logits = self.decoder.read(begin.tolist())
+        logits = self.decoder.prefill(begin.tolist())
         candidates = np.array([candidate for _, candidate in rows])
         eye = Eye(self.tokenizer, watch, first, count)
         for place in range(len(kept), length):
@@ -236,7 +236,7 @@ class PaintingPipeline:
             codes[:, place] = chosen
             eye.look(codes[:count].cpu(), place + 1)
             if place + 1 < length:
-                logits = self.decoder.write(self.model.code_tokens(chosen[:, None])[:, 0])
+                logits = self.decoder.decode_step(self.model.code_tokens(chosen[:, None])[:, 0])
         return codes[:count].cpu()
 
     def words_of(self, sampling: Sampling | None) -> str:
