@@ -18,11 +18,13 @@ from torch import Tensor, nn
 from orchard.cards import card_of
 from orchard.errors import OrchardError, unknown
 from orchard.inference.bench import MATRIX, Side, check, compared, matrix_product, time_in_turn, training_step
+from orchard.inference.bench_ctranslate2 import ctranslate2_sides
 from orchard.inference.cost import multiply_adds
 from orchard.inference.decoding import Decoder, Precision, one_call, pays_to_compile, writing_precision
 from orchard.inference.fast import TOLERANCE, pick_precision
 from orchard.inference.fast import Precision as FastPrecision
 from orchard.inference.hardware import native_bf16
+from orchard.inference.native_step import DIFFERENCE
 from orchard.models import configuration, create_model
 from orchard.weights.official import export_official
 from orchard.weights.reference import randomise
@@ -30,7 +32,7 @@ from orchard.weights.reference import randomise
 PROMPT = 32
 READ_BYTES = 2**29  # of a tensor whose sum measures the memory
 TRIED = 24  # tokens that each set of the peer's switches writes to be chosen by
-PEERS = ("transformers", "recompute")
+PEERS = ("transformers", "ctranslate2", "recompute")
 
 
 def bench_generation(
@@ -45,7 +47,8 @@ def bench_generation(
     """Time variant `name` writing `tokens` tokens for `batch` prompts beside a peer.
 
     `transformers`: `generate` of GPT2LMHeadModel, as documented (eager, float32, its cache) and with the best of its
-    public switches; a painter is stood for by the GPT-2 of its shape. `recompute`: the loop of EasyNLP's painter, by a
+    public switches; a painter is stood for by the GPT-2 of its shape. `ctranslate2`: the same GPT-2 by CTranslate2, in
+    float32 and at its best in our precision. `recompute`: the loop of EasyNLP's painter, by a
     stand-in of our own that reads the whole sequence again for every token. The share of the limit is that of the
     memory's read rate: the bytes of the weights that every token has to read, over the time of a token.
     """
@@ -63,13 +66,16 @@ def bench_generation(
     compiled = pays_to_compile(model, precision)
     fast = Decoder(model, batch, PROMPT + tokens, precision=precision, compiled=compiled)
     expected = plain.prefill(prompts.tolist())[:batch]
-    check("ours made fast", fast.prefill(prompts.tolist())[:batch], expected, _tolerance(precision))
-    if against == "transformers":
-        sides, how = _transformers_sides(model, prompts, tokens, write(plain, prompts, TRIED))
+    check("ours made fast", fast.prefill(prompts.tolist())[:batch], expected, DIFFERENCE[precision])
+    likeliest = write(plain, prompts, TRIED)
+    if against == "ctranslate2":
+        sides, how = ctranslate2_sides(transformers_twin(model), prompts, likeliest, tokens, precision)
+    elif against == "transformers":
+        sides, how = _transformers_sides(model, prompts, tokens, likeliest)
     else:
-        sides, how = _recompute_sides(model, prompts, tokens, write(plain, prompts, TRIED))
+        sides, how = _recompute_sides(model, prompts, tokens, likeliest)
     sides = {"ours": lambda: write(fast, prompts, tokens), **sides}
-    kernels = "compiled" if compiled else "native blocks" if one_call(model) else "eager"
+    kernels = "compiled" if compiled else "one native call a step" if one_call(model) else "eager"
     how["ours"] = f"{precision}, memory of fixed size, {kernels}"
     many = torch.ones(READ_BYTES // 4)
     medians = time_in_turn({**sides, "memory": many.sum}, rounds)
@@ -82,10 +88,6 @@ def bench_generation(
         "read_rate": rate,
         "limit_fraction": weight_bytes_of_a_token(model, precision) * tokens / medians["ours"] / rate,
     }
-
-
-def _tolerance(precision: str) -> float:
-    return TOLERANCE.get(precision, 2 * TOLERANCE["bf16"])
 
 
 def write(decoder: Decoder, prompts: Tensor, count: int) -> Tensor:
