@@ -19,7 +19,7 @@ from pathlib import Path
 
 import torch
 
-from orchard.cached import cache_folder
+from orchard.cache import cache_folder
 from orchard.inference.fast import COMPILED
 from orchard.inference.hardware import processor
 
