@@ -4,12 +4,15 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: quickstart test lint proofs clean
+.PHONY: quickstart test test-all lint proofs clean
 
 quickstart: .venv/.installed
 	$(BIN)/orchard train vit_nano --data digits
 
 test: .venv/.installed-test
+	$(BIN)/python -m pytest -n 2 --dist loadscope --no-loadscope-reorder -m "not slow"
+
+test-all: .venv/.installed-test
 	$(BIN)/python -m pytest -n 2 --dist loadscope --no-loadscope-reorder
 
 lint: .venv/.installed-test

@@ -44,6 +44,24 @@ def test_rows_are_multiplied_as_by_torch_each_by_itself(int8, outputs, inputs):
 
 
 @needs_native
+@pytest.mark.parametrize("inputs", [4096, 12288, 40000])
+def test_sums_of_int8_do_not_overflow(inputs):
+    layer = DecodeLinear(torch.ones(5, inputs), None, int8=True)
+    torch.testing.assert_close(
+        layer(torch.full((3, inputs), -2.0)), torch.full((3, 5), -2.0 * inputs), rtol=1e-3, atol=0
+    )
+
+
+@needs_native
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_what_is_no_number_is_not_hidden_by_int8(bad):
+    x = torch.ones(3, 40)
+    x[1, 7] = bad
+    found = DecodeLinear(torch.ones(5, 40), None, int8=True)(x)
+    assert torch.isnan(found).any(1).tolist() == [False, True, False]
+
+
+@needs_native
 @pytest.mark.parametrize(("rows_", "heads", "places", "width"), [(1, 3, 20, 16), (4, 2, 37, 20), (2, 1, 1, 64)])
 def test_one_query_attends_as_in_torch_to_what_is_seen(rows_, heads, places, width):
     torch.manual_seed(places)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -37,8 +38,10 @@ def ctranslate2_sides(
     end = str(min(set(range(expected.numel() + 1)) - set(expected.flatten().tolist())))  # a token that is not written
 
     def call(generator: Any, count: int, **switches: Any) -> Callable[[], Tensor]:
+        length = count + (0 if switches else prompts.shape[1] - 1)  # by default the prompt is part of the result
+
         def once() -> Tensor:
-            found = generator.generate_batch(words, end_token=end, max_length=count, min_length=count, **switches)
+            found = generator.generate_batch(words, end_token=end, max_length=length, min_length=length, **switches)
             return torch.tensor([one.sequences_ids[0][-count:] for one in found])
 
         return once
@@ -67,9 +70,7 @@ def ctranslate2_sides(
     seconds = time_in_turn(short, rounds=1)
     best = min(seconds, key=lambda kind: seconds[kind])
     sides: dict[str, Side] = {
-        "peer_default": call(
-            documented, prompts.shape[1] - 1 + tokens
-        ),  # counts the prompt, which is part of the result
+        "peer_default": call(documented, tokens),
         "peer_best": call(generators[best], tokens, include_prompt_in_result=False),
     }
     how = f"{best}, the prompt in one pass"
@@ -82,7 +83,7 @@ def convert(twin: Any, folder: Path, special: str, *, quantization: str) -> str:
     """Write transformers' GPT2LMHeadModel as a model of CTranslate2; tokens are their numbers in words."""
     from ctranslate2.converters.transformers import GPT2Loader
 
-    spec = GPT2Loader().get_model_spec(twin)
+    spec = GPT2Loader().get_model_spec(copy.deepcopy(twin))  # quantization rounds the very tensors
     spec.register_vocabulary([str(token) for token in range(twin.config.vocab_size)])
     spec.config.bos_token = spec.config.eos_token = spec.config.unk_token = special
     spec.validate()
