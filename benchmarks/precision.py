@@ -62,12 +62,12 @@ def told(loaded: Loaded, precision: Precision, prompts: Tensor, rest: Tensor) ->
     decoder = Decoder(model, ROWS, prompts.shape[1] + rest.shape[1] - 1, precision=precision, compiled=False)
     found = []
     for some, answers in zip(prompts.split(ROWS), rest.split(ROWS), strict=True):
-        logits, said = [decoder.read(some.tolist())], answers
+        logits, said = [decoder.prefill(some.tolist())], answers
         if len(said) < decoder.rows:
             said = torch.cat([said, said[-1:].expand(decoder.rows - len(said), -1)])
         tokens = model.code_tokens(said) if paints else said
         for place in range(rest.shape[1] - 1):
-            logits.append(decoder.write(tokens[:, place]))
+            logits.append(decoder.decode_step(tokens[:, place]))
         both = [model.code_logits(one) for one in logits] if paints else logits
         found.append(torch.stack(both, 1)[: len(answers)])
     return torch.cat(found)
