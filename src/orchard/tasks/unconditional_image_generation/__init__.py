@@ -1,0 +1,1 @@
+"""Images out of noise, like those of a set."""
