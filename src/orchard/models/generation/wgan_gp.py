@@ -136,7 +136,9 @@ class WGANGP(AdversarialPair):
 
 VARIANTS = {
     "wgan_gp": WGANGPConfig(),
-    "wgan_gp_nano": WGANGPConfig(image_size=28, in_channels=1, noise=64, levels=2, width=32),
+    "wgan_gp_nano": WGANGPConfig(
+        image_size=28, in_channels=1, noise=64, levels=2, width=16, kernel=4, generator_kernel=4
+    ),
 }
 
 
