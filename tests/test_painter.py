@@ -10,12 +10,12 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from orchard.errors import OrchardError
-from orchard.inference.bench_sequences import recompute, write
 from orchard.inference.decoding import Decoder
 from orchard.models import create_model
 from orchard.models.text_to_image.painter import Painter, PainterConfig, settings_from
 from orchard.models.text_to_image.painter_names import easynlp_names, split_checkpoint
-from orchard.tasks.text_to_image import PaintingBatch, SplitLosses, TextToImage, measure_split
+from orchard.tasks.text_generation.peers import recompute, write
+from orchard.tasks.text_to_image.objective import CodeBatch, SplitLosses, TextToImage, measure_split
 from orchard.weights.names import find_ours, to_ours, to_theirs
 from orchard.weights.official import export_official, load_official
 
@@ -36,15 +36,15 @@ def draw(model, text: Tensor, count: int, **first) -> Tensor:
     """The likeliest codes, one at a time, with what came before remembered."""
     tokens = model.prompt(text)
     prompt = tokens.shape[1]
-    past = model.empty_past(len(text), prompt + count - 1)
+    cache = model.make_cache(len(text), prompt + count - 1)
     drawn: list[Tensor] = []
     for n in range(count):
         start = 0 if n == 0 else prompt + n - 1
         places = torch.arange(start, start + tokens.shape[1])
-        for layer in past:
-            layer.places = places
+        for layer in cache:
+            layer.positions = places
         mask = torch.arange(prompt + count - 1) <= places[:, None]
-        logits = model.code_logits(model(tokens, mask=mask, past=past, **(first if n == 0 else {}))[:, -1])
+        logits = model.code_logits(model(tokens, mask=mask, cache=cache, **(first if n == 0 else {}))[:, -1])
         drawn.append(logits.argmax(1, keepdim=True))
         tokens = model.code_tokens(drawn[-1])
     return torch.cat(drawn, dim=1)
@@ -148,14 +148,14 @@ def test_one_token_at_a_time_is_the_whole_at_once():
     model = Painter(SMALL).eval()
     torch.nn.init.normal_(model.position)
     tokens = torch.randint(SMALL.vocabulary, (3, SMALL.context))
-    past = model.empty_past(3, SMALL.context)
+    cache = model.make_cache(3, SMALL.context)
     pieces = []
     with torch.no_grad():
         for n in range(SMALL.context):
-            for layer in past:
-                layer.places = torch.tensor([n])
+            for layer in cache:
+                layer.positions = torch.tensor([n])
             mask = (torch.arange(SMALL.context) <= n)[None]
-            pieces.append(model(tokens[:, n : n + 1], mask=mask, past=past))
+            pieces.append(model(tokens[:, n : n + 1], mask=mask, cache=cache))
         torch.testing.assert_close(torch.cat(pieces, dim=1), model(tokens), atol=1e-5, rtol=0)
         shifted = model(tokens[:, 2:], positions=torch.arange(2, SMALL.context).expand(3, -1))
     assert not torch.allclose(shifted, model(tokens[:, 2:]))
@@ -181,7 +181,6 @@ def test_padding_is_read_like_any_word():
         (lambda m: m.prompt(torch.zeros(1, 4, dtype=torch.int64)), r"\(B, 5\)"),
         (lambda m: m.losses(torch.zeros(1, 5, dtype=torch.int64), torch.zeros(1, 8, dtype=torch.int64)), r"\(B, 9\)"),
         (lambda m: m(torch.zeros(1, 5, dtype=torch.int64), knowledge=torch.zeros(1, 2, 5, 100)), "no knowledge"),
-        (lambda m: m(torch.zeros(1, 1, dtype=torch.int64), past=m.empty_past(1, 4)), "a mask"),
     ],
 )
 def test_wrong_input_is_refused_in_one_line(call, expected):
@@ -193,7 +192,7 @@ def test_wrong_input_is_refused_in_one_line(call, expected):
 def test_task_scores_a_split_as_one_batch():
     torch.manual_seed(0)
     model, task = Painter(SMALL).eval(), TextToImage()
-    batch = PaintingBatch(torch.randint(11, (5, 5)), torch.randint(7, (5, 9)), torch.arange(5))
+    batch = CodeBatch(torch.randint(11, (5, 5)), torch.randint(7, (5, 9)), torch.arange(5))
     assert len(batch) == 5 and [len(part) for part in batch.to("cpu").parts(2)] == [3, 2]
     loss, losses = task.loss(model, batch)
     figures = task.score(measure_split(model, batch.parts(2)))
@@ -210,7 +209,7 @@ def test_task_scores_a_split_as_one_batch():
 def test_learns_captions_by_heart():
     torch.manual_seed(0)
     model, task = Painter(SMALL).train(), TextToImage()
-    batch = PaintingBatch(torch.randint(1, 11, (4, 5)), torch.randint(7, (4, 9)), torch.arange(4))
+    batch = CodeBatch(torch.randint(1, 11, (4, 5)), torch.randint(7, (4, 9)), torch.arange(4))
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)
     for _ in range(80):
         loss, _ = task.loss(model, batch)
