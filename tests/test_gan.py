@@ -61,10 +61,10 @@ def test_dcgan_computes_and_learns_as_the_pytorch_example(case, args):
     expected = {name.removeprefix("out.grad."): tensor for name, tensor in io.items() if ".grad." in name}
     critic_loss = loss.discriminator(pair.discriminator(io["in.images"]), pair.discriminator(fake.detach()))
     torch.testing.assert_close(critic_loss, io["out.train.errD"], atol=1e-6, rtol=1e-5)
-    assert_gradients(critic_loss, {n: p for n, p in named.items() if n.startswith("netD")}, expected)
+    assert_gradients(critic_loss, {n: p for n, p in named.items() if n.startswith("discriminator")}, expected)
     generator_loss = loss.generator(pair.discriminator(fake))
     torch.testing.assert_close(generator_loss, io["out.train.errG"], atol=1e-6, rtol=1e-5)
-    assert_gradients(generator_loss, {n: p for n, p in named.items() if n.startswith("netG")}, expected)
+    assert_gradients(generator_loss, {n: p for n, p in named.items() if n.startswith("generator")}, expected)
 
 
 def test_critic_its_penalty_and_their_gradients_are_those_of_the_pytorch_code():

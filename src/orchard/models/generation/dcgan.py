@@ -14,7 +14,7 @@ from typing import Literal
 from torch import Tensor, nn
 
 from orchard.models import Landmark
-from orchard.models.generation.pair import AdversarialPair, example_noise
+from orchard.models.generation.pair import DISCRIMINATOR, GENERATOR, AdversarialPair, example_noise
 from orchard.nn.checks import check_images
 from orchard.nn.conv import initialise_normal
 
@@ -115,7 +115,7 @@ VARIANTS = {
 
 def examples_names(config: DCGANConfig) -> list[tuple[str, str]]:
     """The names of pytorch/examples, whose files netG_epoch_N.pth and netD_epoch_N.pth hold one network each."""
-    return [("generator.layers.{}", "netG.main.{}"), ("discriminator.layers.{}", "netD.main.{}")]
+    return [("generator.layers.{}", f"{GENERATOR}main.{{}}"), ("discriminator.layers.{}", f"{DISCRIMINATOR}main.{{}}")]
 
 
 LANDMARK = Landmark(

@@ -11,6 +11,9 @@ from typing import Any, Literal, Protocol
 import torch
 from torch import Tensor, nn
 
+# Official code keeps each network in a file of its own. Put together, their names have these before them.
+GENERATOR, DISCRIMINATOR = "generator.", "discriminator."
+
 
 class PairConfig(Protocol):
     """What a pair's configuration has, beside what its networks need."""

@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from orchard.models import Landmark
-from orchard.models.generation.pair import AdversarialPair, example_noise
+from orchard.models.generation.pair import DISCRIMINATOR, GENERATOR, AdversarialPair, example_noise
 from orchard.nn.checks import check_images
 from orchard.nn.conv import glorot_uniform
 
@@ -143,14 +143,14 @@ VARIANTS = {
 
 
 def pytorch_names(config: WGANGPConfig) -> list[tuple[str, str]]:
-    """The names of caogang/wgan-gp (gan_cifar10.py), those of each network behind its own."""
+    """The names of caogang/wgan-gp (gan_cifar10.py)."""
     return [
-        ("generator.project.{}", "netG.preprocess.{}"),
-        *((f"generator.blocks.{n}.{{}}", f"netG.block{n + 1}.{{}}") for n in range(config.levels - 1)),
-        ("generator.to_image.{}", "netG.deconv_out.{}"),
+        ("generator.project.{}", f"{GENERATOR}preprocess.{{}}"),
+        *((f"generator.blocks.{n}.{{}}", f"{GENERATOR}block{n + 1}.{{}}") for n in range(config.levels - 1)),
+        ("generator.to_image.{}", f"{GENERATOR}deconv_out.{{}}"),
         # each convolution is followed by its leaky ReLU
-        *((f"discriminator.convs.{n}.{{}}", f"netD.main.{2 * n}.{{}}") for n in range(config.levels)),
-        ("discriminator.score.{}", "netD.linear.{}"),
+        *((f"discriminator.convs.{n}.{{}}", f"{DISCRIMINATOR}main.{2 * n}.{{}}") for n in range(config.levels)),
+        ("discriminator.score.{}", f"{DISCRIMINATOR}linear.{{}}"),
     ]
 
 
