@@ -193,6 +193,8 @@ def test_wrong_input_is_refused_in_one_line(small):
         wrong = [tensor[0], tensor[..., None]]
         if tensor.is_floating_point():
             wrong += [tensor.long(), torch.cat([tensor, tensor[:, :1]], dim=1), tensor[:, :0]]
+        elif tensor.dtype == torch.bool:
+            wrong += [tensor.float(), tensor.long()]
         else:
             wrong += [tensor.float(), tensor.int(), tensor + 10**6, -1 - tensor]
         for one in wrong:

@@ -14,10 +14,10 @@ State = tuple[Tensor, ...]  # what a cell keeps, each (B, n); the first is what 
 class GRUCell(nn.Module):
     """The gated recurrent unit of Cho et al. 2014 (arXiv:1406.1078, section 2.3): input (B, 3n), state (B, n).
 
-    z = σ(x_z + U_z s), r = σ(x_r + U_r s), s̃ = tanh(x + U (r ∘ s) + b), new state (1 - z) ∘ s + z ∘ s̃ (as Bahdanau et al.
-    2014 write it, arXiv:1409.0473, appendix A.1.1). The input's share is made outside, for all steps in one product, in
-    the order z, r, candidate. torch.nn.GRUCell applies the reset gate after the matrix and lets z weight the old state:
-    weights learned with one do not suit the other.
+    z = σ(x_z + U_z s), r = σ(x_r + U_r s), s̃ = tanh(x + U (r ∘ s) + b), new state (1 - z) ∘ s + z ∘ s̃ (written as in
+    Bahdanau et al. 2014, arXiv:1409.0473, appendix A.1.1). The input's share is made outside, for all steps in one
+    product, in the order z, r, candidate. torch.nn.GRUCell applies the reset gate after the matrix and lets z weight
+    the old state: weights learned with one do not suit the other.
     """
 
     def __init__(self, hidden_size: int):
@@ -27,9 +27,8 @@ class GRUCell(nn.Module):
         self.candidate = nn.Linear(hidden_size, hidden_size)
 
     def forward(self, x: Tensor, state: Tensor) -> Tensor:
-        for_gates, for_candidate = x.split([2 * self.hidden_size, self.hidden_size], dim=-1)
-        update, reset = (for_gates + self.gates(state)).sigmoid().chunk(2, dim=-1)
-        candidate = (for_candidate + self.candidate(reset * state)).tanh()
+        update, reset = (x[:, : 2 * self.hidden_size] + self.gates(state)).sigmoid().chunk(2, dim=-1)
+        candidate = (x[:, 2 * self.hidden_size :] + self.candidate(reset * state)).tanh()
         return torch.lerp(state, candidate, update)
 
 
@@ -59,7 +58,7 @@ class Recurrent(nn.Module):
 def zeros(cell: nn.Module, like: Tensor) -> State:
     """The state from which a cell starts, for the B rows of `like`, of its type and on its device."""
     tensors = 2 if isinstance(cell, nn.LSTMCell) else 1
-    return tuple(like.new_zeros(len(like), int(cell.hidden_size)) for _ in range(tensors))  # type: ignore[arg-type]
+    return tuple(like.new_zeros(like.shape[0], int(cell.hidden_size)) for _ in range(tensors))  # type: ignore[arg-type]
 
 
 def advance(cell: nn.Module, x: Tensor, state: State) -> State:

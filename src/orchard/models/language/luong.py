@@ -1,16 +1,16 @@
 """Global attention with input feeding (Luong, Pham and Manning 2015, arXiv:1508.04025).
 
-A stacked LSTM reads the source; a second one, which starts from its last states, writes the target. The state after each
-step is compared with all source states, what is read is joined with it into an attentional vector (equation 5), and that
-one goes into the next step beside the next token (section 3.3). Legend: B sentences, S source tokens, T target tokens,
-N layers, n width of states, V vocabulary.
+A stacked LSTM reads the source; a second one, which starts from its last states, writes the target. The state after
+each step is compared with all source states, what is read is joined with it into an attentional vector (equation 5),
+and that one goes into the next step beside the next token (section 3.3). Legend: B sentences, S source tokens, T target
+tokens, n width of states, V vocabulary.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -85,7 +85,7 @@ class LuongAttention(nn.Module):
         self.source_token = nn.Embedding(c.source_vocabulary or c.vocabulary, c.embedding)
         self.target_token = nn.Embedding(c.vocabulary, c.embedding)
         widths = [c.embedding] + [c.width] * (c.depth - 1)
-        self.encoder = nn.ModuleList(
+        self.encoder: Any = nn.ModuleList(
             nn.ModuleList(Recurrent(cell(width, c.width // len(ways)), backward=backward) for backward in ways)
             for width in widths
         )
@@ -93,7 +93,7 @@ class LuongAttention(nn.Module):
         self.bridge = nn.ModuleList(nn.Linear(c.depth * c.width, c.depth * c.width) for _ in range(bridges))
         widths[0] += c.width if c.input_feeding else 0
         self.decoder = nn.ModuleList(cell(width, c.width) for width in widths)
-        self.score = SCORES[c.score](c.width)
+        self.score: Any = SCORES[c.score](c.width)
         additive = c.score == "additive"  # OpenNMT joins with a bias and without tanh where the score is additive
         self.join = nn.Linear(2 * c.width, c.width, bias=additive)
         self.activation = nn.Identity() if additive else nn.Tanh()
@@ -109,24 +109,24 @@ class LuongAttention(nn.Module):
     def forward(self, source: Tensor, target: Tensor, source_mask: Tensor | None = None) -> Tensor:
         """`source_mask` (B, S) bool is true at tokens and false at padding, which follows them, by default where the
         source is not `pad`. Raises ValueError for anything but (B, S) and (B, T) int64 ids of the vocabularies."""
-        check_target(target, len(source), vocabulary=self.config.vocabulary, most=None)
-        return self.step(target, self.start(len(source), target.shape[1], source=source, source_mask=source_mask))
+        check_target(target, source.shape[0], vocabulary=self.config.vocabulary, most=None)
+        return self.step(target, self.start(source.shape[0], target.shape[1], source=source, source_mask=source_mask))
 
     def start(self, batch: int, length: int, *, source: Tensor, source_mask: Tensor | None = None) -> State:
         """Read `batch` sources (B, S). Targets may be of any `length`."""
         c = self.config
         check_source(source, source_mask, vocabulary=c.source_vocabulary or c.vocabulary, most=None)
-        if len(source) != batch:
+        if source.shape[0] != batch:
             raise ValueError(f"expected {batch} sources, got {len(source)}")
         mask = source != c.pad if source_mask is None else source_mask
         memory, layers = self._encode(self.source_token(source), mask)
-        return State(layers, memory, self.score.project(memory), mask, memory.new_zeros(batch, c.width))  # type: ignore[operator]
+        return State(layers, memory, self.score.project(memory), mask, memory.new_zeros(batch, c.width))
 
     def _encode(self, x: Tensor, mask: Tensor) -> tuple[Tensor, list[tuple[Tensor, ...]]]:
         """Embeddings (B, S, E) to the memory (B, S, n) and the states that the decoder's layers start from."""
         layers = []
         for n, ways in enumerate(self.encoder):
-            outputs, last = zip(*(way(self.dropout(x) if n else x, mask) for way in ways), strict=True)  # type: ignore[union-attr]
+            outputs, last = zip(*(way(self.dropout(x) if n else x, mask) for way in ways), strict=True)
             x = torch.cat(outputs, dim=-1)
             layers.append(tuple(torch.cat(tensors, dim=-1) for tensors in zip(*last, strict=True)))
         if self.config.bridge:
@@ -160,8 +160,8 @@ class LuongAttention(nn.Module):
 
 
 VARIANTS = {
-    # ours: eight thousand byte pairs, for a laptop
-    "luong_nano": LuongConfig(192, 1, 128, vocabulary=8000, context=128),
+    # ours: five thousand byte pairs, for a laptop
+    "luong_nano": LuongConfig(192, 1, 128, vocabulary=5000, context=128),
     "luong_global": LuongConfig(1000, 4, 1000),
 }
 LANDMARK = Landmark(model=LuongAttention, variants=VARIANTS, names=NAMES, example=example_sentences)

@@ -85,7 +85,7 @@ class RNNSearch(nn.Module):
         self.initialise()
 
     def initialise(self) -> None:
-        """Appendix B.1: recurrent matrices orthogonal, W_a and U_a with 0.001, v_a and biases zero, the rest with 0.01."""
+        """Appendix B.1: recurrent matrices orthogonal, v_a and biases zero, the rest normal, 0.01 (W_a, U_a 0.001)."""
         for module in self.modules():
             if isinstance(module, (nn.Linear, nn.Embedding)):
                 nn.init.normal_(module.weight, std=0.01)
@@ -104,13 +104,13 @@ class RNNSearch(nn.Module):
         Raises ValueError for anything but (B, S) and (B, T) int64 ids of the vocabulary.
         """
         check_source(source, source_mask, vocabulary=self.config.vocabulary, most=None)
-        check_target(target, len(source), vocabulary=self.config.vocabulary, most=None)
+        check_target(target, source.shape[0], vocabulary=self.config.vocabulary, most=None)
         return self.step(target, self._read(source, source_mask))
 
     def start(self, batch: int, length: int, *, source: Tensor, source_mask: Tensor | None = None) -> State:
         """Read `batch` sources (B, S). Targets may be of any `length`."""
         check_source(source, source_mask, vocabulary=self.config.vocabulary, most=None)
-        if len(source) != batch:
+        if source.shape[0] != batch:
             raise ValueError(f"expected {batch} sources, got {len(source)}")
         return self._read(source, source_mask)
 
@@ -148,8 +148,8 @@ class RNNSearch(nn.Module):
     def alignments(self, source: Tensor, target: Tensor, source_mask: Tensor | None = None) -> Tensor:
         """Which source tokens each target token is written from: the weights (B, T, S) of every step."""
         state, weights = self._read(source, source_mask), []
-        for token in target.split(1, dim=1):
-            self.step(token, state)
+        for token in target.unbind(1):
+            self.step(token[:, None], state)
             weights.append(state.attention)
         return torch.stack(weights, dim=1)  # type: ignore[arg-type]
 
@@ -170,8 +170,8 @@ def settings_from(config: RNNSearchConfig, source: str, find: Callable[[str], Te
 
 
 VARIANTS = {
-    # ours: eight thousand byte pairs, for a laptop
-    "rnnsearch_nano": RNNSearchConfig(192, 128, 128, 96, vocabulary=8000, context=128),
+    # ours: five thousand byte pairs, for a laptop
+    "rnnsearch_nano": RNNSearchConfig(192, 128, 128, 96, vocabulary=5000, context=128),
     "rnnsearch_30": RNNSearchConfig(1000, 620, 1000, 500, context=30),
     "rnnsearch_50": RNNSearchConfig(1000, 620, 1000, 500, context=50),
 }

@@ -21,7 +21,7 @@ def check_source(source: Tensor, mask: Tensor | None, *, vocabulary: int, most: 
 def check_target(target: Tensor, batch: int, *, vocabulary: int, most: int | None) -> None:
     """Raise ValueError unless `target` is ids (batch, T) int64, T at most `most`."""
     _check_ids("target", target, vocabulary, most)
-    if len(target) != batch:
+    if target.shape[0] != batch:  # len() would make exporters take it for a constant
         raise ValueError(f"expected {batch} targets, one for each source, got {len(target)}")
 
 

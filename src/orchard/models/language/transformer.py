@@ -1,8 +1,8 @@
 """The Transformer (Vaswani et al. 2017, "Attention Is All You Need", arXiv:1706.03762).
 
-An encoder turns the source into a memory, one vector a token; a decoder, in which no token attends to a later one, reads
-it and gives one logit for every token that may come next. Both languages share one table of embeddings, which is the
-output layer too. Legend: B sentences, S source tokens, T target tokens, D width, V vocabulary.
+An encoder turns the source into a memory, one vector a token; a decoder, in which no token attends to a later one,
+reads it and gives one logit for every token that may come next. Both languages share one table of embeddings, which is
+the output layer too. Legend: B sentences, S source tokens, T target tokens, D width, V vocabulary.
 """
 
 from __future__ import annotations
@@ -83,6 +83,7 @@ class Transformer(nn.Module):
         self.encoder = Stack([self._encoder_block() for _ in range(c.depth)], self._final_norm())
         self.decoder = nn.ModuleList(self._decoder_block() for _ in range(c.depth))
         self.decoder_norm = self._final_norm()
+        self.output_bias: Tensor | None
         self.register_buffer("output_bias", torch.zeros(c.vocabulary) if c.output_bias else None)
         table = sinusoids(c.context, c.width, interleaved=c.interleaved)
         self.register_buffer("positions", table, persistent=False)
@@ -137,7 +138,7 @@ class Transformer(nn.Module):
         """
         c = self.config
         check_source(source, source_mask, vocabulary=c.vocabulary, most=c.context)
-        check_target(target, len(source), vocabulary=c.vocabulary, most=c.context)
+        check_target(target, source.shape[0], vocabulary=c.vocabulary, most=c.context)
         mask = self._memory_mask(source, source_mask)
         memory = self.encode(source, mask)
         x = self._embed(target, 0)
@@ -153,7 +154,7 @@ class Transformer(nn.Module):
         """Read `batch` sources (B, S) and make room for targets of `length` tokens."""
         c = self.config
         check_source(source, source_mask, vocabulary=c.vocabulary, most=c.context)
-        if len(source) != batch or not 1 <= length <= c.context:
+        if source.shape[0] != batch or not 1 <= length <= c.context:
             raise ValueError(f"expected {batch} sources and 1 to {c.context} tokens, got {len(source)} and {length}")
         mask = self._memory_mask(source, source_mask)
         memory = self.encode(source, mask)
@@ -202,8 +203,8 @@ def settings_from(config: TransformerConfig, source: str, find: Callable[[str], 
 
 
 VARIANTS = {
-    # ours: eight thousand byte pairs, for a laptop
-    "transformer_nano": TransformerConfig(128, 3, 4, 512, vocabulary=8000, context=128),
+    # ours: five thousand byte pairs, for a laptop
+    "transformer_nano": TransformerConfig(128, 3, 4, 512, vocabulary=5000, context=128),
     "transformer_base": TransformerConfig(512, 6, 8, 2048),
     "transformer_big": TransformerConfig(1024, 6, 16, 4096, dropout=0.3),
     # Helsinki-NLP's translators, trained with Marian
