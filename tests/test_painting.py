@@ -194,7 +194,9 @@ def test_a_table_of_something_else_is_left_alone(pipeline: TextToImagePipeline, 
     assert out.read_bytes() == before
 
 
-def test_a_full_disk_loses_nothing(pipeline: TextToImagePipeline, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_loses_nothing(
+    pipeline: TextToImagePipeline, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     out, whole = tmp_path / "out.tsv", painted_files.write_whole
     lines = 0
 

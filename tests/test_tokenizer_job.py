@@ -31,7 +31,12 @@ SMALL: dict[str, Any] = {
     "max_steps": 6,
     "log_every": 2,
     "precision": "fp32",
-    "tokenization": {"discriminator_weight": 0.5, "discriminator_start": 2, "discriminator_width": 4, "discriminator_layers": 1},
+    "tokenization": {
+        "discriminator_weight": 0.5,
+        "discriminator_start": 2,
+        "discriminator_width": 4,
+        "discriminator_layers": 1,
+    },
 }
 
 

@@ -102,10 +102,14 @@ def test_golden_perceptual_distance_and_discriminator(io, training):
     distance = training.perceptual(real, drawn)
     torch.testing.assert_close(distance, io["out.lpips_value"].flatten(), **SCALARS)
     for images, name in ((real, "real"), (drawn, "fake")):
-        torch.testing.assert_close(training.discriminator(images), io[f"out.disc_logits_{name}_evalbn"], atol=1e-5, rtol=0)
+        torch.testing.assert_close(
+            training.discriminator(images), io[f"out.disc_logits_{name}_evalbn"], atol=1e-5, rtol=0
+        )
     training.discriminator.train()
     for images, name in ((real, "real"), (drawn, "fake")):
-        torch.testing.assert_close(training.discriminator(images), io[f"out.disc_logits_{name}_trainbn"], atol=1e-5, rtol=0)
+        torch.testing.assert_close(
+            training.discriminator(images), io[f"out.disc_logits_{name}_trainbn"], atol=1e-5, rtol=0
+        )
     state = training.discriminator.state_dict()
     for key in (key for key in io if key.startswith("out.disc_after_real_then_fake.main.")):
         ours = state[key.replace("out.disc_after_real_then_fake.main", "layers")]
@@ -231,7 +235,9 @@ def blobs(count: int, size: int = 16) -> Tensor:
 
 def test_both_phases_learn_and_the_codebook_is_used():
     torch.manual_seed(0)
-    settings = TokenizationSettings(discriminator_start=15, discriminator_layers=1, discriminator_width=8, restart_after=5)
+    settings = TokenizationSettings(
+        discriminator_start=15, discriminator_layers=1, discriminator_width=8, restart_after=5
+    )
     task = ImageTokenization(settings)
     training = tokenizer_training(create_model("vqgan_nano", image_size=16, codes=32), settings)
     data = torch.minimum(blobs(64), blobs(64))
