@@ -17,9 +17,9 @@ from PIL import Image
 import orchard
 from orchard.data.captions import CaptionSettings, open_captions
 from orchard.errors import OrchardError, UsageError
-from orchard.inference import painted_files
 from orchard.inference.loading import load
 from orchard.inference.sampling import Sampling
+from orchard.tasks.text_to_image import files as painted_files
 from orchard.tasks.text_to_image.files import generate_table, png_bytes, read_picture, save_picture, sheet
 from orchard.tasks.text_to_image.pipeline import ROWS, TextToImagePipeline
 from orchard.tasks.text_to_image.preview import Progress

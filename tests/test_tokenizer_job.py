@@ -56,8 +56,8 @@ def test_stopped_and_gone_on_with_ends_in_the_same_bits(tmp_path: Path, monkeypa
     whole = train("vqgan_nano", "digits", tmp_path / "whole", **settings)
     step = Trainer._step
 
-    def interrupted(self: Trainer, parts: list[Any]) -> None:
-        step(self, parts)
+    def interrupted(self: Trainer, batches: Any) -> None:
+        step(self, batches)
         if self.state.step == 3:
             self._stop_signal = "stopped"
 

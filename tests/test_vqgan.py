@@ -209,7 +209,7 @@ def test_wrong_input_is_named():
 
 def learn(task: ImageTokenization, training: TokenizerTraining, data: Tensor, steps: int) -> None:
     optimizers = [
-        torch.optim.Adam([p for n, p in training.named_parameters() if n.startswith(phase.learns)], lr=2e-3)
+        torch.optim.Adam([p for n, p in training.named_parameters() if n.startswith(phase.parameters)], lr=2e-3)
         for phase in task.phases
     ]
     training.train()
@@ -217,9 +217,9 @@ def learn(task: ImageTokenization, training: TokenizerTraining, data: Tensor, st
         images = data[torch.randint(len(data), (16,))]
         for phase, optimizer in zip(task.phases, optimizers, strict=True):
             for name, parameter in training.named_parameters():
-                parameter.requires_grad_(name.startswith(phase.learns))
+                parameter.requires_grad_(name.startswith(phase.parameters))
             loss, outputs = phase.loss(training, batch(images), step)
-            assert task.observe(outputs, batch(images)) is outputs
+            assert not any(figure.requires_grad for figure in outputs.values())
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
@@ -241,9 +241,9 @@ def test_both_phases_learn_and_the_codebook_is_used():
     task = ImageTokenization(settings)
     training = tokenizer_training(create_model("vqgan_nano", image_size=16, codes=32), settings)
     data = torch.minimum(blobs(64), blobs(64))
-    before = task.score(training.eval(), [batch(data)])
+    before = task.compute_metrics(training.eval(), [batch(data)])
     learn(task, training, data, 30)
-    after = task.score(training.eval(), [batch(data[:32]), batch(data[32:])])
+    after = task.compute_metrics(training.eval(), [batch(data[:32]), batch(data[32:])])
     assert after["psnr"] > before["psnr"] + 2
     assert after["codebook_use"] >= 0.8 > before["codebook_use"]
     assert 1 < after["code_perplexity"] <= 32 and 0 < after["ssim"] <= 1 and after["l1"] < before["l1"]
@@ -259,7 +259,7 @@ def test_score_of_a_tokenizer_alone_is_that_of_its_training():
         [batch(torch.rand(2, 3, 32, 32))],
     )
     assert [phase.name for phase in task.phases] == ["tokenizer"]
-    assert task.score(model, data) == task.score(tokenizer_training(model, settings).eval(), data)
+    assert task.compute_metrics(model, data) == task.compute_metrics(tokenizer_training(model, settings).eval(), data)
 
 
 def test_groups_cover_the_training():
