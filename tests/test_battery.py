@@ -30,9 +30,10 @@ from overfitting import MEMORISED, memorise
 
 from orchard.cards import variant_names
 from orchard.errors import OrchardError
-from orchard.inference.export import entries_of, export_onnx
+from orchard.inference.export import export_onnx
 from orchard.inference.loading import load
 from orchard.models import configuration, create_model, landmark_of
+from orchard.tasks.registry import task_named
 from orchard.weights.names import foreign_names, to_ours, to_theirs
 from orchard.weights.official import export_official, load_official
 from orchard.weights.portable import load_portable, save_portable
@@ -217,7 +218,8 @@ def test_onnx_computes_the_same_at_any_batch(small, tmp_path: Path):
     onnxruntime = pytest.importorskip("onnxruntime")
     save_portable(tmp_path, grown(small), about(small, grown(small)))
     loaded = replace(load(tmp_path), name=SMALL[small][0])
-    for entry in entries_of(loaded):
+    task = task_named(loaded.task)
+    for entry in task.load(task.entries)(loaded):
         path = tmp_path / "model.onnx"
         assert export_onnx(entry, path) <= 1e-4
         session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])

@@ -15,6 +15,7 @@ import torch
 from orchard.app.train import train
 from orchard.cards import Recipe, all_cards, card_of
 from orchard.models import create_model
+from orchard.tasks.registry import task_of
 from orchard.training.settings import resolve
 
 RECIPES = [recipe for card in all_cards().values() for recipe in card.recipes]
@@ -28,9 +29,10 @@ def small(recipe: Recipe) -> bool:
 
 @pytest.mark.parametrize("recipe", RECIPES, ids=lambda recipe: f"{recipe.model}-{recipe.data}")
 def test_the_settings_of_a_recipe_exist_and_its_model_can_be_built(recipe: Recipe) -> None:
-    resolved = resolve({"model": recipe.model, "data.source": recipe.data}, recipe, "recipe")
+    task = task_of(recipe.model)
+    resolved = resolve({"model": recipe.model, "data.source": recipe.data}, recipe, "recipe", task.load(task.settings))
     settings = resolved.settings
-    size = {"image_size": settings.image_size} if settings.image_size else {}
+    size = {"image_size": settings.image_size} if getattr(settings, "image_size", None) else {}
     with torch.device("meta"):
         create_model(recipe.model, **size, **settings.architecture)
     assert {key for key in resolved.origins if resolved.origins[key] == "recipe"} == set(recipe.settings)

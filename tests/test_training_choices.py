@@ -16,7 +16,7 @@ from orchard.app.settings_page import page
 from orchard.app.train import train
 from orchard.errors import OrchardError, UsageError
 from orchard.models import create_model
-from orchard.tasks.image_classification.job import ImageClassificationJob
+from orchard.tasks.image_classification.job import Job
 from orchard.tasks.image_classification.objective import ImageClassification
 from orchard.training.optim import average_of, build_optimizer
 from orchard.training.plan import Plan, less_memory
@@ -105,7 +105,7 @@ def test_a_start_of_another_model_is_refused(tmp_path: Path) -> None:
 
 def test_training_stops_early_without_a_better_validation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     said = iter([0.5, 0.6, 0.4, 0.55, 0.9])
-    monkeypatch.setattr(ImageClassificationJob, "evaluate", lambda job, model: {"loss": 1.0, "accuracy": next(said)})
+    monkeypatch.setattr(Job, "evaluate", lambda job, model: {"loss": 1.0, "accuracy": next(said)})
     settings = {**TINY, "max_steps": None, "epochs": 50, "patience": 2}
     metrics = train("vit_nano", "digits", tmp_path / "run", **settings)
     assert metrics["epochs"] == 4
@@ -159,10 +159,12 @@ def test_the_average_follows_the_weights() -> None:
 
 def test_the_plan_warns_of_what_does_not_fit() -> None:
     settings = TrainSettings.model_validate({"model": "vit_nano", "data": {"source": "digits"}, "epochs": 10})
-    plan = Plan(parameters=10, memory=2e9, available=1e9, seconds=600.0, limit=None)
-    assert "needs about 2.0 GB and 1.0 GB are free; try --set accumulate=2" in plan.warnings(settings)[0]
+    plan = Plan(10, 2e9, 1e9, seconds=600.0, limit=None, settings=settings, cut=True)
+    assert "needs about 2.0 GB and 1.0 GB are free; try --set accumulate=2" in plan.warnings()[0]
     hurried = replace(plan, memory=1.0, limit=60.0)
-    assert hurried.warnings(settings) == ["the time allowed is enough for about 1.0 epochs; the rate falls accordingly"]
+    assert hurried.warnings() == [
+        "the time allowed is enough for about 1.0 epochs; the learning rate falls accordingly"
+    ]
     assert "about 60 seconds" in hurried.words()
 
 

@@ -12,6 +12,7 @@ from pydantic import BaseModel, Field, ValidationError
 from orchard.cards import Recipe
 from orchard.data.settings import Settings, Source
 from orchard.errors import UsageError
+from orchard.training.renamed import new_settings
 
 
 class OptimizerSettings(Settings):
@@ -119,7 +120,7 @@ def resolve(command: Mapping[str, Any], recipe: Recipe | None, recipe_name: str,
     flat: dict[str, Any] = {}
     origins: dict[str, str] = {}
     for layer, origin in ((recipe.settings if recipe else {}, recipe_name), (command, "command")):
-        for key, value in flatten(layer).items():
+        for key, value in new_settings(flatten(layer)).items():
             flat[key] = value
             origins[key] = origin
     try:
