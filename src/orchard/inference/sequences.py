@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from orchard.data.chance import uniforms
+from orchard.data.counter_rng import uniforms
 from orchard.inference.beam import Restriction
 from orchard.inference.sampling import Sampling, choose
 

@@ -199,6 +199,6 @@ class _Opening:
                 rows = np.array([train.rows[int(index)] for index in indices], np.int64)
                 self.splits[split] = Pairs(train.files, train.parse, rows)
                 left_out.append(rows)
-        rows = AllBut(len(train.files[0]), np.sort(np.concatenate(left_out)))
-        self.splits["train"] = Pairs(train.files, train.parse, rows)
+        kept = AllBut(len(train.files[0]), np.sort(np.concatenate(left_out)))
+        self.splits["train"] = Pairs(train.files, train.parse, kept)
         return (*fractions, s.split_seed)
