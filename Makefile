@@ -19,7 +19,7 @@ lint: .venv/.installed-test
 	$(BIN)/lint-imports
 
 proofs: .venv/.installed-test
-	$(BIN)/orchard verify --all --write docs/proofs.md
+	$(BIN)/orchard verify --all --write docs/proofs
 
 .venv/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Orchard needs Python 3.11 or newer; name one: make PYTHON=python3.12 ...")'

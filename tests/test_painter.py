@@ -111,7 +111,7 @@ def test_a_checkpoint_is_taken_apart_with_nothing_left_over(case, config):
     back = export_official(model, "easynlp")
     assert back.keys() == painter.keys() and all(torch.equal(back[name], painter[name]) for name in back)
     with pytest.raises(OrchardError, match="'stranger' of the checkpoint is neither"):
-        split_checkpoint(own | {"stranger": torch.zeros(1)})
+        split_checkpoint(own | vqgan | {"stranger": torch.zeros(1)})
 
 
 def test_names_and_shapes_of_the_released_size():

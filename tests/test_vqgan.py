@@ -247,7 +247,7 @@ def test_both_phases_learn_and_the_codebook_is_used():
     assert after["psnr"] > before["psnr"] + 2
     assert after["codebook_use"] >= 0.8 > before["codebook_use"]
     assert 1 < after["code_perplexity"] <= 32 and 0 < after["ssim"] <= 1 and after["l1"] < before["l1"]
-    assert set(task.logged) == after.keys()
+    assert after.keys() <= set(task.logged)
 
 
 def test_score_of_a_tokenizer_alone_is_that_of_its_training():

@@ -127,7 +127,7 @@ def test_the_command_answers_as_table_json_and_csv(
     out = capsys.readouterr()
     rows = json.loads(out.out)
     assert Path(rows[0]["picture"]).stem == "white" and "cosine" in rows[1] and "error" in rows[2]
-    assert "1 of 4 could not be answered" in out.err
+    assert "1 of 3 could not be answered" in out.err
 
     assert command(run, *good, "--query", "black", "--csv", tmp_path / "found.csv") == 0
     with (tmp_path / "found.csv").open(newline="") as file:
