@@ -35,7 +35,7 @@ class LuongConfig:
     depth: int
     embedding: int
     vocabulary: int = 50000  # of the target
-    source_vocabulary: int | None = None  # where it is not the target's
+    source_vocabulary: int = 0  # where it is not the target's
     context: int = 50  # the most tokens of a sentence learned from
     pad: int = 0  # the id that fills up shorter sources
     score: Literal["dot", "general", "additive"] = "general"

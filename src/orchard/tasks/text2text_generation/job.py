@@ -49,7 +49,8 @@ class Job(base.Job):
         self.encoder = PairEncoder(self.tokenizer, settings.text.length)
         torch.manual_seed(settings.seed)  # the fresh weights
         self.model = start_model(settings, self.tokenizer, self.encoder)
-        self.resolved = base.settle_precision(resolved, self.model, self.sample(), device)
+        self.length: int = settings.text.length
+        self.resolved = base.settle_precision(resolved, self.model, (self.sample(), self.sample()), device)
         self.objective = Text2Text(settings.label_smoothing)
         self.fabric = base.make_fabric(self.settings, device)
 
@@ -126,7 +127,7 @@ class Job(base.Job):
 
     def sample(self) -> Tensor:
         """One source, by which a model's cost is told; its target is as long."""
-        return torch.full((1, self.settings.text.length), self.encoder.end)
+        return torch.full((1, self.length), self.encoder.end)
 
     def cost(self, model: nn.Module) -> dict[str, int]:
         return base.cost_of(model, self.sample(), self.sample())
