@@ -141,6 +141,8 @@ def randomise(module: nn.Module, call: Callable[[], Any], seed: int) -> None:
         return torch.randn(shape, generator=generator)
 
     for name, parameter in module.named_parameters():
+        if not parameter.requires_grad:  # a table that follows from the configuration
+            continue
         last = name.rpartition(".")[2]
         if parameter.ndim > 1 and len(parameter) > 1:
             parameter.copy_(normal(parameter.shape) * (len(parameter) / parameter.numel()) ** 0.5)  # 1 / √fan-in
