@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torchvision.ops import FrozenBatchNorm2d
 
+from orchard.cards import card_of
 from orchard.errors import UsageError
 from orchard.models import create_model
 
@@ -21,7 +22,7 @@ class Trunk(Protocol):
     classifier_layers: tuple[str, ...]  # attributes of what only the logits need
 
     def feature_maps(self, images: Tensor) -> list[Tensor]:
-        """Pictures (B, C, H, W), normalised, to one map per stage, (B, channels, about H / stride, about W / stride)."""
+        """Pictures (B, C, H, W), normalised, to a map per stage, (B, channels, about H / stride, about W / stride)."""
         ...
 
 
@@ -30,9 +31,12 @@ def create_trunk(name: str, overrides: Mapping[str, Any]) -> nn.Module:
 
     Raises UsageError for an unknown name or field and for a model without feature maps.
     """
+    nothing = UsageError(f"{name} has no feature maps, so nothing can be built on it; a ResNet, VGG or ViT has")
+    if card_of(name).task != "image-classification":
+        raise nothing
     model = create_model(name, **overrides)
     if not hasattr(model, "feature_maps"):
-        raise UsageError(f"{name} has no feature maps, so nothing can be built on it; a ResNet, VGG or ViT has")
+        raise nothing
     for layer in getattr(model, "classifier_layers", ()):
         delattr(model, layer)
     return model
