@@ -104,7 +104,7 @@ def make_scene(seed: int, split: str, index: int) -> Scene:
             mask[window] &= ink <= INK
         masks.append(np.zeros((height, width), bool))
         masks[-1][window] = ink > INK
-        sizes.append(np.count_nonzero(masks[-1]))
+        sizes.append(int(np.count_nonzero(masks[-1])))
         labels.append(label)
         strength = np.clip((ink - 0.15) / 0.5, 0, 1)  # strokes are opaque, their edges soft
         image[(slice(None), *window)] += (colour - image[(slice(None), *window)]) * strength
@@ -128,16 +128,17 @@ def _background(numbers: Numbers, stuff: np.ndarray, light: bool) -> np.ndarray:
     rows, columns = np.arange(height)[:, None], np.arange(width)
     period = numbers.whole(4, 10)
     coarse = torch.from_numpy(numbers.take(16 * 20)).view(1, 1, 16, 20)
+    blobs = F.interpolate(coarse, (height, width), mode="bilinear", align_corners=True)[0, 0].numpy()
     patterns = {
-        "plain": lambda: 0.5,
-        "stripes": lambda: (rows + columns) // period % 2,
-        "checks": lambda: (rows // period + columns // period) % 2,
-        "noise": lambda: F.interpolate(coarse, (height, width), mode="bilinear", align_corners=True)[0, 0].numpy(),
+        "plain": np.full_like(blobs, 0.5),
+        "stripes": (rows + columns) // period % 2,
+        "checks": (rows // period + columns // period) % 2,
+        "noise": blobs,
     }
     image = np.zeros((3, height, width))
     for kind in np.flatnonzero(np.bincount(stuff.ravel())):
         colour = numbers.colour(150, 220) if light else numbers.colour(20, 90)
-        image = np.where(stuff == kind, colour + 35 * (patterns[STUFF[kind]]() - 0.5), image)
+        image = np.where(stuff == kind, colour + 35 * (patterns[STUFF[kind]] - 0.5), image)
     return image
 
 

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from orchard.models import Landmark
 from orchard.models.detection.contract import Detections, check_padding
 from orchard.models.detection.detr_names import NAMES, settings_from
-from orchard.models.vision.trunk import create_trunk, freeze_batch_norms
+from orchard.models.vision.trunk import Trunk, create_trunk, freeze_batch_norms
 from orchard.nn.attention import Attention
 from orchard.nn.checks import check_images
 from orchard.nn.position import LearnedGrid, SineGrid
@@ -125,12 +125,12 @@ class DETR(nn.Module):
 
     head_name = "class_head"
 
-    def __init__(self, config: DETRConfig, trunk: nn.Module):
-        """`trunk` has feature maps (`orchard.models.vision.trunk.Trunk`), of which the last is used."""
+    def __init__(self, config: DETRConfig, trunk: Trunk):
+        """Of the trunk's feature maps the last is used."""
         super().__init__()
         self.config = c = config
-        self.trunk: Any = trunk
-        self.projection = nn.Conv2d(self.trunk.channels[-1], c.width, 1)
+        self.trunk: Trunk = trunk
+        self.projection = nn.Conv2d(trunk.channels[-1], c.width, 1)
         self.position: SineGrid | LearnedGrid
         if c.position == "sine":
             self.position = SineGrid(c.width, temperature=10000, span=2 * math.pi, eps=1e-6)

@@ -25,24 +25,29 @@ class Trunk(Protocol):
         """Pictures (B, C, H, W), normalised, to a map per stage, (B, channels, about H / stride, about W / stride)."""
         ...
 
+    def layer_groups(self) -> list[tuple[str, ...]]:
+        """Name prefixes of all parameters from the input to the head, as every landmark has them."""
+        ...
 
-def create_trunk(name: str, overrides: Mapping[str, Any]) -> nn.Module:
-    """A `Trunk`: the classifier of this name with fields of its configuration replaced, and without its head.
+
+def create_trunk(name: str, overrides: Mapping[str, Any]) -> Trunk:
+    """The classifier of this name with fields of its configuration replaced, and without its head.
 
     Raises UsageError for an unknown name or field and for a model without feature maps.
     """
     nothing = UsageError(f"{name} has no feature maps, so nothing can be built on it; a ResNet, VGG or ViT has")
     if card_of(name).task != "image-classification":
         raise nothing
-    model = create_model(name, **overrides)
+    model: Any = create_model(name, **overrides)
     if not hasattr(model, "feature_maps"):
         raise nothing
-    for layer in getattr(model, "classifier_layers", ()):
+    for layer in model.classifier_layers:
         delattr(model, layer)
-    return model
+    trunk: Trunk = model
+    return trunk
 
 
-def freeze_batch_norms(model: nn.Module) -> None:
+def freeze_batch_norms(model: Any) -> None:
     """Put a norm with constant statistics, gain and bias in the place of every batch norm, in place.
 
     Detectors see too few pictures a step for statistics of their own (DETR, appendix A.4; torchvision's part).
