@@ -39,12 +39,19 @@ def example(name: str, config: Any, count: int) -> dict[str, Tensor]:
     return inputs
 
 
-def outputs(result: Any) -> dict[str, Tensor]:
-    """Every tensor in what a model returned, by its field; the empty name is the tensor itself."""
+def outputs(result: Any, name: str = "") -> dict[str, Tensor]:
+    """Every tensor in what a model returned, by its path, such as `auxiliary.0.boxes`; of a tensor itself, no name."""
     if isinstance(result, Tensor):
-        return {"": result}
-    fields = {field.name: getattr(result, field.name) for field in dataclasses.fields(result)}
-    return {name: value for name, value in fields.items() if isinstance(value, Tensor)}
+        return {name: result}
+    parts: dict[str, Any] = {}
+    if isinstance(result, tuple | list):
+        parts = {str(n): part for n, part in enumerate(result)}
+    elif dataclasses.is_dataclass(result):
+        parts = {field.name: getattr(result, field.name) for field in dataclasses.fields(result)}
+    found: dict[str, Tensor] = {}
+    for key, part in parts.items():
+        found |= outputs(part, f"{name}.{key}" if name else key)
+    return found
 
 
 def numbers(result: Any) -> dict[str, Tensor]:

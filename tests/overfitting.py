@@ -14,6 +14,8 @@ from orchard.models import create_model
 from orchard.tasks.image_classification import ImageBatch
 from orchard.tasks.image_text import ImageText, PairBatch
 from orchard.tasks.image_tokenization import ImageTokenization, TokenizationSettings, tokenizer_training
+from orchard.tasks.object_detection.losses import SetCriterion
+from orchard.tasks.object_detection.matching import Targets
 from orchard.tasks.text_generation import TextGeneration, TokenBatch
 from orchard.tasks.text_to_image import PaintingBatch, TextToImage
 
@@ -26,6 +28,7 @@ MEMORISED = {
     "text-generation": 0.5,
     "text-to-image": 0.5,
     "image-tokenization": 0.5,
+    "object-detection": 0.5,
 }
 SHORTER: dict[str, dict[str, Any]] = {  # sequences, so that a step takes a hundredth of a second
     "text-generation": {"context": 12},
@@ -59,6 +62,19 @@ def classes(name: str, model: Any) -> tuple[nn.Module, Loss]:
     def loss() -> tuple[Tensor, Tensor]:
         found = F.cross_entropy(model(**inputs), labels)
         return found, found
+
+    return model, loss
+
+
+def objects(name: str, model: Any) -> tuple[nn.Module, Loss]:
+    """Two pictures with two objects each; measured is the last layer's loss."""
+    inputs, criterion = example(name, model.config, 2), SetCriterion()
+    boxes = torch.tensor([[0.3, 0.3, 0.4, 0.3], [0.7, 0.6, 0.3, 0.5]])
+    targets = Targets([torch.tensor([0, 1]), torch.tensor([2, 0])], [boxes, boxes.flip(1)])
+
+    def loss() -> tuple[Tensor, Tensor]:
+        found = criterion(model(**inputs), targets)
+        return found.total, found.label[-1] + found.l1[-1] + found.giou[-1]
 
     return model, loss
 
@@ -124,4 +140,5 @@ LOSSES: dict[str, Callable[[str, Any], tuple[nn.Module, Loss]]] = {
     "text-generation": text,
     "text-to-image": paintings,
     "image-tokenization": drawings,
+    "object-detection": objects,
 }
