@@ -9,10 +9,10 @@ import pytest
 import torch
 from PIL import Image
 
-from orchard.data import DataSettings
-from orchard.data.boxes import open_boxes
 from orchard.data.boxes.coco import split_of
+from orchard.data.boxes.sources import open_boxes
 from orchard.data.scenes import HEIGHTS, LEAST_VISIBLE, STUFF, THINGS, WIDTHS, make_scene, scans
+from orchard.data.settings import DataSettings
 from orchard.errors import OrchardError, UsageError
 
 BCCD = Path(__file__).parents[1].parent / "shared" / "data" / "bccd"

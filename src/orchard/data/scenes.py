@@ -15,9 +15,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from orchard.data.chance import COLUMNS, uniforms
-from orchard.data.contracts import DataSettings
+from orchard.data.counter_rng import COLUMNS, uniforms
 from orchard.data.named import open_named
+from orchard.data.settings import DataSettings
 
 THINGS = tuple(str(digit) for digit in range(10))
 STUFF = ("plain", "stripes", "checks", "noise")  # kinds of background

@@ -12,7 +12,7 @@ from orchard.data.boxes.collect import Annotated, Box, Found
 from orchard.data.collect import SPLIT_WORDS
 from orchard.data.contracts import Problem
 from orchard.data.files import Files
-from orchard.data.pictures import ENDINGS
+from orchard.data.walk import IMAGES
 from orchard.errors import OrchardError
 
 KEYS = ("images", "annotations", "categories")
@@ -52,7 +52,7 @@ def read_coco(source: str, tables: dict[str, dict[str, Any]], files: Files) -> F
         splits = dict.fromkeys(tables, "")
     by_name: dict[str, list[str]] = defaultdict(list)
     for path in files.names()[0]:
-        if path[path.rfind(".") :].lower() in ENDINGS:
+        if path[path.rfind(".") :].lower() in IMAGES:
             by_name[_base(path)].append(path)
     pictures: list[Annotated] = []
     problems: list[Problem] = []

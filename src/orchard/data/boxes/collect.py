@@ -11,9 +11,10 @@ import torch
 
 from orchard.data.boxes.contracts import DetectionData, DetectionRecord, DetectionSplit, Objects
 from orchard.data.collect import GO_ON
-from orchard.data.contracts import DataSettings, Problem
+from orchard.data.contracts import Problem
 from orchard.data.files import Files, Seen, look_at_all
 from orchard.data.pictures import naming, open_picture, plain
+from orchard.data.settings import DataSettings
 from orchard.data.splits import hold_out_of
 from orchard.errors import OrchardError
 

@@ -12,8 +12,8 @@ from orchard.data.boxes.contracts import DetectionData
 from orchard.data.boxes.named import DIGIT_SCENES, open_digit_scenes
 from orchard.data.boxes.voc import find_voc, read_voc
 from orchard.data.boxes.yolo import find_yolo, read_yolo
-from orchard.data.contracts import DataSettings
 from orchard.data.files import Archive, Files, Folder
+from orchard.data.settings import DataSettings
 from orchard.errors import OrchardError, UsageError
 
 EXPECTED = (

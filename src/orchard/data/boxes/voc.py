@@ -12,7 +12,7 @@ from orchard.data.boxes.collect import Annotated, Box, Found
 from orchard.data.collect import sort_classes
 from orchard.data.contracts import Problem
 from orchard.data.files import Files
-from orchard.data.pictures import ENDINGS
+from orchard.data.walk import IMAGES
 from orchard.errors import OrchardError
 
 LISTS = {"train": "train", "val": "validation", "test": "test"}  # the file of a split in ImageSets/Main
@@ -30,7 +30,7 @@ def read_voc(files: Files, source: str, names: list[str]) -> Found:
     """
     everything = files.names()[0]
     splits = _splits(files, everything)
-    pictures_of = {_stem(path): path for path in everything if path[path.rfind(".") :].lower() in ENDINGS}
+    pictures_of = {_stem(path): path for path in everything if path[path.rfind(".") :].lower() in IMAGES}
     pictures: list[Annotated] = []
     problems: list[Problem] = []
     for name in names:

@@ -10,14 +10,14 @@ from orchard.data.boxes.collect import Annotated, Box, Found
 from orchard.data.collect import SPLIT_WORDS
 from orchard.data.contracts import Problem
 from orchard.data.files import Files
-from orchard.data.pictures import ENDINGS
+from orchard.data.walk import IMAGES
 from orchard.errors import OrchardError
 
 
 def find_yolo(files: Files) -> dict[str, str]:
     """Pictures below a folder images and the text file of each below a folder labels, where that is there."""
     names = set(files.names()[0])
-    pictures = [name for name in sorted(names) if name[name.rfind(".") :].lower() in ENDINGS]
+    pictures = [name for name in sorted(names) if name[name.rfind(".") :].lower() in IMAGES]
     pairs = {name: _labels(name) for name in pictures if "images" in name.split("/")[:-1]}
     return pairs if any(text in names for text in pairs.values()) else {}
 
