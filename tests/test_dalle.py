@@ -9,7 +9,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from orchard.models import configuration, create_model
-from orchard.models.text_to_image.dalle import Dalle, DalleConfig, place_angles
+from orchard.models.text_to_image.dalle import Dalle, DalleConfig, position_angles
 from orchard.models.text_to_image.dalle_names import dalle_pytorch_names, split_checkpoint
 from orchard.nn.sparse_patterns import PATTERNS, after_text, grid_pattern
 from orchard.nn.token_shift import TokenShift
@@ -34,11 +34,11 @@ def golden(case: str) -> tuple[Dalle, dict[str, Tensor]]:
     return model, load_file(GOLDEN / case / "io.safetensors")
 
 
-def step(model: Dalle, tokens: Tensor, places: Tensor, past: list) -> Tensor:
-    for layer in past:
-        layer.places = places
-    mask = torch.arange(past[0].keys.shape[2]) <= places[:, None]
-    return model(tokens, mask=mask, past=past)
+def step(model: Dalle, tokens: Tensor, places: Tensor, cache: list) -> Tensor:
+    for layer in cache:
+        layer.positions = places
+    mask = torch.arange(cache[0].keys.shape[2]) <= places[:, None]
+    return model(tokens, mask=mask, cache=cache)
 
 
 @every_case
@@ -71,9 +71,9 @@ def test_draws_the_codes_that_dalle_pytorch_draws(case):
     model, io = golden(case)
     wanted = next(value for key, value in io.items() if key.startswith("out.greedy"))
     tokens = model.prompt(io["in.text"])
-    past, places, drawn = model.empty_past(2, model.config.context), torch.arange(tokens.shape[1]), []
+    cache, places, drawn = model.make_cache(2, model.config.context), torch.arange(tokens.shape[1]), []
     for _ in range(wanted.shape[1]):
-        drawn.append(model.code_logits(step(model, tokens, places, past)[:, -1]).argmax(1, keepdim=True))
+        drawn.append(model.code_logits(step(model, tokens, places, cache)[:, -1]).argmax(1, keepdim=True))
         tokens, places = model.code_tokens(drawn[-1]), places[-1:] + 1
     assert torch.equal(torch.cat(drawn, dim=1), wanted)
 
@@ -90,8 +90,11 @@ def test_names_there_and_back():
 @pytest.mark.parametrize("case", ["dalle_rotary_shift_a", "dalle_sparse"])
 def test_angles_are_dalle_pytorch_s(case):
     theirs = load_file(GOLDEN / case / "params.safetensors")["transformer.pos_emb"][0]
-    torch.testing.assert_close(place_angles(CASES[case]), theirs, atol=1e-5, rtol=1e-6)
-    assert place_angles(configuration("dalle_base")).shape == (1281, 60)  # a third of 64 is 21, an even 20 of it used
+    torch.testing.assert_close(position_angles(CASES[case]), theirs, atol=1e-5, rtol=1e-6)
+    assert position_angles(configuration("dalle_base")).shape == (
+        1281,
+        60,
+    )  # a third of 64 is 21, an even 20 of it used
 
 
 def seen_in_words(name: str, side: int, kernel: int) -> Tensor:
@@ -176,10 +179,10 @@ def test_one_token_at_a_time_is_the_whole_at_once(name, rotary, shift):
     whole = model(tokens)
     assert whole.shape == (3, 24, 98)
     for first in (1, 9, 13):  # the prompt in one call or token by token, with some codes or without
-        past = model.empty_past(3, config.context)
-        pieces = [step(model, tokens[:, :first], torch.arange(first), past)]
+        cache = model.make_cache(3, config.context)
+        pieces = [step(model, tokens[:, :first], torch.arange(first), cache)]
         for n in range(first, 24):
-            pieces.append(step(model, tokens[:, n : n + 1], torch.tensor([n]), past))
+            pieces.append(step(model, tokens[:, n : n + 1], torch.tensor([n]), cache))
         torch.testing.assert_close(torch.cat(pieces, dim=1), whole, atol=1e-5, rtol=0)
 
 
@@ -236,7 +239,6 @@ def test_wrong_input_is_refused_in_one_line():
         (lambda: model(zeros + 98), "0 to 97"),
         (lambda: model(zeros.repeat(1, 3)), "at most 24"),
         (lambda: model(zeros, positions=torch.arange(1, 10)), "positions 0, 1"),
-        (lambda: model(zeros, past=model.empty_past(1, 9)), "a mask"),
         (lambda: model.code_tokens(zeros + 40), "0 to 39"),
     ]:
         with pytest.raises(ValueError, match=expected) as caught:

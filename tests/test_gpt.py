@@ -106,14 +106,14 @@ def test_no_biases_is_the_same_as_biases_of_zero() -> None:
 def test_one_token_at_a_time_is_the_same_as_all_at_once(config: GPTConfig) -> None:
     model, length = randomised(GPT(config)), config.context
     tokens = tokens_of(config, 3, length)
-    past = model.empty_past(3, length)
+    cache = model.make_cache(3, length)
     steps = []
     with torch.no_grad():
         for start, end in [(0, 5), *((n, n + 1) for n in range(5, length))]:  # a beginning, then one by one
             places = torch.arange(start, end)
-            for layer in past:
-                layer.places = places
-            steps.append(model(tokens[:, start:end], mask=causal_mask(length)[start:end], past=past))
+            for layer in cache:
+                layer.positions = places
+            steps.append(model(tokens[:, start:end], cache=cache))
         torch.testing.assert_close(torch.cat(steps, dim=1), model(tokens), atol=1e-5, rtol=0)
 
 
@@ -126,13 +126,13 @@ def test_a_batch_padded_on_the_left_says_what_each_sequence_says_alone() -> None
     real = torch.arange(room) >= padding[:, None]  # (B, room)
     # Padding sees itself, as a softmax over nothing is no number.
     mask = (causal_mask(room) & real[:, None, :] | torch.eye(room, dtype=torch.bool))[:, None]  # (B, 1, room, room)
-    past = model.empty_past(3, room)
+    cache = model.make_cache(3, room)
     steps = []
     with torch.no_grad():
         for start, end in [(0, longest), *((n, n + 1) for n in range(longest, room))]:
-            for layer in past:
-                layer.places = torch.arange(start, end)
-            steps.append(model(tokens[:, start:end], positions[:, start:end], mask[:, :, start:end], past))
+            for layer in cache:
+                layer.positions = torch.arange(start, end)
+            steps.append(model(tokens[:, start:end], positions[:, start:end], mask[:, :, start:end], cache))
         together, at_once = torch.cat(steps, dim=1), model(tokens, positions, mask)
         torch.testing.assert_close(together, at_once, atol=1e-5, rtol=0)
         for row, text in enumerate(texts):
@@ -242,7 +242,6 @@ def test_groups_cover_every_parameter_once() -> None:
         (dict(tokens=torch.full((1, 4), -1)), "ids below 60"),
         (dict(tokens=torch.zeros(1, 2, dtype=torch.int64), positions=torch.tensor([23, 24])), "positions below 24"),
         (dict(tokens=torch.zeros(1, 2, dtype=torch.int64), mask=torch.zeros(2, 2)), "bool mask"),
-        (dict(tokens=torch.zeros(1, 2, dtype=torch.int64), past=[]), "needs a mask"),
     ],
 )
 def test_wrong_input_is_refused_in_one_line(arguments: dict, words: str) -> None:

@@ -36,15 +36,15 @@ def draw(model, text: Tensor, count: int, **first) -> Tensor:
     """The likeliest codes, one at a time, with what came before remembered."""
     tokens = model.prompt(text)
     prompt = tokens.shape[1]
-    past = model.empty_past(len(text), prompt + count - 1)
+    cache = model.make_cache(len(text), prompt + count - 1)
     drawn: list[Tensor] = []
     for n in range(count):
         start = 0 if n == 0 else prompt + n - 1
         places = torch.arange(start, start + tokens.shape[1])
-        for layer in past:
-            layer.places = places
+        for layer in cache:
+            layer.positions = places
         mask = torch.arange(prompt + count - 1) <= places[:, None]
-        logits = model.code_logits(model(tokens, mask=mask, past=past, **(first if n == 0 else {}))[:, -1])
+        logits = model.code_logits(model(tokens, mask=mask, cache=cache, **(first if n == 0 else {}))[:, -1])
         drawn.append(logits.argmax(1, keepdim=True))
         tokens = model.code_tokens(drawn[-1])
     return torch.cat(drawn, dim=1)
@@ -148,14 +148,14 @@ def test_one_token_at_a_time_is_the_whole_at_once():
     model = Painter(SMALL).eval()
     torch.nn.init.normal_(model.position)
     tokens = torch.randint(SMALL.vocabulary, (3, SMALL.context))
-    past = model.empty_past(3, SMALL.context)
+    cache = model.make_cache(3, SMALL.context)
     pieces = []
     with torch.no_grad():
         for n in range(SMALL.context):
-            for layer in past:
-                layer.places = torch.tensor([n])
+            for layer in cache:
+                layer.positions = torch.tensor([n])
             mask = (torch.arange(SMALL.context) <= n)[None]
-            pieces.append(model(tokens[:, n : n + 1], mask=mask, past=past))
+            pieces.append(model(tokens[:, n : n + 1], mask=mask, cache=cache))
         torch.testing.assert_close(torch.cat(pieces, dim=1), model(tokens), atol=1e-5, rtol=0)
         shifted = model(tokens[:, 2:], positions=torch.arange(2, SMALL.context).expand(3, -1))
     assert not torch.allclose(shifted, model(tokens[:, 2:]))
@@ -181,7 +181,6 @@ def test_padding_is_read_like_any_word():
         (lambda m: m.prompt(torch.zeros(1, 4, dtype=torch.int64)), r"\(B, 5\)"),
         (lambda m: m.losses(torch.zeros(1, 5, dtype=torch.int64), torch.zeros(1, 8, dtype=torch.int64)), r"\(B, 9\)"),
         (lambda m: m(torch.zeros(1, 5, dtype=torch.int64), knowledge=torch.zeros(1, 2, 5, 100)), "no knowledge"),
-        (lambda m: m(torch.zeros(1, 1, dtype=torch.int64), past=m.empty_past(1, 4)), "a mask"),
     ],
 )
 def test_wrong_input_is_refused_in_one_line(call, expected):

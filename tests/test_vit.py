@@ -377,7 +377,7 @@ def test_attention_maps(pool: str) -> None:
         maps = model.attention_maps(x)
         # The weights must be those that the fused attention used: values averaged with them give its output.
         attention = model.blocks[-1].attention
-        _, _, values = attention.heads_of(seen[0])
+        _, _, values = attention.project_qkv(seen[0])
         mixed = (attention.weights(seen[0]) @ values).transpose(1, 2).flatten(2)
         torch.testing.assert_close(attention.out(mixed), attention(seen[0]), atol=1e-5, rtol=0)
     assert maps.shape == (2, 2, 2, 4)

@@ -45,29 +45,29 @@ def pays_to_compile(model: nn.Module, precision: Precision) -> bool:
 class Step(nn.Module):
     """One call of the model on tokens that follow what is remembered, as a function a compiler can take whole."""
 
-    def __init__(self, model: nn.Module, pasts: Sequence[Any]):
-        """`pasts`: what each layer remembers, empty, with room for all tokens."""
+    def __init__(self, model: nn.Module, caches: Sequence[Any]):
+        """`caches`: what each layer remembers, empty, with room for all tokens."""
         super().__init__()
         self.model = model
-        self.depth, self.kind = len(pasts), type(pasts[0])
-        self.kept = [field.name for field in dataclasses.fields(self.kind) if field.name != "places"]
-        for n, past in enumerate(pasts):
+        self.depth, self.kind = len(caches), type(caches[0])
+        self.kept = [field.name for field in dataclasses.fields(self.kind) if field.name != "positions"]
+        for n, cache in enumerate(caches):
             for name in self.kept:
-                self.register_buffer(f"{name}{n}", getattr(past, name))
-        self.register_buffer("columns", torch.arange(pasts[0].keys.shape[2], device=pasts[0].keys.device))
+                self.register_buffer(f"{name}{n}", getattr(cache, name))
+        self.register_buffer("columns", torch.arange(caches[0].keys.shape[2], device=caches[0].keys.device))
 
-    def forward(self, tokens: Tensor, places: Tensor, starts: Tensor) -> Tensor:
-        """Logits (R, V) after the last of `tokens` (R, T), which stand at `places` (T,); row r begins at starts[r]."""
+    def forward(self, tokens: Tensor, positions: Tensor, starts: Tensor) -> Tensor:
+        """Logits (R, V) after the last of tokens (R, T) at `positions` (T,) of the cache; row r begins at starts[r]."""
         columns = self.get_buffer("columns")
-        seen = columns <= places[:, None]  # (T, L)
+        seen = columns <= positions[:, None]  # (T, L)
         mask = (seen & (columns >= starts[:, None, None]))[:, None]  # (R, 1, T, L)
-        past = [
-            self.kind(places=places, **{name: self.get_buffer(f"{name}{n}") for name in self.kept})
+        cache = [
+            self.kind(positions=positions, **{name: self.get_buffer(f"{name}{n}") for name in self.kept})
             for n in range(self.depth)
         ]
-        positions = (places - starts[:, None]).clamp(min=0)
+        own = (positions - starts[:, None]).clamp(min=0)  # each row counts from its own beginning
         with sdpa_kernel(SDPBackend.MATH):  # for single queries the fused kernels take ten times as long on a CPU
-            logits: Tensor = self.model(tokens, positions, mask, past)
+            logits: Tensor = self.model(tokens, own, mask, cache)
         return logits[:, -1].float()
 
 
@@ -89,10 +89,10 @@ class Decoder:
         ready: Any = copy.deepcopy(model) if kernels or precision != "fp32" else model
         if precision != "fp32":
             ready = ready.to(torch.bfloat16)
-        pasts = ready.empty_past(self.rows, length)
+        caches = ready.make_cache(self.rows, length)
         if kernels:
             use_row_kernels(ready, int8=precision == "int8")
-        self.step = Step(ready.eval(), pasts).requires_grad_(False)
+        self.step = Step(ready.eval(), caches).requires_grad_(False)
         self.run: Any = self.step
         if compiled:
             self.run = torch.compile(self.step, fullgraph=True, options={"freezing": True})

@@ -1,7 +1,7 @@
 """Decoding steps for few rows, where the time is the reading of weights and of what is remembered.
 
 Libraries' kernels are made for many rows and read at a third to two thirds of the memory's rate here. Those in `native`
-read each weight once, at about the rate of the memory, and of the past what is seen alone; they are compiled once per
+read each weight once, at about the rate of the memory, and of the cache what is seen alone; they are compiled once per
 machine. A whole stack of pre-norm blocks is one call, so that threads need not be gathered for each product. Without a
 C++ compiler torch's own kernels do the same, slower. Weights are in float32, bf16, or int8 with a scale per output.
 """
@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from orchard.cached import cache_folder
 from orchard.inference.fast import COMPILED
 from orchard.inference.hardware import processor
-from orchard.nn.attention import Past, SelfAttention
+from orchard.nn.attention import Attention, KVCache
 from orchard.nn.transformer import Mlp, PreNormBlock, Stack
 
 NATIVE = Path(__file__).parent / "native"
@@ -128,18 +128,18 @@ class RowLinear(nn.Module):
 
 
 class RowAttention(nn.Module):
-    """`SelfAttention` where one token of each row follows what is remembered."""
+    """`Attention` where one token of each row follows what is remembered."""
 
-    def __init__(self, attention: SelfAttention):
+    def __init__(self, attention: Attention):
         super().__init__()
         self.attention = attention
 
-    def forward(self, x: Tensor, mask: Tensor | None = None, past: Past | None = None) -> Tensor:
-        if x.shape[1] > 1 or past is None:
-            y: Tensor = self.attention(x, mask, past)
+    def forward(self, x: Tensor, *, mask: Tensor | None = None, cache: KVCache | None = None) -> Tensor:
+        if x.shape[1] > 1 or cache is None:
+            y: Tensor = self.attention(x, mask=mask, cache=cache)
             return y
-        q, k, v = self.attention.heads_of(x, past.places)
-        keys, values = past.extend(k, v)
+        q, k, v = self.attention.project_qkv(x, cache.positions)
+        keys, values = cache.extend(k, v)
         y = torch.ops.orchard.attend(q, keys, values, mask)
         return self.attention.out(y.transpose(1, 2).flatten(2))  # type: ignore[no-any-return]
 
@@ -165,17 +165,17 @@ class RowStack(nn.Module):
         if not (type(module) is Stack and native_rows() and next(module.parameters()).is_cpu):
             return False
         blocks: list[Any] = list(module.blocks)
-        known = all(type(b) is PreNormBlock and type(b.attention) is SelfAttention and type(b.mlp) is Mlp
+        known = all(type(b) is PreNormBlock and type(b.attention) is Attention and type(b.mlp) is Mlp
                     and type(b.norm1) is type(b.norm2) is nn.LayerNorm and type(b.mlp.activation) is nn.GELU
                     and b.norm1.elementwise_affine and b.norm2.elementwise_affine and b.norm1.eps == b.norm2.eps
-                    and b.attention.turn is None for b in blocks)  # fmt: skip
+                    and b.attention.position_encoding is None for b in blocks)  # fmt: skip
         return known and len(set(map(_shape, blocks))) == 1
 
-    def forward(self, x: Tensor, mask: Tensor, past: Sequence[Past]) -> Tensor:
-        keys, values = [one.keys for one in past], [one.values for one in past]
+    def forward(self, x: Tensor, mask: Tensor, cache: Sequence[KVCache]) -> Tensor:
+        keys, values = [one.keys for one in cache], [one.values for one in cache]
         maps = self.norms, self.weights, self.scales, self.biases, *self.shape
         size = max(MOST // len(x), 1)
-        split = torch.split(x.float(), size, 1), torch.split(past[0].places, size), torch.split(mask, size, 2)
+        split = torch.split(x.float(), size, 1), torch.split(cache[0].positions, size), torch.split(mask, size, 2)
         pieces = [torch.ops.orchard.stack(*one, keys, values, *maps) for one in zip(*split, strict=True)]
         return self.norm(torch.cat(pieces, 1).to(x.dtype))  # type: ignore[no-any-return]
 
@@ -208,7 +208,7 @@ def use_row_kernels(model: nn.Module, *, int8: bool) -> None:
         for name, child in list(module.named_children()):
             if type(child) is nn.Linear:
                 setattr(module, name, RowLinear(child.weight, child.bias, int8=int8))
-            elif type(child) is SelfAttention and child.qkv.weight.is_cpu and native_rows():
+            elif type(child) is Attention and child.qkv.weight.is_cpu and native_rows():
                 setattr(module, name, RowAttention(child))
     if getattr(model.config, "tied_head", False):
         model.head = RowLinear(model.token.weight, None, int8=int8)  # type: ignore[union-attr,arg-type]

@@ -1,4 +1,4 @@
-"""Scaled dot-product attention with several heads (Vaswani et al. 2017, section 3.2)."""
+"""Scaled dot-product attention with several heads (Vaswani et al. 2017, arXiv:1706.03762, section 3.2)."""
 
 from __future__ import annotations
 
@@ -10,35 +10,43 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-Turn = Callable[[Tensor, Tensor, Tensor, Tensor | None], tuple[Tensor, Tensor, Tensor]]
+PositionEncoding = Callable[[Tensor, Tensor, Tensor, Tensor | None], tuple[Tensor, Tensor, Tensor]]
 
 
 @dataclass
-class Past:
-    """What one attention layer remembers: keys and values, (B, heads, L, d), with room for L tokens.
+class KVCache:
+    """Keys and values of one attention layer, (B, heads, L, d), with room for L tokens.
 
-    `places` (T,) int64 says where the tokens of the next call stand. All layers of a model share one `places`, and
-    whoever calls the model moves it on.
+    `positions` (T,) int64 are those of the tokens of the next call. All layers of a model share one `positions`, and
+    whoever calls the model advances it.
     """
 
     keys: Tensor
     values: Tensor
-    places: Tensor
+    positions: Tensor
 
     def extend(self, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
-        """Write (B, heads, T, d) at `places` and return all that is remembered, (B, heads, L, d)."""
-        self.keys.index_copy_(2, self.places, keys)
-        self.values.index_copy_(2, self.places, values)
+        """Write (B, heads, T, d) at `positions` and return all keys and values, (B, heads, L, d)."""
+        self.keys.index_copy_(2, self.positions, keys)
+        self.values.index_copy_(2, self.positions, values)
         return self.keys, self.values
 
 
-class SelfAttention(nn.Module):
-    """Every token looks at the tokens it may see: softmax(q kᵀ / √d) v in `heads` subspaces, (B, T, D) → (B, T, D).
+@dataclass(frozen=True)
+class ProjectedMemory:
+    """Keys and values of a memory, (B, heads, S, d), projected once for all steps of a decoder."""
 
-    Query, key and value come from one matrix, rows in that order. A `causal` layer sees no later token. `dropout` falls
-    on the attention weights, `out_dropout` on the result. `head_width` is d where it is not width / heads, `out_bias`
-    the bias of the last map where it differs from that of the first. `turn(q, k, v, places)` puts positions into
-    queries and keys (rotary embeddings and their kin).
+    keys: Tensor
+    values: Tensor
+
+
+class Attention(nn.Module):
+    """softmax(q kᵀ / √d + bias) v in `heads` subspaces, (B, T, D) → (B, T, D).
+
+    Query, key and value projections are the rows of one matrix, in that order. A `causal` layer attends to no later
+    token. `dropout` is applied to the attention weights, `out_dropout` to the result. `head_width` is d where it is not
+    width / heads, `out_bias` the bias of the last layer where it differs from that of the first.
+    `position_encoding(q, k, v, positions)` encodes positions in queries and keys of self-attention (rotary embeddings).
     """
 
     def __init__(
@@ -52,7 +60,7 @@ class SelfAttention(nn.Module):
         out_bias: bool | None = None,
         dropout: float = 0.0,
         out_dropout: float = 0.0,
-        turn: Turn | None = None,
+        position_encoding: PositionEncoding | None = None,
     ):
         super().__init__()
         if head_width is None and width % heads:
@@ -61,39 +69,78 @@ class SelfAttention(nn.Module):
         self.head_width = head_width or width // heads
         self.causal = causal
         self.dropout = dropout
-        self.turn = turn
+        self.position_encoding = position_encoding
         self.qkv = nn.Linear(width, 3 * heads * self.head_width, bias=bias)
         self.out = nn.Linear(heads * self.head_width, width, bias=bias if out_bias is None else out_bias)
         self.out_dropout = nn.Dropout(out_dropout)
 
-    def heads_of(self, x: Tensor, places: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
-        """Queries, keys and values, each (B, heads, T, d), of tokens at `places` (0, 1, ... where none are given)."""
-        B, T, _ = x.shape
-        q, k, v = self.qkv(x).view(B, T, 3, self.heads, self.head_width).permute(2, 0, 3, 1, 4).unbind(0)
-        return self.turn(q, k, v, places) if self.turn is not None else (q, k, v)
+    def forward(
+        self,
+        query: Tensor,
+        key: Tensor | ProjectedMemory | None = None,
+        value: Tensor | None = None,
+        *,
+        mask: Tensor | None = None,
+        bias: Tensor | None = None,
+        cache: KVCache | None = None,
+    ) -> Tensor:
+        """Attend from `query` (B, T, D) to `key` (B, S, D), by default the query itself, and read `value`, by default
+        the key.
 
-    def forward(self, x: Tensor, mask: Tensor | None = None, past: Past | None = None) -> Tensor:
-        """`mask` is true where a query (row) may see a key (column), any shape that fits (B, heads, T, keys).
-
-        It stands in place of the causal rule, and with a `past` it has to be given: its columns are the L places of the
-        past, the rows the T tokens of this call.
+        `mask` (bool, true where a query (row) may attend to a key) restricts what causality allows further; `bias`
+        (float) is added to the scores; both broadcast to (B, heads, T, S). With a `cache`, S is its length: the new
+        keys and values are written at its positions, and a causal layer attends to positions up to the query's own.
         """
-        q, k, v = self.heads_of(x, past.places if past is not None else None)
-        if past is not None:
-            k, v = past.extend(k, v)
+        if isinstance(key, ProjectedMemory):
+            q, k, v = self._project(query, 0), key.keys, key.values
+        elif key is None and value is None:
+            q, k, v = self.project_qkv(query, cache.positions if cache is not None else None)
+        else:
+            memory = query if key is None else key
+            q, k, v = (self._project(x, n) for n, x in enumerate((query, memory, memory if value is None else value)))
+        if cache is not None:
+            k, v = cache.extend(k, v)
+        restricted = mask is not None or bias is not None or cache is not None
+        if self.causal and restricted:
+            positions = cache.positions if cache is not None else torch.arange(q.shape[2], device=q.device)
+            causal = torch.arange(k.shape[2], device=q.device) <= positions[:, None]
+            mask = causal if mask is None else causal & mask
+        if bias is not None:
+            mask = bias if mask is None else bias.masked_fill(~mask, float("-inf"))
         dropout = self.dropout if self.training else 0.0
-        x = F.scaled_dot_product_attention(q, k, v, mask, dropout, is_causal=self.causal and mask is None)
+        x = F.scaled_dot_product_attention(q, k, v, mask, dropout, is_causal=self.causal and not restricted)
         return self.out_dropout(self.out(x.transpose(1, 2).flatten(2)))  # (B, heads, T, d) → (B, T, heads·d)
 
-    def weights(self, x: Tensor) -> Tensor:
-        """The attention weights themselves, (B, heads, T, T), for those who want to look at them."""
-        q, k, _ = self.heads_of(x)
+    def project_qkv(self, x: Tensor, positions: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries, keys and values, each (B, heads, T, d), of tokens at `positions` (by default 0, 1, ...)."""
+        B, T, _ = x.shape
+        q, k, v = self.qkv(x).view(B, T, 3, self.heads, self.head_width).permute(2, 0, 3, 1, 4).unbind(0)
+        return self.position_encoding(q, k, v, positions) if self.position_encoding is not None else (q, k, v)
+
+    def project_memory(self, memory: Tensor) -> ProjectedMemory:
+        """Keys and values of a memory (B, S, D), to be passed as `key` in every decoding step."""
+        return ProjectedMemory(self._project(memory, 1), self._project(memory, 2))
+
+    def _project(self, x: Tensor, part: int) -> Tensor:
+        """Query (part 0), key (1) or value (2) of x (B, T, D): (B, heads, T, d)."""
+        weight = self.qkv.weight.chunk(3)[part]
+        bias = None if self.qkv.bias is None else self.qkv.bias.chunk(3)[part]
+        return F.linear(x, weight, bias).unflatten(-1, (self.heads, self.head_width)).transpose(1, 2)
+
+    def weights(self, query: Tensor, key: Tensor | None = None, mask: Tensor | None = None) -> Tensor:
+        """The attention weights themselves, (B, heads, T, S), to look at."""
+        if key is None:
+            q, k, _ = self.project_qkv(query)
+        else:
+            q, k = self._project(query, 0), self._project(key, 1)
         scores = q @ k.transpose(-2, -1) / math.sqrt(self.head_width)
         if self.causal:
-            scores = scores.masked_fill(~causal_mask(x.shape[1], x.device), float("-inf"))
+            scores = scores.masked_fill(~causal_mask(query.shape[1], query.device), float("-inf"))
+        if mask is not None:
+            scores = scores.masked_fill(~mask, float("-inf"))
         return scores.softmax(-1)
 
 
 def causal_mask(length: int, device: torch.device | None = None) -> Tensor:
-    """(length, length) bool, true where a token (row) may see another (column): itself and all before it."""
+    """(length, length) bool, true where a token (row) may attend to another (column): itself and all before it."""
     return torch.ones(length, length, dtype=torch.bool, device=device).tril()

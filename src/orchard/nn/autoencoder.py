@@ -12,7 +12,7 @@ from itertools import pairwise
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from orchard.nn.attention import SelfAttention
+from orchard.nn.attention import Attention
 
 EPS = 1e-6
 
@@ -39,7 +39,7 @@ class SpatialAttention(nn.Module):
     def __init__(self, channels: int, groups: int, *, heads: int, eps: float):
         super().__init__()
         self.norm = nn.GroupNorm(groups, channels, eps=eps)
-        self.attention = SelfAttention(channels, heads, bias=True, causal=False)
+        self.attention = Attention(channels, heads, bias=True, causal=False)
 
     def forward(self, x: Tensor) -> Tensor:
         tokens = self.attention(self.norm(x).flatten(2).transpose(1, 2))  # (B, C, H, W) → (B, H·W, C)

@@ -1,4 +1,4 @@
-"""Rotary positions: features are turned by angles that grow with the place (Su et al. 2021, arXiv:2104.09864)."""
+"""Rotary positions: features are rotated by angles that grow with the position (Su et al. 2021, arXiv:2104.09864)."""
 
 from __future__ import annotations
 
@@ -6,19 +6,19 @@ import torch
 from torch import Tensor, nn
 
 
-def word_angles(places: Tensor, width: int, theta: float = 10000.0) -> Tensor:
-    """Angles (N, 2 · (width // 2)) of places (N,) in a text: each pair of features has a frequency, θ^(-2i / width)."""
+def word_angles(positions: Tensor, width: int, theta: float = 10000.0) -> Tensor:
+    """Angles (N, 2 · (width // 2)) of positions (N,) in a text; the frequency of pair i is θ^(-2i / width)."""
     frequencies = theta ** -(torch.arange(0, 2 * (width // 2), 2).float() / width)
-    return (places[:, None] * frequencies).repeat_interleave(2, dim=1)
+    return (positions[:, None] * frequencies).repeat_interleave(2, dim=1)
 
 
-def pixel_angles(places: Tensor, width: int, fastest: float = 5.0) -> Tensor:
-    """Angles (N, 2 · (width // 2)) of places (N,) from -1 to 1 along an axis: frequencies from π to `fastest` · π."""
+def pixel_angles(positions: Tensor, width: int, fastest: float = 5.0) -> Tensor:
+    """Angles (N, 2 · (width // 2)) of positions (N,) from -1 to 1 along an axis; frequencies: π to `fastest` · π."""
     frequencies = torch.linspace(1.0, fastest, width // 2) * torch.pi
-    return (places[:, None] * frequencies).repeat_interleave(2, dim=1)
+    return (positions[:, None] * frequencies).repeat_interleave(2, dim=1)
 
 
-def turn_pairs(x: Tensor, angles: Tensor) -> Tensor:
+def apply_rotary(x: Tensor, angles: Tensor) -> Tensor:
     """Turn neighbouring pairs of the first R features of x (..., T, D) by angles (T, R); the other features stay."""
     turned, rest = x[..., : angles.shape[-1]], x[..., angles.shape[-1] :]
     quarter_on = torch.stack([-turned[..., 1::2], turned[..., ::2]], dim=-1).flatten(-2)
@@ -27,7 +27,7 @@ def turn_pairs(x: Tensor, angles: Tensor) -> Tensor:
 
 
 class Rotary(nn.Module):
-    """Angles (L, R) of every place; `turn` is what `SelfAttention` takes. Values are turned as queries and keys are."""
+    """Angles (L, R) of every position; `encode` is the `position_encoding` of `Attention`. Values are rotated too."""
 
     angles: Tensor
 
@@ -35,7 +35,7 @@ class Rotary(nn.Module):
         super().__init__()
         self.register_buffer("angles", angles)
 
-    def turn(self, q: Tensor, k: Tensor, v: Tensor, places: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
-        """Queries, keys and values (B, heads, T, d) of tokens at `places`, or at 0, 1, ... where none are given."""
-        angles = self.angles[: q.shape[2]] if places is None else self.angles[places]
-        return turn_pairs(q, angles), turn_pairs(k, angles), turn_pairs(v, angles)
+    def encode(self, q: Tensor, k: Tensor, v: Tensor, positions: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries, keys and values (B, heads, T, d) of tokens at `positions`, or at 0, 1, ... where none are given."""
+        angles = self.angles[: q.shape[2]] if positions is None else self.angles[positions]
+        return apply_rotary(q, angles), apply_rotary(k, angles), apply_rotary(v, angles)

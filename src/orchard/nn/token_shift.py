@@ -24,15 +24,15 @@ class TokenShift(nn.Module):
         sources = torch.stack([torch.cat([before, above]), torch.cat([before, left])])
         self.register_buffer("sources", sources, persistent=False)
 
-    def forward(self, x: Tensor, places: Tensor | None = None, memory: Tensor | None = None) -> Tensor:
-        """Tokens at `places` (T,), or 0, 1, ...; `memory` (B, L, D / 2) has what earlier calls gave and takes these."""
+    def forward(self, x: Tensor, positions: Tensor | None = None, memory: Tensor | None = None) -> Tensor:
+        """Tokens at `positions` (T,), or 0, 1, ...; `memory` (B, L, D / 2) holds those of earlier calls."""
         first, second, *rest = x.chunk(4, dim=-1)
         seen = torch.cat([first, second], dim=-1)
-        if places is None or memory is None:
+        if positions is None or memory is None:
             sources = self.sources[:, : x.shape[1]]
         else:
-            sources = self.sources[:, places]
-            seen = memory.index_copy_(1, places, seen)
+            sources = self.sources[:, positions]
+            seen = memory.index_copy_(1, positions, seen)
         moved = [
             half.index_select(1, source.clamp(min=0)).masked_fill((source < 0)[:, None], 0)
             for half, source in zip(seen.chunk(2, dim=-1), sources, strict=True)

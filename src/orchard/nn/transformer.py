@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torchvision.ops import StochasticDepth
 
-from orchard.nn.attention import Past
+from orchard.nn.attention import KVCache, ProjectedMemory
+
+Branch = Callable[[Tensor], Tensor]
 
 
 class Mlp(nn.Module):
-    """Two linear maps with an activation between, (..., D) → (..., D) (Vaswani et al. 2017, section 3.3).
+    """Two linear layers with an activation between, (..., D) → (..., D) (Vaswani et al. 2017, section 3.3).
 
-    `hidden_dropout` falls on what the activation gives, `out_dropout` on the result.
+    `hidden_dropout` is applied after the activation, `out_dropout` to the result.
     """
 
     def __init__(
@@ -39,6 +41,17 @@ class Mlp(nn.Module):
         return self.out_dropout(self.fc2(self.hidden_dropout(self.activation(self.fc1(x)))))
 
 
+def pre_norm(x: Tensor, norm: nn.Module, branch: Branch) -> Tensor:
+    """x + branch(norm(x)): the norm stands before the branch (Xiong et al. 2020, arXiv:2002.04745)."""
+    return x + branch(norm(x))
+
+
+def post_norm(x: Tensor, norm: nn.Module, branch: Branch) -> Tensor:
+    """norm(x + branch(x)): the norm stands after the sum (Vaswani et al. 2017, section 3.1)."""
+    normed: Tensor = norm(x + branch(x))
+    return normed
+
+
 class PreNormBlock(nn.Module):
     """x + attention(norm(x)), then x + mlp(norm(x)): the norm stands before each branch, (B, T, D) → (B, T, D).
 
@@ -53,16 +66,108 @@ class PreNormBlock(nn.Module):
         self.mlp = mlp
         self.drop_path = StochasticDepth(drop_path, "row")
 
-    def forward(self, x: Tensor, mask: Tensor | None = None, past: Past | None = None) -> Tensor:
-        """`mask` and `past` are the attention's (`SelfAttention.forward`)."""
-        x = x + self.drop_path(self.attention(self.norm1(x), mask, past))
+    def forward(
+        self,
+        x: Tensor,
+        mask: Tensor | None = None,
+        cache: KVCache | None = None,
+        *,
+        positions: Tensor | None = None,
+    ) -> Tensor:
+        """`mask` and `cache` are the attention's; `positions` (B, T, D) are added to queries and keys only."""
+        x = x + self.drop_path(attend(self.attention, self.norm1(x), positions, mask=mask, cache=cache))
         return x + self.drop_path(self.mlp(self.norm2(x)))
+
+
+class PostNormBlock(nn.Module):
+    """norm(x + attention(x)), then norm(x + mlp(x)): the norm stands after each sum, (B, T, D) → (B, T, D)."""
+
+    def __init__(self, norm1: nn.Module, attention: nn.Module, norm2: nn.Module, mlp: nn.Module):
+        super().__init__()
+        self.norm1 = norm1
+        self.attention = attention
+        self.norm2 = norm2
+        self.mlp = mlp
+
+    def forward(
+        self,
+        x: Tensor,
+        mask: Tensor | None = None,
+        cache: KVCache | None = None,
+        *,
+        positions: Tensor | None = None,
+    ) -> Tensor:
+        """Arguments as in `PreNormBlock`."""
+        x = post_norm(x, self.norm1, lambda y: attend(self.attention, y, positions, mask=mask, cache=cache))
+        return post_norm(x, self.norm2, self.mlp)
+
+
+class DecoderBlock(nn.Module):
+    """Self-attention, attention to a memory and an MLP, each with a residual connection (Vaswani et al. 2017, fig. 1).
+
+    `residual` is `pre_norm` or `post_norm`.
+    """
+
+    def __init__(
+        self,
+        norm1: nn.Module,
+        self_attention: nn.Module,
+        norm2: nn.Module,
+        cross_attention: nn.Module,
+        norm3: nn.Module,
+        mlp: nn.Module,
+        *,
+        residual: Callable[[Tensor, nn.Module, Branch], Tensor],
+    ):
+        super().__init__()
+        self.norm1 = norm1
+        self.self_attention = self_attention
+        self.norm2 = norm2
+        self.cross_attention = cross_attention
+        self.norm3 = norm3
+        self.mlp = mlp
+        self.residual = residual
+
+    def forward(
+        self,
+        x: Tensor,
+        memory: Tensor | ProjectedMemory,
+        *,
+        mask: Tensor | None = None,
+        memory_mask: Tensor | None = None,
+        cache: KVCache | None = None,
+        positions: Tensor | None = None,
+        memory_positions: Tensor | None = None,
+    ) -> Tensor:
+        """x (B, T, D) and a memory (B, S, D), or its projection by the cross-attention → (B, T, D).
+
+        `mask` and `cache` are the self-attention's, `memory_mask` the cross-attention's. `positions` (B, T, D) are
+        added to queries and keys of the self-attention and to queries of the cross-attention, `memory_positions`
+        (B, S, D) to its keys.
+        """
+
+        def cross(y: Tensor) -> Tensor:
+            query = y if positions is None else y + positions
+            if isinstance(memory, ProjectedMemory) or memory_positions is None:
+                return self.cross_attention(query, memory, mask=memory_mask)  # type: ignore[no-any-return]
+            return self.cross_attention(query, memory + memory_positions, memory, mask=memory_mask)  # type: ignore[no-any-return]
+
+        x = self.residual(x, self.norm1, lambda y: attend(self.self_attention, y, positions, mask=mask, cache=cache))
+        x = self.residual(x, self.norm2, cross)
+        return self.residual(x, self.norm3, self.mlp)
+
+
+def attend(attention: nn.Module, x: Tensor, positions: Tensor | None, **arguments: Any) -> Tensor:
+    """Self-attention of x (B, T, D), `positions` added to queries and keys where there are any."""
+    if positions is None:
+        return attention(x, **arguments)  # type: ignore[no-any-return]
+    return attention(x + positions, x + positions, x, **arguments)  # type: ignore[no-any-return]
 
 
 class Stack(nn.Module):
     """Blocks one after the other, then a norm: the core of a sequence model, whatever its tokens are.
 
-    (B, T, D) → (B, T, D). Blocks take `(x, mask, past)`; `past` has one entry for each.
+    (B, T, D) → (B, T, D). Blocks take `(x, mask, cache)`; `cache` has one entry for each.
     """
 
     def __init__(self, blocks: Sequence[nn.Module], norm: nn.Module):
@@ -70,15 +175,15 @@ class Stack(nn.Module):
         self.blocks = nn.ModuleList(blocks)
         self.norm = norm
 
-    def forward(self, x: Tensor, mask: Tensor | None = None, past: Sequence[Past] | None = None) -> Tensor:
+    def forward(self, x: Tensor, mask: Tensor | None = None, cache: Sequence[KVCache] | None = None) -> Tensor:
         for n, block in enumerate(self.blocks):
-            x = block(x, mask, past[n] if past is not None else None)
+            x = block(x, mask, cache[n] if cache is not None else None)
         return self.norm(x)
 
-    def empty_past(self, batch: int, length: int) -> list[Past]:
+    def make_cache(self, batch: int, length: int) -> list[KVCache]:
         """Room for `length` tokens of `batch` sequences in every layer, where the weights are and of their type."""
         like = next(self.parameters())
         nowhere = torch.arange(0, device=like.device)
         attentions: list[Any] = [block.attention for block in self.blocks]
         shapes = [(batch, attention.heads, length, attention.head_width) for attention in attentions]
-        return [Past(like.new_zeros(shape), like.new_zeros(shape), nowhere) for shape in shapes]
+        return [KVCache(like.new_zeros(shape), like.new_zeros(shape), nowhere) for shape in shapes]

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from orchard.nn.activation import QuickGELU
-from orchard.nn.attention import SelfAttention
+from orchard.nn.attention import Attention
 from orchard.nn.transformer import Mlp, PreNormBlock, Stack
 
 EPS = 1e-5  # of every layer norm
@@ -15,7 +15,7 @@ EPS = 1e-5  # of every layer norm
 def _block(width: int, heads: int, causal: bool) -> PreNormBlock:
     return PreNormBlock(
         nn.LayerNorm(width, eps=EPS),
-        SelfAttention(width, heads, bias=True, causal=causal),
+        Attention(width, heads, bias=True, causal=causal),
         nn.LayerNorm(width, eps=EPS),
         Mlp(width, 4 * width, QuickGELU()),
         drop_path=0.0,
@@ -34,7 +34,7 @@ class PatchTower(nn.Module):
         self.stack = Stack([_block(width, heads, causal=False) for _ in range(depth)], nn.LayerNorm(width, eps=EPS))
         self.projection = nn.Linear(width, outputs, bias=False)
         for module in self.modules():
-            if isinstance(module, SelfAttention):
+            if isinstance(module, Attention):
                 nn.init.xavier_uniform_(module.qkv.weight)
                 nn.init.zeros_(module.qkv.bias)
                 nn.init.zeros_(module.out.bias)
@@ -69,7 +69,7 @@ class TextTower(nn.Module):
         nn.init.normal_(self.position, std=0.01)
         residual = (2 * width * depth) ** -0.5  # for what is added to the stream 2 · depth times
         for module in self.modules():
-            if isinstance(module, SelfAttention):
+            if isinstance(module, Attention):
                 nn.init.normal_(module.qkv.weight, std=width**-0.5)
                 nn.init.normal_(module.out.weight, std=residual)
                 nn.init.zeros_(module.qkv.bias)

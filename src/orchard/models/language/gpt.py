@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from orchard.models import Landmark
 from orchard.models.language.gpt_names import NAMES
-from orchard.nn.attention import Past, SelfAttention
+from orchard.nn.attention import Attention, KVCache
 from orchard.nn.transformer import Mlp, PreNormBlock, Stack
 
 
@@ -61,7 +61,7 @@ class GPT(nn.Module):
         c = self.config
         return PreNormBlock(
             self._norm(),
-            SelfAttention(c.width, c.heads, bias=c.bias, causal=True, dropout=c.dropout, out_dropout=c.dropout),
+            Attention(c.width, c.heads, bias=c.bias, causal=True, dropout=c.dropout, out_dropout=c.dropout),
             self._norm(),
             Mlp(
                 c.width,
@@ -90,14 +90,14 @@ class GPT(nn.Module):
         tokens: Tensor,
         positions: Tensor | None = None,
         mask: Tensor | None = None,
-        past: Sequence[Past] | None = None,
+        cache: Sequence[KVCache] | None = None,
     ) -> Tensor:
-        """`positions` (T,) or (B, T) int64 say where tokens stand: by default 0, 1, ..., with a `past` its places.
+        """`positions` (T,) or (B, T) int64 say where tokens stand: by default 0, 1, ..., with a `cache` its places.
 
-        `mask` and `past` are the attention's (`SelfAttention.forward`); `past` has one entry for each block. Raises
+        `mask` and `cache` are the attention's (`Attention.forward`); `cache` has one entry for each block. Raises
         ValueError for anything but (B, T) int64 ids of the vocabulary, T no more than the context.
         """
-        x = self.features(tokens, positions, mask, past)
+        x = self.features(tokens, positions, mask, cache)
         return self.head(x) if self.head is not None else F.linear(x, self.token.weight)
 
     def features(
@@ -105,12 +105,12 @@ class GPT(nn.Module):
         tokens: Tensor,
         positions: Tensor | None = None,
         mask: Tensor | None = None,
-        past: Sequence[Past] | None = None,
+        cache: Sequence[KVCache] | None = None,
     ) -> Tensor:
         """The last hidden states, (B, T, D), normed."""
-        self._check(tokens, mask, past)
+        self._check(tokens, mask)
         if positions is None:
-            positions = past[0].places if past is not None else torch.arange(tokens.shape[1], device=tokens.device)
+            positions = cache[0].positions if cache is not None else torch.arange(tokens.shape[1], device=tokens.device)
         try:
             x = self.token(tokens) + self.position(positions)
         except IndexError:
@@ -118,21 +118,19 @@ class GPT(nn.Module):
                 f"expected token ids below {self.config.vocabulary} and positions below {self.config.context}, got "
                 f"ids from {_span(tokens)} and positions from {_span(positions)}"
             ) from None
-        return self.stack(self.dropout(x), mask, past)
+        return self.stack(self.dropout(x), mask, cache)
 
-    def _check(self, tokens: Tensor, mask: Tensor | None, past: Sequence[Past] | None) -> None:
+    def _check(self, tokens: Tensor, mask: Tensor | None) -> None:
         if tokens.ndim != 2 or tokens.dtype != torch.int64:
             raise ValueError(f"expected token ids (B, T) int64, got {tuple(tokens.shape)} {tokens.dtype}")
         if not 1 <= tokens.shape[1] <= self.config.context:
             raise ValueError(f"expected 1 to {self.config.context} tokens a sequence, got {tokens.shape[1]}")
         if mask is not None and mask.dtype != torch.bool:
             raise ValueError(f"expected a bool mask, true where a token may look, got {mask.dtype}")
-        if past is not None and mask is None:
-            raise ValueError("a past needs a mask: rows for the tokens of this call, columns for its places")
 
-    def empty_past(self, batch: int, length: int) -> list[Past]:
+    def make_cache(self, batch: int, length: int) -> list[KVCache]:
         """Memory for `length` tokens of `batch` sequences, one entry for each block."""
-        return self.stack.empty_past(batch, length)
+        return self.stack.make_cache(batch, length)
 
     def layer_groups(self) -> list[tuple[str, ...]]:
         """Name prefixes of the parameters from the input to the head, for layer-wise learning rates."""

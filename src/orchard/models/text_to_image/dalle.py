@@ -2,7 +2,7 @@
 
 One causal transformer over a caption and the codes of its picture, row by row. Both are learned, the picture more.
 A layer sees all that came before, or all of the text and only a row, a column or a window of the picture. Legend: B
-pictures, T tokens, D width, L places.
+pictures, T tokens, D width, L positions.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from torch import Tensor, nn
 from orchard.errors import unknown
 from orchard.models import Landmark
 from orchard.models.text_to_image.contract import Losses, check_ids
-from orchard.models.text_to_image.dalle_block import DalleBlock, ShiftPast
+from orchard.models.text_to_image.dalle_block import DalleBlock, ShiftCache
 from orchard.models.text_to_image.dalle_names import NAMES
-from orchard.nn.attention import Past
+from orchard.nn.attention import KVCache
 from orchard.nn.rotary import Rotary, pixel_angles, word_angles
 from orchard.nn.sparse_patterns import PATTERNS, after_text, grid_pattern
 from orchard.nn.token_shift import TokenShift
@@ -57,7 +57,7 @@ class DalleConfig:
 
     @property
     def text_ids(self) -> int:
-        """Words, then one padding id for each place of the text."""
+        """Words, then one padding id for each position of the text."""
         return self.text_vocabulary + self.text_length
 
     @property
@@ -77,7 +77,7 @@ class Dalle(nn.Module):
         super().__init__()
         self.config = c = config
         self.tokens = nn.Embedding(c.vocabulary, c.width)  # as all layers here, with PyTorch's own start
-        self.rotary = Rotary(place_angles(c)) if c.rotary else None
+        self.rotary = Rotary(position_angles(c)) if c.rotary else None
         if not c.rotary:
             self.text_position = nn.Parameter(torch.randn(c.text_length + 1, c.width))
             self.row_position = nn.Parameter(torch.randn(c.side, c.width))
@@ -95,32 +95,30 @@ class Dalle(nn.Module):
         tokens: Tensor,
         positions: Tensor | None = None,
         mask: Tensor | None = None,
-        past: list[Past] | None = None,
+        cache: list[KVCache] | None = None,
     ) -> Tensor:
         """What the head reads, (B, T, D); arguments as in `forward`."""
         c, T = self.config, tokens.shape[-1]
         check_ids(tokens, "tokens", c.vocabulary, most=c.context)
-        if past is not None and mask is None:
-            raise ValueError("expected a mask (tokens of this call, places of the past) together with a past, got none")
-        places = past[0].places if past is not None else torch.arange(T, device=tokens.device)
-        if positions is not None and past is None and not bool((positions == places).all()):
-            raise ValueError("expected positions 0, 1, ...: a token's place says where in the picture it is")
+        at = cache[0].positions if cache is not None else torch.arange(T, device=tokens.device)
+        if positions is not None and cache is None and not bool((positions == at).all()):
+            raise ValueError("expected positions 0, 1, ...: a token's position says where in the picture it is")
         x = self.tokens(tokens)
         if not c.rotary:
             grid = (self.row_position[:, None] + self.column_position).flatten(0, 1)
-            x = x + torch.cat([self.text_position, grid])[places]
-        masks = {name: self._mask(name, places, mask, past) for name in set(c.attention)}
+            x = x + torch.cat([self.text_position, grid])[at]
+        masks = {name: self._mask(name, at, mask, cache) for name in set(c.attention)}
         for n, block in enumerate(self.blocks):
-            x = block(x, masks[c.attention[n % len(c.attention)]], past[n] if past is not None else None)
+            x = block(x, masks[c.attention[n % len(c.attention)]], cache[n] if cache is not None else None)
         return self.norm(x)
 
-    def _mask(self, name: str, places: Tensor, mask: Tensor | None, past: list[Past] | None) -> Tensor | None:
+    def _mask(self, name: str, positions: Tensor, mask: Tensor | None, cache: list[KVCache] | None) -> Tensor | None:
         """What the tokens of this call may see in layers of one pattern."""
         if name == "full":
             return mask
         pattern: Tensor = getattr(self, f"pattern_{name}")
-        columns = past[0].keys.shape[2] if past is not None else len(places)
-        pattern = pattern[places, :columns]
+        columns = cache[0].keys.shape[2] if cache is not None else len(positions)
+        pattern = pattern[positions, :columns]
         return pattern if mask is None else pattern & mask
 
     def forward(
@@ -128,36 +126,35 @@ class Dalle(nn.Module):
         tokens: Tensor,
         positions: Tensor | None = None,
         mask: Tensor | None = None,
-        past: list[Past] | None = None,
+        cache: list[KVCache] | None = None,
     ) -> Tensor:
         """Logits (B, T, V); where a word comes next those of codes are the least number there is, and the other way.
 
-        tokens (B, T) int64, at most `context`. A token's position is its place, so that `positions` are those of the
-        past or 0, 1, ...; `mask` and `past` are those of `SelfAttention`, and a layer with a pattern sees what both
-        let through.
+        tokens (B, T) int64, at most `context`. `positions` are those of the cache or 0, 1, ..., as they say what
+        a token is; `mask` and `cache` are those of `Attention`, and a layer with a pattern sees what both let through.
         """
-        logits = self.head(self.states(tokens, positions, mask, past))
-        places = past[0].places if past is not None else torch.arange(tokens.shape[1], device=tokens.device)
-        before_words = places < self.config.text_length
+        logits = self.head(self.states(tokens, positions, mask, cache))
+        at = cache[0].positions if cache is not None else torch.arange(tokens.shape[1], device=tokens.device)
+        before_words = at < self.config.text_length
         is_word = torch.arange(self.config.vocabulary, device=tokens.device) < self.config.text_ids
         return logits.masked_fill(before_words[:, None] != is_word, torch.finfo(logits.dtype).min)
 
-    def empty_past(self, batch: int, length: int) -> list[Past]:
+    def make_cache(self, batch: int, length: int) -> list[KVCache]:
         """Room for `length` tokens of `batch` sequences in every layer."""
         c, like = self.config, self.head.weight
-        places = torch.arange(0, device=like.device)
+        positions = torch.arange(0, device=like.device)
 
-        def empty() -> Past:
+        def empty() -> KVCache:
             keys, values = (like.new_zeros(batch, c.heads, length, c.head_width) for _ in range(2))
             if not c.shift:
-                return Past(keys, values, places)
-            return ShiftPast(keys, values, places, *(like.new_zeros(batch, length, c.width // 2) for _ in range(2)))
+                return KVCache(keys, values, positions)
+            return ShiftCache(keys, values, positions, *(like.new_zeros(batch, length, c.width // 2) for _ in range(2)))
 
         return [empty() for _ in range(c.depth)]
 
     def prompt(self, text: Tensor) -> Tensor:
         """Text ids (B, text_length), padded with 0, as tokens (B, 1 + text_length): 0, then words, each pad an id of
-        its place.
+        its position.
         """
         c = self.config
         check_ids(text, "text ids", c.text_vocabulary, length=c.text_length)
@@ -170,7 +167,7 @@ class Dalle(nn.Module):
         return codes + self.config.text_ids
 
     def code_logits(self, logits: Tensor) -> Tensor:
-        """Of the logits (B, V) at a place before a code, those of codes, (B, codes)."""
+        """Of the logits (B, V) before a code, those of codes, (B, codes)."""
         return logits[..., self.config.text_ids :]
 
     def losses(self, text: Tensor, codes: Tensor) -> Losses:
@@ -195,7 +192,7 @@ class Dalle(nn.Module):
         return [("tokens.", "text_position", "row_position", "column_position"), *blocks, ("norm.",), ("head.",)]
 
 
-def place_angles(config: DalleConfig) -> Tensor:
+def position_angles(config: DalleConfig) -> Tensor:
     """Angles (1 + text_length + image_length, R) that tell text from picture and, in the picture, rows and columns.
 
     A third of a head's features knows the place in the text, where the whole picture stands at 8192; a third knows the

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor, nn
 
-from orchard.nn.attention import Past, SelfAttention
+from orchard.nn.attention import Attention, KVCache
 from orchard.nn.gated_mlp import GatedMlp
 from orchard.nn.layer_scale import LayerScale
 from orchard.nn.rotary import Rotary
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 @dataclass
-class ShiftPast(Past):
+class ShiftCache(KVCache):
     """What one layer with token shift remembers besides: what its two shifts have seen, (B, L, D / 2) each."""
 
     attention_seen: Tensor
@@ -33,7 +33,7 @@ class DalleBlock(nn.Module):
         c = config
         start = 0.1 if number <= 18 else 1e-5 if number <= 24 else 1e-6  # as deep as the layer is, counted from 1
         self.norm1 = nn.LayerNorm(c.width, eps=1e-5)
-        self.attention = SelfAttention(
+        self.attention = Attention(
             c.width,
             c.heads,
             bias=False,
@@ -41,7 +41,7 @@ class DalleBlock(nn.Module):
             head_width=c.head_width,
             out_bias=True,
             out_dropout=c.dropout,
-            turn=rotary.turn if rotary is not None else None,
+            position_encoding=rotary.encode if rotary is not None else None,
         )
         self.scale1 = LayerScale(c.width, start)
         self.norm2 = nn.LayerNorm(c.width, eps=1e-5)
@@ -49,12 +49,12 @@ class DalleBlock(nn.Module):
         self.scale2 = LayerScale(c.width, start)
         self.shift = shift
 
-    def forward(self, x: Tensor, mask: Tensor | None = None, past: Past | None = None) -> Tensor:
-        y = self._shifted(self.norm1(x), past, "attention_seen")
-        x = x + self.scale1(self.attention(y, mask, past))
-        return x + self.scale2(self.mlp(self._shifted(self.norm2(x), past, "mlp_seen")))
+    def forward(self, x: Tensor, mask: Tensor | None = None, cache: KVCache | None = None) -> Tensor:
+        y = self._shifted(self.norm1(x), cache, "attention_seen")
+        x = x + self.scale1(self.attention(y, mask=mask, cache=cache))
+        return x + self.scale2(self.mlp(self._shifted(self.norm2(x), cache, "mlp_seen")))
 
-    def _shifted(self, x: Tensor, past: Past | None, seen: str) -> Tensor:
+    def _shifted(self, x: Tensor, cache: KVCache | None, seen: str) -> Tensor:
         if self.shift is None:
             return x
-        return self.shift(x) if past is None else self.shift(x, past.places, getattr(past, seen))
+        return self.shift(x) if cache is None else self.shift(x, cache.positions, getattr(cache, seen))

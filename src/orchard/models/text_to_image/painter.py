@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from orchard.models import Landmark
 from orchard.models.text_to_image.contract import Losses, check_ids
 from orchard.models.text_to_image.painter_names import NAMES
-from orchard.nn.attention import Past, SelfAttention
+from orchard.nn.attention import Attention, KVCache
 from orchard.nn.transformer import Mlp, PreNormBlock, Stack
 
 
@@ -68,7 +68,7 @@ class Painter(nn.Module):
         c = self.config
         return PreNormBlock(
             nn.LayerNorm(c.width, eps=1e-5),
-            SelfAttention(c.width, c.heads, bias=True, causal=True, dropout=c.dropout, out_dropout=c.dropout),
+            Attention(c.width, c.heads, bias=True, causal=True, dropout=c.dropout, out_dropout=c.dropout),
             nn.LayerNorm(c.width, eps=1e-5),
             Mlp(c.width, 4 * c.width, nn.GELU(), out_dropout=c.dropout),
             drop_path=0.0,
@@ -79,16 +79,14 @@ class Painter(nn.Module):
         tokens: Tensor,
         positions: Tensor | None = None,
         mask: Tensor | None = None,
-        past: list[Past] | None = None,
+        cache: list[KVCache] | None = None,
         knowledge: Tensor | None = None,
     ) -> Tensor:
         """What the head reads, (B, T, D); arguments as in `forward`."""
         check_ids(tokens, "tokens", self.config.vocabulary, most=self.config.context)
-        if past is not None and mask is None:
-            raise ValueError("expected a mask (tokens of this call, places of the past) together with a past, got none")
         if positions is None:
-            positions = past[0].places if past is not None else torch.arange(tokens.shape[1], device=tokens.device)
-        x = self.stack(self.dropout(self.tokens(tokens) + self.position[positions]), mask, past)
+            positions = cache[0].positions if cache is not None else torch.arange(tokens.shape[1], device=tokens.device)
+        x = self.stack(self.dropout(self.tokens(tokens) + self.position[positions]), mask, cache)
         return self.norm(x if knowledge is None else self.add_knowledge(x, knowledge))
 
     def forward(
@@ -96,16 +94,16 @@ class Painter(nn.Module):
         tokens: Tensor,
         positions: Tensor | None = None,
         mask: Tensor | None = None,
-        past: list[Past] | None = None,
+        cache: list[KVCache] | None = None,
         knowledge: Tensor | None = None,
     ) -> Tensor:
         """Logits (B, T, codes) of the code after each token; before the last word they mean nothing.
 
         tokens (B, T) int64, at most `context`; positions (T,) or (B, T) int64, 0, 1, ... where none are given;
-        `mask` and `past` as in `SelfAttention`; knowledge (B, E, text_length, entity_width) float, the vectors of the
+        `mask` and `cache` as in `Attention`; knowledge (B, E, text_length, entity_width) float, the vectors of the
         words of each entity of the caption, zeros where there are fewer, with tokens that begin with the whole caption.
         """
-        return self.head(self.states(tokens, positions, mask, past, knowledge))
+        return self.head(self.states(tokens, positions, mask, cache, knowledge))
 
     def add_knowledge(self, x: Tensor, knowledge: Tensor) -> Tensor:
         """What is known of the entities, each as it resembles the caption, is added to the caption's last states.
@@ -129,9 +127,9 @@ class Painter(nn.Module):
         caption = caption + (shares[:, :, None, None] * entities).sum(1)
         return torch.cat([caption, x[:, words:]], dim=1)
 
-    def empty_past(self, batch: int, length: int) -> list[Past]:
+    def make_cache(self, batch: int, length: int) -> list[KVCache]:
         """Room for `length` tokens of `batch` sequences in every layer."""
-        return self.stack.empty_past(batch, length)
+        return self.stack.make_cache(batch, length)
 
     def prompt(self, text: Tensor) -> Tensor:
         """Text ids (B, text_length), padded with 0, as tokens (B, text_length)."""

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from orchard.models import Landmark
 from orchard.models.vision.vit_hybrid import HybridStem, stem_stride
 from orchard.models.vision.vit_names import NAMES, settings_from
-from orchard.nn.attention import SelfAttention
+from orchard.nn.attention import Attention
 from orchard.nn.checks import check_images
 from orchard.nn.position import resize_position_grid
 from orchard.nn.transformer import Mlp, PreNormBlock
@@ -98,7 +98,7 @@ class ViT(nn.Module):
         c = self.config
         return PreNormBlock(
             nn.LayerNorm(c.width, eps=c.norm_eps),
-            SelfAttention(c.width, c.heads, bias=True, causal=False, out_dropout=c.dropout),
+            Attention(c.width, c.heads, bias=True, causal=False, out_dropout=c.dropout),
             nn.LayerNorm(c.width, eps=c.norm_eps),
             Mlp(
                 c.width,
@@ -116,7 +116,7 @@ class ViT(nn.Module):
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 _lecun_normal(module)
-            elif isinstance(module, SelfAttention):
+            elif isinstance(module, Attention):
                 for matrix in module.qkv.weight.chunk(3):  # three maps, though they lie in one
                     nn.init.xavier_uniform_(matrix)
                 nn.init.zeros_(module.qkv.bias)
