@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Literal
 
 import torch
@@ -23,8 +24,9 @@ def sinusoids(timesteps: Tensor, width: int, *, order: Literal["sin_cos", "cos_s
     3.5).
     """
     half = width // 2
-    exponents = torch.arange(half, dtype=torch.float32, device=timesteps.device) / (half - 1 if endpoint else half)
-    angles = timesteps.float()[:, None] * 10_000.0**-exponents
+    slope = -math.log(10_000) / (half - 1 if endpoint else half)
+    frequencies = (slope * torch.arange(half, dtype=torch.float32, device=timesteps.device)).exp()
+    angles = timesteps.float()[:, None] * frequencies
     halves = (angles.sin(), angles.cos()) if order == "sin_cos" else (angles.cos(), angles.sin())
     return torch.cat(halves, dim=1)
 
