@@ -191,7 +191,9 @@ def test_wrong_input_is_refused_in_one_line(small):
     model, inputs = grown(small), inputs_of(small, 2)
     for name, tensor in inputs.items():
         wrong = [tensor[0], tensor[..., None]]
-        if tensor.is_floating_point():
+        if tensor.is_floating_point() and tensor.ndim == 1:  # one number for each sample, such as a timestep
+            wrong += [tensor[:-1], torch.cat([tensor, tensor])]
+        elif tensor.is_floating_point():
             wrong += [tensor.long(), torch.cat([tensor, tensor[:, :1]], dim=1), tensor[:, :0]]
         else:
             wrong += [tensor.float(), tensor.int(), tensor + 10**6, -1 - tensor]

@@ -45,7 +45,7 @@ from orchard.weights.official import load_official
 GOLDEN = Path(__file__).parent / "golden" / "ddpm"
 UNETS = {
     "unet_and_simple_loss": ("ddpm_256", "ddim", dict(attention_at=(4,))),
-    "improved_unet_class_cond": ("improved_ddpm_imagenet64_classes", "openai", dict(attention_at=(4,), num_classes=5)),
+    "improved_unet_class_cond": ("improved_ddpm_imagenet64_classes", "openai", dict(attention_at=(4,), classes=5)),
     "improved_unet_plain": (
         "improved_ddpm_cifar10", "openai",
         dict(attention_at=(8,), heads=2, embedding="shift", learned_variance=False, dropout=0.0),
@@ -65,7 +65,7 @@ PARTS = {"loss": "loss", "squared_error": "mse", "bound": "vb"}
 def close(ours: Tensor, theirs: Tensor, tolerance: float = 2e-5) -> None:
     """Largest difference by the largest value, as the cases state it (they allow 1e-4)."""
     assert ours.shape == theirs.shape
-    difference, largest = float((ours - theirs).abs().max()), float(theirs.abs().max())
+    difference, largest = (ours - theirs).abs().max().item(), theirs.abs().max().item()
     assert difference <= tolerance * largest
 
 
@@ -147,7 +147,11 @@ def test_golden_process(case):
     close(found.mean, io["out.p_mean_variance.mean"])
     close(found.x0, io["out.p_mean_variance.pred_xstart"])
     close(found.log_variance, io["out.p_mean_variance.log_variance"])
-    for sampler, name in ((Ancestral(), "p_sample"), (DDIM(0.0), "ddim_sample_eta0.0"), (DDIM(0.7), "ddim_sample_eta0.7")):
+    for sampler, name in (
+        (Ancestral(), "p_sample"),
+        (DDIM(0.0), "ddim_sample_eta0.0"),
+        (DDIM(0.7), "ddim_sample_eta0.7"),
+    ):
         close(sampler.step(process, found, x_t, t, io["in.step_noise"]), io[f"out.{name}"])
     close(ddim_encode(process, found, x_t, t), io["out.ddim_reverse_sample"])
     close(bound_terms(process, found, x0, x_t, t), io["out.vb_terms_bpd"])
@@ -242,7 +246,9 @@ def test_a_perfect_model_finds_the_image_with_any_sampler_and_number_of_steps():
         assert len(schedule) == steps and schedule.timesteps[-1] == 999
         torch.testing.assert_close(schedule.alpha_bars[-1], whole.alpha_bars[-1])
         process = Diffusion(schedule, PREDICTIONS["image"], VARIANCES["fixed_large"])
-        *_, found = sample(process, lambda x, timesteps: x0.expand_as(x), ImageNoise(1, [0, 1], (1, 4, 4)), sampler, clip=True)
+        *_, found = sample(
+            process, lambda x, timesteps: x0.expand_as(x), ImageNoise(1, [0, 1], (1, 4, 4)), sampler, clip=True
+        )
         torch.testing.assert_close(found, x0.expand(2, 1, 4, 4), atol=1e-5, rtol=0)
 
 
@@ -294,7 +300,7 @@ def test_networks_begin_by_predicting_nothing_and_say_what_they_expect():
         for wrong in ((images[:, :, :-1], timesteps), (images, timesteps[:1]), (images, timesteps[:, None])):
             with pytest.raises(ValueError, match="expected"):
                 model(*wrong)
-    model = create_model("improved_ddpm_nano", num_classes=3)
+    model = create_model("improved_ddpm_nano", classes=3)
     assert model(images, timesteps, torch.tensor([0, 2])).shape == (2, 2, 28, 28)
     for wrong in (None, torch.tensor([0, 3]), torch.tensor([0]), torch.tensor([0.0, 1.0])):
         with pytest.raises(ValueError, match="expected"):

@@ -1,7 +1,7 @@
 """Images out of noise: the steps back of a diffusion process, and how many bits an image costs it.
 
-Legend: `nn/noise_schedule.py`. A sampler takes a step, `sample` takes all of them. `predict(x_t, timesteps)` is the model with
-whatever it is conditioned on; what it predicts, the process knows.
+Legend: `nn/noise_schedule.py`. A sampler takes a step, `sample` takes all of them. `predict(x_t, timesteps)` is the
+model with whatever it is conditioned on; what it predicts, the process knows.
 """
 
 from __future__ import annotations

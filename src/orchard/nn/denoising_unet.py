@@ -1,8 +1,8 @@
 """The U-Net that removes noise from images (Ho et al. 2020, arXiv:2006.11239, appendix B).
 
-Levels of residual blocks going down, each at half the resolution of the one before, and the same levels going up. Every
-feature map on the way down is kept and joined to the map of its size on the way up. What differs between papers (how the
-embedding enters a block, the norm, the attention, the convolution that halves) is handed in.
+Levels of residual blocks going down, each at half the resolution of the one before, and the same levels going up.
+Every feature map on the way down is kept and joined to the map of its size on the way up. What differs between papers
+(how the embedding enters a block, the norm, the attention, the convolution that halves) is handed in.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """What a denoising model's output means: which of the quantities it predicts, and where a step's variance comes from.
 
-p(x_{t-1} | x_t) is a Gaussian. Its mean follows from whatever the model predicts (the noise, the image, a mixture of both, or
-the mean itself), its variance from the schedule or from the model. Legend: `nn/noise_schedule.py`.
+p(x_{t-1} | x_t) is a Gaussian. Its mean follows from whatever the model predicts (the noise, the image, a mixture of
+both, or the mean itself), its variance from the schedule or from the model. Legend: `nn/noise_schedule.py`.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """What a denoising model is trained by: squared error, the bound on the likelihood, or both.
 
-Legend: `nn/noise_schedule.py`. The bound's terms are in bits per dimension (per channel of a pixel), so that their sum over
-all steps, with that of the prior, bounds what it costs to store an image of 8 bits.
+Legend: `nn/noise_schedule.py`. The bound's terms are in bits per dimension (per channel of a pixel), so that their sum
+over all steps, with that of the prior, bounds what it costs to store an image of 8 bits.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def gaussian_kl(mean: Tensor, log_variance: Tensor, other_mean: Tensor, other_lo
 
 
 def normal_cdf(x: Tensor) -> Tensor:
-    """The standard normal distribution's cumulative function, by a tanh that is right to 2e-4 (that of GELU's tanh form)."""
+    """The standard normal distribution's cumulative function, by the tanh of GELU's tanh form (right to 2e-4)."""
     return 0.5 * (1 + torch.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3)))
 
 
@@ -90,7 +90,7 @@ class SimpleLoss(DiffusionLoss):
 class HybridLoss(DiffusionLoss):
     """The squared error teaches the mean, and `bound_weight` times the bound the variance (Nichol & Dhariwal, eq. 16).
 
-    A step's term stands for all of them: a weight of S / 1000 is the paper's, with L_vlb summed over S steps times 0.001.
+    A step's term stands for all S of them: a weight of S / 1000 is the paper's, which takes 0.001 times their sum.
     """
 
     bound_weight: float
@@ -118,9 +118,7 @@ class BoundLoss(DiffusionLoss):
         return {"loss": self.weight * bound_terms(process, found, x0, x_t, t)}
 
 
-def squared_error(
-    process: Diffusion, found: Denoised, x0: Tensor, noise: Tensor, x_t: Tensor, t: Tensor
-) -> Tensor:
+def squared_error(process: Diffusion, found: Denoised, x0: Tensor, noise: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
     """The mean squared error of what the model predicts, (B,)."""
     target = process.prediction.target(process.schedule, x0, noise, x_t, t)
     return mean_of_images((found.output - target) ** 2)

@@ -1,8 +1,8 @@
 """How much noise an image has at every step of a diffusion process, and what follows from it by arithmetic alone.
 
-q(x_t | x_{t-1}) = N(√(1 - β_t) x_{t-1}, β_t), so that x_t is known from x_0 in one go (Ho et al. 2020, arXiv:2006.11239,
-section 2). Legend: S steps, counted from 0; t (B,) int64, the step of each image; x_0 images without noise, x_t with the
-noise of t + 1 steps, all (B, C, H, W).
+q(x_t | x_{t-1}) = N(√(1 - β_t) x_{t-1}, β_t), so that x_t is known from x_0 in one go (Ho et al. 2020,
+arXiv:2006.11239, section 2). Legend: S steps, counted from 0; t (B,) int64, the step of each image; x_0 images without
+noise, x_t with the noise of t + 1 steps, all (B, C, H, W).
 """
 
 from __future__ import annotations

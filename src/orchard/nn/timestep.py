@@ -48,7 +48,7 @@ class TimestepEmbedding(nn.Module):
 
 
 class ShiftThenNorm(nn.Module):
-    """The embedding is added to every pixel before the norm (Ho et al. 2020), (B, C, H, W) and (B, E) → (B, C, H, W)."""
+    """The embedding (B, E) is added to every pixel before the norm, (B, C, H, W) → (B, C, H, W) (Ho et al. 2020)."""
 
     def __init__(self, channels: int, embedding: int, norm: nn.Module):
         super().__init__()
@@ -60,7 +60,10 @@ class ShiftThenNorm(nn.Module):
 
 
 class NormThenScaleShift(nn.Module):
-    """The embedding scales and shifts what the norm gives (Nichol & Dhariwal 2021, section 2.2; "AdaGN" in later work)."""
+    """The embedding (B, E) scales and shifts what the norm gives, (B, C, H, W) → (B, C, H, W).
+
+    Nichol & Dhariwal 2021, section 2.2; later work calls it adaptive group normalisation.
+    """
 
     def __init__(self, channels: int, embedding: int, norm: nn.Module):
         super().__init__()

@@ -62,7 +62,9 @@ class DDPM(nn.Module):
             if isinstance(module, (nn.Conv2d, nn.Linear)):
                 nn.init.xavier_uniform_(module.weight)
                 nn.init.zeros_(module.bias)
-            if isinstance(module, SpatialAttention):  # three layers in one matrix, of which each has a fan-out of its own
+            if isinstance(
+                module, SpatialAttention
+            ):  # three layers in one matrix, of which each has a fan-out of its own
                 for matrix in module.attention.qkv.weight.chunk(3):
                     nn.init.xavier_uniform_(matrix)
         for layer in self.unet.last_layers():
@@ -70,7 +72,7 @@ class DDPM(nn.Module):
 
     def forward(self, images: Tensor, timesteps: Tensor) -> Tensor:
         check_pictures(images, self.config.in_channels, self.config.stride)
-        check_timesteps(timesteps, len(images))
+        check_timesteps(timesteps, images.shape[0])
         return self.unet(images, self.time(timesteps))
 
     def layer_groups(self) -> list[tuple[str, ...]]:
@@ -86,7 +88,7 @@ def example(config: UNetConfig, count: int, generator: torch.Generator | None) -
 _SMALL: dict[str, Any] = dict(in_channels=1, blocks=1, groups=8)
 
 VARIANTS = {
-    "ddpm_nano": DDPMConfig(28, (1, 2, 4), attention_at=(7,), width=16, **_SMALL),
+    "ddpm_nano": DDPMConfig(28, (1, 2, 2), attention_at=(7, 8), width=16, **_SMALL),
     "ddpm_cifar10": DDPMConfig(32, (1, 2, 2, 2), dropout=0.1),
     "ddpm_256": DDPMConfig(256, (1, 1, 2, 2, 4, 4)),
 }

@@ -31,7 +31,7 @@ class ImprovedDDPMConfig(UNetConfig):
     learned_variance: bool = True
     heads: int = 4
     embedding: Literal["shift", "scale_shift"] = "scale_shift"  # what the timestep does in a block
-    num_classes: int = 0  # 0: a model without classes
+    classes: int = 0  # 0: a model without classes
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -64,7 +64,7 @@ class ImprovedDDPM(nn.Module):
             return ResidualBlock(inputs, outputs, norm1=norm(inputs), norm2=norm2, dropout=c.dropout)
 
         self.time = TimestepEmbedding(c.width, width, order="cos_sin", endpoint=False)
-        self.classes = nn.Embedding(c.num_classes, width) if c.num_classes else None
+        self.classes = nn.Embedding(c.classes, width) if c.classes else None
         self.unet = UNet(
             c,
             block=block,
@@ -78,10 +78,10 @@ class ImprovedDDPM(nn.Module):
 
     def forward(self, images: Tensor, timesteps: Tensor, classes: Tensor | None = None) -> Tensor:
         check_pictures(images, self.config.in_channels, self.config.stride)
-        check_timesteps(timesteps, len(images))
+        check_timesteps(timesteps, images.shape[0])
         embedding = self.time(timesteps)
         if self.classes is not None:
-            check_labels(classes, len(images), self.config.num_classes)
+            check_labels(classes, images.shape[0], self.config.classes)
             embedding = embedding + self.classes(classes)
         elif classes is not None:
             raise ValueError("expected no classes: this model has none")
@@ -95,8 +95,8 @@ class ImprovedDDPM(nn.Module):
 def example(config: ImprovedDDPMConfig, count: int, generator: torch.Generator | None) -> dict[str, Tensor]:
     """Noisy images, timesteps anywhere between the first and the last, and classes where the model has some."""
     inputs = ddpm.example(config, count, generator)
-    if config.num_classes:
-        inputs["classes"] = torch.randint(config.num_classes, (count,), generator=generator)
+    if config.classes:
+        inputs["classes"] = torch.randint(config.classes, (count,), generator=generator)
     return inputs
 
 
@@ -176,10 +176,10 @@ def _attention(ours: str, theirs: str, heads: int) -> list[Rule | tuple[str, str
 _SMALL: dict[str, Any] = dict(in_channels=1, width=16, blocks=1, groups=8, heads=2)
 
 VARIANTS = {
-    "improved_ddpm_nano": ImprovedDDPMConfig(28, (1, 2, 4), attention_at=(7,), **_SMALL),
+    "improved_ddpm_nano": ImprovedDDPMConfig(28, (1, 2, 2), attention_at=(7, 8), **_SMALL),
     "improved_ddpm_cifar10": ImprovedDDPMConfig(32, (1, 2, 2, 2), dropout=0.3),
     "improved_ddpm_imagenet64": ImprovedDDPMConfig(64, (1, 2, 3, 4)),
-    "improved_ddpm_imagenet64_classes": ImprovedDDPMConfig(64, (1, 2, 3, 4), width=192, num_classes=1000),
+    "improved_ddpm_imagenet64_classes": ImprovedDDPMConfig(64, (1, 2, 3, 4), width=192, classes=1000),
     "improved_ddpm_lsun256": ImprovedDDPMConfig(
         256, (1, 1, 2, 2, 4, 4), attention_at=(16,), blocks=2, heads=1, embedding="shift"
     ),

@@ -163,7 +163,10 @@ def _names(config: VQGANConfig, *, from_full_resolution: bool) -> list[Rule | tu
 def _attention(ours: str, theirs: str) -> list[Rule | tuple[str, str]]:
     """Theirs has four 1x1 convolutions where ours has two linear layers."""
     qkv = [f"{theirs}.{letter}" for letter in "qkv"]
-    return [*attention_rules(f"{ours}.attention", qkv, f"{theirs}.proj_out"), (f"{ours}.norm.{{}}", f"{theirs}.norm.{{}}")]
+    return [
+        *attention_rules(f"{ours}.attention", qkv, f"{theirs}.proj_out"),
+        (f"{ours}.norm.{{}}", f"{theirs}.norm.{{}}"),
+    ]
 
 
 _F16: dict[str, Any] = dict(multipliers=(1, 1, 2, 2, 4), attention_at=(16,))
