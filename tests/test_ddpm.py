@@ -48,7 +48,7 @@ UNETS = {
     "improved_unet_class_cond": ("improved_ddpm_imagenet64_classes", "openai", dict(attention_at=(4,), classes=5)),
     "improved_unet_plain": (
         "improved_ddpm_cifar10", "openai",
-        dict(attention_at=(8,), heads=2, embedding="shift", learned_variance=False, dropout=0.0),
+        dict(attention_at=(8,), heads=2, embedding="shift", variance="fixed_large", dropout=0.0),
     ),
 }  # fmt: skip
 PROCESSES = {  # what is predicted, the variance, the loss by the number of steps, and what the case calls its parts

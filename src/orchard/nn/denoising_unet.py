@@ -29,7 +29,6 @@ class UNetConfig:
     blocks: int = 2  # residual blocks of a level going down; going up it has one more
     dropout: float = 0.0
     groups: int = 32  # of every norm
-    learned_variance: bool = False  # whether the prediction has C channels more, for the variance of a step
 
     def __post_init__(self) -> None:
         for width in (self.width, *self.widths):
@@ -51,10 +50,6 @@ class UNetConfig:
     def stride(self) -> int:
         """What height and width have to be multiples of."""
         return 2 ** (len(self.multipliers) - 1)
-
-    @property
-    def out_channels(self) -> int:
-        return self.in_channels * (2 if self.learned_variance else 1)
 
 
 class ResidualBlock(nn.Module):
@@ -86,8 +81,22 @@ class Level(nn.Module):
         self.blocks = nn.ModuleList(blocks)
         self.attentions = nn.ModuleList(attentions)
 
-    def steps(self) -> Iterator[tuple[nn.Module, nn.Module]]:
-        return zip(self.blocks, self.attentions, strict=True)
+
+class DownLevel(Level):
+    def forward(self, x: Tensor, embedding: Tensor) -> list[Tensor]:
+        """The map after every block, (B, C, H, W) each."""
+        maps = [x]
+        for block, attention in zip(self.blocks, self.attentions, strict=True):
+            maps.append(attention(block(maps[-1], embedding)))
+        return maps[1:]
+
+
+class UpLevel(Level):
+    def forward(self, x: Tensor, embedding: Tensor, skips: list[Tensor]) -> Tensor:
+        """The map after all blocks, each of which takes the last of `skips` away and joins it to its input."""
+        for block, attention in zip(self.blocks, self.attentions, strict=True):
+            x = attention(block(torch.cat([x, skips.pop()], dim=1), embedding))
+        return x
 
 
 class UNet(nn.Module):
@@ -95,6 +104,7 @@ class UNet(nn.Module):
 
     Args:
         config: the shape; H and W are multiples of `config.stride`.
+        out_channels: of the prediction.
         block: `block(inputs, outputs)` makes a residual block, called with `(x, embedding)`.
         attention: `attention(channels)` makes what follows the blocks of levels that have attention.
         downsample: `downsample(channels)` makes what halves height and width.
@@ -104,6 +114,7 @@ class UNet(nn.Module):
     def __init__(
         self,
         config: UNetConfig,
+        out_channels: int,
         *,
         block: Callable[[int, int], nn.Module],
         attention: Callable[[int], nn.Module],
@@ -113,15 +124,15 @@ class UNet(nn.Module):
         super().__init__()
         c, widths = config, config.widths
 
-        def level(inputs: Sequence[int], outputs: int, attended: bool) -> Level:
+        def parts(inputs: Sequence[int], outputs: int, attended: bool) -> tuple[list[nn.Module], list[nn.Module]]:
             blocks = [block(channels, outputs) for channels in inputs]
-            return Level(blocks, [attention(outputs) if attended else nn.Identity() for _ in blocks])
+            return blocks, [attention(outputs) if attended else nn.Identity() for _ in blocks]
 
         self.conv_in = nn.Conv2d(c.in_channels, c.width, 3, padding=1)
         self.down, self.downsamples = nn.ModuleList(), nn.ModuleList()
         x, skips = c.width, [c.width]  # channels of the map at hand, and of those that are kept
         for n, width in enumerate(widths):
-            self.down.append(level([x] + [width] * (c.blocks - 1), width, c.attention[n]))
+            self.down.append(DownLevel(*parts([x] + [width] * (c.blocks - 1), width, c.attention[n])))
             skips += [width] * c.blocks
             if n < len(widths) - 1:
                 self.downsamples.append(downsample(width))
@@ -131,28 +142,26 @@ class UNet(nn.Module):
         self.up, self.upsamples = nn.ModuleList(), nn.ModuleList()  # in the order of the computation
         for n, width in reversed(list(enumerate(widths))):
             inputs = [before + skips.pop() for before in [x] + [width] * c.blocks]
-            self.up.append(level(inputs, width, c.attention[n]))
+            self.up.append(UpLevel(*parts(inputs, width, c.attention[n])))
             if n:
                 self.upsamples.append(Upsample(width))
             x = width
         self.norm_out = norm_out
-        self.conv_out = nn.Conv2d(x, c.out_channels, 3, padding=1)
+        self.conv_out = nn.Conv2d(x, out_channels, 3, padding=1)
 
     def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
         x = self.conv_in(x)
         skips = [x]
         for n, level in enumerate(self.down):
-            for block, attention in level.steps():
-                x = attention(block(x, embedding))
-                skips.append(x)
+            skips += level(x, embedding)
+            x = skips[-1]
             if n < len(self.downsamples):
                 x = self.downsamples[n](x)
                 skips.append(x)
         first, attention, second = self.middle
         x = second(attention(first(x, embedding)), embedding)
         for n, level in enumerate(self.up):
-            for block, attention in level.steps():
-                x = attention(block(torch.cat([x, skips.pop()], dim=1), embedding))
+            x = level(x, embedding, skips)
             if n < len(self.upsamples):
                 x = self.upsamples[n](x)
         return self.conv_out(F.silu(self.norm_out(x)))

@@ -159,13 +159,14 @@ class Diffusion:
 
         Raises ValueError where the output has other channels than the variance needs.
         """
-        wanted = x_t.shape[1] * (2 if self.variance.learned else 1)
+        channels = x_t.shape[1]
+        wanted = channels * (2 if self.variance.learned else 1)
         if output.shape[1] != wanted:
             raise ValueError(
-                f"{type(self.variance).__name__} expects {wanted} channels of output for {x_t.shape[1]} of the image, "
+                f"{type(self.variance).__name__} expects {wanted} channels of output for {channels} of the image, "
                 f"got {output.shape[1]}"
             )
-        output, values = output.float().split((x_t.shape[1], wanted - x_t.shape[1]), dim=1)
+        output, values = output[:, :channels].float(), output[:, channels:].float()
         x0 = self.prediction.x0(self.schedule, output, x_t, t)
         x0 = x0.clamp(-1, 1) if clip else x0
         mean = self.prediction.mean(self.schedule, output, x0, x_t, t)

@@ -41,7 +41,7 @@ BETAS = {"linear": linear_betas, "cosine": cosine_betas}
 class NoiseSchedule:
     """The tables of a process, (S,) float64 each, where `betas` is. Indices t are on the same device.
 
-    `timesteps` is what the model is told at each step: its place on the scale from 0 to 1000 that it was trained on.
+    `timesteps` is what the model is told at each step.
     """
 
     betas: Tensor
@@ -112,9 +112,10 @@ class NoiseSchedule:
         return NoiseSchedule(1 - bars / before, self.timesteps[kept])
 
 
-def noise_schedule(name: str, steps: int) -> NoiseSchedule:
-    """The schedule `linear` or `cosine` of as many steps, whose model is told timesteps from 0 to below 1000."""
-    return NoiseSchedule(BETAS[name](steps), torch.arange(steps, dtype=torch.float64) * (1000 / steps))
+def noise_schedule(name: str, steps: int, timestep_range: float = 1000) -> NoiseSchedule:
+    """The schedule `linear` or `cosine` of as many steps, whose model is told timesteps from 0 to below the range."""
+    timesteps = torch.arange(steps, dtype=torch.float64) * (timestep_range / steps)
+    return NoiseSchedule(BETAS[name](steps), timesteps)
 
 
 def spaced_steps(total: int, counts: Sequence[int]) -> list[int]:

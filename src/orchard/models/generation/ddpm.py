@@ -9,30 +9,24 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
-from orchard.models import Landmark, example_pictures
+from orchard.models import Landmark
 from orchard.models.generation.ddpm_names import ddim_names, hf_2022_names, hf_names, tensorflow_names
+from orchard.models.generation.denoiser import Denoiser, DenoiserConfig, example
 from orchard.nn.autoencoder import Downsample, SpatialAttention
-from orchard.nn.denoising_unet import ResidualBlock, UNet, UNetConfig
-from orchard.nn.quantizer import check_pictures
-from orchard.nn.timestep import ShiftThenNorm, TimestepEmbedding, check_timesteps
+from orchard.nn.denoising_unet import ResidualBlock, UNet
+from orchard.nn.timestep import ShiftThenNorm, TimestepEmbedding
 
 EPS = 1e-6
 
 
-class DDPMConfig(UNetConfig):
-    """The shape of a U-Net: Ho et al. have no choices beyond it."""
+class DDPMConfig(DenoiserConfig):
+    """A U-Net's shape and a process: Ho et al. have no choices beyond."""
 
 
-class DDPM(nn.Module):
-    """Noisy images (B, C, H, W) and timesteps (B,) to the prediction (B, C, H, W), or 2C with a learned variance.
-
-    Timesteps are numbers from 0 (hardly any noise) to 999 (nothing but noise), whatever the number of steps.
-    """
-
-    value_range = (-1.0, 1.0)  # of the images it was trained with, before noise
+class DDPM(Denoiser):
+    """Noisy images (B, C, H, W) and timesteps (B,), from 0 to below 1000, to a prediction (B, C or 2C, H, W)."""
 
     def __init__(self, config: DDPMConfig):
         super().__init__()
@@ -49,6 +43,7 @@ class DDPM(nn.Module):
         self.time = TimestepEmbedding(c.width, width, order="sin_cos", endpoint=True)
         self.unet = UNet(
             c,
+            c.out_channels,
             block=block,
             attention=lambda channels: SpatialAttention(channels, c.groups, heads=1, eps=EPS),
             downsample=Downsample,
@@ -61,7 +56,8 @@ class DDPM(nn.Module):
         for module in self.modules():
             if isinstance(module, (nn.Conv2d, nn.Linear)):
                 nn.init.xavier_uniform_(module.weight)
-                nn.init.zeros_(module.bias)
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
             if isinstance(
                 module, SpatialAttention
             ):  # three layers in one matrix, of which each has a fan-out of its own
@@ -71,18 +67,12 @@ class DDPM(nn.Module):
             nn.init.zeros_(layer.weight)
 
     def forward(self, images: Tensor, timesteps: Tensor) -> Tensor:
-        check_pictures(images, self.config.in_channels, self.config.stride)
-        check_timesteps(timesteps, images.shape[0])
+        self.check(images, timesteps)
         return self.unet(images, self.time(timesteps))
 
     def layer_groups(self) -> list[tuple[str, ...]]:
         """Name prefixes of the parameters from the input to the output."""
         return [("time.",), *self.unet.layer_groups("unet")]
-
-
-def example(config: UNetConfig, count: int, generator: torch.Generator | None) -> dict[str, Tensor]:
-    """Noisy images, and timesteps anywhere between the first and the last."""
-    return {**example_pictures(config, count, generator), "timesteps": 999 * torch.rand(count, generator=generator)}
 
 
 _SMALL: dict[str, Any] = dict(in_channels=1, blocks=1, groups=8)

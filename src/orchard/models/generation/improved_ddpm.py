@@ -9,26 +9,26 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal
 
-import torch
 from torch import Tensor, nn
 
 from orchard.models import Landmark, Rule
-from orchard.models.generation import ddpm
+from orchard.models.generation.denoiser import Denoiser, DenoiserConfig, example
 from orchard.nn.autoencoder import SpatialAttention
 from orchard.nn.checks import check_labels
-from orchard.nn.denoising_unet import ResidualBlock, UNet, UNetConfig
-from orchard.nn.quantizer import check_pictures
-from orchard.nn.timestep import NormThenScaleShift, ShiftThenNorm, TimestepEmbedding, check_timesteps
+from orchard.nn.denoising_unet import ResidualBlock, UNet
+from orchard.nn.timestep import NormThenScaleShift, ShiftThenNorm, TimestepEmbedding
 
 EPS = 1e-5
 EMBEDDING_ENTERS = {"shift": ShiftThenNorm, "scale_shift": NormThenScaleShift}
 
 
 @dataclass(frozen=True)
-class ImprovedDDPMConfig(UNetConfig):
+class ImprovedDDPMConfig(DenoiserConfig):
     attention_at: tuple[int, ...] = (16, 8)
     blocks: int = 3
-    learned_variance: bool = True
+    schedule: Literal["linear", "cosine"] = "cosine"
+    steps: int = 4000
+    variance: Literal["fixed_small", "fixed_large", "learned", "learned_range"] = "learned_range"
     heads: int = 4
     embedding: Literal["shift", "scale_shift"] = "scale_shift"  # what the timestep does in a block
     classes: int = 0  # 0: a model without classes
@@ -42,14 +42,14 @@ class ImprovedDDPMConfig(UNetConfig):
                 raise ValueError(f"a width of {width} does not divide into {self.heads} heads")
 
 
-class ImprovedDDPM(nn.Module):
+class ImprovedDDPM(Denoiser):
     """Noisy images (B, C, H, W), timesteps (B,) and classes (B,) to the prediction (B, C or 2C, H, W).
 
-    Timesteps are numbers from 0 to below 1000, whatever the number of steps (the official code's `rescale_timesteps`).
-    `classes`, int64, are given if and only if the model has some.
+    Timesteps are numbers from 0 to below `config.timestep_range`. `classes`, int64, are given if and only if the model
+    has some.
     """
 
-    value_range = (-1.0, 1.0)  # of the images it was trained with, before noise
+    config: ImprovedDDPMConfig
 
     def __init__(self, config: ImprovedDDPMConfig):
         super().__init__()
@@ -67,18 +67,18 @@ class ImprovedDDPM(nn.Module):
         self.classes = nn.Embedding(c.classes, width) if c.classes else None
         self.unet = UNet(
             c,
+            c.out_channels,
             block=block,
             attention=lambda channels: SpatialAttention(channels, c.groups, heads=c.heads, eps=EPS),
             downsample=lambda channels: nn.Conv2d(channels, channels, 3, stride=2, padding=1),
             norm_out=norm(c.widths[0]),
         )
         for layer in self.unet.last_layers():  # everything else begins as PyTorch's layers do
-            nn.init.zeros_(layer.weight)
-            nn.init.zeros_(layer.bias)
+            for parameter in layer.parameters():
+                nn.init.zeros_(parameter)
 
     def forward(self, images: Tensor, timesteps: Tensor, classes: Tensor | None = None) -> Tensor:
-        check_pictures(images, self.config.in_channels, self.config.stride)
-        check_timesteps(timesteps, images.shape[0])
+        self.check(images, timesteps)
         embedding = self.time(timesteps)
         if self.classes is not None:
             check_labels(classes, images.shape[0], self.config.classes)
@@ -90,14 +90,6 @@ class ImprovedDDPM(nn.Module):
     def layer_groups(self) -> list[tuple[str, ...]]:
         """Name prefixes of the parameters from the input to the output."""
         return [("time.", "classes."), *self.unet.layer_groups("unet")]
-
-
-def example(config: ImprovedDDPMConfig, count: int, generator: torch.Generator | None) -> dict[str, Tensor]:
-    """Noisy images, timesteps anywhere between the first and the last, and classes where the model has some."""
-    inputs = ddpm.example(config, count, generator)
-    if config.classes:
-        inputs["classes"] = torch.randint(config.classes, (count,), generator=generator)
-    return inputs
 
 
 def openai_names(config: ImprovedDDPMConfig) -> list[Rule | tuple[str, str]]:
@@ -144,10 +136,10 @@ def _attention(ours: str, theirs: str, heads: int) -> list[Rule | tuple[str, str
     """Theirs has rows by head, then query, key and value; ours by query, key and value, then head."""
 
     def by_kind(rows: Tensor) -> Tensor:
-        return rows.unflatten(0, (heads, 3, -1)).transpose(0, 1).flatten(0, 2)
+        return rows.reshape(heads, 3, -1, *rows.shape[1:]).transpose(0, 1).flatten(0, 2)
 
     def by_head(rows: Tensor) -> Tensor:
-        return rows.unflatten(0, (3, heads, -1)).transpose(0, 1).flatten(0, 2)
+        return rows.reshape(3, heads, -1, *rows.shape[1:]).transpose(0, 1).flatten(0, 2)
 
     return [
         Rule(
@@ -173,16 +165,17 @@ def _attention(ours: str, theirs: str, heads: int) -> list[Rule | tuple[str, str
     ]
 
 
-_SMALL: dict[str, Any] = dict(in_channels=1, width=16, blocks=1, groups=8, heads=2)
+_SMALL: dict[str, Any] = dict(in_channels=1, width=16, blocks=1, groups=8, heads=2, steps=1000)
+_LSUN: dict[str, Any] = dict(attention_at=(16,), blocks=2, heads=1, embedding="shift", schedule="linear", steps=1000)
 
 VARIANTS = {
     "improved_ddpm_nano": ImprovedDDPMConfig(28, (1, 2, 2), attention_at=(7, 8), **_SMALL),
     "improved_ddpm_cifar10": ImprovedDDPMConfig(32, (1, 2, 2, 2), dropout=0.3),
     "improved_ddpm_imagenet64": ImprovedDDPMConfig(64, (1, 2, 3, 4)),
-    "improved_ddpm_imagenet64_classes": ImprovedDDPMConfig(64, (1, 2, 3, 4), width=192, classes=1000),
-    "improved_ddpm_lsun256": ImprovedDDPMConfig(
-        256, (1, 1, 2, 2, 4, 4), attention_at=(16,), blocks=2, heads=1, embedding="shift"
+    "improved_ddpm_imagenet64_classes": ImprovedDDPMConfig(
+        64, (1, 2, 3, 4), width=192, classes=1000, timestep_range=4000
     ),
+    "improved_ddpm_lsun256": ImprovedDDPMConfig(256, (1, 1, 2, 2, 4, 4), **_LSUN),
 }
 LANDMARK = Landmark(
     model=ImprovedDDPM,
