@@ -10,7 +10,8 @@ from pathlib import Path
 
 import matplotlib.pyplot as plt
 
-from orchard.training.run import read_json, read_log
+from orchard.files import read_json
+from orchard.training.run import read_log
 
 
 def main() -> None:

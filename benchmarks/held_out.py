@@ -24,8 +24,8 @@ from torch import Tensor
 
 from orchard.data.captions import CaptionSettings, CaptionSplit, open_captions
 from orchard.data.preprocess import fit
-from orchard.inference.image_text import Matcher
-from orchard.inference.painting import PaintingPipeline
+from orchard.tasks.zero_shot_image_classification.matcher import Matcher
+from orchard.tasks.text_to_image.pipeline import TextToImagePipeline
 from orchard.inference.sampling import Sampling
 
 GAP, WORDS = 4, 190  # pixels between pictures, and for the caption of a row
@@ -44,7 +44,7 @@ def main() -> None:
     parser.add_argument("--mosaic", type=Path)
     parser.add_argument("--rows", type=int, default=16, help="captions in the mosaic")
     asked = parser.parse_args()
-    pipeline = PaintingPipeline(asked.painter, clip=asked.clip)
+    pipeline = TextToImagePipeline(asked.painter, clip=asked.clip)
     assert pipeline.matcher is not None
     splits = open_captions(asked.data, CaptionSettings()).splits
     captions = [splits[asked.split].text(n) for n in range(len(splits[asked.split]))]
@@ -52,7 +52,7 @@ def main() -> None:
     images = pipeline.tokenizer.preprocess.normalise(torch.stack([tensor_of(one) for one in real]))
     through = [pipeline.tokenizer.draw(codes) for codes in pipeline.tokenizer.encode(images)]
     sampling = Sampling(asked.temperature, asked.top_k or pipeline.sampling.top_k)
-    told = list(pipeline.paint(captions, count=asked.count, sampling=sampling))
+    told = list(pipeline.generate(captions, count=asked.count, sampling=sampling))
     groups = [told[first : first + asked.count] for first in range(0, len(told), asked.count)]
     first = [group[0].picture for group in groups]
     ranked = [[one.picture for one in pipeline.rank(group)] for group in groups]
@@ -75,7 +75,7 @@ def main() -> None:
         mosaic([(captions[n], [real[n], through[n], *ranked[n][:4]]) for n in places]).save(asked.mosaic)
 
 
-def pictures_of(split: CaptionSplit, pipeline: PaintingPipeline) -> list[Image.Image]:
+def pictures_of(split: CaptionSplit, pipeline: TextToImagePipeline) -> list[Image.Image]:
     """The pictures of a split, as the tokenizer sees them."""
     found = []
     for number in range(len(split)):

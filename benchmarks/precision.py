@@ -19,15 +19,15 @@ from torch import Tensor
 
 from orchard.data.captions import open_captions
 from orchard.data.text import open_text, tokenize
-from orchard.inference.caption_ids import CaptionIds
+from orchard.tasks.text_to_image.caption_ids import CaptionIds
 from orchard.inference.decoding import Decoder, Precision
 from orchard.inference.loading import Loaded, load
-from orchard.inference.picture_codes import FOLDER, read_picture_tokenizer
-from orchard.tasks.text_generation import TextGeneration
-from orchard.training.coded_captions import write_down
-from orchard.training.evaluate import source_settings
-from orchard.training.jobs.text_generation import tokenizer_of
-from orchard.training.jobs.text_to_image import Captions, read_text_tokenizer
+from orchard.tasks.image_tokenization.image_tokenizer import FOLDER, read_image_tokenizer
+from orchard.tasks.text_generation.objective import TextGeneration
+from orchard.tasks.text_to_image.encoded_captions import encode_split
+from orchard.app.evaluate import source_settings
+from orchard.tasks.text_generation.job import tokenizer_of
+from orchard.tasks.text_to_image.job import Captions, read_text_tokenizer
 
 ROWS = 8
 PRECISIONS: tuple[Precision, ...] = ("fp32", "bf16", "int8")
@@ -37,7 +37,7 @@ def painter_questions(loaded: Loaded, source: str, count: int, settings: dict[st
     """Prompts (N, P) and the codes that follow, (N, n), of validation records."""
     wanted = source_settings(source, settings)
     data = open_captions(source, wanted)
-    coded = write_down(data, "validation", read_picture_tokenizer(loaded.folder / FOLDER), wanted.workers)
+    coded = encode_split(data, "validation", read_image_tokenizer(loaded.folder / FOLDER), wanted.workers)
     ids = CaptionIds(read_text_tokenizer(loaded.folder), int(loaded.facts["text_length"]))
     batch = next(Captions(coded, ids).in_order(count, 0))
     model: Any = loaded.model

@@ -23,7 +23,7 @@ from orchard.data import DataSettings, open_data
 from orchard.data.captions import prompts
 from orchard.data.preprocess import fit
 from orchard.inference.loading import Loaded, load
-from orchard.inference.painting import PaintingPipeline
+from orchard.tasks.text_to_image.pipeline import TextToImagePipeline
 from orchard.inference.sampling import Sampling
 
 
@@ -40,11 +40,11 @@ def main() -> None:
     parser.add_argument("--candidates", type=int, default=1)
     parser.add_argument("--sheet", type=Path)
     asked = parser.parse_args()
-    pipeline = PaintingPipeline(asked.painter, clip=asked.clip)
+    pipeline = TextToImagePipeline(asked.painter, clip=asked.clip)
     sampling = Sampling(asked.temperature, asked.top_k or pipeline.sampling.top_k)
     wordings = prompts(asked.data.partition(":")[0], asked.language, held_out=True)
     each = -(-asked.count // len(wordings))
-    told = list(pipeline.paint([text for text, _ in wordings], count=each * asked.candidates, sampling=sampling))
+    told = list(pipeline.generate([text for text, _ in wordings], count=each * asked.candidates, sampling=sampling))
     groups = [told[first : first + asked.candidates] for first in range(0, len(told), asked.candidates)]
     wanted = torch.tensor([label for _, label in wordings]).repeat_interleave(each)
     pictures = [pipeline.rank(group)[0].picture for group in groups]

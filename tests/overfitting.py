@@ -10,12 +10,12 @@ import torch.nn.functional as F
 from battery import example
 from torch import Tensor, nn
 
+from orchard.data.batches import ImageBatch, TokenBatch
 from orchard.models import create_model
-from orchard.tasks.image_classification import ImageBatch
-from orchard.tasks.image_text import ImageText, PairBatch
-from orchard.tasks.image_tokenization import ImageTokenization, TokenizationSettings, tokenizer_training
-from orchard.tasks.text_generation import TextGeneration, TokenBatch
-from orchard.tasks.text_to_image import PaintingBatch, TextToImage
+from orchard.tasks.image_tokenization.objective import ImageTokenization, TokenizationSettings, tokenizer_training
+from orchard.tasks.text_generation.objective import TextGeneration
+from orchard.tasks.text_to_image.objective import CodeBatch, TextToImage
+from orchard.tasks.zero_shot_image_classification.objective import ImageText, PairBatch
 
 STEPS = 300
 # The loss at which a batch counts as learned. Knowing nothing costs log 4 = 1.39 for four classes or four pairs, and
@@ -88,7 +88,7 @@ def text(name: str, model: Any) -> tuple[nn.Module, Loss]:
 def paintings(name: str, model: Any) -> tuple[nn.Module, Loss]:
     c = model.config
     words = torch.randint(1, c.text_vocabulary, (2, c.text_length))
-    batch = PaintingBatch(words, torch.randint(c.codes, (2, c.image_length)), torch.arange(2))
+    batch = CodeBatch(words, torch.randint(c.codes, (2, c.image_length)), torch.arange(2))
     task = TextToImage()
 
     def loss() -> tuple[Tensor, Tensor]:
@@ -103,7 +103,7 @@ def drawings(name: str, model: Any) -> tuple[nn.Module, Loss]:
     c, (low, high) = model.config, model.value_range
     fields = low + (high - low) * (torch.rand(4, c.in_channels, 2, 2) > 0.5).float() * 0.8 + 0.1 * (high - low)
     images = F.interpolate(fields, (c.image_size, c.image_size))
-    settings = TokenizationSettings(critic_weight=0.0, perceptual_weight=0.0)
+    settings = TokenizationSettings(discriminator_weight=0.0, perceptual_weight=0.0)
     task, learner = ImageTokenization(settings), tokenizer_training(model, settings).train()
     batch = ImageBatch(images, torch.zeros(4, dtype=torch.int64), torch.arange(4))
     grey = (images - images.mean()).abs().mean()

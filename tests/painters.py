@@ -8,21 +8,21 @@ import torch
 
 from orchard.data.contracts import Preprocess
 from orchard.data.tokenizers import Characters
-from orchard.inference.caption_ids import CaptionIds
-from orchard.inference.picture_codes import PictureTokenizer, read_picture_tokenizer
 from orchard.models import create_model
+from orchard.tasks.image_tokenization.image_tokenizer import ImageTokenizer, read_image_tokenizer
+from orchard.tasks.text_to_image.caption_ids import CaptionIds
 from orchard.weights.portable import Portable, architecture_of, save_portable
 
 WORDS = "the digit a red apple"
 
 
-def save_tokenizer(folder: Path, size: tuple[int, int] = (12, 16), seed: int = 0) -> PictureTokenizer:
+def save_tokenizer(folder: Path, size: tuple[int, int] = (12, 16), seed: int = 0) -> ImageTokenizer:
     """A VQ-VAE for grey pictures of 12 x 16 pixels (height, width), 3 rows of 4 codes."""
     torch.manual_seed(seed)
     model = create_model("vqvae_nano", width=8, code_width=4, codes=16, image_size=16, in_channels=1)
     preprocess = Preprocess(size, 1, (0.5,), (0.5,), squash=True).to_json()
     save_portable(folder, model, Portable("vqvae_nano", architecture_of(model), "image-tokenization", (), preprocess))
-    return read_picture_tokenizer(folder)
+    return read_image_tokenizer(folder)
 
 
 def save_painter(

@@ -13,7 +13,7 @@ from PIL import Image
 from orchard.cli.data import data_app
 from orchard.cli.output import run_app
 from orchard.data.captions import CaptionSettings, write_row
-from orchard.data.check_words import check_captions, check_text, kind_of
+from orchard.data.check_text import check_captions, check_text, kind_of
 from orchard.data.contracts import DataSettings
 from orchard.errors import UsageError
 

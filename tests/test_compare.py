@@ -9,12 +9,12 @@ import pytest
 import torch
 from torch import nn
 
+from orchard.app.compare import Budget, compare, peak_memory, turn_by_turn
 from orchard.cards import card_of
 from orchard.data import Preprocess
 from orchard.errors import UsageError
 from orchard.models import create_model
 from orchard.training import compare as module
-from orchard.training.compare import Budget, compare, peak_memory, turn_by_turn
 from orchard.weights.portable import Portable, architecture_of, save_portable
 
 QUALITY = {("lenet5", 0): 0.90, ("lenet5", 1): 0.96, ("lenet5_1998", 0): 0.80, ("lenet5_1998", 1): 0.80}

@@ -13,7 +13,7 @@ from orchard.models.text_to_image.dalle import Dalle, DalleConfig, position_angl
 from orchard.models.text_to_image.dalle_names import dalle_pytorch_names, split_checkpoint
 from orchard.nn.sparse_patterns import PATTERNS, after_text, grid_pattern
 from orchard.nn.token_shift import TokenShift
-from orchard.tasks.text_to_image import PaintingBatch, TextToImage, measure_split
+from orchard.tasks.text_to_image.objective import CodeBatch, TextToImage, measure_split
 from orchard.weights.names import to_theirs
 from orchard.weights.official import export_official, load_official
 
@@ -205,7 +205,7 @@ def test_each_pad_has_an_id_of_its_place():
 def test_task_learns_words_too():
     torch.manual_seed(0)
     model, task = Dalle(CASES["dalle_rotary_shift_a"]), TextToImage()
-    batch = PaintingBatch(torch.randint(50, (4, 8)), torch.randint(40, (4, 16)), torch.arange(4))
+    batch = CodeBatch(torch.randint(50, (4, 8)), torch.randint(40, (4, 16)), torch.arange(4))
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)
     before = task.score(measure_split(model, [batch]))
     for _ in range(30):

@@ -10,8 +10,8 @@ import torch
 
 from orchard.data import AugmentSettings, DataSettings, Loader, default_preprocess, mix, open_data
 from orchard.data.augment import CROP, plan, resized_crops, vary
-from orchard.data.chance import COLUMNS, Order, permuted, uniforms
-from orchard.tasks.image_classification import ImageBatch
+from orchard.data.batches import ImageBatch
+from orchard.data.counter_rng import COLUMNS, Order, permuted, uniforms
 
 SHARED = Path(__file__).parents[1].parent / "shared" / "data"
 EVERYTHING = AugmentSettings(

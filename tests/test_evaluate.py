@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 from torch import nn
 
+from orchard.app.evaluate import evaluate
 from orchard.cli.train import show_figures
 from orchard.data.tokenizers import Characters
 from orchard.errors import UsageError
 from orchard.models import create_model, landmark_of
-from orchard.training.evaluate import evaluate
 from orchard.weights.official import preprocess_of
 from orchard.weights.portable import Portable, architecture_of, save_portable
 

@@ -14,10 +14,10 @@ from PIL import Image
 from rich.console import Console
 
 from orchard.cli import generate as command
-from orchard.cli.canvas import Canvas, half_blocks
 from orchard.cli.main import app
 from orchard.cli.output import run_app
-from orchard.inference.growth import Growth
+from orchard.tasks.text_to_image.canvas import Canvas, half_blocks
+from orchard.tasks.text_to_image.preview import Progress
 
 
 @pytest.fixture(scope="module")
@@ -120,8 +120,8 @@ def test_previews_on_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
     from rich.live import Live
 
     canvas.live = Live(console=canvas.console, auto_refresh=False)
-    canvas.watch(Growth(told=1, previews=[picture, picture], **growth))
-    canvas.watch(Growth(told=2, previews=None, **growth))
+    canvas.watch(Progress(told=1, previews=[picture, picture], **growth))
+    canvas.watch(Progress(told=2, previews=None, **growth))
     canvas.console.print(canvas.live.renderable)
     shown = capsys.readouterr().err
     assert "pictures 1 to 2 of 2" in shown

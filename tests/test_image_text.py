@@ -8,11 +8,18 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from orchard.data.contracts import Preprocess
+from orchard.data.text_tokenizer import add_special_tokens
 from orchard.errors import UsageError
-from orchard.inference.image_text import Matcher
 from orchard.models import create_model
 from orchard.models.image_text.clip import CLIPOutput
-from orchard.tasks.image_text import MOST_SCALE, Features, ImageText, PairBatch, embed_split, frame
+from orchard.tasks.zero_shot_image_classification.matcher import Matcher
+from orchard.tasks.zero_shot_image_classification.objective import (
+    MOST_SCALE,
+    Features,
+    ImageText,
+    PairBatch,
+    embed_split,
+)
 
 WORDS = {name: n for n, name in enumerate(("dark", "light", "left", "right", "top", "bottom", "a"), 1)}
 START, END = 62, 63
@@ -20,7 +27,7 @@ SIZE = dict(vision_width=32, vision_depth=2, text_width=32, vocabulary=64, conte
 
 
 def encode(text: str) -> Tensor:
-    return frame([WORDS[word] for word in text.split()], SIZE["context"], START, END)
+    return add_special_tokens([WORDS[word] for word in text.split()], SIZE["context"], START, END)
 
 
 def pictures() -> tuple[Tensor, list[str]]:
@@ -195,11 +202,11 @@ def test_equal_sentences_are_asked_for_alike() -> None:
 
 
 def test_frames() -> None:
-    assert frame([5, 6], 6, 8, 9).tolist() == [8, 5, 6, 9, 0, 0]
-    assert frame([5, 6, 7, 5], 5, 8, 9).tolist() == [8, 5, 6, 7, 9]
-    assert frame([], 3, 1, 9).tolist() == [1, 9, 0]
+    assert add_special_tokens([5, 6], 6, 8, 9).tolist() == [8, 5, 6, 9, 0, 0]
+    assert add_special_tokens([5, 6, 7, 5], 5, 8, 9).tolist() == [8, 5, 6, 7, 9]
+    assert add_special_tokens([], 3, 1, 9).tolist() == [1, 9, 0]
     with pytest.raises(ValueError, match="id 12 is not smaller"):
-        frame([12], 6, 8, 9)
+        add_special_tokens([12], 6, 8, 9)
 
 
 def test_batches_move_and_split() -> None:

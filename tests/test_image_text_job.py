@@ -13,15 +13,15 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
+from orchard.app.train import train
 from orchard.data.captions import write_row
+from orchard.data.settings import CaptionSource
 from orchard.data.tokenizers import load_tokenizer
 from orchard.errors import OrchardError, UsageError
-from orchard.inference.image_text import load_matcher
 from orchard.inference.loading import load
-from orchard.training.fit import train
-from orchard.training.jobs.image_text import evaluate_loaded
+from orchard.tasks.zero_shot_image_classification.job import evaluate_loaded
+from orchard.tasks.zero_shot_image_classification.matcher import load_matcher
 from orchard.training.loop import Trainer
-from orchard.training.settings import SourceSettings
 
 SMALL: dict[str, Any] = {
     "architecture.vision_width": 16,
@@ -137,7 +137,7 @@ def test_colours_find_their_words(squares_run: Path, table: str) -> None:
     metrics = json.loads((squares_run / "metrics.json").read_text())
     assert metrics["data"] == "captions"
     assert metrics["test"]["image_to_text_recall_at_1"] == 1
-    again = evaluate_loaded(load(squares_run), table, "test", SourceSettings(source=table))
+    again = evaluate_loaded(load(squares_run), table, "test", CaptionSource(source=table))
     assert again == pytest.approx(metrics["test"], abs=1e-5)
     matcher = load_matcher(squares_run)
     squares = torch.stack([torch.tensor(color, dtype=torch.uint8) for color in COLORS.values()])
@@ -173,7 +173,7 @@ def test_what_does_not_fit_is_said_in_one_line(changes: dict[str, Any], says: st
 
 def test_other_splits_and_models_are_refused(squares_run: Path, table: str, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="has no dev split; it has train, validation, test"):
-        evaluate_loaded(load(squares_run), table, "dev", SourceSettings(source=table))
+        evaluate_loaded(load(squares_run), table, "dev", CaptionSource(source=table))
     with pytest.raises(UsageError, match="holds a clip_tiny, not a clip_nano"):
         train("clip_nano", "digits", tmp_path / "run", start_from=str(squares_run))
     words = squares_run / "model" / "text_tokenizer"

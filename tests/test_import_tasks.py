@@ -14,16 +14,16 @@ import typer
 from safetensors.torch import save_file
 from torch import nn
 
+from orchard.app.importing import import_checkpoint
 from orchard.cli.imports import import_model
 from orchard.cli.output import run_app
 from orchard.data.tokenizers import load_tokenizer, train_bpe
 from orchard.errors import OrchardError, UsageError
-from orchard.inference.image_text import MERGES
 from orchard.inference.loading import load
-from orchard.inference.painting import PaintingPipeline
-from orchard.inference.picture_codes import read_picture_tokenizer
 from orchard.models import create_model, landmark_of
-from orchard.training.importing import import_checkpoint
+from orchard.tasks.image_tokenization.image_tokenizer import read_image_tokenizer
+from orchard.tasks.text_to_image.pipeline import TextToImagePipeline
+from orchard.tasks.zero_shot_image_classification.matcher import MERGES
 from orchard.weights.official import export_official
 from orchard.weights.portable import fingerprint_of
 from orchard.weights.reference import randomise
@@ -172,7 +172,7 @@ def easynlp(folder: Path, painter: nn.Module, drawer: nn.Module | None) -> Path:
 
 
 def is_whole(out: Path, painter: nn.Module, drawer: nn.Module, side: int = 8) -> bool:
-    pictures = read_picture_tokenizer(out / "picture_tokenizer")
+    pictures = read_image_tokenizer(out / "picture_tokenizer")
     assert load(out).facts == {"picture_tokenizer": pictures.fingerprint, "grid": [side, side], "text_length": 32}
     assert load_tokenizer(out / "text_tokenizer").encode("一只狗") == [5, 6, 7]
     return same(out, painter) and pictures.fingerprint == fingerprint_of(drawer)
@@ -237,4 +237,4 @@ def test_a_file_of_dalle_pytorch_holds_its_own_tokenizer(tmp_path: Path) -> None
     given["overrides"] = {"depth": 1, "text_vocabulary": len(WORDS)}
     import_checkpoint("dalle_nano", tmp_path / "dalle.pt", tmp_path / "out", **given)
     assert is_whole(tmp_path / "out", painter, drawer, side=7)
-    assert PaintingPipeline(tmp_path / "out")("一只狗")[0].size == (28, 28)
+    assert TextToImagePipeline(tmp_path / "out")("一只狗")[0].size == (28, 28)

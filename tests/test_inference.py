@@ -11,11 +11,12 @@ import numpy as np
 import pytest
 import torch
 import typer
+from orchard.cli.predict import predict as predict_command
 from PIL import Image
 from torch import nn
 
+from orchard.app.pipeline import pipeline
 from orchard.cli.output import run_app
-from orchard.cli.predict import predict as predict_command
 from orchard.data.contracts import Preprocess
 from orchard.errors import OrchardError, UsageError
 from orchard.inference import fast as fast_module
@@ -23,10 +24,9 @@ from orchard.inference import predicting
 from orchard.inference.cost import multiply_adds, weight_bytes
 from orchard.inference.fast import FastModel, make_fast, package_path, relative_difference
 from orchard.inference.loading import load
-from orchard.inference.pipeline import pipeline
-from orchard.inference.predicting import Predictor, find_pictures, pays
 from orchard.models import create_model
 from orchard.models.foreign import create_foreign, is_foreign
+from orchard.tasks.image_classification.pipeline import ImageClassifier, find_images, pays
 from orchard.weights.portable import Portable, architecture_of, save_portable
 
 CLASSES = tuple(f"class {n}" for n in range(10))
@@ -158,7 +158,7 @@ def test_compiling_is_for_work_that_pays_for_it() -> None:
 
 
 def test_answers_come_in_order_and_an_unreadable_picture_is_one_of_them(run: Path, pictures: Path) -> None:
-    predictor = Predictor(load(run))
+    predictor = ImageClassifier(load(run))
     predictor.batch = 4  # the batches then end in the middle, and the last is short
     answers = predictor(pictures, top=3)
     assert [Path(a.picture).name for a in answers] == [f"{n:02}.png" for n in range(11)]
@@ -190,18 +190,18 @@ def test_large_work_takes_the_compiled_model(run: Path, pictures: Path, monkeypa
     monkeypatch.setattr(predicting, "pays", lambda *_: True)
     monkeypatch.setattr(predicting, "make_fast", lambda model, example, precision: FastModel(model, precision, "fake"))
     said: list[str] = []
-    predictor = Predictor(load(run), precision="fp32", say=said.append)
+    predictor = ImageClassifier(load(run), precision="fp32", say=said.append)
     assert len(predictor(pictures)) == 11
     assert said[-1] == "fp32, fake"
 
 
 def test_pictures_are_found(pictures: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert len(find_pictures(pictures)) == 11
-    assert find_pictures([pictures / "01.png", str(pictures / "0[23].png")]) == [
+    assert len(find_images(pictures)) == 11
+    assert find_images([pictures / "01.png", str(pictures / "0[23].png")]) == [
         str(pictures / name) for name in ("01.png", "02.png", "03.png")
     ]
     with pytest.raises(UsageError, match="no picture there"):
-        find_pictures(pictures / "nothing*.png")
+        find_images(pictures / "nothing*.png")
 
 
 def test_pipeline_by_task(run: Path) -> None:

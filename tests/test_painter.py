@@ -10,12 +10,12 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from orchard.errors import OrchardError
-from orchard.inference.bench_sequences import recompute, write
 from orchard.inference.decoding import Decoder
 from orchard.models import create_model
 from orchard.models.text_to_image.painter import Painter, PainterConfig, settings_from
 from orchard.models.text_to_image.painter_names import easynlp_names, split_checkpoint
-from orchard.tasks.text_to_image import PaintingBatch, SplitLosses, TextToImage, measure_split
+from orchard.tasks.text_generation.peers import recompute, write
+from orchard.tasks.text_to_image.objective import CodeBatch, SplitLosses, TextToImage, measure_split
 from orchard.weights.names import find_ours, to_ours, to_theirs
 from orchard.weights.official import export_official, load_official
 
@@ -192,7 +192,7 @@ def test_wrong_input_is_refused_in_one_line(call, expected):
 def test_task_scores_a_split_as_one_batch():
     torch.manual_seed(0)
     model, task = Painter(SMALL).eval(), TextToImage()
-    batch = PaintingBatch(torch.randint(11, (5, 5)), torch.randint(7, (5, 9)), torch.arange(5))
+    batch = CodeBatch(torch.randint(11, (5, 5)), torch.randint(7, (5, 9)), torch.arange(5))
     assert len(batch) == 5 and [len(part) for part in batch.to("cpu").parts(2)] == [3, 2]
     loss, losses = task.loss(model, batch)
     figures = task.score(measure_split(model, batch.parts(2)))
@@ -209,7 +209,7 @@ def test_task_scores_a_split_as_one_batch():
 def test_learns_captions_by_heart():
     torch.manual_seed(0)
     model, task = Painter(SMALL).train(), TextToImage()
-    batch = PaintingBatch(torch.randint(1, 11, (4, 5)), torch.randint(7, (4, 9)), torch.arange(4))
+    batch = CodeBatch(torch.randint(1, 11, (4, 5)), torch.randint(7, (4, 9)), torch.arange(4))
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)
     for _ in range(80):
         loss, _ = task.loss(model, batch)

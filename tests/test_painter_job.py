@@ -14,18 +14,18 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
+from orchard.app.train import train
 from orchard.data.captions import CaptionSettings, open_captions, write_row
 from orchard.data.contracts import Preprocess
+from orchard.data.settings import CaptionSource, TextSettings
+from orchard.data.text_tokenizer import make_text_tokenizer
 from orchard.errors import OrchardError, UsageError
-from orchard.inference.caption_ids import CaptionIds
 from orchard.inference.loading import load
-from orchard.inference.picture_codes import PictureTokenizer, read_picture_tokenizer
 from orchard.models import create_model
-from orchard.training.coded_captions import write_down
-from orchard.training.fit import train
-from orchard.training.jobs.text_to_image import evaluate_loaded
-from orchard.training.jobs.text_tokenizer import make_text_tokenizer
-from orchard.training.settings import SourceSettings, TextSettings
+from orchard.tasks.image_tokenization.image_tokenizer import ImageTokenizer, read_image_tokenizer
+from orchard.tasks.text_to_image.caption_ids import CaptionIds
+from orchard.tasks.text_to_image.encoded_captions import encode_split
+from orchard.tasks.text_to_image.job import evaluate_loaded
 from orchard.weights.portable import Portable, architecture_of, fingerprint_of, save_portable
 
 SMALL: dict[str, Any] = {
@@ -136,10 +136,10 @@ def test_stopped_and_gone_on_ends_in_the_same_bits(run: Path, table: Path, token
 
 
 def test_evaluation_gives_the_figures_of_the_run(run: Path, table: Path) -> None:
-    figures = evaluate_loaded(load(run), str(table), "test", SourceSettings(source=str(table)))
+    figures = evaluate_loaded(load(run), str(table), "test", CaptionSource(source=str(table)))
     assert figures["loss"] == pytest.approx(json.loads((run / "metrics.json").read_text())["test"]["loss"], rel=1e-5)
     with pytest.raises(UsageError, match="unknown split"):
-        evaluate_loaded(load(run), str(table), "tset", SourceSettings(source=str(table)))
+        evaluate_loaded(load(run), str(table), "tset", CaptionSource(source=str(table)))
 
 
 def test_what_does_not_fit_is_refused(run: Path, table: Path, tokenizer: Path, tmp_path: Path) -> None:
@@ -175,13 +175,13 @@ def test_named_sets_have_several_wordings_for_a_picture(tokenizer: Path, tmp_pat
 def test_codes_and_captions_are_kept_on_disk_and_read_from_there(
     table: Path, tokenizer: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    data, reader = open_captions(str(table), CaptionSettings()), read_picture_tokenizer(tokenizer)
-    first = write_down(data, "train", reader, 0)
+    data, reader = open_captions(str(table), CaptionSettings()), read_image_tokenizer(tokenizer)
+    first = encode_split(data, "train", reader, 0)
     split = data.splits["train"]
     assert list(first.captions()) == [text for n in range(len(split)) for text in split.texts(n)]
     with monkeypatch.context() as patch:
-        patch.setattr(PictureTokenizer, "encode", lambda *_: pytest.fail("pictures were read again"))
-        again = write_down(data, "train", reader, 0)
+        patch.setattr(ImageTokenizer, "encode", lambda *_: pytest.fail("pictures were read again"))
+        again = encode_split(data, "train", reader, 0)
     for name, array in vars(again).items():
         assert np.array_equal(array, getattr(first, name))
         while isinstance(array, np.ndarray) and array.base is not None and not isinstance(array, np.memmap):

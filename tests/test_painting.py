@@ -18,12 +18,12 @@ import orchard
 from orchard.data.captions import CaptionSettings, open_captions
 from orchard.errors import OrchardError, UsageError
 from orchard.inference import painted_files
-from orchard.inference.growth import Growth
-from orchard.inference.image_text import Ranking
 from orchard.inference.loading import load
-from orchard.inference.painted_files import paint_table, png_bytes, read_picture, save_picture, sheet
-from orchard.inference.painting import ROWS, PaintingPipeline
 from orchard.inference.sampling import Sampling
+from orchard.tasks.text_to_image.files import generate_table, png_bytes, read_picture, save_picture, sheet
+from orchard.tasks.text_to_image.pipeline import ROWS, TextToImagePipeline
+from orchard.tasks.text_to_image.preview import Progress
+from orchard.tasks.zero_shot_image_classification.matcher import Ranking
 
 PROMPTS = ["a red", "apple", "the", "digit"]
 
@@ -34,27 +34,27 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def pipeline(folder: Path) -> PaintingPipeline:
-    return PaintingPipeline(folder)
+def pipeline(folder: Path) -> TextToImagePipeline:
+    return TextToImagePipeline(folder)
 
 
-def test_a_picture_is_the_same_alone_and_in_any_company(pipeline: PaintingPipeline) -> None:
-    together = list(pipeline.paint(PROMPTS, count=3, seed=5))  # more than fit side by side
+def test_a_picture_is_the_same_alone_and_in_any_company(pipeline: TextToImagePipeline) -> None:
+    together = list(pipeline.generate(PROMPTS, count=3, seed=5))  # more than fit side by side
     assert len(together) == 12 > ROWS
     assert len({tuple(one.codes.tolist()) for one in together}) > 6
     for one in together:
-        alone = list(pipeline.paint([one.prompt], count=one.candidate + 1, seed=5))[-1]
+        alone = list(pipeline.generate([one.prompt], count=one.candidate + 1, seed=5))[-1]
         assert torch.equal(alone.codes, one.codes)
         assert png_bytes(alone.picture) == png_bytes(one.picture)
-    other = list(pipeline.paint(PROMPTS, count=3, seed=6))
+    other = list(pipeline.generate(PROMPTS, count=3, seed=6))
     assert any(not torch.equal(a.codes, b.codes) for a, b in zip(together, other, strict=True))
 
 
 @pytest.mark.parametrize("variant", ["painter_nano", "dalle_nano"])
 def test_codes_are_those_of_the_plain_model(variant: str, tmp_path: Path) -> None:
     sizes = {"head_width": 12, "attention": ("full", "axial_row")} if variant == "dalle_nano" else {}
-    pipeline = PaintingPipeline(save_painter(tmp_path, variant, (12, 12), **sizes))
-    (painted,) = pipeline.paint(["apple"], sampling=Sampling(temperature=0))
+    pipeline = TextToImagePipeline(save_painter(tmp_path, variant, (12, 12), **sizes))
+    (painted,) = pipeline.generate(["apple"], sampling=Sampling(temperature=0))
     model: Any = load(tmp_path).model
     tokens = model.prompt(torch.tensor([pipeline.ids.row("apple")[0]]))
     for code in painted.codes.tolist():
@@ -63,7 +63,7 @@ def test_codes_are_those_of_the_plain_model(variant: str, tmp_path: Path) -> Non
         tokens = torch.cat([tokens, model.code_tokens(torch.tensor([[code]]))], dim=1)
 
 
-def test_pictures_say_where_they_come_from(pipeline: PaintingPipeline, tmp_path: Path) -> None:
+def test_pictures_say_where_they_come_from(pipeline: TextToImagePipeline, tmp_path: Path) -> None:
     (picture,) = pipeline("the 狗", seed=3)
     save_picture(picture, tmp_path / "new" / "one.png")
     with Image.open(tmp_path / "new" / "one.png") as found:
@@ -92,7 +92,7 @@ def test_pipeline_by_task(folder: Path) -> None:
 
 def test_what_is_wrong_with_prompts_is_said(folder: Path) -> None:
     said: list[str] = []
-    pipeline = PaintingPipeline(folder, say=said.append)
+    pipeline = TextToImagePipeline(folder, say=said.append)
     pipeline("the digit a red apple")
     assert said == ["a prompt of 21 tokens is longer than the 8 that are read; kept: 'the digi'"]
     pipeline("狗 a")
@@ -105,16 +105,16 @@ def test_what_is_wrong_with_prompts_is_said(folder: Path) -> None:
 
 def test_what_does_not_belong_together_is_refused(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="is for image-tokenization; it paints nothing"):
-        PaintingPipeline(folder / "picture_tokenizer")
+        TextToImagePipeline(folder / "picture_tokenizer")
     save_painter(tmp_path)
     save_tokenizer(tmp_path / "picture_tokenizer", seed=7)
     with pytest.raises(OrchardError, match="is not the picture tokenizer that painter_nano was trained with"):
-        PaintingPipeline(tmp_path)
+        TextToImagePipeline(tmp_path)
     with pytest.raises(OrchardError, match="there is no code 16: "):
-        PaintingPipeline(folder).tokenizer.draw(torch.full((12,), 16))
+        TextToImagePipeline(folder).tokenizer.draw(torch.full((12,), 16))
 
 
-def test_a_picture_is_completed_from_its_upper_part(pipeline: PaintingPipeline) -> None:
+def test_a_picture_is_completed_from_its_upper_part(pipeline: TextToImagePipeline) -> None:
     rng = np.random.default_rng(0)
     upper = Image.fromarray(rng.integers(0, 256, (9, 16), np.uint8))  # two whole rows of codes and a quarter
     painted = list(pipeline.complete(upper, "a red apple", count=2))
@@ -130,8 +130,8 @@ def test_a_picture_is_completed_from_its_upper_part(pipeline: PaintingPipeline) 
             next(pipeline.complete(upper.resize(size), "a"))
 
 
-def test_somebody_who_waits_sees_pictures_grow(pipeline: PaintingPipeline) -> None:
-    seen: list[Growth] = []
+def test_somebody_who_waits_sees_pictures_grow(pipeline: TextToImagePipeline) -> None:
+    seen: list[Progress] = []
     pictures = pipeline(["a", "the"], count=5, watch=seen.append)
     assert [growth.told for growth in seen] == list(range(1, 13)) * 2
     assert [(growth.first, growth.count) for growth in seen[::12]] == [(0, 8), (8, 2)]
@@ -151,10 +151,10 @@ class Reversed:
 
 
 def test_candidates_are_ranked(folder: Path) -> None:
-    pipeline = PaintingPipeline(folder)
+    pipeline = TextToImagePipeline(folder)
     plain = pipeline("a red", count=3)
     pipeline.matcher = Reversed()  # type: ignore[assignment]
-    ranked = pipeline.rank(list(pipeline.paint(["a red"], count=3)))
+    ranked = pipeline.rank(list(pipeline.generate(["a red"], count=3)))
     assert [one.candidate for one in ranked] == [2, 1, 0]
     assert ranked[0].score == 1
     assert np.array_equal(pipeline("a red", count=3)[0], plain[2])
@@ -164,9 +164,9 @@ def table(count: int) -> list[tuple[str, str]]:
     return [(str(n), ("a red", 'the "digit"', '"apple')[n % 3]) for n in range(count)]
 
 
-def test_a_table_is_gone_on_with_wherever_it_was_cut(pipeline: PaintingPipeline, tmp_path: Path) -> None:
+def test_a_table_is_gone_on_with_wherever_it_was_cut(pipeline: TextToImagePipeline, tmp_path: Path) -> None:
     prompts = table(11)
-    assert paint_table(pipeline, prompts, tmp_path / "whole.tsv", seed=2) == 11
+    assert generate_table(pipeline, prompts, tmp_path / "whole.tsv", seed=2) == 11
     whole = (tmp_path / "whole.tsv").read_bytes()
     data = open_captions(str(tmp_path / "whole.tsv"), CaptionSettings())
     read = sorted((split.idx(n), split.text(n)) for split in data.splits.values() for n in range(len(split)))
@@ -175,26 +175,26 @@ def test_a_table_is_gone_on_with_wherever_it_was_cut(pipeline: PaintingPipeline,
     for cut in (0, 5, ends[2] + 1, ends[7] + 4, ends[9] - 1, len(whole)):
         (tmp_path / "cut.tsv").write_bytes(whole[:cut])
         left = 11 - whole[:cut].count(b"\n")
-        assert paint_table(pipeline, prompts, tmp_path / "cut.tsv", seed=2) == left
+        assert generate_table(pipeline, prompts, tmp_path / "cut.tsv", seed=2) == left
         assert (tmp_path / "cut.tsv").read_bytes() == whole
 
 
-def test_a_table_of_something_else_is_left_alone(pipeline: PaintingPipeline, tmp_path: Path) -> None:
+def test_a_table_of_something_else_is_left_alone(pipeline: TextToImagePipeline, tmp_path: Path) -> None:
     out = tmp_path / "out.tsv"
-    paint_table(pipeline, table(3), out)
+    generate_table(pipeline, table(3), out)
     before = out.read_bytes()
     with pytest.raises(UsageError, match="line 2 is not for prompt 2 of these"):
-        paint_table(pipeline, [("0", "a red"), ("1", "apple")], out)
+        generate_table(pipeline, [("0", "a red"), ("1", "apple")], out)
     with pytest.raises(UsageError, match="was begun with seed 0, not 1"):
-        paint_table(pipeline, table(4), out, seed=1)
+        generate_table(pipeline, table(4), out, seed=1)
     with pytest.raises(UsageError, match="begun with sampling temperature"):
-        paint_table(pipeline, table(4), out, sampling=replace(pipeline.sampling, temperature=0.5))
+        generate_table(pipeline, table(4), out, sampling=replace(pipeline.sampling, temperature=0.5))
     with pytest.raises(UsageError, match="name a CLIP"):
-        paint_table(pipeline, table(4), out, count=2)
+        generate_table(pipeline, table(4), out, count=2)
     assert out.read_bytes() == before
 
 
-def test_a_full_disk_loses_nothing(pipeline: PaintingPipeline, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_loses_nothing(pipeline: TextToImagePipeline, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     out, whole = tmp_path / "out.tsv", painted_files.write_whole
     lines = 0
 
@@ -208,14 +208,14 @@ def test_a_full_disk_loses_nothing(pipeline: PaintingPipeline, tmp_path: Path, m
 
     monkeypatch.setattr(painted_files, "write_whole", full)
     with pytest.raises(OrchardError, match="No space left on device; its lines are whole, and"):
-        paint_table(pipeline, table(6), out)
+        generate_table(pipeline, table(6), out)
     assert out.read_bytes().count(b"\n") == 3
     assert out.read_bytes().endswith(b"\n")
-    assert paint_table(pipeline, table(6), out) == 3
-    assert paint_table(pipeline, table(6), out) == 0
+    assert generate_table(pipeline, table(6), out) == 3
+    assert generate_table(pipeline, table(6), out) == 0
 
 
-def test_sheets_and_files(pipeline: PaintingPipeline, tmp_path: Path) -> None:
+def test_sheets_and_files(pipeline: TextToImagePipeline, tmp_path: Path) -> None:
     pictures = pipeline("a red apple", count=5)
     whole = sheet(pictures)
     assert whole.size == (3 * 18 - 2, 2 * 14 - 2)

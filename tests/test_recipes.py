@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 import torch
 
+from orchard.app.train import train
 from orchard.cards import Recipe, all_cards, card_of
 from orchard.models import create_model
-from orchard.training.fit import train
 from orchard.training.settings import resolve
 
 RECIPES = [recipe for card in all_cards().values() for recipe in card.recipes]

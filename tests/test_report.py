@@ -17,9 +17,9 @@ from orchard.data import Preprocess
 from orchard.data.splits import ArraySplit
 from orchard.errors import OrchardError
 from orchard.models import create_model
-from orchard.tasks.image_classification import ImageClassification, Predictions
+from orchard.tasks.image_classification.objective import ImageClassification, Predictions
+from orchard.tasks.image_classification.report import write_report
 from orchard.training import charts
-from orchard.training.report import write_report
 from orchard.training.run import LOG_COLUMNS, RunFolder
 
 DIGITS = tuple("0123456789")
@@ -44,7 +44,7 @@ def said(split, classes, mistakes, seed=0):
     )
 
 
-def write_run(folder, task, predictions, *, judged="test", epochs=12, model="vit_nano", problems=()):
+def write_run(folder, task, predictions, *, report_split="test", epochs=12, model="vit_nano", problems=()):
     """The files that a training leaves behind."""
     folder.mkdir(parents=True)
     settings = {
@@ -66,7 +66,7 @@ def write_run(folder, task, predictions, *, judged="test", epochs=12, model="vit
     metrics = {
         "model": model, "data": "digits", "parameters": 304202, "macs": 20.1e6, "size_bytes": 1216808,
         "steps": epochs * 20, "epochs": epochs, "best_step": 200, "stopped": "", "seconds": 83.2,
-        "pictures_per_second": 181.3, "validation": figures, judged: figures,
+        "pictures_per_second": 181.3, "validation": figures, report_split: figures,
     }  # fmt: skip
     for name, value in (("settings", settings), ("run", facts), ("metrics", metrics)):
         (folder / f"{name}.json").write_text(json.dumps(value))
@@ -204,7 +204,7 @@ def test_nothing_wrong_is_said_and_not_shown(report):
 
 
 def test_run_without_test_split_or_log(report, tmp_path):
-    text = words(report(judged="validation", epochs=0))
+    text = words(report(report_split="validation", epochs=0))
     assert "validation pictures" in text and "Validation accuracy" in text
     assert "The run's log holds no figures." in text
 

@@ -11,12 +11,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
+from orchard.data.batches import TokenBatch
 from orchard.data.contracts import DataSettings
 from orchard.data.text import TextSplit, encode_array, open_text, pieces, tokenize
 from orchard.data.text_loader import TextLoader
 from orchard.data.tokenizers import Characters, train_bpe
 from orchard.errors import OrchardError, UsageError
-from orchard.tasks.text_generation import Surprise, TextGeneration, TokenBatch, measure
+from orchard.tasks.text_generation.objective import TextGeneration, TokenNLL, measure
 
 SHARED = Path(__file__).parents[2] / "shared" / "data"
 SETTINGS = DataSettings()
@@ -233,7 +234,7 @@ def test_figures_of_a_model_that_knows_nothing() -> None:
     assert figures["word_perplexity"] == pytest.approx(8**10, rel=1e-4)
     assert "word_perplexity" not in task.score(surprise, characters=50, size=200, words=2)  # no spaces, as in Chinese
     assert figures[task.quality] == -figures["loss"]
-    assert Surprise(1.0, 2) + Surprise(3.0, 4) == Surprise(4.0, 6)
+    assert TokenNLL(1.0, 2) + TokenNLL(3.0, 4) == TokenNLL(4.0, 6)
 
 
 def test_padding_costs_nothing() -> None:

@@ -1,4 +1,4 @@
-"""Training language models: a run of each kind of tokenizer, taken up again, gone on from, and judged."""
+"""Training language models: a run of each kind of tokenizer, taken up again, gone on from, and report_split."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from xml.etree import ElementTree
 
 import pytest
 import torch
+from orchard.training.jobs import text_generation
 from safetensors.torch import load_file
 
+from orchard.app.train import train
+from orchard.data.settings import CaptionSource
 from orchard.data.tokenizers import load_tokenizer
 from orchard.errors import OrchardError, UsageError
 from orchard.inference.loading import load
 from orchard.inference.sampling import Sampling
-from orchard.inference.writing import Writer
+from orchard.tasks.text_generation.pipeline import TextGenerator
 from orchard.training import fit
-from orchard.training.fit import train
-from orchard.training.jobs import text_generation
 from orchard.training.loop import Interrupted, Trainer
-from orchard.training.settings import SourceSettings
 
 SMALL: dict[str, Any] = {
     "architecture.width": 16,
@@ -69,7 +69,7 @@ def test_a_run_learns_and_says_what_it_learned(whole: Path) -> None:
     tokenizer = load_tokenizer(whole / "model" / "text_tokenizer")
     assert config["facts"]["text_tokenizer"] == tokenizer.fingerprint == facts["tokenizer"]["fingerprint"]
     assert config["architecture"]["vocabulary"] == tokenizer.vocabulary
-    assert "the" in Writer(whole)("the cat", length=60, sampling=Sampling(temperature=0))[0]
+    assert "the" in TextGenerator(whole)("the cat", length=60, sampling=Sampling(temperature=0))[0]
 
 
 def test_the_report_is_well_formed_and_shows_what_it_should(whole: Path) -> None:
@@ -108,7 +108,7 @@ def test_every_tokenizer_learns(tokenizer: str, text: Path, tmp_path: Path) -> N
     changes = {"text.tokenizer": tokenizer, "text.vocabulary": 270, "max_steps": 2}
     metrics = train("gpt2_nano", str(text), tmp_path / "run", **{**SMALL, **changes})
     assert metrics["steps"] == 2
-    assert Writer(tmp_path / "run")("the", length=3, sampling=Sampling()) is not None
+    assert TextGenerator(tmp_path / "run")("the", length=3, sampling=Sampling()) is not None
 
 
 def test_several_documents_have_a_sign_between_them(tmp_path: Path) -> None:
@@ -117,7 +117,7 @@ def test_several_documents_have_a_sign_between_them(tmp_path: Path) -> None:
     metrics = train("gpt2_nano", str(tmp_path), tmp_path / "run", **{**SMALL, "max_steps": 2})
     assert metrics["steps"] == 2
     assert load_tokenizer(tmp_path / "run" / "model" / "text_tokenizer").specials.keys() == {"end", "unknown"}
-    assert Writer(tmp_path / "run")("", length=3, sampling=Sampling())
+    assert TextGenerator(tmp_path / "run")("", length=3, sampling=Sampling())
 
 
 def test_accumulating_learns_the_same(text: Path, tmp_path: Path) -> None:
@@ -143,10 +143,10 @@ def test_going_on_keeps_the_tokenizer_and_may_see_less(whole: Path, text: Path, 
 
 def test_a_trained_model_is_judged_on_other_text(whole: Path, text: Path) -> None:
     metrics = json.loads((whole / "metrics.json").read_text())
-    found = text_generation.evaluate_loaded(load(whole), str(text), "test", SourceSettings(source=str(text)))
+    found = text_generation.evaluate_loaded(load(whole), str(text), "test", CaptionSource(source=str(text)))
     assert found == pytest.approx(metrics["test"], rel=1e-5)
     with pytest.raises(UsageError, match="has no extra split; it has train, validation, test"):
-        text_generation.evaluate_loaded(load(whole), str(text), "extra", SourceSettings(source=str(text)))
+        text_generation.evaluate_loaded(load(whole), str(text), "extra", CaptionSource(source=str(text)))
 
 
 @pytest.mark.parametrize(

@@ -13,15 +13,15 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
+from orchard.app.train import train
 from orchard.data.captions import CaptionSettings, write_row
+from orchard.data.settings import CaptionSource
 from orchard.data.unlabelled import open_pictures
 from orchard.errors import OrchardError, UsageError
 from orchard.inference.loading import load
 from orchard.nn.perceptual import Lpips
-from orchard.training.fit import train
-from orchard.training.jobs.image_tokenization import evaluate_loaded
+from orchard.tasks.image_tokenization.job import evaluate_loaded
 from orchard.training.loop import Interrupted, Trainer
-from orchard.training.settings import SourceSettings
 from orchard.weights.portable import fingerprint_of
 
 SMALL: dict[str, Any] = {
@@ -31,7 +31,7 @@ SMALL: dict[str, Any] = {
     "max_steps": 6,
     "log_every": 2,
     "precision": "fp32",
-    "tokenization": {"critic_weight": 0.5, "critic_start": 2, "critic_width": 4, "critic_layers": 1},
+    "tokenization": {"discriminator_weight": 0.5, "discriminator_start": 2, "discriminator_width": 4, "discriminator_layers": 1},
 }
 
 
@@ -76,10 +76,10 @@ def test_the_run_has_figures_a_model_and_a_report(tmp_path: Path) -> None:
     assert loaded.facts == {"codes": 16, "grid": [4, 4], "fingerprint": fingerprint_of(loaded.model)}
     lowest = loaded.pictures.normalise(torch.tensor([0, 255], dtype=torch.uint8).view(2, 1, 1, 1))
     assert lowest.flatten().tolist() == pytest.approx([-1, 1])
-    figures = evaluate_loaded(loaded, "digits", "test", SourceSettings(source="digits"))
+    figures = evaluate_loaded(loaded, "digits", "test", CaptionSource(source="digits"))
     assert figures == pytest.approx(metrics["test"], rel=1e-4)
     with pytest.raises(UsageError, match="digits has no dev split; it has train"):
-        evaluate_loaded(loaded, "digits", "dev", SourceSettings(source="digits"))
+        evaluate_loaded(loaded, "digits", "dev", CaptionSource(source="digits"))
     page = (tmp_path / "run" / "report.html").read_text()
     open_tags: list[str] = []
 
@@ -94,14 +94,14 @@ def test_the_run_has_figures_a_model_and_a_report(tmp_path: Path) -> None:
 
     Tags().feed(page)
     assert not open_tags
-    for words in ("drawn from its codes", "The worst", "How often each code is used", "Critic&#39;s weight"):
+    for words in ("drawn from its codes", "The worst", "How often each code is used", "Discriminator&#39;s weight"):
         assert words in page
     seen = load_file(tmp_path / "run" / "evaluation" / "test.safetensors")
     assert int(seen["counts"].sum()) == len(seen["error"]) * 16
 
 
 def test_training_goes_on_from_the_weights_of_another_run(tmp_path: Path, pictures: Path) -> None:
-    plain = {**SMALL, "tokenization": {"critic_weight": 0}, "max_steps": 2}
+    plain = {**SMALL, "tokenization": {"discriminator_weight": 0}, "max_steps": 2}
     train("vqgan_nano", str(pictures), tmp_path / "first", **plain)
     settings = {**plain, "start_from": str(tmp_path / "first"), "optimizer.lr": 1e-12}
     train("vqgan_nano", str(pictures), tmp_path / "second", **settings)
@@ -122,7 +122,7 @@ def test_a_frozen_distance_is_no_part_of_the_model(tmp_path: Path, pictures: Pat
             flat = sum((4, 5, 7, 7, 7)[: int(number)]) + int(rest[0])
             tensors[f"features.{flat}.{rest[1]}"] = tensor
     save_file(tensors, tmp_path / "lpips.safetensors")
-    tokenization = {"critic_weight": 0, "perceptual_files": [str(tmp_path / "lpips.safetensors")]}
+    tokenization = {"discriminator_weight": 0, "perceptual_files": [str(tmp_path / "lpips.safetensors")]}
     settings = {**SMALL, "max_steps": 1, "batch_size": 4, "ema": 0.9, "tokenization": tokenization}
     metrics = train("vqgan_nano", str(pictures), tmp_path / "run", **settings)
     assert metrics["parameters"] < 100_000

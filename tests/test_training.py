@@ -16,10 +16,10 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from orchard.app.train import train
 from orchard.errors import OrchardError, UsageError
 from orchard.training.checkpoint import Checkpoints
-from orchard.training.fit import train
-from orchard.training.optim import rate_at
+from orchard.training.optim import learning_rate_factor
 from orchard.training.settings import ScheduleSettings, resolve
 
 SMALL: dict[str, Any] = {
@@ -224,9 +224,9 @@ def test_settings_know_where_they_come_from_and_refuse_what_they_do_not_know() -
 
 def test_the_rate_rises_and_falls() -> None:
     settings = ScheduleSettings(final_fraction=0.1)
-    rates = [rate_at(step, 100, 10, settings) for step in range(101)]
+    rates = [learning_rate_factor(step, 100, 10, settings) for step in range(101)]
     assert rates[0] == pytest.approx(1 / 11)
     assert rates[10] == pytest.approx(1.0)
     assert rates[100] == pytest.approx(0.1)
     assert rates[10:] == sorted(rates[10:], reverse=True)
-    assert rate_at(20, 100, 10, settings, spent=1.0) == pytest.approx(0.1)
+    assert learning_rate_factor(20, 100, 10, settings, spent=1.0) == pytest.approx(0.1)

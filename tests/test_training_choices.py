@@ -12,16 +12,16 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from orchard.app.settings_page import page
+from orchard.app.train import train
 from orchard.errors import OrchardError, UsageError
 from orchard.models import create_model
-from orchard.tasks.image_classification import ImageClassification
-from orchard.training.fit import train
-from orchard.training.jobs.image_classification import ImageClassificationJob
+from orchard.tasks.image_classification.job import ImageClassificationJob
+from orchard.tasks.image_classification.objective import ImageClassification
 from orchard.training.optim import average_of, build_optimizer
 from orchard.training.plan import Plan, less_memory
 from orchard.training.run import RunFolder, free_folder
 from orchard.training.settings import OptimizerSettings, TrainSettings
-from orchard.training.settings_page import page
 from orchard.weights.official import export_official, import_official
 
 TINY: dict[str, Any] = {
@@ -168,5 +168,5 @@ def test_the_plan_warns_of_what_does_not_fit() -> None:
 
 def test_the_page_of_settings_is_made_from_the_settings() -> None:
     written = (Path(__file__).parents[1] / "docs" / "settings.md").read_text()
-    assert written == page(), "write it anew: python -m orchard.training.settings_page > docs/settings.md"
+    assert written == page(), "write it anew: python -m orchard.app.settings_page > docs/settings.md"
     assert "`optimizer.lr`" in written

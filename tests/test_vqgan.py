@@ -8,14 +8,14 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from orchard.data.batches import ImageBatch
 from orchard.errors import OrchardError, UsageError
 from orchard.models import create_model, landmark_of
 from orchard.models.latent.vqgan import VQGAN
-from orchard.nn.patch_critic import PatchCritic
+from orchard.nn.patch_discriminator import PatchDiscriminator
 from orchard.nn.perceptual import Lpips
 from orchard.nn.quantizer import VectorQuantizer
-from orchard.tasks.image_classification import ImageBatch
-from orchard.tasks.image_tokenization import (
+from orchard.tasks.image_tokenization.objective import (
     ImageTokenization,
     TokenizationSettings,
     TokenizerTraining,
@@ -45,13 +45,13 @@ def tokenizer() -> VQGAN:
 @pytest.fixture
 def training(tokenizer: VQGAN) -> TokenizerTraining:
     loss = load_file(GOLDEN / "tiny_a" / "loss.safetensors")
-    critic, perceptual = PatchCritic(3, width=16, layers=3), Lpips((4, 8, 8, 12, 12))
+    discriminator, perceptual = PatchDiscriminator(3, width=16, layers=3), Lpips((4, 8, 8, 12, 12))
     names = [("layers.{}", "loss.discriminator.main.{}")]
-    critic.load_state_dict(
-        to_ours(names, {k: v for k, v in loss.items() if ".discriminator." in k}, critic.state_dict())
+    discriminator.load_state_dict(
+        to_ours(names, {k: v for k, v in loss.items() if ".discriminator." in k}, discriminator.state_dict())
     )
     perceptual.load(loss)
-    return TokenizerTraining(tokenizer, critic, perceptual, None).eval()
+    return TokenizerTraining(tokenizer, discriminator, perceptual, None).eval()
 
 
 def batch(images: Tensor) -> ImageBatch:
@@ -97,26 +97,26 @@ def test_golden_codebook_loss_in_both_conventions(io, tokenizer, beta_on, name):
     torch.testing.assert_close(quantizer.codebook.grad, io[f"out.grad_qloss_{name}.embedding"], atol=1e-8, rtol=1e-4)
 
 
-def test_golden_perceptual_distance_and_critic(io, training):
+def test_golden_perceptual_distance_and_discriminator(io, training):
     real, drawn = io["in.x"], io["out.reconstruction"]
     distance = training.perceptual(real, drawn)
     torch.testing.assert_close(distance, io["out.lpips_value"].flatten(), **SCALARS)
     for images, name in ((real, "real"), (drawn, "fake")):
-        torch.testing.assert_close(training.critic(images), io[f"out.disc_logits_{name}_evalbn"], atol=1e-5, rtol=0)
-    training.critic.train()
+        torch.testing.assert_close(training.discriminator(images), io[f"out.disc_logits_{name}_evalbn"], atol=1e-5, rtol=0)
+    training.discriminator.train()
     for images, name in ((real, "real"), (drawn, "fake")):
-        torch.testing.assert_close(training.critic(images), io[f"out.disc_logits_{name}_trainbn"], atol=1e-5, rtol=0)
-    state = training.critic.state_dict()
+        torch.testing.assert_close(training.discriminator(images), io[f"out.disc_logits_{name}_trainbn"], atol=1e-5, rtol=0)
+    state = training.discriminator.state_dict()
     for key in (key for key in io if key.startswith("out.disc_after_real_then_fake.main.")):
         ours = state[key.replace("out.disc_after_real_then_fake.main", "layers")]
         torch.testing.assert_close(ours, io[key], atol=1e-6, rtol=1e-5)
 
 
 @pytest.mark.parametrize("step, when", [(99, "before"), (100, "after")])
-def test_golden_losses_and_gradients_around_the_critic_s_start(io, training, step, when):
-    task = ImageTokenization(TokenizationSettings(critic_start=100))
+def test_golden_losses_and_gradients_around_the_discriminator_s_start(io, training, step, when):
+    task = ImageTokenization(TokenizationSettings(discriminator_start=100))
     drawing, judging = task.phases
-    training.critic.requires_grad_(False)
+    training.discriminator.requires_grad_(False)
     loss, figures = drawing.loss(training, batch(io["in.x"]), step)
     case = f"out.gen_{when}_disc_start."
     torch.testing.assert_close(loss, io[case + "total_loss"], **SCALARS)
@@ -138,14 +138,14 @@ def test_golden_losses_and_gradients_around_the_critic_s_start(io, training, ste
         wanted = io[f"{case}grad.{name}"]
         assert (gradient - wanted).abs().max() <= 1e-4 * wanted.abs().max(), name
 
-    training.critic.requires_grad_(True)
+    training.discriminator.requires_grad_(True)
     loss, figures = judging.loss(training, batch(io["in.x"]), step)
     torch.testing.assert_close(loss, io[f"out.disc_{when}_disc_start.disc_loss"], **SCALARS)
     loss.backward()  # before its time too, so that the loop need not know
     if when == "after":
         torch.testing.assert_close(loss, io["out.hinge_d_loss_evalbn"], **SCALARS)
         torch.testing.assert_close(figures["score_real"], io["out.disc_after_disc_start.logits_real"], **SCALARS)
-        torch.testing.assert_close(figures["score_drawn"], io["out.disc_after_disc_start.logits_fake"], **SCALARS)
+        torch.testing.assert_close(figures["score_fake"], io["out.disc_after_disc_start.logits_fake"], **SCALARS)
 
 
 def test_official_names_at_full_size():
@@ -231,7 +231,7 @@ def blobs(count: int, size: int = 16) -> Tensor:
 
 def test_both_phases_learn_and_the_codebook_is_used():
     torch.manual_seed(0)
-    settings = TokenizationSettings(critic_start=15, critic_layers=1, critic_width=8, restart_after=5)
+    settings = TokenizationSettings(discriminator_start=15, discriminator_layers=1, discriminator_width=8, restart_after=5)
     task = ImageTokenization(settings)
     training = tokenizer_training(create_model("vqgan_nano", image_size=16, codes=32), settings)
     data = torch.minimum(blobs(64), blobs(64))
@@ -246,7 +246,7 @@ def test_both_phases_learn_and_the_codebook_is_used():
 
 def test_score_of_a_tokenizer_alone_is_that_of_its_training():
     torch.manual_seed(0)
-    settings = TokenizationSettings(critic_weight=0)
+    settings = TokenizationSettings(discriminator_weight=0)
     task, model, data = (
         ImageTokenization(settings),
         create_model("vqgan_nano").eval(),

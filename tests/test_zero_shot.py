@@ -12,20 +12,20 @@ from typing import Any
 import pytest
 import torch
 import typer
+from orchard.cli.predict import predict as predict_command
 from PIL import Image
 
+from orchard.app.pipeline import pipeline
 from orchard.cli.output import run_app
-from orchard.cli.predict import predict as predict_command
 from orchard.data.contracts import Preprocess
 from orchard.data.tokenizers import Characters
 from orchard.errors import UsageError
-from orchard.inference.image_text import encoder_of, load_matcher
 from orchard.inference.loading import load
-from orchard.inference.pipeline import pipeline
-from orchard.inference.predicting import Predictor
-from orchard.inference.zero_shot import TEMPLATES, search, templates_for, with_labels
 from orchard.models import create_model
-from orchard.tasks.image_text import ImageText, PairBatch
+from orchard.tasks.image_classification.pipeline import ImageClassifier
+from orchard.tasks.zero_shot_image_classification.matcher import encoder_of, load_matcher
+from orchard.tasks.zero_shot_image_classification.objective import ImageText, PairBatch
+from orchard.tasks.zero_shot_image_classification.pipeline import TEMPLATES, search, templates_for, with_labels
 from orchard.weights.portable import Portable, architecture_of, save_portable
 
 SHADES = {"black": 0, "grey": 128, "white": 255}
@@ -85,7 +85,7 @@ LABELS = [word for name in SHADES for word in ("--labels", name)]
 
 
 def test_classes_are_made_of_their_names(run: Path, pictures: Path) -> None:
-    predictor = Predictor(with_labels(load(run), ("white", "black")))
+    predictor = ImageClassifier(with_labels(load(run), ("white", "black")))
     answers = {Path(answer.picture).stem: answer for answer in predictor(pictures, top=5)}
     assert answers["white"].top[0][0] == "white" and answers["black"].top[0][0] == "black"
     assert sum(p for _, p in answers["grey"].top) == pytest.approx(1)

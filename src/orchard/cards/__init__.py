@@ -16,7 +16,7 @@ from typing import Any
 from orchard.errors import OrchardError, unknown
 
 FOLDER = Path(__file__).parent
-ANY = ("images", "text", "captions")  # what recipes call data of a person's own
+ANY = ("images", "text", "captions", "boxes", "text-pairs", "environments")  # what recipes call one's own data
 
 
 @dataclass(frozen=True)

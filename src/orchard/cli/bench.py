@@ -7,10 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from orchard.cards import card_of, variant_names
 from orchard.cli.output import Json, emit, note
-
-SEQUENCES = ("text-generation", "text-to-image")
 
 
 def bench(
@@ -32,40 +29,18 @@ def bench(
     as_json: Json = False,
 ) -> None:
     """Time a landmark and its peer turn by turn, with the same weights, after comparing what they compute."""
-    from orchard.errors import UsageError, unknown
+    from orchard.errors import UsageError
 
-    for what, value, known in (
-        ("mode", mode, ["inference", "training", "generation"]),
-        ("precision", precision, ["auto", "fp32", "bf16", *(["int8"] if mode == "generation" else [])]),
-    ):
-        if value not in known:
-            raise unknown(what, value, known)
     if (run is None) != (pictures is None):
         raise UsageError("agreement is counted with --run RUN and --pictures DATA together")
-    from orchard.inference.agreement import agreement
-    from orchard.inference.bench import bench as run_bench
+    from orchard.app.bench import bench as run_bench
 
-    kind: Any = precision  # one of those that the mode has, as checked
-    rounds = rounds or (3 if mode == "generation" else 11)
-    note(f"{name} against {against}, {mode}: compiling, then {rounds} rounds; leave the machine alone meanwhile")
-    if mode == "generation":
-        from orchard.inference.bench_sequences import bench_generation
-
-        result = bench_generation(name, against, batch=batch or 1, tokens=tokens, precision=kind, rounds=rounds)
-    elif name in variant_names() and card_of(name).task in SEQUENCES:
-        from orchard.inference.bench_sequences import bench_sequence_training
-
-        result = bench_sequence_training(name, against, batch=batch or 4, precision=kind, rounds=rounds)
-    elif name in variant_names() and card_of(name).task == "image-tokenization":
-        from orchard.inference.bench_tokenizers import bench_tokenizer_training
-
-        if mode != "training":
-            raise UsageError(f"of {name}, --mode training is timed; its inference is part of a painter's")
-        result = bench_tokenizer_training(name, against, batch=batch or 1, precision=kind, rounds=rounds)
-    else:
-        result = run_bench(name, against, mode, batch=batch or 8, precision=kind, rounds=rounds)  # type: ignore[arg-type]
+    note(f"{name} against {against}, {mode}: compiling first; leave the machine alone meanwhile")
+    result = run_bench(name, against, mode, batch=batch, precision=precision, rounds=rounds, tokens=tokens)
     if run is not None and pictures is not None:
-        result["agreement"] = agreement(run, pictures, batch=batch or 8, precision=kind)
+        from orchard.tasks.image_classification.agreement import agreement
+
+        result["agreement"] = agreement(run, pictures, batch=batch or 8, precision=precision)  # type: ignore[arg-type]
     emit(result, as_json, lambda found: print(row(found)) if markdown else show(found))
 
 

@@ -27,9 +27,9 @@ def compare_models(
 
     The same command goes on where a stopped one was, and trains nothing twice.
     """
+    from orchard.app.compare import Budget, compare
     from orchard.data import canonical_name
     from orchard.errors import OrchardError, UsageError
-    from orchard.training.compare import Budget, compare
 
     given = {"epochs": epochs, "minutes": minutes, "macs": macs}
     chosen = [(kind, amount) for kind, amount in given.items() if amount is not None] or [("epochs", 10.0)]
@@ -51,10 +51,12 @@ def _show(result: dict[str, Any]) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from orchard.training.charts import bytes_text, seconds_text, short
+    from orchard.app.compare import in_order
+    from orchard.report.charts import bytes_text, seconds_text, short
 
     table = Table(
-        "model", "accuracy", "parameters", "MACs", "latency", "throughput", "memory", "training",
+        "model", result["metric"]["name"].replace("_", " "), "parameters", "MACs", "latency", "throughput", "memory",
+        "training",
         box=None, pad_edge=False,
     )  # fmt: skip
     for column in table.columns[1:]:
@@ -64,13 +66,16 @@ def _show(result: dict[str, Any]) -> None:
     console = Console(highlight=False)
     if not console.is_terminal:
         console.width = 120  # a file or a pipe has room
-    for row in sorted(result["contestants"], key=lambda row: -(row["quality"] or -1.0)):
+    percent = result["metric"]["percent"]
+    for row in in_order(result):
         if row["error"]:
             table.add_row(row["model"], "failed")
             continue
-        spread = f" ± {row['spread'] * 100:.1f}" if row["spread"] is not None else ""
+        scale, digits, unit = (100, ".1f", " %") if percent else (1, ".4g", "")
+        spread = f" ± {row['spread'] * scale:{digits}}" if row["spread"] is not None else ""
         table.add_row(
-            row["model"], f"{row['quality'] * 100:.1f}{spread} %", short(row["parameters"]), short(row["macs"]),
+            row["model"], f"{row['quality'] * scale:{digits}}{spread}{unit}", short(row["parameters"]),
+            short(row["macs"]),
             seconds_text(row["latency_s"]), f"{short(row['pictures_per_second'])}/s", bytes_text(row["memory_bytes"]),
             seconds_text(row["training_seconds"]),
         )  # fmt: skip

@@ -14,9 +14,9 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from orchard.data.check import Check, Duplicate
-    from orchard.data.check_words import CaptionCheck, TextCheck
+    from orchard.data.check_text import CaptionCheck, TextCheck
     from orchard.data.contracts import AugmentSettings, ImageData, Preprocess
-    from orchard.training.settings import SourceSettings
+    from orchard.data.settings import CaptionSource
 
 data_app = typer.Typer(help="Look at data before training on it.", no_args_is_help=True, rich_markup_mode=None)
 SHOWN = 10  # problems, duplicates and classes that the table for people lists
@@ -40,23 +40,23 @@ def check_data(
     """Say which format it is, what it holds and what is wrong with it; with --mosaic, draw what a model will see."""
     from orchard.cards import card_of
     from orchard.data.check import check, draw_mosaic
-    from orchard.data.check_words import kind_of
+    from orchard.data.check_text import kind_of
     from orchard.errors import OrchardError, UsageError
 
-    data_settings, augment = _settings(source, model, settings)
-    kind = kind_of(source, data_settings, card_of(model).task if model else None)
+    chosen, augment = _settings(source, model, settings)
+    kind = kind_of(source, chosen, card_of(model).task if model else None)
     if kind == "captions":
-        _check_captions(source, model, mosaic, data_settings, as_json)
+        _check_captions(source, model, mosaic, chosen, as_json)
         return
     if kind == "text":
-        from orchard.data.check_words import check_text
+        from orchard.data.check_text import check_text
 
         if mosaic:
             raise UsageError(f"{source} is text, of which no mosaic can be drawn")
-        said = check_text(source, data_settings)
+        said = check_text(source, chosen)
         emit(said.to_json(), as_json, lambda _: _show_text(said))
         return
-    data, result = check(source, data_settings)
+    data, result = check(source, chosen)
     answer = result.to_json()
     if mosaic:
         preprocess = _preprocess(data, model)
@@ -70,9 +70,9 @@ def check_data(
 
 
 def _check_captions(
-    source: str, model: str | None, mosaic: Path | None, settings: SourceSettings, as_json: bool
+    source: str, model: str | None, mosaic: Path | None, settings: CaptionSource, as_json: bool
 ) -> None:
-    from orchard.data.check_words import check_captions, draw_captions
+    from orchard.data.check_text import check_captions, draw_captions
 
     data, result = check_captions(source, settings)
     answer = result.to_json()
@@ -83,17 +83,11 @@ def _check_captions(
     emit(answer, as_json, lambda _: _show_captions(result))
 
 
-def _settings(source: str, model: str | None, pairs: list[str]) -> tuple[SourceSettings, AugmentSettings]:
+def _settings(source: str, model: str | None, pairs: list[str]) -> tuple[CaptionSource, AugmentSettings]:
     """What --set says, on top of the model's recipe."""
-    from orchard.cards import find_recipe
-    from orchard.data import canonical_name
-    from orchard.training.settings import resolve
+    from orchard.app.looking import data_settings
 
-    recipe = find_recipe(model, canonical_name(source)) if model else None
-    name = f"recipe {recipe.model} on {recipe.data}" if recipe else ""
-    command = parse_settings(pairs) | {"model": model or "none", "data.source": source}
-    settings = resolve(command, recipe, name).settings
-    return settings.data, settings.augmentation
+    return data_settings(source, model, parse_settings(pairs))
 
 
 def _preprocess(data: ImageData, model: str | None) -> Preprocess:

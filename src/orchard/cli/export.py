@@ -24,10 +24,11 @@ def export(
 
     if form not in ("onnx", "torch"):
         raise unknown("format", form, ["onnx", "torch"])
-    from orchard.inference.export import BATCHES, export
-    from orchard.inference.loading import load
+    from orchard.app.export import export
 
-    written = export(load(run), form, out)
+    written = export(run, form, out)
+    from orchard.inference.export import BATCHES
+
     files = [
         {
             "path": str(one.path),

@@ -10,7 +10,7 @@ import typer
 from orchard.cli.output import Json, emit, note, parse_settings
 
 if TYPE_CHECKING:
-    from orchard.training.importing import Imported
+    from orchard.tasks.importing import Imported
 
 
 def import_model(
@@ -35,7 +35,7 @@ def import_model(
     as_json: Json = False,
 ) -> None:
     """Turn an official checkpoint into a portable model; every name and shape in it must fit."""
-    from orchard.training.importing import import_checkpoint
+    from orchard.app.importing import import_checkpoint
 
     done = import_checkpoint(name, checkpoint, out, source, files or [], tokenizer, parse_settings(settings or []))
     about, pictures = done.official.about, done.pictures

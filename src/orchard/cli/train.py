@@ -90,7 +90,7 @@ def train(
         "seed": seed,
     }
     command = {key: value for key, value in command.items() if value is not None} | parse_settings(settings or [])
-    from orchard.training.fit import train as run_training
+    from orchard.app.train import train as run_training
 
     metrics = run_training(model, data, out, recipe=recipe, **command)
     emit(metrics, as_json, show_figures)
@@ -104,6 +104,6 @@ def evaluate(
     as_json: Json = False,
 ) -> None:
     """The task's figures of a trained model on other data: pictures of its classes, text, captions."""
-    from orchard.training.evaluate import evaluate as run_evaluation
+    from orchard.app.evaluate import evaluate as run_evaluation
 
     emit(run_evaluation(run, data, split, parse_settings(settings or [])), as_json, show_figures)

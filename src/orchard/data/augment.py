@@ -15,9 +15,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from orchard.data.batches import ImageBatch
 from orchard.data.contracts import AugmentSettings
 from orchard.data.preprocess import LUMA
-from orchard.tasks.image_classification import ImageBatch
+from orchard.data.settings import MixSettings
 
 # Which of a record's numbers is used for what; the first is its place in the epoch's order.
 FLIP, ROTATE, ZOOM, SHIFT_X, SHIFT_Y, BRIGHT, CONTRAST, SATURATION, PAD_X, PAD_Y = range(1, 11)
@@ -153,7 +154,7 @@ def _grid(mappings: Tensor, rows: int, columns: int) -> Tensor:
     return (by_row[:, :, :, None] + by_column[:, :, None]).permute(0, 2, 3, 1)
 
 
-def mix(batch: ImageBatch, settings: AugmentSettings, num_classes: int, seed: int, step: int) -> ImageBatch:
+def mix(batch: ImageBatch, settings: MixSettings, num_classes: int, seed: int, step: int) -> ImageBatch:
     """Mixup (arXiv:1710.09412) or cutmix (arXiv:1905.04899), each half of the time where both are on.
 
     Neighbours are mixed: 0 with 1, 2 with 3, ... in a batch that is shuffled already; one share for the whole batch,

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from torch import Tensor
 
+from orchard.data.text_tokenizer import add_special_tokens
 from orchard.errors import OrchardError
-from orchard.tasks.image_text import frame
 
 MERGES = 49152 - 256 - 2  # of the file's 262144, those that count; with the bytes, 49408 tokens
 WORDS = r"'s|'t|'re|'ve|'m|'ll|'d|\p{L}+|\p{N}|[^\s\p{L}\p{N}]+"
@@ -46,7 +46,7 @@ def read_clip_bpe(path: str | Path, context: int = 77) -> Callable[[str], Tensor
 
     def encode(text: str) -> Tensor:
         ids = tokenizer.encode(html.unescape(html.unescape(text)), add_special_tokens=False).ids
-        return frame(ids, context, places[START], places[END])
+        return add_special_tokens(ids, context, places[START], places[END])
 
     return encode
 

@@ -11,41 +11,10 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from PIL import Image
-from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
-
-class DataSettings(BaseModel):
-    """How files become splits."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    root: str | None = Field(None, description="folder that holds a named set's files (mnist, cifar10, ...)")
-    validation_fraction: float = Field(0.1, gt=0, lt=1, description="share of train held out where no split is given")
-    test_fraction: float = Field(0.1, ge=0, lt=1, description="share of a set without splits kept for the test")
-    split_seed: int = Field(0, description="seed of the splits that we make ourselves")
-    bad_records: Literal["refuse", "skip"] = Field("refuse", description="what to do with a picture nobody can read")
-    workers: int | None = Field(None, ge=0, description="processes that decode pictures; none: by what pays")
-
-
-class AugmentSettings(BaseModel):
-    """How training pictures are varied. Everything is off unless a recipe or a person asks for it."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    crop: Literal["none", "pad", "resized"] = Field(
-        "none", description="none: as in evaluation; pad: shifted crop of the padded picture; resized: random area"
-    )
-    pad: int = Field(4, ge=0, description="pixels added on each side before a shifted crop")
-    area: tuple[float, float] = Field((0.08, 1.0), description="smallest and largest share of a resized crop")
-    flip: bool = Field(False, description="mirror left and right half of the time")
-    rotate: float = Field(0.0, ge=0, le=180, description="largest turn in degrees, either way")
-    scale: float = Field(0.0, ge=0, lt=1, description="largest change of size, as a share")
-    shift: float = Field(0.0, ge=0, lt=1, description="largest shift, as a share of the side")
-    color: float = Field(0.0, ge=0, le=1, description="strength of random brightness, contrast and saturation")
-    erase: float = Field(0.0, ge=0, le=1, description="probability that a random rectangle is blanked")
-    mixup: float = Field(0.0, ge=0, description="alpha of mixup's beta distribution (arXiv:1710.09412)")
-    cutmix: float = Field(0.0, ge=0, description="alpha of cutmix's beta distribution (arXiv:1905.04899)")
+from orchard.data.settings import AugmentSettings as AugmentSettings
+from orchard.data.settings import DataSettings as DataSettings
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from collections import Counter
 from orchard.data.collect import SPLIT_WORDS, Found, Record
 from orchard.data.contracts import DataSettings, Problem
 from orchard.data.files import Archive, Files
-from orchard.data.pictures import ENDINGS
+from orchard.data.walk import IMAGES as ENDINGS
 from orchard.errors import OrchardError
 
 _EXPECTED = "expected pictures in one folder for each class, such as {path}/cat/1.jpg or {path}/train/cat/1.jpg"

@@ -15,9 +15,6 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from orchard.errors import OrchardError
 
-ENDINGS = frozenset(
-    {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm", ".pbm"}
-)
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM")  # others (EPS, say) would start other programs
 MAX_PIXELS = 100_000_000  # 300 MB once decoded
 GREY_MODES = frozenset({"1", "L", "LA", "La", "I", "F", "I;16", "I;16L", "I;16B", "I;16N"})

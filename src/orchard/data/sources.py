@@ -6,7 +6,7 @@ import difflib
 import zipfile
 from pathlib import Path
 
-from orchard.data import table, text
+from orchard.data import table
 from orchard.data.collect import collect
 from orchard.data.contracts import DataSettings, ImageData
 from orchard.data.files import Archive, Folder
@@ -43,9 +43,3 @@ def open_data(source: str, settings: DataSettings) -> ImageData:
     near = difflib.get_close_matches(name.lower(), NAMED, n=2, cutoff=0.6)
     advice = f"did you mean {' or '.join(near)}?" if near else f"sets known by name: {', '.join(NAMED)}"
     raise UsageError(f"there is no file or folder '{source}'; {advice}")
-
-
-def canonical_name(source: str) -> str:
-    """The name by which recipes know a source: a named set's own, "images" for anything else (whatever it holds)."""
-    name = source.partition(":")[0]
-    return name if name in NAMED or name in text.NAMED else "images"

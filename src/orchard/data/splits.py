@@ -11,8 +11,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from orchard.data.chance import permuted, uniforms
 from orchard.data.contracts import ImageSplit
+from orchard.data.counter_rng import permuted, uniforms
 from orchard.errors import OrchardError
 
 

@@ -15,9 +15,9 @@ from orchard.data.collect import places_of_splits, settle, top_folders
 from orchard.data.contracts import ImageData, Problem
 from orchard.data.files import Archive, Files, FileSplit, Folder, Seen, look_at_all
 from orchard.data.named import NAMED
-from orchard.data.pictures import ENDINGS
 from orchard.data.sources import open_data
 from orchard.data.splits import fingerprint
+from orchard.data.walk import IMAGES as ENDINGS
 from orchard.errors import OrchardError
 
 _TABLE = re.compile(rb"(?:^|[\t,;|])\s*(?:label|class|category)\s*(?:[\t,;|\r\n]|$)", re.IGNORECASE)

@@ -12,7 +12,7 @@ import json
 import logging
 import sys
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -68,7 +68,7 @@ class Method(nn.Module):
         return result
 
 
-def export(loaded: Loaded, kind: str, path: Path | None = None) -> list[Exported]:
+def export(loaded: Loaded, entries: Sequence[Entry], kind: str, path: Path | None = None) -> list[Exported]:
     """Write a trained model as "onnx" or "torch"; without `path`, beside its weights as `model.onnx` or `model.pt2`.
 
     A function of a model that has several is written under that name with the function's before the ending, such as
@@ -77,45 +77,36 @@ def export(loaded: Loaded, kind: str, path: Path | None = None) -> list[Exported
     path = path or loaded.folder / f"model{ENDINGS[kind]}"
     write = export_onnx if kind == "onnx" else export_torch
     written = []
-    for entry in entries_of(loaded):
+    for entry in entries:
         at = path.with_name(f"{path.stem}.{entry.name}{path.suffix}") if entry.name else path
         written.append(Exported(at, entry.name, write(entry, at, facts_of(loaded, entry))))
     return written
 
 
-def entries_of(loaded: Loaded) -> list[Entry]:
-    """The functions of a model that are worth a file, by its task."""
-    model: Any = loaded.model
+def image_inputs(loaded: Loaded) -> Draw:
+    """Draws images as the model's preprocessing leaves them."""
 
-    def draw(names: tuple[str, ...]) -> Draw:
-        def inputs(count: int, generator: torch.Generator) -> dict[str, Tensor]:
-            found = landmark_of(loaded.name).example(model.config, count, generator)
-            return {name: found[name] for name in names or found}
-
-        return inputs
-
-    def pictures(count: int, generator: torch.Generator) -> dict[str, Tensor]:
+    def draw(count: int, generator: torch.Generator) -> dict[str, Tensor]:
         return {"images": torch.randn(count, loaded.pictures.channels, *loaded.pictures.size, generator=generator)}
 
-    def codes(count: int, generator: torch.Generator) -> dict[str, Tensor]:
-        height, width = (side // model.stride for side in loaded.pictures.size)
-        return {"codes": torch.randint(model.config.codes, (count, height, width), generator=generator)}
+    return draw
 
-    def method(name: str, function: str, inputs: Draw, output: str) -> Entry:
-        names = tuple(inputs(1, torch.Generator()))
-        return Entry(name, Method(model, function, names).eval(), inputs, output)
 
-    if loaded.task == "image-tokenization":
-        return [method("encode", "encode", pictures, "codes"), method("decode", "decode", codes, "images")]
-    if loaded.task == "zero-shot-image-classification":
-        return [
-            method("image", "image_features", pictures, "image_features"),
-            method("text", "text_features", draw(("tokens",)), "text_features"),
-        ]
-    if loaded.task == "image-classification":
-        return [Entry("", model, pictures, "logits")]
-    # A sequence of full length: nobody looks ahead, so what stands behind a shorter one has no say.
-    return [method("", "forward", draw(()), "logits")]
+def example_inputs(loaded: Loaded, *names: str) -> Draw:
+    """Draws the arguments of a landmark's `forward`, or those of them that are named."""
+    model: Any = loaded.model
+
+    def draw(count: int, generator: torch.Generator) -> dict[str, Tensor]:
+        found = landmark_of(loaded.name).example(model.config, count, generator)
+        return {name: found[name] for name in names or found}
+
+    return draw
+
+
+def method_entry(name: str, model: nn.Module, method: str, inputs: Draw, output: str) -> Entry:
+    """One method of a model as an entry."""
+    names = tuple(inputs(1, torch.Generator()))
+    return Entry(name, Method(model, method, names).eval(), inputs, output)
 
 
 def facts_of(loaded: Loaded, entry: Entry) -> dict[str, str]:

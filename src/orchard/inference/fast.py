@@ -25,7 +25,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from orchard.cached import cache_folder
+from orchard.cache import cache_folder
 from orchard.inference.hardware import native_bf16, processor
 
 Precision = Literal["auto", "fp32", "bf16"]

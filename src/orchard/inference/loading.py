@@ -10,7 +10,8 @@ from typing import Any
 from torch import nn
 
 from orchard.data.contracts import Preprocess
-from orchard.errors import OrchardError, UsageError
+from orchard.errors import OrchardError
+from orchard.weights.folders import model_folder
 from orchard.weights.portable import CONFIG, load_portable
 
 
@@ -46,14 +47,3 @@ def load(path: str | Path) -> Loaded:
     preprocess = Preprocess.from_json(about.preprocess) if about.preprocess else None
     folder = model_folder(Path(path))
     return Loaded(about.model, model, about.classes, preprocess, about.task, folder, about.facts)
-
-
-def model_folder(path: Path) -> Path:
-    """Where the portable model of a run lies: in its `model` folder, or it is the folder itself."""
-    if (path / "model" / CONFIG).exists():
-        return path / "model"
-    if (path / CONFIG).exists():
-        return path
-    if (path / "run.json").exists():
-        raise OrchardError(f"{path} has no model yet: its training is not finished; the same train command goes on")
-    raise UsageError(f"{path} is neither a run nor a model's folder (no model/{CONFIG} and no {CONFIG} in it)")

@@ -23,7 +23,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from orchard.cached import cache_folder
+from orchard.cache import cache_folder
 from orchard.inference.fast import COMPILED
 from orchard.inference.hardware import processor
 from orchard.nn.attention import Attention, KVCache

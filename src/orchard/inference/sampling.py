@@ -7,7 +7,8 @@ written depends on the seed and on nothing that is written beside it.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -73,3 +74,20 @@ def penalise(logits: Tensor, before: Sequence[Sequence[int]], penalty: float) ->
         found = logits[row, seen]
         logits[row, seen] = torch.where(found > 0, found / penalty, found * penalty)
     return logits
+
+
+class Wishes(Protocol):
+    """What somebody may ask for; None leaves a choice as it is, a `top_k` of 0 disables it."""
+
+    temperature: float | None
+    top_k: int | None
+    top_p: float | None
+
+
+def sampling_from(usual: Sampling, wishes: Wishes) -> Sampling:
+    """What is asked for over what is usual."""
+    given = {key: getattr(wishes, key) for key in ("temperature", "top_k", "top_p")}
+    chosen: dict[str, Any] = {key: value for key, value in given.items() if value is not None}
+    if chosen.get("top_k") == 0:
+        chosen["top_k"] = None
+    return replace(usual, **chosen)

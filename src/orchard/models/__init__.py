@@ -50,6 +50,8 @@ class Landmark:
     `not_weights[source]` are patterns (`loss.*`) of entries in official files that are no part of the model, and
     `preprocess[source]` how pictures come to such a checkpoint where that is not ImageNet's way (fields of data's
     Preprocess: `mean`, `std`, `crop`, `squash`, `interpolation`); "" stands for all sources.
+    `split_checkpoint(tensors)` tells a model's own tensors from those of the image tokenizer that its official files
+    may hold too, which is of the variant `image_tokenizer`.
     `example(config, count, generator)` makes arguments of `forward` by their names, in their order, at random; proofs
     and tests call the model with them.
     """
@@ -61,6 +63,8 @@ class Landmark:
     not_weights: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     preprocess: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     example: Callable[[Any, int, torch.Generator | None], dict[str, Tensor]] = example_pictures
+    split_checkpoint: Callable[[Mapping[str, Tensor]], tuple[Mapping[str, Tensor], Mapping[str, Tensor]]] | None = None
+    image_tokenizer: str | None = None
 
 
 def landmark_of(name: str) -> Landmark:

@@ -125,7 +125,7 @@ class Attention(nn.Module):
         """Query (part 0), key (1) or value (2) of x (B, T, D): (B, heads, T, d)."""
         weight = self.qkv.weight.chunk(3)[part]
         bias = None if self.qkv.bias is None else self.qkv.bias.chunk(3)[part]
-        return F.linear(x, weight, bias).unflatten(-1, (self.heads, self.head_width)).transpose(1, 2)
+        return F.linear(x, weight, bias).view(*x.shape[:2], self.heads, self.head_width).transpose(1, 2)
 
     def weights(self, query: Tensor, key: Tensor | None = None, mask: Tensor | None = None) -> Tensor:
         """The attention weights themselves, (B, heads, T, S), to look at."""

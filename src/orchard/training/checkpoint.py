@@ -8,45 +8,18 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from safetensors.torch import load_file, save
 from torch import Tensor
 
 from orchard.errors import OrchardError
+from orchard.files import atomic, disk_error, write_json
 
 KEPT = 2  # the newest, and the one before it in case the newest is damaged
-
-
-@contextmanager
-def atomic(path: Path) -> Iterator[IO[bytes]]:
-    """Write a file so that a kill at any moment leaves either the old one or the new one, whole."""
-    beside = path.with_name(f".{path.name}.partial")
-    try:
-        with beside.open("wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        beside.replace(path)
-    except BaseException:
-        beside.unlink(missing_ok=True)
-        raise
-
-
-def write_json(path: Path, value: Any) -> None:
-    """Write one JSON file atomically."""
-    with atomic(path) as file:
-        file.write((json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode())
-
-
-def disk_error(error: OSError, path: Path, kept: str) -> OrchardError:
-    """The line for a disk that does not take what we write."""
-    return OrchardError(f"cannot write {path}: {error.strerror or error}; {kept}")
 
 
 class Checkpoints:

@@ -1,7 +1,7 @@
 """The one training loop.
 
-It knows a model, a task (loss, figures, quality) and a feed of batches, nothing of pictures or words. Three rules
-make it exact: the batch of a step is a function of the step, the randomness of a step is seeded from the step, and
+It knows a model, phases (losses of some of its parameters) and a feed of batches, nothing of images or text. Three
+rules make it exact: the batch of a step is a function of the step, the randomness of a step is seeded from it, and
 everything else that a step leaves behind (weights, average, optimizer, pending sums) is in the checkpoint. So a run
 that is killed at any moment and started again ends in the same bits.
 """
@@ -22,41 +22,44 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 from orchard.errors import OrchardError
-from orchard.tasks.phases import Phase
-from orchard.training.checkpoint import Checkpoints, disk_error
+from orchard.files import disk_error
+from orchard.training.checkpoint import Checkpoints
+from orchard.training.feed import Feed
+from orchard.training.learner import Learner
+from orchard.training.metric import Metric
 from orchard.training.optim import (
     average_of,
     build_optimizer,
+    learning_rate_factor,
     load_optimizer_tensors,
     optimizer_tensors,
-    rate_at,
-    set_rate,
+    owners,
+    set_learning_rate,
 )
+from orchard.training.phases import Phase, batches_before
 from orchard.training.progress import Progress
 from orchard.training.run import Log, RunFolder
-from orchard.training.settings import TrainSettings
+from orchard.training.settings import OptimizerSettings, TrainSettings
 
 
-class Task(Protocol):
-    """What the loop asks of a task: whose turns a step has, and which figure chooses checkpoints."""
+class Trainable(Protocol):
+    """What the loop asks of a training (`orchard.tasks.base.Job` is one)."""
 
-    name: str
-    quality: str
+    model: nn.Module  # all that learns: a model, or a `Learner`
+    fabric: Fabric
 
     @property
-    def logged(self) -> tuple[str, ...]: ...  # figures with a column in log.csv
+    def metric(self) -> Metric: ...  # by which checkpoints are selected
     @property
-    def phases(self) -> Sequence[Phase]: ...
-    def observe(self, outputs: Any, batch: Any) -> dict[str, Tensor]: ...
-
-
-class Feed(Protocol):
-    """Where batches come from: `parts` micro-batches of a step, already on the device."""
-
-    steps_per_epoch: int
-
-    def steps(self, start: int) -> Iterator[list[Any]]: ...
-    def name_records(self, batch: Any) -> str: ...
+    def settings(self) -> TrainSettings: ...
+    @property
+    def phases(self) -> tuple[Phase, ...]: ...
+    @property
+    def logged(self) -> Sequence[str]: ...  # metrics with a column in log.csv
+    def optimizer_settings(self, name: str) -> OptimizerSettings: ...
+    def feed(self) -> Feed: ...
+    def evaluate(self, model: nn.Module) -> Mapping[str, float]: ...
+    def train_mode(self, model: nn.Module) -> None: ...
 
 
 @dataclass
@@ -65,7 +68,7 @@ class State:
 
     step: int = 0
     seconds: float = 0.0
-    best_quality: float = -math.inf
+    best_score: float = -math.inf  # of the selection metric, its sign turned where smaller is better
     best_step: int = -1
     stale_epochs: int = 0
     stopped: str = ""  # why training ended before its last step
@@ -82,41 +85,38 @@ class DivergedError(OrchardError):
 
 
 class Trainer:
-    """Fits `model` to `task` on `feed`; `evaluate(model)` gives the validation figures."""
+    """Fits a job's model on its feed, and selects the weights with the best validation."""
 
-    def __init__(
-        self,
-        settings: TrainSettings,
-        run: RunFolder,
-        fabric: Fabric,
-        model: nn.Module,
-        task: Task,
-        feed: Feed,
-        evaluate: Callable[[nn.Module], Mapping[str, float]],
-        warn: Callable[[str], None],
-    ):
-        self.settings, self.run, self.fabric, self.task, self.feed, self.evaluate = (
-            settings, run, fabric, task, feed, evaluate
-        )  # fmt: skip
-        self.steps = math.ceil(settings.epochs * feed.steps_per_epoch)
+    def __init__(self, job: Trainable, run: RunFolder, warn: Callable[[str], None]):
+        settings, fabric, phases = job.settings, job.fabric, tuple(job.phases)
+        self.job, self.run, self.settings, self.fabric, self.phases = job, run, settings, fabric, phases
+        self.bare = job.model.to(fabric.device).eval()  # each evaluation leaves it so; a step begins in training mode
+        self.learning = {name: parameter for name, parameter in job.model.named_parameters() if parameter.requires_grad}
+        self.feed = job.feed()
+        self.steps_per_epoch = steps_per_epoch(self.feed, phases)
+        self.steps = math.ceil(settings.epochs * self.steps_per_epoch)
         if settings.max_steps:
             self.steps = min(self.steps, settings.max_steps)
-        self.warmup = round(settings.schedule.warmup_epochs * feed.steps_per_epoch)
-        self.bare = model.to(fabric.device).eval()  # each evaluation leaves it so; a step begins with train()
-        self.learning = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
+        schedule = settings.schedule
+        self.warmup = schedule.warmup_steps or round(schedule.warmup_epochs * self.steps_per_epoch)
         self.average = average_of(self.bare, settings.ema) if settings.ema else None
-        self.phases = tuple(task.phases)
-        optimizers = [build_optimizer(self.bare, settings.optimizer, phase.learns) for phase in self.phases]
+        names = dict.fromkeys(phase.optimizer for phase in phases)
+        self.rates = {name: job.optimizer_settings(name) for name in names}
+        self.plain_optimizers = {
+            name: build_optimizer(self.bare, self.rates[name], _prefixes(phases, name)) for name in names
+        }
+        owners(self.plain_optimizers)
         if settings.compile:
             self.bare.compile()
-        self.plain_optimizers = optimizers
-        self.hooked = len(self.phases) == 1 and self.phases[0].through_forward
-        if self.hooked:
-            self.model, *self.optimizers = fabric.setup(self.bare, *optimizers)
-        else:  # gradients that do not come through the module's own forward are averaged in `_gather`
-            self.model, self.optimizers = self.bare, optimizers
+        self.hooked = len(phases) == 1 and phases[0].through_forward
+        self.optimizers: dict[str, Any] = dict(self.plain_optimizers)
+        self.model: Any = self.bare
+        if self.hooked:  # other gradients do not come through the module's own forward; `_accumulate` averages them
+            self.model, *wrapped = fabric.setup(self.bare, *self.plain_optimizers.values())
+            self.optimizers = dict(zip(names, wrapped, strict=True))
         self.checkpoints = Checkpoints(run / "checkpoints", warn)
         self.state = State()
+        self.sums: dict[str, Tensor] = {}  # of the log line that is being gathered; on the device
         self._restore()
         self._stop_signal = ""
 
@@ -127,19 +127,18 @@ class Trainer:
 
     def fit(self, progress: Progress) -> State:
         """Train to the end, and leave the best weights in the folder `best`."""
-        log = Log(self.run, self.state.step, self.task.logged) if self.fabric.is_global_zero else None
+        log = Log(self.run, self.state.step, self.job.logged) if self.fabric.is_global_zero else None
         began = time.monotonic() - self.state.seconds
         saved_at = time.monotonic()
-        progress.start(self.steps, self.state.step, self.feed.steps_per_epoch)
+        progress.start(self.steps, self.state.step)
+        batches = self.feed.batches(batches_before(self.phases, self.state.step))
         try:
             with self._signals():
-                for parts in self.feed.steps(self.state.step):
-                    if self.state.step >= self.steps or self.state.stopped:
-                        break
-                    self._step(parts)
+                while self.state.step < self.steps and not self.state.stopped:
+                    self._step(batches)
                     self.state.seconds = time.monotonic() - began
-                    step, per_epoch = self.state.step, self.feed.steps_per_epoch
-                    progress.advance(step, self.state.sums.get("loss", 0.0) / max(self.state.counted, 1))
+                    step, per_epoch = self.state.step, self.steps_per_epoch
+                    progress.advance(step, self._mean_loss)
                     time_over, checkpoint_due, stop = self._decide(saved_at)
                     if time_over and step < self.steps:
                         self.state.stopped = f"the time allowed was over after {step} of {self.steps} steps"
@@ -163,66 +162,86 @@ class Trainer:
                 log.close()
         return self.state
 
-    def _step(self, parts: list[Any]) -> None:
-        """Every phase's turn, each over all micro-batches of the global batch."""
+    def _step(self, batches: Iterator[list[Any]]) -> None:
+        """Every phase that happens in this step, each over all micro-batches of the global batch."""
         step = self.state.step
+        parts = next(batches)
         self._seed(step)
         if not self.bare.training:
-            self.bare.train()
-            self._hold_frozen_parts()
+            self.job.train_mode(self.bare)
         spent = self.state.seconds / (self.settings.max_minutes * 60) if self.settings.max_minutes else 0.0
-        rate = self.settings.optimizer.lr * rate_at(step, self.steps, self.warmup, self.settings.schedule, spent)
-        figures: dict[str, float] = {"lr": rate}
-        for number, phase in enumerate(self.phases):
-            set_rate(self.plain_optimizers[number], rate)
-            learning = self._give_turn(phase)
-            for key, value in self._gather(phase, parts).items():
-                figures[key] = figures.get(key, 0.0) + value
-            norm = torch.nn.utils.get_total_norm([p.grad for p in learning if p.grad is not None])
-            if self.settings.clip_norm:
-                torch.nn.utils.clip_grads_with_norm_(learning, self.settings.clip_norm, norm)
-            figures[_of("grad_norm", number, phase)] = float(norm)
-            if not math.isfinite(float(norm)):
-                self._diverged(float(norm), parts[-1], "gradient")
-            self.optimizers[number].step()
-            self.optimizers[number].zero_grad(set_to_none=True)
+        factor = learning_rate_factor(
+            step, self.steps, self.warmup, self.settings.schedule, per_epoch=self.steps_per_epoch, spent=spent
+        )  # fmt: skip
+        for name, optimizer in self.plain_optimizers.items():
+            set_learning_rate(optimizer, self.rates[name].lr * factor)
+        self._add({"lr": torch.tensor(next(iter(self.rates.values())).lr * factor, dtype=torch.float64)}, 1)
+        for phase in self.phases:
+            if step % phase.every:
+                continue
+            for repetition in range(phase.repeat):
+                if repetition and phase.fresh_batch:
+                    parts = next(batches)
+                self._update(phase, parts)
+        if isinstance(self.bare, Learner):
+            self.bare.after_step(step + 1)
         if self.average is not None:
             self.average.update_parameters(self.bare)
         self.state.step += 1
         self.state.counted += 1
-        for key, value in figures.items():
-            self.state.sums[key] = self.state.sums.get(key, 0.0) + value
 
-    def _give_turn(self, phase: Phase) -> list[nn.Parameter]:
-        """The parameters that learn in this phase. Where phases take turns, no gradient is computed for the others."""
+    def _update(self, phase: Phase, parts: list[Any]) -> None:
+        """One update of one phase's parameters."""
+        learning = self._enable_gradients(phase)
+        losses = self._accumulate(phase, parts)
+        norm = torch.nn.utils.get_total_norm([p.grad for p in learning if p.grad is not None])
+        if self.settings.clip_norm:
+            torch.nn.utils.clip_grads_with_norm_(learning, self.settings.clip_norm, norm)
+        if not math.isfinite(float(norm)):  # the one place in a step that waits for the device
+            self._diverged(float(norm), losses, parts)
+        self._add({self._column("grad_norm", phase): norm.double()}, phase.repeat)
+        self.optimizers[phase.optimizer].step()
+        self.optimizers[phase.optimizer].zero_grad(set_to_none=True)
+
+    def _enable_gradients(self, phase: Phase) -> list[nn.Parameter]:
+        """The parameters that this phase updates. With several phases, no gradient is computed for the others."""
         if len(self.phases) == 1:
             return list(self.learning.values())
         for name, parameter in self.learning.items():
-            parameter.requires_grad_(name.startswith(phase.learns))
+            parameter.requires_grad_(name.startswith(phase.parameters))
         return [parameter for parameter in self.learning.values() if parameter.requires_grad]
 
-    def _gather(self, phase: Phase, parts: list[Any]) -> dict[str, float]:
-        """Add up the gradients of the micro-batches; returns the phase's loss and figures."""
-        number = self.phases.index(phase)
-        figures: dict[str, float] = {}
-        for place, batch in enumerate(parts, 1):
+    def _accumulate(self, phase: Phase, parts: list[Any]) -> list[Tensor]:
+        """Add up the gradients of the micro-batches; returns the loss of each."""
+        losses = []
+        for number, batch in enumerate(parts, 1):
             sync = (
-                self.fabric.no_backward_sync(self.model, enabled=place < len(parts)) if self.hooked else nullcontext()
+                self.fabric.no_backward_sync(self.model, enabled=number < len(parts)) if self.hooked else nullcontext()
             )
             with sync:
                 with self.fabric.autocast():
-                    loss, outputs = phase.loss(self.model, batch, self.state.step)
+                    loss, metrics = phase.loss(self.model, batch, self.state.step)
                 self.fabric.backward(loss / len(parts))
-            if not math.isfinite(value := float(loss.detach())):
-                self._diverged(value, batch)
-            found: dict[str, Any] = {_of("loss", number, phase): value, **self.task.observe(outputs, batch)}
-            for key, observed in found.items():
-                figures[key] = figures.get(key, 0.0) + float(observed) / len(parts)
+            losses.append(loss.detach())
+            found = {self._column("loss", phase): losses[-1], **metrics}
+            self._add({key: value.double() for key, value in found.items()}, len(parts) * phase.repeat)
         if not self.hooked and self.fabric.world_size > 1:
             for parameter in self.learning.values():
                 if parameter.grad is not None:
                     parameter.grad.copy_(self.fabric.all_reduce(parameter.grad, reduce_op="mean"))  # type: ignore[arg-type]
-        return figures
+        return losses
+
+    def _add(self, metrics: Mapping[str, Tensor], count: int) -> None:
+        """Add metrics, of which `count` make up a step, to those of the log line that is being gathered."""
+        for key, value in metrics.items():
+            self.sums[key] = self.sums[key] + value / count if key in self.sums else value / count
+
+    def _column(self, metric: str, phase: Phase) -> str:
+        """The name of a metric that every phase has: the first phase's is the step's own."""
+        return metric if phase is self.phases[0] else f"{phase.name}_{metric}"
+
+    def _mean_loss(self) -> float:
+        return float(self.sums["loss"]) / self.state.counted if self.state.counted else math.nan
 
     def _seed(self, step: int) -> None:
         """Dropout and its kin become a function of the step."""
@@ -231,16 +250,13 @@ class Trainer:
         if self.fabric.device.type == "cuda":
             torch.cuda.manual_seed(seed)
 
-    def _hold_frozen_parts(self) -> None:
-        """A frozen trunk stays in evaluation mode, so that its norms' statistics do not move either."""
-        if self.settings.freeze_trunk:
-            for module in self.bare.modules():
-                parameters = list(module.parameters(recurse=False))
-                if parameters and not any(p.requires_grad for p in parameters):
-                    module.eval()
-
-    def _diverged(self, value: float, batch: Any, what: str = "loss") -> None:
+    def _diverged(self, norm: float, losses: list[Tensor], parts: list[Any]) -> None:
         """Stop before the bad numbers reach the weights; what came before is saved."""
+        number, value, what = len(parts) - 1, norm, "gradient"
+        for place, loss in enumerate(losses):
+            if not math.isfinite(float(loss)):
+                number, value, what = place, float(loss), "loss"
+                break
         sound = all(bool(t.isfinite().all()) for t in self.bare.state_dict().values())  # a norm's statistics may not be
         if self.fabric.is_global_zero and self.state.step and sound:
             self._write_checkpoint()
@@ -248,23 +264,23 @@ class Trainer:
         kept = f"the last good state is saved in {saved[0]}" if saved else "nothing was learned before it"
         raise DivergedError(
             f"the {what} became {value} at step {self.state.step + 1} (epoch "
-            f"{self.state.step / self.feed.steps_per_epoch:.2f}), in the batch of "
-            f"{self.feed.name_records(batch)}; {kept}. Try a smaller --set optimizer.lr, or --set clip_norm=1"
+            f"{self.state.step / self.steps_per_epoch:.2f}), in the batch of "
+            f"{self.feed.name_records(parts[number])}; {kept}. Try a smaller --set optimizer.lr, or --set clip_norm=1"
         )
 
     def _log_training(self, log: Log | None) -> None:
         if not self.state.counted:
             return
-        means = {key: total / self.state.counted for key, total in sorted(self.state.sums.items())}
+        means = {key: float(total) / self.state.counted for key, total in sorted(self.sums.items())}
         if self.fabric.world_size > 1:
             gathered = self.fabric.all_reduce(torch.tensor(list(means.values()), dtype=torch.float64), reduce_op="mean")
             means = dict(zip(means, gathered.tolist(), strict=True))  # type: ignore[union-attr]
-        self.state.sums, self.state.counted = {}, 0
+        self.sums, self.state.counted = {}, 0
         if log:
             log.line({"split": "train", **self._position(), **means})
 
     def _position(self) -> dict[str, Any]:
-        epoch = self.state.step / self.feed.steps_per_epoch
+        epoch = self.state.step / self.steps_per_epoch
         return {"step": self.state.step, "epoch": round(epoch, 4), "seconds": round(self.state.seconds, 2)}
 
     def _validate(self, log: Log | None, progress: Progress) -> None:
@@ -272,11 +288,11 @@ class Trainer:
         model = self.evaluated
         model.eval()
         with torch.compiler.set_stance("force_eager"):  # each new batch shape would be compiled again
-            figures = self.evaluate(model)
-        quality = figures[self.task.quality]
-        if quality >= self.state.best_quality:
-            self.state.stale_epochs = 0 if quality > self.state.best_quality else self.state.stale_epochs + 1
-            self.state.best_quality, self.state.best_step = quality, self.state.step
+            metrics = self.job.evaluate(model)
+        score = self.job.metric.score(metrics[self.job.metric.name])
+        if score >= self.state.best_score:  # never true of what is not a number
+            self.state.stale_epochs = 0 if score > self.state.best_score else self.state.stale_epochs + 1
+            self.state.best_score, self.state.best_step = score, self.state.step
             if self.fabric.is_global_zero:
                 self._write_best()
         else:
@@ -284,12 +300,12 @@ class Trainer:
         if self.settings.patience and self.state.stale_epochs >= self.settings.patience:
             self.state.stopped = f"no better validation in {self.settings.patience} epochs"
         if log:
-            log.line({"split": "validation", **self._position(), **figures})
-        progress.evaluated(self._position()["epoch"], figures)
+            log.line({"split": "validation", **self._position(), **metrics})
+        progress.evaluated(self._position()["epoch"], metrics)
 
     def _write_best(self) -> None:
         best = Checkpoints(self.run / "best", self.checkpoints.warn)
-        best.save(self.state.step, {"model": self.evaluated.state_dict()}, {"quality": self.state.best_quality})
+        best.save(self.state.step, {"model": self.evaluated.state_dict()}, {"score": self.state.best_score})
 
     def best_weights(self) -> dict[str, Tensor]:
         """The weights of the best validation."""
@@ -309,6 +325,9 @@ class Trainer:
         groups = {"model": self.bare.state_dict(), "optimizer": optimizer_tensors(self.bare, self.plain_optimizers)}
         if self.average is not None:
             groups["average"] = self.average.state_dict()
+        if feed := dict(self.feed.state()):
+            groups["feed"] = feed
+        self.state.sums = {key: float(value) for key, value in self.sums.items()}
         self.checkpoints.save(self.state.step, groups, asdict(self.state))
 
     def _restore(self) -> None:
@@ -321,10 +340,14 @@ class Trainer:
             load_optimizer_tensors(self.bare, self.plain_optimizers, groups["optimizer"])
             if self.average is not None:
                 self.average.load_state_dict(groups["average"])
+            self.feed.load(groups.get("feed", {}))
         except (RuntimeError, KeyError) as error:
             first = str(error).strip().splitlines()[0]
             raise OrchardError(f"the checkpoints in {self.checkpoints.folder} are of another model: {first}") from None
+        if "best_quality" in facts:  # its name until version 0.1
+            facts["best_score"] = facts.pop("best_quality")
         self.state = State(**facts)
+        self.sums = {key: torch.tensor(value, dtype=torch.float64) for key, value in self.state.sums.items()}
 
     def _decide(self, saved_at: float) -> tuple[bool, bool, str]:
         """Is the time over, is a checkpoint due, and why should we stop, if at all?
@@ -362,6 +385,12 @@ class Trainer:
                 signal.signal(number, handler)
 
 
-def _of(figure: str, number: int, phase: Phase) -> str:
-    """The name of a figure that every phase has: the first phase's is the step's own."""
-    return figure if number == 0 else f"{phase.name}_{figure}"
+def steps_per_epoch(feed: Feed, phases: tuple[Phase, ...]) -> int:
+    """Steps in which a pass over the data is made: phases with fresh batches take several in a step."""
+    per_step = 1 + sum((phase.repeat - 1) / phase.every for phase in phases if phase.fresh_batch)
+    return max(round(feed.batches_per_epoch / per_step), 1)
+
+
+def _prefixes(phases: Sequence[Phase], optimizer: str) -> tuple[str, ...]:
+    """The prefixes of all parameters that an optimizer's phases update."""
+    return tuple(prefix for phase in phases if phase.optimizer == optimizer for prefix in phase.parameters)

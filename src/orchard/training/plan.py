@@ -9,16 +9,12 @@ from dataclasses import dataclass
 
 import psutil
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from orchard.cards import card_of
-from orchard.training.loop import Feed, Task
+from orchard.training.loop import Trainer
 from orchard.training.settings import TrainSettings
 
-WHOLE_BATCH = (
-    "zero-shot-image-classification",
-)  # tasks that tell every sample of a batch from all the others, so that it is not cut
-PROBE = 8  # pictures whose step is tried; what they cost is scaled up
+PROBE = 8  # samples whose step is tried; what they cost is scaled up
 
 
 @dataclass(frozen=True)
@@ -30,6 +26,8 @@ class Plan:
     available: float
     seconds: float
     limit: float | None  # seconds allowed
+    settings: TrainSettings
+    cut: bool  # whether a batch may be cut into micro-batches
 
     def words(self) -> str:
         seconds = min(self.seconds, self.limit or math.inf)
@@ -39,32 +37,35 @@ class Plan:
             f"({self.available / 1e9:.1f} GB are free), {minutes} of training"
         )
 
-    def warnings(self, settings: TrainSettings) -> list[str]:
+    def warnings(self) -> list[str]:
         """What will not fit, and what to do about it."""
         found = []
         if self.memory > self.available:
             found.append(
                 f"this needs about {self.memory / 1e9:.1f} GB and {self.available / 1e9:.1f} GB are free; try "
-                + less_memory(settings)
+                + less_memory(self.settings, cut=self.cut)
             )
         if self.limit and self.seconds > self.limit:
-            epochs = settings.epochs * self.limit / self.seconds
-            found.append(f"the time allowed is enough for about {epochs:.1f} epochs; the rate falls accordingly")
+            epochs = self.settings.epochs * self.limit / self.seconds
+            found.append(
+                f"the time allowed is enough for about {epochs:.1f} epochs; the learning rate falls accordingly"
+            )
         return found
 
 
-def less_memory(settings: TrainSettings) -> str:
+def less_memory(settings: TrainSettings, *, cut: bool) -> str:
     """What to say to a training that would then need about half the memory."""
     smaller = f"--set batch_size={max(settings.batch_size // 2, 1)}"
-    if card_of(settings.model).task in WHOLE_BATCH:
-        return smaller
-    return f"--set accumulate={settings.accumulate * 2}, which learns the same, or {smaller}"
+    return f"--set accumulate={settings.accumulate * 2}, which learns the same, or {smaller}" if cut else smaller
 
 
-def make_plan(settings: TrainSettings, model: nn.Module, task: Task, feed: Feed, steps: int, precision: str) -> Plan:
-    """Try one forward and backward pass of a copy on a few pictures of the first batch, and scale it up."""
+def make_plan(trainer: Trainer, *, cut: bool) -> Plan:
+    """Try one forward and backward pass of a copy on a few samples of the first batch, and scale it up."""
+    settings, model, phases = trainer.settings, trainer.bare, trainer.phases
     device = next(model.parameters()).device
-    batch = next(iter(feed.steps(0)))[0]
+    before = trainer.feed.state()
+    batch = next(iter(trainer.feed.batches(0)))[0]
+    trainer.feed.load(before)
     few = batch.parts(max(len(batch) // PROBE, 1))[0]
     probe = copy.deepcopy(model).train()
     held: dict[int, int] = {}
@@ -78,8 +79,8 @@ def make_plan(settings: TrainSettings, model: nn.Module, task: Task, feed: Feed,
 
     def once() -> float:
         began = time.perf_counter()
-        with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
-            losses = [phase.loss(probe, few, 0)[0] for phase in task.phases]
+        with torch.autocast(device.type, torch.bfloat16, enabled=settings.precision == "bf16"):
+            losses = [phase.loss(probe, few, 0)[0] for phase in phases]
         for loss in losses:
             loss.backward()  # type: ignore[no-untyped-call]
         if device.type == "cuda":
@@ -91,7 +92,7 @@ def make_plan(settings: TrainSettings, model: nn.Module, task: Task, feed: Feed,
     seconds = min(once(), once())
     parameters = sum(p.numel() for p in model.parameters())
     learning = sum(p.numel() for p in model.parameters() if p.requires_grad)
-    copies = 2 if settings.optimizer.name == "adamw" else 1
+    copies = 1 if settings.optimizer.name in ("sgd", "rmsprop", "adagrad") else 2
     weights = 4 * (parameters * (2 if settings.ema else 1) + learning * (1 + copies))
     memory = weights + sum(held.values()) * len(batch) / len(few)
     processes = settings.devices * settings.nodes
@@ -101,4 +102,4 @@ def make_plan(settings: TrainSettings, model: nn.Module, task: Task, feed: Feed,
         available = psutil.virtual_memory().available / settings.devices
     limit = settings.max_minutes * 60 if settings.max_minutes else None
     per_step = seconds * settings.batch_size / len(few) / processes
-    return Plan(parameters, memory, available, per_step * steps, limit)
+    return Plan(parameters, memory, available, per_step * (trainer.steps - trainer.state.step), limit, settings, cut)

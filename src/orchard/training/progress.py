@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
+
+SHOWN_EVERY = 0.25  # seconds between two updates of the bar
 
 
 class Progress:
@@ -21,15 +23,16 @@ class Progress:
         self.quiet = quiet
         self.console = Console(stderr=True, quiet=quiet)
         self._bar: Bar | None = None
+        self._shown = 0.0
         self.first_step = 0
         self.step = 0
         self.began = 0.0
 
-    def start(self, steps: int, step: int, per_epoch: int) -> None:
+    def start(self, steps: int, step: int) -> None:
         self.first_step = self.step = step
         self.began = time.monotonic()
         if step:
-            self.console.print(f"going on after step {step} of {steps}")
+            self.console.print(f"resuming after step {step} of {steps}")
         self._bar = Bar(
             TextColumn("training"),
             BarColumn(),
@@ -44,10 +47,13 @@ class Progress:
         self._task = self._bar.add_task("", total=steps, completed=step, words="")
         self._bar.start()
 
-    def advance(self, step: int, loss: float) -> None:
+    def advance(self, step: int, loss: Callable[[], float]) -> None:
+        """`loss` is asked a few times a second: the answer may have to wait for the device."""
         self.step = step
-        if self._bar:
-            words = f"loss {loss:.4f}  {self.throughput:,.0f} {self.unit}/s"
+        now = time.monotonic()
+        if self._bar and not self._bar.disable and now - self._shown >= SHOWN_EVERY:
+            self._shown = now
+            words = f"loss {loss():.4f}  {self.throughput:,.0f} {self.unit}/s"
             self._bar.update(self._task, completed=step, words=words)
 
     @property

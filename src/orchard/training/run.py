@@ -15,7 +15,6 @@ from __future__ import annotations
 import csv
 import fcntl
 import io
-import json
 import platform
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
@@ -26,7 +25,7 @@ from typing import IO, Any
 from torch.utils.tensorboard import SummaryWriter
 
 from orchard.errors import OrchardError, UsageError
-from orchard.training.checkpoint import atomic, disk_error, write_json
+from orchard.files import atomic, disk_error, read_json, write_json
 from orchard.training.settings import flatten
 
 LOG_COLUMNS = ("step", "epoch", "split", "loss", "lr", "grad_norm", "seconds")
@@ -116,16 +115,6 @@ def _same(run: RunFolder, requested: Mapping[str, Any]) -> bool:
     except OrchardError:
         return False
     return True
-
-
-def read_json(path: Path) -> Any:
-    """One of the run's JSON files; OrchardError names it where it is missing or damaged."""
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise OrchardError(f"{path} is missing") from None
-    except ValueError as error:
-        raise OrchardError(f"{path} is damaged: {error}") from None
 
 
 class Log:

@@ -70,7 +70,7 @@ class Official:
     model: nn.Module
     about: Portable
     went: dict[str, tuple[str, ...]]  # for each of our tensors the official names it was made of
-    aside: tuple[str, ...]  # entries of the checkpoint that are no part of the model, such as a critic's
+    aside: tuple[str, ...]  # entries of the checkpoint that are no part of the model, such as a discriminator's
 
 
 def read_official(

@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from orchard.cached import cache_folder
+from orchard.cache import cache_folder
 from orchard.errors import OrchardError
 
 KEPT = 24  # indexes in a cache; the oldest go

@@ -5,38 +5,17 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Literal
 
 import numpy as np
 import torch
-from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
-from orchard.data.contracts import DataSettings, ImageData, ImageSplit, Problem
+from orchard.data.contracts import ImageData, ImageSplit, Problem
 from orchard.data.pictures import GREY_MODES, plain
+from orchard.data.settings import CaptionSettings as CaptionSettings
+from orchard.data.settings import Columns as Columns
 
 Progress = Callable[[int, int], None]  # bytes done, bytes in all
-
-
-class Columns(BaseModel):
-    """Which column of a table is what: by its name in the header, or by its number, counted from 1."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    idx: str | int | None = Field(None, description="column with the record's own name")
-    text: str | int | None = Field(None, description="column with the caption")
-    picture: str | int | None = Field(None, description="column with the picture in base64, or with its path")
-
-
-class CaptionSettings(DataSettings):
-    """How files of pictures with captions become splits."""
-
-    columns: Columns = Field(default_factory=Columns, description="columns of a table; none: by looking")
-    header: Literal["auto", "yes", "no"] = Field("auto", description="whether a table's first line names its columns")
-    language: Literal["en", "zh"] = Field("en", description="language of a named set's captions")
-    templates: tuple[str, ...] | None = Field(
-        None, description="wordings for a named set's training captions, with {} for the class; none: our own"
-    )
 
 
 class CaptionSplit(ImageSplit):

@@ -10,8 +10,8 @@ from orchard.data.captions.listing import is_listing, read_listing
 from orchard.data.collect import places_of_splits, settle, top_folders
 from orchard.data.contracts import Problem
 from orchard.data.files import Files, FileSplit, Seen, look_at_all
-from orchard.data.pictures import ENDINGS
 from orchard.data.splits import fingerprint
+from orchard.data.walk import IMAGES as ENDINGS
 from orchard.errors import OrchardError, UsageError
 
 

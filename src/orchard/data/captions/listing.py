@@ -14,7 +14,7 @@ from typing import Any
 from orchard.data.captions.contracts import CaptionSettings
 from orchard.data.collect import GO_ON
 from orchard.data.contracts import Problem
-from orchard.data.pictures import ENDINGS
+from orchard.data.walk import IMAGES as ENDINGS
 from orchard.errors import OrchardError, UsageError
 
 NAMES = {

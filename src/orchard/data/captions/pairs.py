@@ -9,8 +9,8 @@ import numpy as np
 from torch import Tensor
 
 from orchard.data.captions.contracts import CaptionSplit
-from orchard.data.chance import COLUMNS, uniforms
 from orchard.data.contracts import AugmentSettings, Preprocess
+from orchard.data.counter_rng import COLUMNS, uniforms
 from orchard.data.loader import Loader
 
 _CHOICE = COLUMNS - 1  # the last of a record's numbers; augmentation uses the first

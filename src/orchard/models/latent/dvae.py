@@ -110,7 +110,7 @@ class DalleDVAE(nn.Module):
 
     @property
     def last_layer(self) -> Tensor:
-        """The weight that draws the pixels; a critic's share in the loss is measured on it."""
+        """The weight that draws the pixels; a discriminator's share in the loss is measured on it."""
         return self.output.weight
 
     def features(self, images: Tensor) -> Tensor:

@@ -1,8 +1,8 @@
 """VQGAN: pictures as words of a learned codebook (Esser, Rombach, Ommer 2021, arXiv:2012.09841).
 
 A convolutional encoder gives a small grid of vectors, each is replaced by the nearest of K codes, and a decoder draws
-the picture from the codes. What makes it sharp (perceptual loss and a critic) is training, not network: see the task
-"image-tokenization". Legend: B pictures, C channels, h x w the grid, D the width of a code, K codes.
+the picture from the codes. What makes it sharp (perceptual loss, discriminator) is training, not network: see the
+task "image-tokenization". Legend: B pictures, C channels, h x w the grid, D the width of a code, K codes.
 """
 
 from __future__ import annotations
@@ -89,7 +89,7 @@ class VQGAN(nn.Module):
 
     @property
     def last_layer(self) -> Tensor:
-        """The weight that draws the pixels; a critic's share in the loss is measured on it."""
+        """The weight that draws the pixels; a discriminator's share in the loss is measured on it."""
         return self.decoder.conv_out.weight
 
     def latents(self, images: Tensor) -> Tensor:

@@ -93,7 +93,7 @@ class VQVAE(nn.Module):
 
     @property
     def last_layer(self) -> Tensor:
-        """The weight that draws the pixels; a critic's share in the loss is measured on it."""
+        """The weight that draws the pixels; a discriminator's share in the loss is measured on it."""
         return cast(Tensor, self.decoder[-1].weight)
 
     def latents(self, images: Tensor) -> Tensor:

@@ -18,7 +18,7 @@ from orchard.errors import unknown
 from orchard.models import Landmark
 from orchard.models.text_to_image.contract import Losses, check_ids
 from orchard.models.text_to_image.dalle_block import DalleBlock, ShiftCache
-from orchard.models.text_to_image.dalle_names import NAMES
+from orchard.models.text_to_image.dalle_names import NAMES, split_checkpoint
 from orchard.nn.attention import KVCache
 from orchard.nn.rotary import Rotary, pixel_angles, word_angles
 from orchard.nn.sparse_patterns import PATTERNS, after_text, grid_pattern
@@ -239,4 +239,11 @@ VARIANTS = {
         dropout=0.1,
     ),
 }
-LANDMARK = Landmark(model=Dalle, variants=VARIANTS, names=NAMES, example=example)
+LANDMARK = Landmark(
+    model=Dalle,
+    variants=VARIANTS,
+    names=NAMES,
+    example=example,
+    split_checkpoint=split_checkpoint,
+    image_tokenizer="vqgan_f16_16384",
+)

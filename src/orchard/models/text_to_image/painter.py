@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from orchard.models import Landmark
 from orchard.models.text_to_image.contract import Losses, check_ids
-from orchard.models.text_to_image.painter_names import NAMES
+from orchard.models.text_to_image.painter_names import NAMES, split_checkpoint
 from orchard.nn.attention import Attention, KVCache
 from orchard.nn.transformer import Mlp, PreNormBlock, Stack
 
@@ -196,4 +196,12 @@ VARIANTS = {
     "painter_large": PainterConfig(width=1024, depth=24, heads=16),
     "painter_knowl_base": PainterConfig(width=768, depth=12, heads=12, entities=10),
 }
-LANDMARK = Landmark(model=Painter, variants=VARIANTS, names=NAMES, settings_from=settings_from, example=example)
+LANDMARK = Landmark(
+    model=Painter,
+    variants=VARIANTS,
+    names=NAMES,
+    settings_from=settings_from,
+    example=example,
+    split_checkpoint=split_checkpoint,
+    image_tokenizer="vqgan_f16_16384",
+)

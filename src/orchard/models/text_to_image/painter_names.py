@@ -22,8 +22,10 @@ TRANSFORMER, TOKENIZER = "transformer.", "first_stage_model."
 def split_checkpoint(state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """EasyNLP's `pytorch_model.bin` as the painter's part, under its names there, and the VQGAN's, under VQGAN's own.
 
-    Raises OrchardError for a tensor that is of neither.
+    A file without a VQGAN comes back as it is. Raises OrchardError for a tensor that is of neither.
     """
+    if not any(name.startswith(TOKENIZER) for name in state):
+        return dict(state), {}
     painter = {name: tensor for name, tensor in state.items() if name.startswith(TRANSFORMER)}
     tokenizer = {name.removeprefix(TOKENIZER): tensor for name, tensor in state.items() if name.startswith(TOKENIZER)}
     strange = [name for name in state if not name.startswith((TRANSFORMER, TOKENIZER))]

@@ -1,0 +1,50 @@
+"""`predict` and `generate`: a trained model's answers, whatever its task."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+
+from orchard.errors import UsageError
+from orchard.inference.artifacts import Artifact
+from orchard.tasks.record import Task
+from orchard.tasks.registry import task_named
+from orchard.training.settings import explain
+from orchard.weights.folders import require_model
+
+Say = Callable[[str], None]
+
+
+def answer(
+    run: Path | str, items: Sequence[str], options: Mapping[str, Any] | None = None, say: Say = lambda line: None
+) -> Iterator[Artifact]:
+    """One answer after the other for `items` (files, prompts), by the model of a run or model folder.
+
+    `options` are those of the model's task. Raises UsageError for an option that there is not or a model that gives no
+    answers, before anything is loaded.
+    """
+    found = require_model(Path(run))
+    task = task_named(found.task)
+    if task.answer is None:
+        raise UsageError(f"{found.folder} is for {task.name}, which answers no questions by itself")
+    chosen = read_options(task, options or {})
+    return task.load(task.answer)(found.folder, items, chosen, say)  # type: ignore[no-any-return]
+
+
+def read_options(task: Task, options: Mapping[str, Any]) -> BaseModel:
+    """A task's options from their names; UsageError for an unknown one or a wrong value."""
+    kind: type[BaseModel] = task.load(task.options)
+    try:
+        return kind.model_validate(dict(options))
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = str(first["loc"][0])
+        if first["type"] == "extra_forbidden":
+            known = ", ".join("--" + key.replace("_", "-") for key in kind.model_fields)
+            raise UsageError(f"{task.name} has no option --{name.replace('_', '-')}; it has {known}") from None
+        raise UsageError(
+            explain(error, kind).replace(f"setting '{name}", f"option '--{name.replace('_', '-')}")
+        ) from None

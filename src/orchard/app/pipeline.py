@@ -1,0 +1,28 @@
+"""A trained model ready for its task, whatever that is."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from orchard.errors import UsageError
+from orchard.tasks.registry import task_named
+from orchard.weights.folders import require_model
+
+
+def pipeline(task_or_run: str | Path, model: str | Path | None = None, **options: Any) -> Any:
+    """What answers for a run or a model's folder: `pipeline(RUN)` or `pipeline("text-to-image", RUN)`.
+
+    An object of the model's task, which is called with what the task takes; `options` are those of its class. Raises
+    UsageError for a task nobody knows and for a model of another one.
+    """
+    wanted = None if model is None else task_named(str(task_or_run))
+    found = require_model(Path(task_or_run if model is None else model))
+    task = task_named(found.task)
+    if wanted is not None and wanted is not task:
+        raise UsageError(f"{found.folder} is for {task.name}, not for {wanted.name}")
+    if task.pipeline is None:
+        raise UsageError(f"{found.folder} is for {task.name}, which has no pipeline")
+    from orchard.inference.loading import load
+
+    return task.load(task.pipeline)(load(found.folder), **options)

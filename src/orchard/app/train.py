@@ -1,0 +1,198 @@
+"""`train`: from settings to a finished run folder.
+
+What is wrong with the call (a model, a setting or a path that is not there) is said before torch is imported.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from orchard.cards import Recipe, card_of, find_recipe
+from orchard.data.kinds import canonical_name, kind_named
+from orchard.errors import OrchardError, UsageError
+from orchard.tasks.record import Task
+from orchard.tasks.registry import FOREIGN, task_named, task_names, task_of
+from orchard.training.settings import Resolved, TrainSettings, flatten, known_keys, resolve
+
+if TYPE_CHECKING:
+    from orchard.tasks.base import Job
+    from orchard.training.loop import State, Trainer
+    from orchard.training.run import RunFolder
+
+
+def say(message: str) -> None:
+    """A line for the person who waits, on stderr, from the first of several processes."""
+    if _is_first_process():
+        sys.stderr.write(message + "\n")
+
+
+def warn(message: str) -> None:
+    say(f"warning: {message}")
+
+
+def _is_first_process() -> bool:
+    """Of several that train together, is this the one that speaks and writes?"""
+    from lightning_fabric.utilities.rank_zero import rank_zero_only
+
+    return getattr(rank_zero_only, "rank", 0) == 0
+
+
+def pick_recipe(model: str, source: str, wanted: str | None) -> tuple[Recipe | None, str]:
+    """The recipe for a model on some data, and how settings.json shall call it.
+
+    `wanted` names the data set whose recipe is asked for, where it is not the one of `source`.
+    """
+    if model.startswith(FOREIGN):
+        return None, ""
+    recipe = find_recipe(model, wanted or canonical_name(source))
+    if wanted and (recipe is None or recipe.data != wanted):
+        known = ", ".join(r.data for r in card_of(model).recipes if r.model == model) or "none"
+        raise UsageError(f"{model} has no recipe for '{wanted}'; it has: {known}")
+    return recipe, f"recipe {recipe.model} on {recipe.data}" if recipe else ""
+
+
+def train(
+    model: str, data: str, out: Path | str | None = None, *, recipe: str | None = None, **settings: Any
+) -> dict[str, Any]:
+    """Train a model on data: `train("vit_nano", "digits", epochs=5, optimizer={"lr": 3e-4})`.
+
+    `settings` are those of the model's task (docs/settings.md), nested or with dotted keys. What they leave open, the
+    recipe of the model's card for this data gives (or the one for the set named by `recipe`), then the defaults. A run
+    folder with an unfinished run of the same settings is resumed; a finished one is returned as it is.
+    Returns the content of the run's metrics.json, and the folder under "run".
+    """
+    resolved, task = resolve_training(model, data, settings, recipe)
+    kind_named(task.data).require(data)
+    from orchard.app.out_of_memory import explained
+    from orchard.files import read_json
+    from orchard.training.run import RunFolder, free_folder
+
+    requested = resolved.settings.model_dump(mode="json")
+    base = Path("runs") / f"{model}-{canonical_name(data)}".replace(":", "-").replace("/", "-")
+    run = RunFolder(Path(out) if out else free_folder(base, requested))
+    if _is_first_process():
+        run.open(requested)
+    try:
+        if run.finished:
+            say(f"{run.path} is finished already")
+            return {"run": str(run.path), **read_json(run / "metrics.json")}
+        with explained(resolved.settings, task):
+            return _train(resolved, task, requested, run, recipe)
+    finally:
+        run.close()
+
+
+def resolve_training(
+    model: str, data: str, settings: Mapping[str, Any], recipe: str | None = None
+) -> tuple[Resolved, Task]:
+    """The settings of a training, and its task. Raises UsageError for a model, recipe or setting that there is not."""
+    if not model.startswith(FOREIGN):
+        card_of(model)
+    task = task_of(model)
+    command = flatten(settings) | {"model": model, "data.source": data}
+    found, name = pick_recipe(model, data, recipe)
+    kind: type[TrainSettings] = task.load(task.settings)
+    refuse_foreign(command, task, kind)
+    return resolve(command, found, name, kind), task
+
+
+def refuse_foreign(command: Mapping[str, Any], task: Task, kind: type[TrainSettings]) -> None:
+    """UsageError for a setting that other tasks have and this one has not."""
+    known = set(known_keys(kind))
+    for key in command:
+        if key in known or key.startswith("architecture."):
+            continue
+        others = [name for name in task_names() if key in known_keys((t := task_named(name)).load(t.settings))]
+        if others:
+            raise UsageError(
+                f"setting '{key}' is for {', '.join(others)}; {command['model']} is for {task.name}, which has no such "
+                "setting; leave it out"
+            )
+
+
+def _train(
+    resolved: Resolved, task: Task, requested: Mapping[str, Any], run: RunFolder, recipe: str | None
+) -> dict[str, Any]:
+    import torch
+
+    from orchard.training.loop import Trainer
+    from orchard.training.plan import make_plan
+    from orchard.training.progress import Progress
+    from orchard.training.run import RunFolder
+
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    job: Job = task.load(task.job)(resolved, device)
+    settings, fabric = job.settings, job.fabric
+    fabric.launch()
+    if fabric.world_size > 1:  # the folder is where the first process says it is
+        shared = Path(fabric.broadcast(str(run.path)))
+        run = run if fabric.is_global_zero else RunFolder(shared)
+    trainer = Trainer(job, run, warn)
+    plan = make_plan(trainer, cut=not task.whole_batch)
+    if fabric.is_global_zero:
+        _write_manifest(job, requested, run, recipe)
+        say(f"{settings.model} on {job.manifest()['name']}: {job.describe()}; {plan.words()}")
+        for warning in plan.warnings():
+            warn(warning)
+    progress = Progress(job.per_step, job.unit, ("loss", *job.logged), quiet=not fabric.is_global_zero)
+    state = trainer.fit(progress)
+    return _finish(job, run, trainer, state, progress.throughput)
+
+
+def _write_manifest(job: Job, requested: Mapping[str, Any], run: RunFolder, recipe: str | None) -> None:
+    from orchard.files import read_json
+    from orchard.inference.hardware import hardware
+    from orchard.training.run import now, versions
+
+    data = job.manifest()
+    manifest = {
+        "requested": requested,
+        "recipe": recipe,
+        "model": job.settings.model,
+        "seed": job.settings.seed,
+        "parameters": sum(p.numel() for p in job.model.parameters()),
+        "versions": versions(),
+        "hardware": hardware(),
+        "data": data,
+        "started": now(),
+    }
+    if (run / "run.json").exists():
+        before = read_json(run / "run.json")
+        if before["data"]["fingerprint"] != data["fingerprint"]:
+            raise OrchardError(
+                f"the data in {job.settings.data.source} has changed since {run.path} was begun; "
+                "name another folder with --out"
+            )
+        manifest["started"] = before["started"]
+    run.write("run.json", manifest)
+    run.write("settings.json", job.resolved.to_json())
+
+
+def _finish(job: Job, run: RunFolder, trainer: Trainer, state: State, throughput: float) -> dict[str, Any]:
+    """The best weights, evaluated, written as a portable model, and reported. The report comes last."""
+    from orchard.weights.portable import load_exactly
+
+    model = trainer.evaluated
+    load_exactly(model, trainer.best_weights(), str(run / "best"))
+    model.eval()
+    metrics: dict[str, Any] = {
+        "model": job.settings.model,
+        "task": job.task.name,
+        "data": job.manifest()["name"],
+        "parameters": sum(p.numel() for p in model.parameters()),
+        "steps": state.step,
+        "epochs": round(state.step / trainer.steps_per_epoch, 4),
+        "best_step": state.best_step,
+        "stopped": state.stopped,
+        "seconds": round(state.seconds, 2),
+        f"{job.unit}_per_second": round(throughput, 1),
+        **job.finish(model, run),
+    }
+    if job.fabric.is_global_zero:
+        run.write("metrics.json", metrics)
+        say(f"report: {job.report(model, run)}")
+    job.fabric.barrier()
+    return {"run": str(run.path), **metrics}

@@ -1,0 +1,74 @@
+"""Kinds of data: one file each, with a `KIND` that says how it is known by name, opened and checked. Needs no torch."""
+
+from __future__ import annotations
+
+import difflib
+import functools
+import glob
+import importlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from orchard.errors import UsageError, unknown
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What tasks learn from.
+
+    `named` are the sets known by name (`digits`, `multi30k:FOLDER`); `schemes` are prefixes of sources that are no
+    files (`gym:CartPole-v1`). `open` is the place, `module:function`, of what opens a source, `recognise` of what tells
+    whether a source is of this kind, and `check` of what reports on it for `orchard data check`.
+    """
+
+    name: str
+    named: tuple[str, ...] = ()
+    schemes: tuple[str, ...] = ()
+    open: str = ""
+    recognise: str = ""
+    check: str = ""
+
+    def load(self, place: str) -> Any:
+        """What stands at `module:name`."""
+        module, _, name = place.partition(":")
+        return getattr(importlib.import_module(module), name)
+
+    def require(self, source: str) -> None:
+        """UsageError where `source` can be no data of this kind: no set of that name, and nothing at that path."""
+        name = source.partition(":")[0]
+        if name in self.named or name in self.schemes or Path(source).expanduser().exists():
+            return
+        for part in source.split(","):
+            path = Path(part.strip()).expanduser()
+            if not path.exists() and not glob.glob(str(path), recursive=True):  # noqa: PTH207 Path.glob takes no absolute pattern
+                near = difflib.get_close_matches(name.lower(), self.named, n=2, cutoff=0.6)
+                known = f"sets known by name: {', '.join(self.named)}" if self.named else "name a file or a folder"
+                advice = f"did you mean {' or '.join(near)}?" if near else known
+                raise UsageError(f"there is no file or folder '{part.strip()}'; {advice}")
+
+
+@functools.cache
+def kinds() -> dict[str, Kind]:
+    """Every kind by its name."""
+    names = sorted(path.stem for path in Path(__file__).parent.glob("*.py") if path.stem != "__init__")
+    found = [importlib.import_module(f"orchard.data.kinds.{name}").KIND for name in names]
+    return {kind.name: kind for kind in found}
+
+
+def kind_named(name: str) -> Kind:
+    """One kind; UsageError with the nearest known names where there is none."""
+    if name not in kinds():
+        raise unknown("kind of data", name, kinds())
+    return kinds()[name]
+
+
+def canonical_name(source: str) -> str:
+    """The name by which recipes know a source: a named set's own, an environment's, else "images"."""
+    name = source.partition(":")[0]
+    for kind in kinds().values():
+        if name in kind.named:
+            return name
+        if name in kind.schemes:
+            return source
+    return "images"

@@ -1,0 +1,10 @@
+"""Text."""
+
+from orchard.data.kinds import Kind
+
+KIND = Kind(
+    name="text",
+    named=("shakespeare", "wikitext-2"),
+    open="orchard.data.text:open_text",
+    check="orchard.data.check_text:check_text",
+)

@@ -1,0 +1,91 @@
+"""Settings of data: how files become splits, how images are varied, how text becomes tokens. Read without torch."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class Settings(BaseModel):
+    """Settings that refuse what they do not know."""
+
+    model_config = ConfigDict(extra="forbid", validate_default=True)
+
+
+class DataSettings(Settings):
+    """How files become splits."""
+
+    root: str | None = Field(None, description="folder that holds a named set's files (mnist, cifar10, ...)")
+    validation_fraction: float = Field(0.1, gt=0, lt=1, description="share of train held out where no split is given")
+    test_fraction: float = Field(0.1, ge=0, lt=1, description="share of a set without splits kept for the test")
+    split_seed: int = Field(0, description="seed of the splits that we make ourselves")
+    bad_records: Literal["refuse", "skip"] = Field("refuse", description="what to do with a record that cannot be read")
+    workers: int | None = Field(
+        None, ge=0, description="processes that make batches; default: chosen from image size and cores"
+    )
+
+
+class AugmentSettings(Settings):
+    """How training pictures are varied. Everything is off unless a recipe or a person asks for it."""
+
+    crop: Literal["none", "pad", "resized"] = Field(
+        "none", description="none: as in evaluation; pad: shifted crop of the padded picture; resized: random area"
+    )
+    pad: int = Field(4, ge=0, description="pixels added on each side before a shifted crop")
+    area: tuple[float, float] = Field((0.08, 1.0), description="smallest and largest share of a resized crop")
+    flip: bool = Field(False, description="mirror left and right half of the time")
+    rotate: float = Field(0.0, ge=0, le=180, description="largest turn in degrees, either way")
+    scale: float = Field(0.0, ge=0, lt=1, description="largest change of size, as a share")
+    shift: float = Field(0.0, ge=0, lt=1, description="largest shift, as a share of the side")
+    color: float = Field(0.0, ge=0, le=1, description="strength of random brightness, contrast and saturation")
+    erase: float = Field(0.0, ge=0, le=1, description="probability that a random rectangle is blanked")
+
+
+class MixSettings(AugmentSettings):
+    """Augmentation of images with classes, which may also be mixed with one another."""
+
+    mixup: float = Field(0.0, ge=0, description="alpha of mixup's beta distribution (arXiv:1710.09412)")
+    cutmix: float = Field(0.0, ge=0, description="alpha of cutmix's beta distribution (arXiv:1905.04899)")
+
+
+class Columns(Settings):
+    """Which column of a table is what: by its name in the header, or by its number, counted from 1."""
+
+    idx: str | int | None = Field(None, description="column with the record's own name")
+    text: str | int | None = Field(None, description="column with the caption")
+    picture: str | int | None = Field(None, description="column with the picture in base64, or with its path")
+
+
+class CaptionSettings(DataSettings):
+    """How files of pictures with captions become splits."""
+
+    columns: Columns = Field(default_factory=Columns, description="columns of a table; default: found by looking")
+    header: Literal["auto", "yes", "no"] = Field("auto", description="whether a table's first line names its columns")
+    language: Literal["en", "zh"] = Field("en", description="language of a named set's captions")
+    templates: tuple[str, ...] | None = Field(
+        None, description="wordings for a named set's training captions, with {} for the class; default: our own"
+    )
+
+
+class Source(DataSettings):
+    """Data of any kind, and where it is."""
+
+    source: str = Field(description="a named set, or the path of what holds the data: a folder, an archive, a file")
+
+
+class CaptionSource(CaptionSettings, Source):
+    """Images with captions, and where they are."""
+
+
+class TextSettings(Settings):
+    """How text becomes tokens; a run or model that is resumed or fine-tuned keeps the tokenizer it has."""
+
+    tokenizer: Literal["bytes", "characters", "chinese", "bpe", "wordpiece"] = Field(
+        "characters", description="bytes; characters of the training text; GB 2312; byte-level BPE; WordPiece of a file"
+    )
+    vocabulary: int = Field(4096, ge=257, description="tokens of a BPE that is trained on the training text")
+    files: tuple[str, ...] = Field(
+        (), description="vocab.json and merges.txt of a BPE, or the vocab.txt of a WordPiece"
+    )
+    length: int = Field(32, ge=1, description="tokens of a caption; longer ones are cut")

@@ -1,0 +1,154 @@
+"""Answers: what a model gives back, shown in a terminal, as JSON and as lines of a table.
+
+A task's `answer` yields artifacts one by one; a verb shows, writes or sends them without knowing the task. Read without
+torch.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+
+class Artifact(ABC):
+    """One answer. `error` says why there is none, and for what."""
+
+    single: ClassVar[bool] = False  # the one answer of its call: JSON is the value itself, not a list
+    streams: ClassVar[bool] = False  # shown piece by piece where it is the only one
+    item: str  # what was asked about
+    error: str = ""
+
+    @abstractmethod
+    def to_json(self) -> Any:
+        """The answer as JSON has it."""
+
+    def columns(self) -> list[str]:
+        """The names of the cells, for the first line of a table."""
+        return list(self.to_json())
+
+    def cells(self) -> list[str]:
+        """The answer as one line of a table."""
+        return [str(value) for value in self.to_json().values()]
+
+    @classmethod
+    @abstractmethod
+    def show(cls, artifacts: Iterator[Any], console: Console) -> None:
+        """Show all answers of a call to a person."""
+
+
+@dataclass(frozen=True)
+class ClassesArtifact(Artifact):
+    """Classes of an image with their probabilities, likeliest first."""
+
+    item: str
+    top: tuple[tuple[str, float], ...] = ()
+    error: str = ""
+    count: int = 0  # of classes in a line of a table
+
+    def to_json(self) -> dict[str, Any]:
+        if self.error:
+            return {"picture": self.item, "error": self.error}
+        return {"picture": self.item, "top": [{"class": name, "probability": p} for name, p in self.top]}
+
+    def columns(self) -> list[str]:
+        ranks = [f"{what}_{n}" for n in range(1, self.count + 1) for what in ("class", "probability")]
+        return ["picture", *ranks, "error"]
+
+    def cells(self) -> list[str]:
+        found = [cell for name, p in self.top for cell in (name, f"{p:.6f}")]
+        return [self.item, *found, *[""] * (2 * self.count - len(found)), self.error]
+
+    @classmethod
+    def show(cls, artifacts: Iterator[ClassesArtifact], console: Console) -> None:
+        """A table: the likeliest class, and the others beside it."""
+        from rich.markup import escape
+        from rich.table import Table
+
+        table = Table("picture", "answer")
+        table.add_column("probability", justify="right")
+        table.add_column("then")
+        for one in artifacts:
+            if one.error:
+                table.add_row(escape(one.item), "", "", f"[red]{escape(one.error)}[/red]")
+            else:
+                (name, p), *others = one.top
+                rest = ", ".join(f"{other} {q:.1%}" for other, q in others)
+                table.add_row(escape(one.item), escape(name), f"{p:.1%}", escape(rest))
+        console.print(table)
+
+
+@dataclass(frozen=True)
+class TextArtifact(Artifact):
+    """A prompt and the text that continues it; `pieces` gives it as it is written, where it is still to come."""
+
+    streams: ClassVar[bool] = True
+    item: str
+    text: str = ""
+    pieces: Iterator[str] | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        return {"prompt": self.item, "text": self.text + "".join(self.pieces or ())}
+
+    @classmethod
+    def show(cls, artifacts: Iterator[TextArtifact], console: Console) -> None:
+        """Texts one below the other; one that is still being written appears piece by piece."""
+        out = console.file
+        for number, one in enumerate(artifacts):
+            first = (
+                next(one.pieces, "") if one.pieces is not None else ""
+            )  # a bad prompt is an error before it is shown
+            out.write(("\n---\n" if number else "") + one.item + one.text + first)
+            for piece in one.pieces or ():
+                out.write(piece)
+                out.flush()
+        out.write("\n")
+
+
+@dataclass(frozen=True)
+class ImageFiles(Artifact):
+    """The images that were made for a prompt, as files."""
+
+    item: str
+    seed: int
+    pictures: tuple[str, ...]
+    sheet: str = ""
+    scores: tuple[float, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        table: dict[str, Any] = {"prompt": self.item, "seed": self.seed, "pictures": list(self.pictures)}
+        if self.sheet:
+            table["sheet"] = self.sheet
+        if self.scores:
+            table["scores"] = list(self.scores)
+        return table
+
+    @classmethod
+    def show(cls, artifacts: Iterator[ImageFiles], console: Console) -> None:
+        """Where the images are."""
+        for one in artifacts:
+            where = one.sheet or one.pictures[0]
+            best = f" (best: {one.pictures[0]}, cosine {one.scores[0]:.3f})" if one.scores else ""
+            words = f"{one.item}: " if one.item else ""
+            console.print(f"{words}{where}{best}", markup=False, highlight=False, soft_wrap=True)
+
+
+@dataclass(frozen=True)
+class Summary(Artifact):
+    """What one call did, as a sentence and as values."""
+
+    single: ClassVar[bool] = True
+    sentence: str
+    values: dict[str, Any]
+
+    def to_json(self) -> dict[str, Any]:
+        return self.values
+
+    @classmethod
+    def show(cls, artifacts: Iterator[Summary], console: Console) -> None:
+        for one in artifacts:
+            console.print(one.sentence, markup=False, highlight=False, soft_wrap=True)

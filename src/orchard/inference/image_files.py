@@ -1,0 +1,70 @@
+"""Images in files that a model is asked about: found, and read by a few threads ahead of time."""
+
+from __future__ import annotations
+
+import glob
+import os
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from orchard.data.walk import IMAGES, walk
+from orchard.errors import UsageError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from orchard.data.contracts import Preprocess
+
+AHEAD = 2  # batches that are read while one is answered
+Found = tuple[str, "Future[Tensor | str]"]  # an image's path and its pixels, or what is wrong with it
+
+
+def read_ahead(paths: Sequence[str], size: int, read: Callable[[str], Tensor | str]) -> Iterator[list[Found]]:
+    """Batches of `size` paths with what `read` gives for each, read by a few threads while others are worked on."""
+    left = iter(paths)
+    with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
+        waiting: deque[list[Found]] = deque()
+        while chunk := list(islice(left, size)):
+            waiting.append([(path, pool.submit(read, path)) for path in chunk])
+            if len(waiting) > AHEAD:
+                yield waiting.popleft()
+        yield from waiting
+
+
+def read_pixels(path: str, preprocess: Preprocess) -> Tensor | str:
+    """The pixels of one picture as the model saw them in training, (C, H, W) uint8; or what is wrong with it."""
+    import torch
+
+    from orchard.data.pictures import FAULTS, fault, open_picture
+    from orchard.data.preprocess import fit
+
+    try:
+        with Path(path).open("rb") as file, open_picture(file) as picture:
+            return torch.tensor(fit(picture, preprocess)).permute(2, 0, 1)
+    except FAULTS as error:
+        return fault(error)
+
+
+def find_images(places: str | Path | Iterable[str | Path]) -> list[str]:
+    """The files that are meant: a file itself, the images in a folder and below it, or what a pattern fits.
+
+    Raises UsageError for a place where there is nothing.
+    """
+    found: list[str] = []
+    for place in [places] if isinstance(places, str | Path) else places:
+        here = Path(place)
+        if here.is_dir():
+            files = [str(here / name) for name in walk(here, IMAGES).files]
+        elif here.is_file():
+            files = [str(here)]
+        else:
+            fitting = glob.glob(str(place), recursive=True)  # noqa: PTH207 Path.glob takes no absolute pattern
+            files = sorted(path for path in fitting if Path(path).is_file())
+        if not files:
+            raise UsageError(f"{place}: no picture there (a file, a folder with pictures or a pattern is expected)")
+        found += files
+    return found

@@ -1,0 +1,35 @@
+"""The patch discriminator of pix2pix (Isola et al. 2017, arXiv:1611.07004, section 3.2.2): is this patch real?"""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+
+class PatchDiscriminator(nn.Module):
+    """One score for each overlapping patch, (B, C, H, W) → (B, 1, h, w), larger for real.
+
+    `layers` convolutions of stride 2, then two of stride 1, all 4x4, with batch norm in between; the width doubles up
+    to eight times the first. Weights start normal with spread 0.02.
+    """
+
+    def __init__(self, in_channels: int, *, width: int, layers: int):
+        super().__init__()
+        parts: list[nn.Module] = [nn.Conv2d(in_channels, width, 4, stride=2, padding=1), nn.LeakyReLU(0.2)]
+        inputs = width
+        for n in range(1, layers + 1):
+            outputs = width * min(2**n, 8)
+            parts += [
+                nn.Conv2d(inputs, outputs, 4, stride=2 if n < layers else 1, padding=1, bias=False),
+                nn.BatchNorm2d(outputs),
+                nn.LeakyReLU(0.2),
+            ]
+            inputs = outputs
+        self.layers = nn.Sequential(*parts, nn.Conv2d(inputs, 1, 4, padding=1))
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.normal_(module.weight, std=0.02)
+            elif isinstance(module, nn.BatchNorm2d):
+                nn.init.normal_(module.weight, mean=1.0, std=0.02)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.layers(images)

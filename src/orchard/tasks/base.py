@@ -1,0 +1,234 @@
+"""What a training needs to know of its task: one `Job` per task."""
+
+from __future__ import annotations
+
+import logging
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar, Protocol, TypeVar
+
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor, nn
+
+from orchard.data.contracts import ImageData, ImageSplit, Preprocess, Problem
+from orchard.data.loader import Loader
+from orchard.data.settings import AugmentSettings
+from orchard.errors import UsageError
+from orchard.inference.cost import multiply_adds, weight_bytes
+from orchard.inference.hardware import native_bf16
+from orchard.tasks.record import Task
+from orchard.training.feed import Feed
+from orchard.training.metric import Metric
+from orchard.training.phases import Phase
+from orchard.training.run import RunFolder
+from orchard.training.settings import OptimizerSettings, Resolved, TrainSettings
+from orchard.weights.folders import model_folder
+from orchard.weights.portable import Portable, read_portable
+
+T = TypeVar("T")
+S = TypeVar("S")
+
+# Multiply-adds per sample below which, on a CPU, casting costs more than bf16 saves. Convolutions gain much sooner.
+WORTH_BF16 = {"convolutional": 3e6, "other": 200e6}
+
+
+class Objective(Protocol):
+    """The losses of a task and the metrics that training logs."""
+
+    @property
+    def phases(self) -> tuple[Phase, ...]: ...
+    @property
+    def logged(self) -> Sequence[str]: ...
+
+
+class Job(ABC):
+    """One training, ready to go: the data read, the network built, what the settings left open chosen."""
+
+    task: ClassVar[Task]
+    unit: ClassVar[str] = "images"  # what a batch is counted in
+    resolved: Resolved
+    model: nn.Module  # all that learns, a model or a `Learner`; checkpoints hold its weights
+    objective: Objective
+    fabric: Fabric
+
+    @property
+    def settings(self) -> TrainSettings:
+        return self.resolved.settings
+
+    @property
+    def metric(self) -> Metric:
+        return self.task.metric
+
+    @property
+    def phases(self) -> tuple[Phase, ...]:
+        return self.objective.phases
+
+    @property
+    def logged(self) -> Sequence[str]:
+        return self.objective.logged
+
+    @property
+    def per_step(self) -> int:
+        """Units in a step, over all devices."""
+        return self.settings.batch_size
+
+    def optimizer_settings(self, name: str) -> OptimizerSettings:
+        """The settings of the optimizer of that name; a task with several may give each its own."""
+        return self.settings.optimizer
+
+    def train_mode(self, model: nn.Module) -> None:
+        """Put what learns into training mode, before the first step and after every evaluation."""
+        model.train()
+
+    @property
+    @abstractmethod
+    def splits(self) -> Mapping[str, Any]:
+        """The data, by the name of the split."""
+
+    @property
+    def report_split(self) -> str:
+        """The split of the final metrics and of the report."""
+        return "test" if "test" in self.splits else "validation"
+
+    @property
+    def final_splits(self) -> tuple[str, ...]:
+        """The splits that are evaluated at the end, each once."""
+        return tuple(dict.fromkeys(("validation", self.report_split)))
+
+    @abstractmethod
+    def feed(self) -> Feed:
+        """The batches of every step."""
+
+    @abstractmethod
+    def evaluate(self, model: nn.Module) -> Mapping[str, float]:
+        """The validation metrics of `model`, which stands in for `self.model`."""
+
+    @abstractmethod
+    def describe(self) -> str:
+        """What there is to learn from, for the line before the first step."""
+
+    @abstractmethod
+    def manifest(self) -> dict[str, Any]:
+        """What run.json says of the data."""
+
+    @abstractmethod
+    def cost(self, model: nn.Module) -> dict[str, int]:
+        """`macs` of one sample and `size_bytes` of what is kept of the model (`cost_of`)."""
+
+    @abstractmethod
+    def finish(self, model: nn.Module, run: RunFolder) -> dict[str, Any]:
+        """Metrics by split, and what else metrics.json says; all processes take part, the first writes the portable
+        model into `run / "model"` and what the report needs into `run / "evaluation"`."""
+
+    @abstractmethod
+    def report(self, model: nn.Module, run: RunFolder) -> Path:
+        """Write report.html from the run's files and the model. Only the first process does."""
+
+    def portable(self, model: nn.Module, origin: Path, **more: Any) -> Portable:
+        """What the model's folder says beside the weights."""
+        architecture = vars(model.config)
+        return Portable(self.settings.model, dict(architecture), self.task.name, origin=str(origin), **more)
+
+
+def cost_of(model: nn.Module, *inputs: Sequence[int] | Tensor) -> dict[str, int]:
+    """Multiply-adds of one sample and bytes of the weights, for metrics.json."""
+    return {"macs": multiply_adds(model, *inputs), "size_bytes": weight_bytes(model)}
+
+
+def data_manifest(
+    name: str, source: str, format: str, counts: Mapping[str, int], fingerprint: str, problems: tuple[Problem, ...]
+) -> dict[str, Any]:
+    """The entry of run.json that every kind of data has."""
+    return {
+        "name": name,
+        "source": source,
+        "format": format,
+        "counts": dict(counts),
+        "fingerprint": fingerprint,
+        "problems": [f"{problem.key}: {problem.what}" for problem in problems[:100]],
+    }
+
+
+def image_manifest(data: ImageData) -> dict[str, Any]:
+    counts = {name: len(split) for name, split in data.splits.items()}
+    table = data_manifest(data.name, data.source, data.format, counts, data.fingerprint, data.problems)
+    return {**table, "classes": data.classes}
+
+
+def wants_channels_last(model: nn.Module) -> bool:
+    """Convolutional networks run faster with the channels innermost; a transformer has one convolution."""
+    return sum(isinstance(module, nn.Conv2d) for module in model.modules()) > 2
+
+
+def settle_precision(
+    resolved: Resolved, model: nn.Module, sample: Sequence[int] | Tensor, device: torch.device
+) -> Resolved:
+    """Where the precision is left open, bf16 if the hardware has it and the model is large enough to gain; and why.
+
+    `sample` is what the model is called with for one sample, or its shape where that is an image.
+    """
+    if resolved.settings.precision != "auto":
+        return resolved
+    if not native_bf16(device):
+        return resolved.choose("precision", "fp32", "chosen: this hardware has no bf16 arithmetic")
+    macs = multiply_adds(model, sample)
+    kind = "convolutional" if wants_channels_last(model) else "other"
+    if device.type == "cpu" and macs < WORTH_BF16[kind]:
+        why = f"chosen: {macs / 1e6:.1f}M multiply-adds a sample are too few to gain from bf16"
+        return resolved.choose("precision", "fp32", why)
+    return resolved.choose("precision", "bf16", "chosen: this hardware has bf16 arithmetic")
+
+
+def make_fabric(settings: TrainSettings, device: torch.device) -> Fabric:
+    """Devices, nodes and arithmetic as the settings say."""
+    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # settings.json says what it would say
+    return Fabric(
+        accelerator=device.type,
+        devices=settings.devices,
+        num_nodes=settings.nodes,
+        strategy="auto" if settings.devices * settings.nodes == 1 else "ddp",
+        precision="bf16-mixed" if settings.precision == "bf16" else "32-true",
+    )
+
+
+def training_loader(job: Job, split: ImageSplit, preprocess: Preprocess, augment: AugmentSettings) -> Loader:
+    """The loader of a job's training images, this process's part of them."""
+    s, fabric = job.settings, job.fabric
+    return Loader(
+        split, preprocess, augment, batch_size=s.batch_size, seed=s.seed, workers=s.data.workers,
+        rank=fabric.global_rank, world=fabric.world_size,
+    )  # fmt: skip
+
+
+def gather(fabric: Fabric, mine: T) -> list[T]:
+    """What every process has, in the order of the processes."""
+    parts: list[Any] = [None] * fabric.world_size
+    torch.distributed.all_gather_object(parts, mine)
+    return parts
+
+
+def read_start(settings: TrainSettings) -> tuple[Path, Portable, dict[str, Tensor]]:
+    """The model that `start_from` names: its folder, what that says of itself, and its tensors.
+
+    Raises UsageError where it is of another variant.
+    """
+    folder = model_folder(Path(str(settings.start_from)))
+    about, state = read_portable(folder)
+    if about.model != settings.model:
+        raise UsageError(f"{folder} holds a {about.model}, not a {settings.model}; train {about.model} from it")
+    return folder, about, state
+
+
+def pick_split(splits: Mapping[str, S], name: str, source: str) -> S:
+    """One split of some data; UsageError with those that there are."""
+    if name not in splits:
+        raise UsageError(f"{source} has no {name} split; it has {', '.join(splits)}")
+    return splits[name]
+
+
+def on_device(model: nn.Module) -> tuple[nn.Module, torch.device]:
+    """The model in evaluation mode on the fastest device here, and that device."""
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    return model.to(device).eval(), device

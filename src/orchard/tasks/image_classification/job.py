@@ -1,0 +1,204 @@
+"""Training classifiers of images."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from orchard.data.augment import mix
+from orchard.data.batches import ImageBatch
+from orchard.data.contracts import ImageData, ImageSplit, Preprocess
+from orchard.data.loader import Loader
+from orchard.data.preprocess import default_preprocess
+from orchard.data.settings import Source
+from orchard.data.sources import open_data
+from orchard.errors import OrchardError, UsageError
+from orchard.inference.export import Entry, image_inputs
+from orchard.inference.loading import Loaded
+from orchard.models import configuration, create_model, picture_size
+from orchard.models.foreign import create_foreign, is_foreign
+from orchard.tasks import base
+from orchard.tasks.image_classification import TASK
+from orchard.tasks.image_classification.objective import ImageClassification, Predictions, predict_split
+from orchard.tasks.image_classification.report import write_report
+from orchard.tasks.image_classification.settings import Settings
+from orchard.training.feed import LoaderFeed
+from orchard.training.run import RunFolder
+from orchard.training.settings import Resolved
+from orchard.weights.portable import save_portable
+
+
+class Job(base.Job):
+    """A network with a head for the classes of a set of images."""
+
+    task = TASK
+    objective: ImageClassification
+
+    def __init__(self, resolved: Resolved, device: torch.device):
+        """Read the data and build the model. Raises UsageError or OrchardError for all that does not fit."""
+        settings: Any = resolved.settings
+        self.data = open_data(settings.data.source, settings.data)
+        torch.manual_seed(settings.seed)  # the fresh weights
+        self.model = start_model(settings, self.data)
+        if settings.freeze_trunk:
+            freeze_trunk(self.model)
+        config: Any = self.model.config
+        size = picture_size(config)
+        self.preprocess = start_preprocess(settings, self.data, size, config.in_channels)
+        self.shape = (1, config.in_channels, *size)
+        self.resolved = base.settle_precision(resolved, self.model, self.shape, device)
+        self.channels_last = base.wants_channels_last(self.model)
+        if self.channels_last:
+            self.model = self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.objective = ImageClassification(self.data.classes, label_smoothing=settings.label_smoothing)
+        self.fabric = base.make_fabric(self.settings, device)
+
+    @property
+    def settings(self) -> Settings:
+        return self.resolved.settings  # type: ignore[return-value]
+
+    @property
+    def splits(self) -> Mapping[str, ImageSplit]:
+        return self.data.splits
+
+    def train_mode(self, model: nn.Module) -> None:
+        """A frozen trunk stays in evaluation mode, so that its norms' statistics do not move either."""
+        model.train()
+        if self.settings.freeze_trunk:
+            for module in model.modules():
+                parameters = list(module.parameters(recurse=False))
+                if parameters and not any(p.requires_grad for p in parameters):
+                    module.eval()
+
+    def feed(self) -> LoaderFeed:
+        split = self.data.splits["train"]
+        loader = base.training_loader(self, split, self.preprocess, self.settings.augmentation)
+        return LoaderFeed(loader, self.settings.accumulate, self._ready, split.key)
+
+    def _ready(self, loaded: ImageBatch, number: int) -> ImageBatch:
+        """On the device, and mixed where that is asked for."""
+        s = self.settings
+        batch = loaded.to(self.fabric.device, channels_last=self.channels_last)
+        return mix(batch, s.augmentation, len(self.data.classes), s.seed, number)
+
+    def describe(self) -> str:
+        return f"{len(self.data.splits['train']):,} images to learn from, {len(self.data.classes)} classes"
+
+    def manifest(self) -> dict[str, Any]:
+        return base.image_manifest(self.data)
+
+    def predictions(self, model: nn.Module, split: str) -> Predictions:
+        """What `model` predicts for a split, each process its piece of it."""
+        s, fabric = self.settings, self.fabric
+        loader = Loader(
+            self.data.splits[split], self.preprocess, None, batch_size=max(s.batch_size, 64), seed=s.seed,
+            workers=s.data.workers, rank=fabric.global_rank, world=fabric.world_size,
+        )  # fmt: skip
+        with fabric.autocast():
+            mine = predict_split(model, (batch.to(fabric.device) for batch in loader.batches(0)))
+        return Predictions.merge(base.gather(fabric, mine)) if fabric.world_size > 1 else mine
+
+    def evaluate(self, model: nn.Module) -> Mapping[str, float]:
+        return self.objective.compute_metrics(self.predictions(model, "validation"))
+
+    def cost(self, model: nn.Module) -> dict[str, int]:
+        return base.cost_of(model, self.shape)
+
+    def finish(self, model: nn.Module, run: RunFolder) -> dict[str, Any]:
+        predictions = {name: self.predictions(model, name) for name in self.final_splits}
+        if self.fabric.is_global_zero:
+            about = self.portable(model, run.path, classes=self.data.classes, preprocess=self.preprocess.to_json())
+            save_portable(run / "model", model, about)
+            (run / "evaluation").mkdir(exist_ok=True)
+            for name, found in predictions.items():
+                save_file(dict(vars(found)), run / "evaluation" / f"{name}.safetensors")
+        metrics = {name: self.objective.compute_metrics(found) for name, found in predictions.items()}
+        return self.cost(model) | metrics
+
+    def report(self, model: nn.Module, run: RunFolder) -> Path:
+        predictions = Predictions(**load_file(run / "evaluation" / f"{self.report_split}.safetensors"))
+        return write_report(
+            run, objective=self.objective, split=self.data.splits[self.report_split], preprocess=self.preprocess,
+            predictions=predictions, model=model,
+        )  # fmt: skip
+
+
+def start_model(settings: Settings, data: ImageData) -> nn.Module:
+    """The model to train: fresh, or with the weights of another run or model and a head for these classes."""
+    wanted = {"num_classes": len(data.classes), **settings.architecture}
+    if settings.image_size:
+        wanted["image_size"] = settings.image_size
+    if settings.start_from:
+        return fine_tuned_model(settings, wanted)
+    wanted.setdefault("in_channels", data.channels)
+    try:
+        build = create_foreign if is_foreign(settings.model) else create_model
+        return build(settings.model, **wanted)
+    except ValueError as error:
+        raise UsageError(f"{settings.model} cannot be built so: {error}") from None
+
+
+def fine_tuned_model(settings: Settings, wanted: Mapping[str, Any]) -> nn.Module:
+    """A model with the weights of `start_from`; the head is new where the number of classes is another."""
+    folder, about, state = base.read_start(settings)
+    model = about.build(**wanted)
+    if hasattr(model, "fit_state"):
+        saved = configuration(about.model, **about.architecture)
+        state = model.fit_state(state, saved)  # type: ignore[operator]
+    fresh = model.state_dict()
+    head = f"{model.head_name}."
+    for name, tensor in fresh.items():
+        if name in state and state[name].shape != tensor.shape and not name.startswith(head):
+            raise OrchardError(
+                f"{folder}: '{name}' has shape {tuple(state[name].shape)}, here {tuple(tensor.shape)} is needed; only "
+                f"the head and the image size may change"
+            )
+    fits = {k: state[k] if k in state and state[k].shape == v.shape else v for k, v in fresh.items()}
+    missing = [name for name in fresh if name not in state and not name.startswith(head)]
+    if missing:
+        raise OrchardError(f"{folder} has no tensor '{missing[0]}', which this {settings.model} needs")
+    model.load_state_dict(fits)
+    return model
+
+
+def freeze_trunk(model: nn.Module) -> None:
+    """Only the head learns."""
+    head = f"{model.head_name}."
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(name.startswith(head))
+
+
+def start_preprocess(settings: Settings, data: ImageData, size: tuple[int, int], channels: int) -> Preprocess:
+    """The preprocessing the weights were trained with, else one that fits the data."""
+    if settings.start_from:
+        _, about, _ = base.read_start(settings)
+        return dataclasses.replace(Preprocess.from_json(about.preprocess), size=size)
+    return default_preprocess(data, size, channels)
+
+
+def evaluate_loaded(loaded: Loaded, source: str, split: str, settings: Source) -> dict[str, float]:
+    """Metrics on labelled images, whose classes must be among the model's, by name."""
+    data = open_data(source, settings)
+    images = base.pick_split(data.splits, split, source)
+    strange = [name for name in data.classes if name not in loaded.classes]
+    if strange:
+        raise OrchardError(
+            f"the model of {loaded.folder} does not know the class '{strange[0]}' of {source}; it was not trained on it"
+        )
+    own = torch.tensor([loaded.classes.index(name) for name in data.classes])
+    loader = Loader(images, loaded.pictures, None, batch_size=64, seed=0, workers=settings.workers)
+    model, device = base.on_device(loaded.model)
+    found = predict_split(model, (batch.to(device) for batch in loader.batches(0)))
+    found = Predictions(found.logits, own[found.labels], found.indices)
+    return ImageClassification(loaded.classes).compute_metrics(found)
+
+
+def entries(loaded: Loaded) -> list[Entry]:
+    """What an export consists of."""
+    return [Entry("", loaded.model, image_inputs(loaded), "logits")]

@@ -1,0 +1,91 @@
+"""Which of K classes is this a picture of?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torchmetrics import Metric, MetricCollection
+from torchmetrics.classification import MulticlassAccuracy, MulticlassCalibrationError, MulticlassF1Score
+
+from orchard.data.batches import ImageBatch
+from orchard.training.phases import one_phase
+
+
+class ImageClassification:
+    """The loss, the metric and the answer for a model that gives logits (B, K)."""
+
+    logged: tuple[str, ...] = ("accuracy", "macro_f1")
+
+    def __init__(self, classes: Sequence[str], *, label_smoothing: float = 0.0):
+        self.classes = tuple(classes)
+        self.label_smoothing = label_smoothing
+        self.phases = one_phase(self.loss, through_forward=True)
+
+    def loss(self, model: nn.Module, batch: ImageBatch) -> tuple[Tensor, dict[str, Tensor]]:
+        """Mean cross entropy in nats, and the accuracy in the batch."""
+        logits = model(batch.images).float()
+        labels = batch.labels if batch.labels.ndim == 1 else batch.labels.argmax(1)
+        accuracy = (logits.detach().argmax(1) == labels).float().mean()
+        return F.cross_entropy(logits, batch.labels, label_smoothing=self.label_smoothing), {"accuracy": accuracy}
+
+    def metrics(self) -> MetricCollection:
+        """Top-1 and top-5 accuracy, macro F1 and calibration error, over predictions added batch by batch."""
+        K = len(self.classes)
+        metrics: dict[str, Metric | MetricCollection] = {
+            "accuracy": MulticlassAccuracy(K, average="micro"),
+            "macro_f1": MulticlassF1Score(K, average="macro"),
+            "calibration_error": MulticlassCalibrationError(K),
+        }
+        if K > 5:
+            metrics["top5_accuracy"] = MulticlassAccuracy(K, average="micro", top_k=5)
+        return MetricCollection(metrics)
+
+    def compute_metrics(self, predictions: Predictions) -> dict[str, float]:
+        """The metrics and the mean loss (without smoothing) of a split's predictions."""
+        metrics = self.metrics()
+        metrics.update(predictions.logits, predictions.labels)
+        computed = {name: float(value) for name, value in metrics.compute().items()}
+        return {"loss": float(F.cross_entropy(predictions.logits, predictions.labels)), **computed}
+
+    def answer(self, logits: Tensor, top: int) -> list[list[tuple[str, float]]]:
+        """For each picture its `top` likeliest classes with their probabilities, likeliest first."""
+        probabilities, places = logits.float().softmax(-1).topk(min(top, len(self.classes)))
+        return [
+            [(self.classes[i], p) for i, p in zip(row_i, row_p, strict=True)]
+            for row_i, row_p in zip(places.tolist(), probabilities.tolist(), strict=True)
+        ]
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """What a model said about a split: logits (N, K) float32, labels (N,) and indices (N,), in the split's order."""
+
+    logits: Tensor
+    labels: Tensor
+    indices: Tensor
+
+    @classmethod
+    def merge(cls, parts: Sequence[Predictions]) -> Predictions:
+        """The parts of one split that several processes predicted, in the split's order again."""
+        logits, labels, indices = (
+            torch.cat([getattr(p, name) for p in parts]) for name in ("logits", "labels", "indices")
+        )
+        order = indices.argsort()
+        return cls(logits[order], labels[order], indices[order])
+
+    @property
+    def correct(self) -> Tensor:
+        """(N,) bool: was the likeliest class the right one?"""
+        return self.logits.argmax(1) == self.labels
+
+
+@torch.no_grad()
+def predict_split(model: nn.Module, batches: Iterable[ImageBatch]) -> Predictions:
+    """Run `model`, as it stands, over batches that are already on its device."""
+    return Predictions.merge(
+        [Predictions(model(batch.images).float().cpu(), batch.labels.cpu(), batch.indices) for batch in batches]
+    )

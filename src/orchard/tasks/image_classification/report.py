@@ -1,0 +1,184 @@
+"""The report of a classifier: confusion matrix, per-class metrics, mistakes, attention or feature maps."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scipy.stats import binomtest
+from sklearn.calibration import calibration_curve
+from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
+from torch import nn
+
+from orchard.data.contracts import ImageSplit, Preprocess
+from orchard.files import read_json
+from orchard.report.charts import Chart, Line, line_chart, percent, short
+from orchard.report.pictures import look_inside, record_uri
+from orchard.report.run_page import Curve, Tile, write_run_page
+from orchard.tasks.image_classification.objective import ImageClassification, Predictions
+from orchard.training.run import RunFolder
+
+MOST_MISTAKES = 24
+MOST_PAIRS = 12  # of confused classes in the list
+MOST_CLASSES = 100  # in the confusion matrix; above that only the list can be read
+NUMBERED = 20  # classes up to which the matrix has room for counts
+INSIGHTS = 6
+
+
+@dataclass(frozen=True)
+class Mistake:
+    key: str
+    picture: str  # data URI
+    truth: str
+    predicted: str
+    confidence: float  # probability of what was predicted
+    truth_probability: float
+
+
+def write_report(
+    run: RunFolder,
+    *,
+    objective: ImageClassification,
+    split: ImageSplit,
+    preprocess: Preprocess,
+    predictions: Predictions,
+    model: nn.Module,
+) -> Path:
+    """Write report.html about a run whose other files are written, and return its path.
+
+    `predictions` are those of `model` on `split`, which is the test split where there is one, else validation. All
+    else is read from the run's files, so the report can be written again at any time.
+    """
+    metrics = read_json(run / "metrics.json")
+    report_split = "test" if "test" in metrics else "validation"
+    figures = metrics[report_split]
+    labels, said = predictions.labels.numpy(), predictions.logits.argmax(1).numpy()
+    probabilities = predictions.logits.float().softmax(1).numpy()
+    confidence = probabilities.max(1)
+    matrix = confusion_matrix(labels, said, labels=range(len(objective.classes)))
+    right = int((labels == said).sum())
+    words, insights = look_inside(model, split, preprocess, _choose(predictions, objective.classes))
+    interval = binomtest(right, len(labels)).proportion_ci(0.95, method="wilson")
+    between = f"95 % interval {percent(interval.low)} to {percent(interval.high)}, from {len(labels):,} pictures"
+    tiles = [
+        Tile(f"{report_split.capitalize()} accuracy", percent(figures["accuracy"]), between),
+        Tile("Macro F1", percent(figures["macro_f1"]), "every class counts alike"),
+        Tile("Calibration error", percent(figures["calibration_error"]), "claimed against true certainty"),
+        Tile("Loss", short(figures["loss"]), "nats per picture"),
+    ]
+    if "top5_accuracy" in figures:
+        tiles.insert(1, Tile("Top-5 accuracy", percent(figures["top5_accuracy"]), "truth among the first five"))
+    return write_run_page(
+        run,
+        Path(__file__).with_name("report.html.jinja"),
+        tiles=tiles,
+        curves=[
+            Curve("Loss", "loss", "nats", falling=True),
+            Curve("Accuracy", "accuracy", "share right", percent=True),
+        ],
+        more_facts={"classes": len(objective.classes)},
+        report_split=report_split,
+        count=len(labels),
+        right=right,
+        matrix=_matrix(matrix, objective.classes),
+        pairs=_confused(matrix, objective.classes),
+        table=_per_class(labels, said, objective.classes),
+        calibration=_calibration(labels == said, confidence),
+        mistakes=_mistakes(split, predictions, probabilities, objective.classes),
+        insight_words=words,
+        insights=[replace(insight, key=split.key(int(insight.key))) for insight in insights],
+    )
+
+
+def _matrix(matrix: np.ndarray, classes: Sequence[str]) -> dict[str, Any] | None:
+    """The confusion matrix as cells in pixels; None where it has too many classes to be read.
+
+    A cell's strength is the root of its share of the row, so that single confusions stay visible.
+    """
+    K = len(classes)
+    if K > MOST_CLASSES:
+        return None
+    numbered = K <= NUMBERED
+    size = 40 if K <= 12 else 30 if numbered else max(520 / K, 6)
+    names = [_shorten(name, 14) for name in classes]
+    longest = max(len(name) for name in names)
+    margin = min(18 + longest * 7, 130) if numbered else 24
+    slanted = longest * 7.5 > size - 4
+    cells = []
+    for row, column in zip(*matrix.nonzero(), strict=True):
+        count, total = int(matrix[row, column]), int(matrix[row].sum())
+        says = f"{classes[row]} taken for {classes[column]}" if row != column else f"{classes[row]} recognised"
+        cells.append(
+            {"x": round(margin + column * size, 1), "y": round(row * size, 1), "count": count, "right": row == column,
+             "strength": round((count / total) ** 0.5 * 0.92 + 0.08, 3), "says": f"{says}: {count} of {total}"}
+        )  # fmt: skip
+    foot = 26 if not numbered or not slanted else 20 + longest * 5
+    return {"cells": cells, "size": size, "margin": margin, "names": names, "numbered": numbered, "slanted": slanted,
+            "side": K * size, "width": margin + K * size + 2, "height": K * size + foot + 18, "foot": foot}  # fmt: skip
+
+
+def _shorten(name: str, length: int) -> str:
+    return name if len(name) <= length else name[: length - 1] + "…"
+
+
+def _confused(matrix: np.ndarray, classes: Sequence[str]) -> list[dict[str, Any]]:
+    """The pairs of classes most often taken for each other, in one direction each."""
+    wrong = matrix * (1 - np.eye(len(classes), dtype=matrix.dtype))
+    totals = matrix.sum(1)
+    pairs = sorted(zip(*wrong.nonzero(), strict=True), key=lambda p: (-wrong[p], -wrong[p] / totals[p[0]]))
+    return [
+        {"truth": classes[t], "predicted": classes[p], "count": int(wrong[t, p]), "total": int(totals[t])}
+        for t, p in pairs[:MOST_PAIRS]
+    ]
+
+
+def _per_class(labels: np.ndarray, said: np.ndarray, classes: Sequence[str]) -> list[dict[str, Any]]:
+    """Precision, recall, F1 and count of each class, weakest first; classes without a picture come last."""
+    columns = precision_recall_fscore_support(labels, said, labels=range(len(classes)), zero_division=0.0)
+    rows = [
+        {"name": name, "precision": float(p), "recall": float(r), "f1": float(f), "count": int(n)}
+        for name, p, r, f, n in zip(classes, *columns, strict=True)
+    ]
+    return sorted(rows, key=lambda row: (row["count"] == 0, row["f1"]))
+
+
+def _calibration(right: np.ndarray, confidence: np.ndarray) -> Chart | None:
+    """How often the model is right where it claims a certain confidence."""
+    shares, claims = calibration_curve(right, confidence.clip(0, 1), n_bins=10)
+    points = [(float(c), float(s)) for c, s in zip(claims, shares, strict=True)]
+    lines = [Line("as claimed", [(0.0, 0.0), (1.0, 1.0)], "ideal"), Line("as it was", points, "train", dots=True)]
+    return line_chart("Calibration", lines, x_label="confidence", y_label="share right", percent=True)
+
+
+def _mistakes(
+    split: ImageSplit, predictions: Predictions, probabilities: np.ndarray, classes: Sequence[str]
+) -> list[Mistake]:
+    """The wrong answers the model was surest of."""
+    wrong = (~predictions.correct).nonzero().flatten().tolist()
+    wrong.sort(key=lambda place: -float(probabilities[place].max()))
+    mistakes = []
+    for place in wrong[:MOST_MISTAKES]:
+        index, truth = int(predictions.indices[place]), int(predictions.labels[place])
+        likeliest = int(probabilities[place].argmax())
+        mistakes.append(
+            Mistake(
+                split.key(index), record_uri(split, index), classes[truth], classes[likeliest],
+                float(probabilities[place, likeliest]), float(probabilities[place, truth]),
+            )
+        )  # fmt: skip
+    return mistakes
+
+
+def _choose(predictions: Predictions, classes: Sequence[str]) -> list[tuple[int, str, str]]:
+    """A picture each of up to INSIGHTS classes, spread over all: index in the split, truth, prediction."""
+    said = predictions.logits.argmax(1)
+    firsts: dict[int, int] = {}
+    for place, label in enumerate(predictions.labels.tolist()):
+        firsts.setdefault(label, place)
+    present = sorted(firsts)
+    wanted = sorted({round(i) for i in np.linspace(0, len(present) - 1, INSIGHTS)})
+    places = [firsts[present[i]] for i in wanted]
+    return [(int(predictions.indices[p]), classes[int(predictions.labels[p])], classes[int(said[p])]) for p in places]

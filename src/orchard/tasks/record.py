@@ -1,0 +1,75 @@
+"""The record of a task: all that the verbs, the command line and the documentation need to know of it.
+
+Records are read without torch. What needs it is named by its place, `module:name` below the task's folder, and imported
+when it is used.
+"""
+
+from __future__ import annotations
+
+import importlib
+from dataclasses import dataclass
+from typing import Any
+
+from orchard.training.metric import Metric
+
+
+@dataclass(frozen=True)
+class Field:
+    """What a question or an answer is made of: its name and its kind.
+
+    Kinds: text, image, classes, boxes, masks, embedding, audio, video, table, number.
+    """
+
+    name: str
+    kind: str
+
+
+def Text(name: str) -> Field:
+    return Field(name, "text")
+
+
+def Image(name: str) -> Field:
+    return Field(name, "image")
+
+
+def Classes(name: str) -> Field:
+    return Field(name, "classes")
+
+
+@dataclass(frozen=True)
+class Task:
+    """A task, in the field's terms.
+
+    `data` is the kind of data it learns from (`orchard.data.kinds`), `takes` what one question is made of and `gives`
+    what one answer is. The others are places in the task's folder: `settings` and `options` are pydantic models (of a
+    training, and of how a model answers), `job` a `Job`, `evaluate` the metrics of a trained model, `pipeline` what
+    answers in Python and `answer` what answers on the command line, `importer`
+    completes an official checkpoint, `peers` times beside other libraries, `entries` says what an export consists of.
+    """
+
+    name: str  # Hugging Face's pipeline name where it has one
+    summary: str  # one line for `orchard train --help` and the docs
+    data: str
+    takes: tuple[Field, ...]
+    gives: tuple[Field, ...]
+    metric: Metric
+    settings: str = "settings:Settings"
+    options: str = "settings:Options"
+    job: str = "job:Job"
+    evaluate: str = "job:evaluate_loaded"
+    pipeline: str | None = None
+    answer: str | None = None
+    importer: str | None = None
+    peers: str | None = None
+    entries: str | None = None
+    whole_batch: bool = False  # every sample of a batch is told from all others, so that a batch is not cut
+
+    @property
+    def folder(self) -> str:
+        """The package of the task."""
+        return f"orchard.tasks.{self.name.replace('-', '_')}"
+
+    def load(self, place: str) -> Any:
+        """What stands at `module:name` in the task's folder."""
+        module, _, name = place.partition(":")
+        return getattr(importlib.import_module(f"{self.folder}.{module}"), name)

@@ -1,0 +1,36 @@
+"""Settings of text generation."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from orchard.data.settings import Settings as Strict
+from orchard.data.settings import TextSettings
+from orchard.training.settings import TrainSettings
+
+
+class Settings(TrainSettings):
+    """What training a language model may be told beside what all trainings are."""
+
+    text: TextSettings = TextSettings()
+
+
+class SamplingOptions(Strict):
+    """How tokens are sampled."""
+
+    temperature: float | None = Field(None, ge=0, lt=1e6, description="sampling temperature; 0 is greedy; default: 1")
+    top_k: int | None = Field(None, ge=0, description="top-k sampling; 0 disables it")
+    top_p: float | None = Field(None, gt=0, le=1, description="top-p (nucleus) sampling")
+
+
+class Options(SamplingOptions):
+    """How a language model answers."""
+
+    count: int = Field(1, ge=1, description="texts for each prompt")
+    seed: int = Field(0, ge=0, description="random seed; the same seed writes the same")
+    length: int = Field(200, ge=1, description="tokens of a text at most")
+    stop: tuple[str, ...] = Field((), description="a text ends before this word")
+    repetition_penalty: float = Field(1.0, gt=0, lt=1e6, description="repetition penalty; 1 is off")
+    precision: Literal["auto", "fp32", "bf16", "int8"] = Field("auto", description="arithmetic of the decoder")

@@ -1,0 +1,146 @@
+"""GeneratedImage pictures as files: PNGs that say where they came from, sheets, and tables that are gone on with."""
+
+from __future__ import annotations
+
+import base64
+import io
+import math
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from PIL import Image, PngImagePlugin
+
+from orchard.data.captions import write_row
+from orchard.data.captions.fields import picture_bytes
+from orchard.data.pictures import GREY_MODES, naming, open_picture, plain
+from orchard.errors import OrchardError, UsageError
+from orchard.inference.sampling import Sampling
+from orchard.tasks.text_to_image.pipeline import GeneratedImage, TextToImagePipeline
+from orchard.tasks.text_to_image.preview import ProgressCallback
+
+GAP = 2  # pixels between the pictures of a sheet
+
+
+def png_bytes(picture: Image.Image) -> bytes:
+    """A picture as PNG, with all that its `info` says in words as text chunks (iTXt, UTF-8)."""
+    chunks = PngImagePlugin.PngInfo()
+    for key, value in picture.info.items():
+        if isinstance(value, str):
+            chunks.add_itxt(str(key), value)
+    file = io.BytesIO()
+    picture.save(file, format="PNG", pnginfo=chunks)
+    return file.getvalue()
+
+
+def save_picture(picture: Image.Image, path: Path) -> None:
+    """Write a PNG with its text chunks. Raises OrchardError where it cannot be written."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(png_bytes(picture))
+    except OSError as error:
+        raise OrchardError(f"{path} cannot be written: {error.strerror or error}") from None
+
+
+def read_picture(path: Path) -> Image.Image:
+    """A picture in a file, decoded. Raises OrchardError that names it."""
+    with naming(str(path)), path.open("rb") as file, open_picture(file) as picture:
+        return plain(picture, 1 if picture.mode in GREY_MODES else 3).copy()  # the file is closed behind it
+
+
+def sheet(pictures: Sequence[Image.Image]) -> Image.Image:
+    """Pictures of one size side by side, row by row, in about a square; it says what the first one says."""
+    columns = math.ceil(math.sqrt(len(pictures)))
+    width, height = (side + GAP for side in pictures[0].size)
+    whole = Image.new(pictures[0].mode, (columns * width - GAP, -(-len(pictures) // columns) * height - GAP), "white")
+    for place, picture in enumerate(pictures):
+        whole.paste(picture, (place % columns * width, place // columns * height))
+    whole.info.update({key: value for key, value in pictures[0].info.items() if key != "candidate"})
+    return whole
+
+
+def generate_table(
+    pipeline: TextToImagePipeline,
+    prompts: Sequence[tuple[str, str]],
+    out: Path,
+    *,
+    count: int = 1,
+    seed: int = 0,
+    sampling: Sampling | None = None,
+    watch: ProgressCallback | None = None,
+    done: Callable[[int], None] = lambda rows: None,
+) -> int:
+    """A line `idx<TAB>text<TAB>picture in base64` for each (idx, text), in order; returns how many are new.
+
+    What `out` holds already is kept and gone on from; a line that was cut off is written again. `done` is told the
+    number of lines that are there. With a CLIP the best of `count` candidates is taken. Raises UsageError where `out`
+    is of other prompts, another model or seed, OrchardError where the disk is full: the lines before are whole.
+    """
+    if count > 1 and pipeline.matcher is None:
+        raise UsageError(
+            f"a table takes one picture for each prompt; to choose it out of {count}, name a CLIP with --clip"
+        )
+    wanted = {"seed": str(seed), "sampling": pipeline.words_of(sampling), "model_hash": pipeline.fingerprint}
+    known = _take_up(out, prompts, wanted) if out.exists() else 0
+    done(known)
+    try:
+        with out.open("ab", buffering=0) as file:
+            good = file.tell()
+            painted = pipeline.generate([text for _, text in prompts[known:]], count=count, seed=seed,
+                                     sampling=sampling, watch=watch)  # fmt: skip
+            for number, (idx, text) in enumerate(prompts[known:], known + 1):
+                best = pipeline.rank([next(painted) for _ in range(count)])[0]
+                try:
+                    write_whole(file, line(idx, text, best))
+                except OSError:
+                    file.truncate(good)
+                    raise
+                good = file.tell()
+                done(number)
+    except OSError as error:
+        raise OrchardError(
+            f"{out} cannot be written: {error.strerror or error}; its lines are whole, and the same command goes on"
+        ) from None
+    return len(prompts) - known
+
+
+def write_whole(file: io.FileIO, data: bytes) -> None:
+    """All of it, or an OSError; an unbuffered file may take a part."""
+    left = memoryview(data)
+    while left:
+        left = left[file.write(left) :]
+
+
+def line(idx: str, text: str, painted: GeneratedImage) -> bytes:
+    """One line of a table, with its end; the picture is a PNG with text chunks in URL-safe base64."""
+    return _head(idx, text) + base64.urlsafe_b64encode(png_bytes(painted.picture)) + b"\n"
+
+
+def _head(idx: str, text: str) -> bytes:
+    """A line up to its picture."""
+    whole = write_row(idx, text, Image.new("L", (1, 1)))
+    return whole[: whole.rindex("\t") + 1].encode()
+
+
+def _take_up(out: Path, prompts: Sequence[tuple[str, str]], wanted: dict[str, str]) -> int:
+    """How many lines of `out` are there already; what is behind the last whole one is cut off."""
+    known, good, first = 0, 0, b""
+    advice = "name another file with --out"
+    try:
+        with out.open("rb") as file:
+            for whole in file:
+                if not whole.endswith(b"\n"):
+                    break
+                if known == len(prompts) or not whole.startswith(_head(*prompts[known])):
+                    raise UsageError(f"{out}, line {known + 1} is not for prompt {known + 1} of these; {advice}")
+                first = first or whole
+                known, good = known + 1, good + len(whole)
+        if first:
+            with Image.open(io.BytesIO(picture_bytes(first.rstrip().rpartition(b"\t")[2]))) as picture:
+                for key, value in wanted.items():
+                    if picture.info.get(key) != value:
+                        raise UsageError(f"{out} was begun with {key} {picture.info.get(key)}, not {value}; {advice}")
+        with out.open("rb+") as file:
+            file.truncate(good)
+    except (OSError, ValueError) as error:
+        raise OrchardError(f"{out} is no table that can be gone on with: {error}; {advice}") from None
+    return known

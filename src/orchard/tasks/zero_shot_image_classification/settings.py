@@ -1,0 +1,29 @@
+"""Settings of zero-shot image classification."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from orchard.data.settings import AugmentSettings, CaptionSource, TextSettings
+from orchard.data.settings import Settings as Strict
+from orchard.training.settings import TrainSettings
+
+
+class Settings(TrainSettings):
+    """What training on images with captions may be told beside what all trainings are."""
+
+    data: CaptionSource
+    image_size: int | None = Field(None, ge=1, description="side of the square images the model sees")
+    augmentation: AugmentSettings = AugmentSettings()
+    text: TextSettings = TextSettings()
+
+
+class Options(Strict):
+    """How a model of images and text answers."""
+
+    top: int = Field(5, ge=1, description="how many classes, or images for a query, to name")
+    labels: tuple[str, ...] = Field((), description="a class to choose from, in words; repeat it for each")
+    query: str | None = Field(None, description="search for the images that fit this text")
+    precision: Literal["auto", "fp32", "bf16"] = Field("auto", description="arithmetic of the model")
