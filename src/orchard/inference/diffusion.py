@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from orchard.data.chance import uniforms
+from orchard.data.counter_rng import uniforms
 from orchard.nn.diffusion import Denoised, Diffusion
 from orchard.nn.diffusion_loss import bound_terms, mean_of_images, prior_term
 

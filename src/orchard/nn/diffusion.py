@@ -7,6 +7,7 @@ both, or the mean itself), its variance from the schedule or from the model. Leg
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -153,6 +154,13 @@ class Diffusion:
     schedule: NoiseSchedule
     prediction: Prediction
     variance: Variance
+
+    def to(self, device: torch.device | str) -> Diffusion:
+        return Diffusion(self.schedule.to(device), self.prediction, self.variance)
+
+    def keep(self, steps: Sequence[int]) -> Diffusion:
+        """The process that takes only these steps, see `NoiseSchedule.keep`."""
+        return Diffusion(self.schedule.keep(steps), self.prediction, self.variance)
 
     def denoise(self, output: Tensor, x_t: Tensor, t: Tensor, *, clip: bool) -> Denoised:
         """Read a model's output (B, C or 2C, H, W) for noisy images; `clip` keeps what it sees in them within [-1, 1].

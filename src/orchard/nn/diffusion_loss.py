@@ -69,6 +69,8 @@ def mean_of_images(values: Tensor) -> Tensor:
 class DiffusionLoss(ABC):
     """A loss for each image, by its parts: `loss` is what is learned from, (B,)."""
 
+    words: str  # what it is, for a person
+
     @abstractmethod
     def __call__(
         self, process: Diffusion, output: Tensor, x0: Tensor, noise: Tensor, x_t: Tensor, t: Tensor
@@ -78,6 +80,8 @@ class DiffusionLoss(ABC):
 @dataclass(frozen=True)
 class SimpleLoss(DiffusionLoss):
     """The squared error of the prediction, every step with the same weight (Ho et al. 2020, equation 14)."""
+
+    words = "squared error"
 
     def __call__(
         self, process: Diffusion, output: Tensor, x0: Tensor, noise: Tensor, x_t: Tensor, t: Tensor
@@ -94,6 +98,7 @@ class HybridLoss(DiffusionLoss):
     """
 
     bound_weight: float
+    words = "squared error, and the bound for the variance"
 
     def __call__(
         self, process: Diffusion, output: Tensor, x0: Tensor, noise: Tensor, x_t: Tensor, t: Tensor
@@ -110,6 +115,7 @@ class BoundLoss(DiffusionLoss):
     """The bound alone: `weight` times the term of a step. With a weight of S it estimates the sum."""
 
     weight: float
+    words = "variational bound"
 
     def __call__(
         self, process: Diffusion, output: Tensor, x0: Tensor, noise: Tensor, x_t: Tensor, t: Tensor

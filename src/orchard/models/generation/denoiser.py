@@ -26,8 +26,8 @@ class DenoiserConfig(UNetConfig):
     """The shape of the network, and the process, whose words are those of `noise_schedule` and `diffusion` in nn."""
 
     schedule: Literal["linear", "cosine"] = "linear"
-    steps: int = 1000
-    timestep_range: float = 1000  # the model is told a step's place from 0 to this
+    timesteps: int = 1000  # of the process
+    timestep_range: float = 1000  # the model is told a step's place from 0 to below this
     prediction: Literal["epsilon", "image", "velocity", "previous"] = "epsilon"
     variance: Literal["fixed_small", "fixed_large", "learned", "learned_range"] = "fixed_large"
 
@@ -36,8 +36,8 @@ class DenoiserConfig(UNetConfig):
         for name, known in (("schedule", BETAS), ("prediction", PREDICTIONS), ("variance", VARIANCES)):
             if getattr(self, name) not in known:
                 raise ValueError(f"{name} is one of {', '.join(known)}, got {getattr(self, name)!r}")
-        if self.steps < 2:
-            raise ValueError(f"a process has 2 steps or more, got {self.steps}")
+        if self.timesteps < 2:
+            raise ValueError(f"timesteps is 2 or more, got {self.timesteps}")
 
     @property
     def out_channels(self) -> int:
@@ -46,7 +46,7 @@ class DenoiserConfig(UNetConfig):
 
     def process(self) -> Diffusion:
         """The process that a model of this configuration is trained for."""
-        schedule = noise_schedule(self.schedule, self.steps, self.timestep_range)
+        schedule = noise_schedule(self.schedule, self.timesteps, self.timestep_range)
         return Diffusion(schedule, PREDICTIONS[self.prediction], VARIANCES[self.variance])
 
 

@@ -27,7 +27,7 @@ class ImprovedDDPMConfig(DenoiserConfig):
     attention_at: tuple[int, ...] = (16, 8)
     blocks: int = 3
     schedule: Literal["linear", "cosine"] = "cosine"
-    steps: int = 4000
+    timesteps: int = 4000
     variance: Literal["fixed_small", "fixed_large", "learned", "learned_range"] = "learned_range"
     heads: int = 4
     embedding: Literal["shift", "scale_shift"] = "scale_shift"  # what the timestep does in a block
@@ -165,8 +165,8 @@ def _attention(ours: str, theirs: str, heads: int) -> list[Rule | tuple[str, str
     ]
 
 
-_SMALL: dict[str, Any] = dict(in_channels=1, width=16, blocks=1, groups=8, heads=2, steps=1000)
-_LSUN: dict[str, Any] = dict(attention_at=(16,), blocks=2, heads=1, embedding="shift", schedule="linear", steps=1000)
+_SMALL: dict[str, Any] = dict(in_channels=1, width=16, blocks=1, groups=8, heads=2, timesteps=1000)
+_LSUN: dict[str, Any] = dict(attention_at=(16,), blocks=2, heads=1, embedding="shift", schedule="linear", timesteps=1000)
 
 VARIANTS = {
     "improved_ddpm_nano": ImprovedDDPMConfig(28, (1, 2, 2), attention_at=(7, 8), **_SMALL),
