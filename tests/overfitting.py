@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from typing import Any
 
@@ -15,6 +16,7 @@ from orchard.models import create_model
 from orchard.tasks.image_tokenization.objective import ImageTokenization, TokenizationSettings, tokenizer_training
 from orchard.tasks.text_generation.objective import TextGeneration
 from orchard.tasks.text_to_image.objective import CodeBatch, TextToImage
+from orchard.tasks.unconditional_image_generation.losses import LOSSES as ADVERSARIAL
 from orchard.tasks.zero_shot_image_classification.objective import ImageText, PairBatch
 
 STEPS = 300
@@ -26,6 +28,7 @@ MEMORISED = {
     "text-generation": 0.5,
     "text-to-image": 0.5,
     "image-tokenization": 0.5,
+    "unconditional-image-generation": 0.5,
 }
 SHORTER: dict[str, dict[str, Any]] = {  # sequences, so that a step takes a hundredth of a second
     "text-generation": {"context": 12},
@@ -118,10 +121,30 @@ def drawings(name: str, model: Any) -> tuple[nn.Module, Loss]:
     return learner, loss
 
 
+def forgeries(name: str, model: Any) -> tuple[nn.Module, Loss]:
+    """Each side wins while the other stands still, on one batch of images and one of noise.
+
+    The generator has to please the discriminator as it started, the discriminator to tell the generator's first images
+    from random ones; measured is the worse of the two non-saturating losses, per image.
+    """
+    c, loss = model.config, ADVERSARIAL["non-saturating"]
+    real = torch.rand(4, c.in_channels, c.image_size, c.image_size) * 2 - 1
+    noise = model.sample_noise(4)
+    first, fake = copy.deepcopy(model.discriminator).requires_grad_(False), model.generate(noise)
+
+    def both() -> tuple[Tensor, Tensor]:
+        judged = loss.discriminator(model.discriminator(real), model.discriminator(fake)) / 2
+        forged = loss.generator(first(model(noise)))
+        return judged + forged, torch.maximum(judged, forged)
+
+    return model, both
+
+
 LOSSES: dict[str, Callable[[str, Any], tuple[nn.Module, Loss]]] = {
     "image-classification": classes,
     "zero-shot-image-classification": pairs,
     "text-generation": text,
     "text-to-image": paintings,
     "image-tokenization": drawings,
+    "unconditional-image-generation": forgeries,
 }

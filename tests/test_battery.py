@@ -118,7 +118,8 @@ def test_one_sample_does_not_see_the_others(small):
 def test_gradients_reach_every_parameter(small):
     """Of all outputs that are numbers but a tokenizer's latents, which stand before its codebook, weighed at random.
 
-    A tokenizer is in training: its choice of codes passes gradients on straight through, or is relaxed.
+    A tokenizer is in training: its choice of codes passes gradients on straight through, or is relaxed. An adversarial
+    pair's discriminator judges what its generator made.
     """
     model, inputs = grown(small), inputs_of(small, 2)
     if task_of(small) == "image-tokenization":
@@ -126,6 +127,8 @@ def test_gradients_reach_every_parameter(small):
         torch.manual_seed(0)
     generator = torch.Generator().manual_seed(2)
     found = {name: tensor for name, tensor in numbers(model(**inputs)).items() if name != "latents"}
+    if hasattr(model, "discriminator"):
+        found["score"] = model.discriminator(found[""])
     loss = sum((tensor * torch.randn(tensor.shape, generator=generator)).mean() for tensor in found.values())
     parameters = dict(model.named_parameters())
     gradients = torch.autograd.grad(loss, list(parameters.values()), allow_unused=True)
