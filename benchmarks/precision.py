@@ -17,16 +17,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from orchard.app.evaluate import source_settings
 from orchard.data.captions import open_captions
 from orchard.data.text import open_text, tokenize
-from orchard.tasks.text_to_image.caption_ids import CaptionIds
 from orchard.inference.decoding import Decoder, Precision
 from orchard.inference.loading import Loaded, load
 from orchard.tasks.image_tokenization.image_tokenizer import FOLDER, read_image_tokenizer
-from orchard.tasks.text_generation.objective import TextGeneration
-from orchard.tasks.text_to_image.encoded_captions import encode_split
-from orchard.app.evaluate import source_settings
 from orchard.tasks.text_generation.job import tokenizer_of
+from orchard.tasks.text_generation.objective import TextGeneration
+from orchard.tasks.text_to_image.caption_ids import CaptionIds
+from orchard.tasks.text_to_image.encoded_captions import encode_split
 from orchard.tasks.text_to_image.job import Captions, read_text_tokenizer
 
 ROWS = 8

@@ -59,7 +59,9 @@ def make_loss(settings: DiffusionSettings, process: Diffusion) -> DiffusionLoss:
     name = settings.loss or ("hybrid" if learned else "simple")
     if (name == "simple") == learned and name != "bound":
         which = "a variance that is learned" if learned else "a fixed variance"
-        raise UsageError(f"setting 'diffusion.loss': {name} is not for a model with {which}; leave it open, or use bound")
+        raise UsageError(
+            f"setting 'diffusion.loss': {name} is not for a model with {which}; leave it open, or use bound"
+        )
     losses = {"simple": SimpleLoss(), "hybrid": HybridLoss(steps / 1000), "bound": BoundLoss(steps)}
     return losses[name]
 
