@@ -1,4 +1,4 @@
-"""Of a denoiser, the noise of four noisy images; of an adversarial pair, each side wins while the other stands still."""
+"""Of a denoiser, the noise of four images; of an adversarial pair, each side wins while the other stands still."""
 
 import copy
 from typing import Any
@@ -15,8 +15,8 @@ def learn(name: str, model: Any) -> tuple[nn.Module, Loss]:
 
 
 def adversaries(model: Any) -> Loss:
-    """The generator has to please the discriminator as it started, the discriminator to tell the generator's first images
-    from random ones; measured is the worse of the two non-saturating losses, per image."""
+    """The generator has to please the discriminator as it started, the discriminator to tell the generator's first
+    images from random ones; measured is the worse of the two non-saturating losses, per image."""
     from orchard.tasks.unconditional_image_generation.losses import LOSSES
 
     c, loss = model.config, LOSSES["non-saturating"]
