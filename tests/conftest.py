@@ -24,6 +24,12 @@ def one_thread() -> None:
 
 
 @pytest.fixture(autouse=True)
+def nothing_left_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A prediction starts no process that outlives it."""
+    monkeypatch.setenv("ORCHARD_KEEP_SESSIONS", "0")
+
+
+@pytest.fixture(autouse=True)
 def wide_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     """No line of output breaks at a place that depends on how long the name of a temporary folder is."""
     monkeypatch.setenv("COLUMNS", "250")

@@ -86,7 +86,7 @@ def test_pipeline_by_task(folder: Path) -> None:
         orchard.pipeline("text-generation", folder)
     with pytest.raises(UsageError, match="unknown task"):
         orchard.pipeline("text-to-picture", folder)
-    with pytest.raises(UsageError, match="pipelines are for"):
+    with pytest.raises(UsageError, match="which has no pipeline"):
         orchard.pipeline(folder / "picture_tokenizer")
 
 

@@ -148,7 +148,8 @@ def explain(error: ValidationError, kind: type[BaseModel]) -> str:
     if first["type"] == "extra_forbidden":
         known = known_keys(kind)
         near = difflib.get_close_matches(key, known, n=3, cutoff=0.6)
-        advice = f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(known)}"
+        near += [one for one in known if difflib.get_close_matches(key, [one.rpartition(".")[2]], cutoff=0.7)]
+        advice = f"did you mean {' or '.join(dict.fromkeys(near))}?" if near else "docs/settings.md lists all"
         return f"unknown setting '{key}'; {advice}"
     if first["type"] == "missing":
         return f"setting '{key}' is missing"
