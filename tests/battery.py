@@ -111,6 +111,10 @@ class Small:
     def key(self) -> str:
         return repr((self.name, self.overrides))
 
+    def is_small(self) -> bool:
+        """Of what a reference is compared at this is not known before it is drawn up."""
+        return not self.reference or is_small(self.card, size_of(self.name, drawn_up(self.name, **self.overrides)))
+
     def grown(self) -> nn.Module:
         """The model with every weight drawn at random, in evaluation mode. Tests read it and leave it as it is."""
         model = GROWN.get(self.key)
@@ -119,7 +123,7 @@ class Small:
         return model
 
     def _grow(self) -> nn.Module:
-        if self.reference and not is_small(self.card, size_of(self.name, drawn_up(self.name, **self.overrides))):
+        if not self.is_small():
             pytest.skip("too large to be run")
         torch.manual_seed(0)
         model = create_model(self.name, **self.overrides).eval()
