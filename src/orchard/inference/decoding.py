@@ -105,12 +105,12 @@ class Decoder:
         self.length = length
         self.rows = rows
         self.step: Any = native_step(model, rows, length, precision=precision)
-        self.run = self.step
+        self.run: Any = self.step
         if self.step is None:
             own = precision != "bf16" or (self.device.type == "cpu" and native_kernels())  # kernels made for few rows
             self.rows = rows if own else max(rows, FEWEST)
             self.step = layered_step(model, self.rows, length, precision)
-            options = {"freezing": True}
+            options: dict[str, Any] = {"freezing": True}
             self.run = torch.compile(self.step, fullgraph=True, options=options) if compiled else self.step
         self.starts = torch.zeros(self.rows, dtype=torch.int64, device=self.device)
         self.position = 0

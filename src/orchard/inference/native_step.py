@@ -39,10 +39,10 @@ def parts_of(model: nn.Module) -> Parts | None:
     """The parts of a model on the CPU, if a native step can be made of them."""
     found: Any = model
     stack, position = getattr(found, "stack", None), getattr(found, "position", None)
-    tokens = getattr(found, "token", getattr(found, "tokens", None))
+    tokens: Any = getattr(found, "token", getattr(found, "tokens", None))
     if not (type(stack) is Stack and type(tokens) is nn.Embedding and tokens.weight.is_cpu and native_kernels()):
         return None
-    positions = position.weight if type(position) is nn.Embedding else position
+    positions: Any = position.weight if type(position) is nn.Embedding else position
     norm = found.norm if type(stack.norm) is nn.Identity else stack.norm
     head = tokens if found.head is None else found.head
     known = isinstance(positions, Tensor) and _is_layer_norm(norm) and type(head) in (nn.Embedding, nn.Linear)
