@@ -43,7 +43,7 @@ def parts_of(model: nn.Module) -> Parts | None:
     if not (type(stack) is Stack and type(tokens) is nn.Embedding and tokens.weight.is_cpu and native_kernels()):
         return None
     positions: Any = position.weight if type(position) is nn.Embedding else position
-    norm = found.norm if type(stack.norm) is nn.Identity else stack.norm
+    norm: Any = found.norm if type(stack.norm) is nn.Identity else stack.norm
     head = tokens if found.head is None else found.head
     known = isinstance(positions, Tensor) and _is_layer_norm(norm) and type(head) in (nn.Embedding, nn.Linear)
     if not (known and all(map(_is_known, stack.blocks)) and len(set(map(_shape, stack.blocks))) == 1):
