@@ -166,7 +166,9 @@ def _attention(ours: str, theirs: str, heads: int) -> list[Rule | tuple[str, str
 
 
 _SMALL: dict[str, Any] = dict(in_channels=1, width=16, blocks=1, groups=8, heads=2, timesteps=1000)
-_LSUN: dict[str, Any] = dict(attention_at=(16,), blocks=2, heads=1, embedding="shift", schedule="linear", timesteps=1000)
+_LSUN: dict[str, Any] = dict(
+    attention_at=(16,), blocks=2, heads=1, embedding="shift", schedule="linear", timesteps=1000
+)
 
 VARIANTS = {
     "improved_ddpm_nano": ImprovedDDPMConfig(28, (1, 2, 2), attention_at=(7, 8), **_SMALL),
