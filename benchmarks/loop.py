@@ -17,10 +17,10 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
+from orchard.training.jobs import prepare
 
 from orchard.cards import find_recipe
 from orchard.inference.hardware import hardware
-from orchard.training.jobs import prepare
 from orchard.training.loop import Trainer
 from orchard.training.progress import Progress
 from orchard.training.run import RunFolder

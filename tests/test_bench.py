@@ -8,16 +8,18 @@ from typing import Any
 
 import pytest
 import torch
-from orchard.inference.bench import bench, best_peer, check, peer_of, time_in_turn, training_sides
 from torch import nn
 
+from orchard.app.bench import bench
 from orchard.cli.bench import row, show
 from orchard.data.contracts import Preprocess
 from orchard.errors import OrchardError, UsageError
-from orchard.inference import bench as bench_module
-from orchard.inference import bench_tokenizers
+from orchard.inference.timing import check, time_in_turn
 from orchard.models import configuration, create_model
+from orchard.tasks.image_classification import peers as bench_module
 from orchard.tasks.image_classification.agreement import agreement
+from orchard.tasks.image_classification.peers import best_peer, peer_of, training_sides
+from orchard.tasks.image_tokenization import peers as bench_tokenizers
 from orchard.tasks.text_generation.peers import bench_generation, bench_sequence_training
 from orchard.weights.portable import Portable, architecture_of, save_portable
 

@@ -12,6 +12,7 @@ from pydantic import BaseModel, Field, ValidationError
 from orchard.cards import Recipe
 from orchard.data.settings import Settings, Source
 from orchard.errors import UsageError
+from orchard.training.renamed import new_settings
 
 
 class OptimizerSettings(Settings):
@@ -119,7 +120,7 @@ def resolve(command: Mapping[str, Any], recipe: Recipe | None, recipe_name: str,
     flat: dict[str, Any] = {}
     origins: dict[str, str] = {}
     for layer, origin in ((recipe.settings if recipe else {}, recipe_name), (command, "command")):
-        for key, value in flatten(layer).items():
+        for key, value in new_settings(flatten(layer)).items():
             flat[key] = value
             origins[key] = origin
     try:
@@ -147,7 +148,8 @@ def explain(error: ValidationError, kind: type[BaseModel]) -> str:
     if first["type"] == "extra_forbidden":
         known = known_keys(kind)
         near = difflib.get_close_matches(key, known, n=3, cutoff=0.6)
-        advice = f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(known)}"
+        near += [one for one in known if difflib.get_close_matches(key, [one.rpartition(".")[2]], cutoff=0.7)]
+        advice = f"did you mean {' or '.join(dict.fromkeys(near))}?" if near else "docs/settings.md lists all"
         return f"unknown setting '{key}'; {advice}"
     if first["type"] == "missing":
         return f"setting '{key}' is missing"

@@ -7,6 +7,7 @@ they are taken `orchard.inference.diffusion`. Legend: B images, C channels, E th
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor, nn
@@ -21,6 +22,7 @@ from orchard.nn.timestep import ShiftThenNorm, TimestepEmbedding
 EPS = 1e-6
 
 
+@dataclass(frozen=True)
 class DDPMConfig(DenoiserConfig):
     """A U-Net's shape and a process: Ho et al. have no choices beyond."""
 
