@@ -59,9 +59,7 @@ def make_loss(settings: DiffusionSettings, process: Diffusion) -> DiffusionLoss:
     name = settings.loss or ("hybrid" if learned else "simple")
     if (name == "simple") == learned and name != "bound":
         which = "a variance that is learned" if learned else "a fixed variance"
-        raise UsageError(
-            f"setting 'diffusion.loss': {name} is not for a model with {which}; leave it open, or use bound"
-        )
+        raise UsageError(f"setting 'diffusion.loss': {name} is not for {which}; leave it open, or use bound")
     losses = {"simple": SimpleLoss(), "hybrid": HybridLoss(steps / 1000), "bound": BoundLoss(steps)}
     return losses[name]
 
@@ -115,8 +113,8 @@ def predictor(model: Any, labels: Tensor) -> Predict:
 def measure(model: Any, batches: Iterable[ImageBatch]) -> dict[str, float]:
     """`squared_error` of what is predicted, and `bits_per_dimension`, an estimate of the variational bound.
 
-    Every image is looked at twice, each time at one step: for the error at steps that are spread evenly; for the bound at
-    steps that are the likelier the earlier they are, as its terms fall, each weighted by one over its probability.
+    Every image is looked at twice, each time at one step: for the error at steps that are spread evenly; for the bound
+    at steps that are the likelier the earlier they are, as its terms fall, each weighted by one over its probability.
     """
     errors, bits = [], []
     for batch in batches:
