@@ -65,6 +65,7 @@ class TrainSettings(Settings):
     checkpoint_minutes: float = Field(1.0, ge=0, description="time between two checkpoints")
     checkpoint_steps: int | None = Field(None, gt=0, description="steps between two checkpoints, beside the time")
     start_from: str | None = Field(None, description="run or model folder whose weights are the start")
+    threads: int | None = Field(None, gt=0, description="threads on a CPU; default: chosen by work and load")
     devices: int = Field(1, gt=0, description="processes or GPUs of each node")
     nodes: int = Field(1, gt=0, description="machines")
     optimizer: OptimizerSettings = OptimizerSettings()
