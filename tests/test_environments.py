@@ -60,6 +60,13 @@ class Forgetful(Catch):
         self.ball, self.height = int(self.entropy.integers(7)), 0
 
 
+class Blind(Catch):
+    """It cannot be watched."""
+
+    def __init__(self):
+        super().__init__()
+
+
 class Steering(Catch):
     action_space = gymnasium.spaces.Box(-1, 1, (2,))
 
