@@ -30,7 +30,7 @@ from orchard.tasks.unconditional_image_generation.job import evaluate_loaded
 from orchard.tasks.unconditional_image_generation.judge import ClassifierFeatures, compare, make_judge
 from orchard.tasks.unconditional_image_generation.learner import ROWS, GenerationLearner
 from orchard.tasks.unconditional_image_generation.objective import family_of
-from orchard.tasks.unconditional_image_generation.settings import OBJECTIVES, AdversarialSettings
+from orchard.tasks.unconditional_image_generation.settings import OBJECTIVES, AdversarialSettings, Options
 from orchard.training.loop import Interrupted, Trainer
 from orchard.weights.official import export_official
 from orchard.weights.portable import Portable, save_portable
@@ -141,6 +141,8 @@ def test_images_are_numbered_and_say_where_they_came_from(run: Path, tmp_path: P
         assert sheet.size == (18, 18)
     with pytest.raises(UsageError, match="takes nothing, got 'a cat'"):
         list(answer(run, ["a cat"]))
+    with pytest.raises(UsageError, match="option 'steps' is for diffusion models"):
+        list(answer(run, [], {"steps": 10}))
     with pytest.raises(UsageError, match="option '--count': input should be greater than or equal to 1"):
         answer(run, [], {"count": 0})
 
@@ -234,7 +236,7 @@ def test_every_objective_trains_any_pair(name: str, pair: Any) -> None:
 
 def test_a_pair_with_classes_makes_them_in_turn() -> None:
     pair = Labelled().eval()
-    images = generate(pair, 0, range(8))
+    (images,) = generate(pair, 0, range(8), Options())
     noise = torch.cat([pair.sample_noise(1, torch.Generator().manual_seed(n)) for n in range(8)])
     torch.testing.assert_close(images, pair(noise, torch.arange(8) % 4))
 
