@@ -8,13 +8,15 @@ updates are chosen apart (settings.py has the combinations of the papers); the p
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from orchard.data.batches import ImageBatch
+from orchard.data.counter_rng import uniforms
 from orchard.report.run_page import Curve
 from orchard.tasks.unconditional_image_generation.losses import LOSSES
 from orchard.tasks.unconditional_image_generation.regularisers import REGULARISERS
@@ -126,10 +128,16 @@ def scores_for(pair: Any, batch: ImageBatch) -> Any:
     return lambda images: pair.discriminator(images, *labels).float()
 
 
+def generators(seed: int, numbers: Sequence[int]) -> Iterator[torch.Generator]:
+    """A random generator for each image. Torch looks at the lower 32 bits of a seed alone, so seeds are hashed."""
+    for chance in uniforms(seed, 0, np.asarray(numbers, np.int64), 1)[:, 0]:
+        yield torch.Generator().manual_seed(int(chance * 2**32))
+
+
 @torch.no_grad()
 def generate(model: Any, seed: int, numbers: Sequence[int]) -> Tensor:
     """Images (N, C, H, W) of a pair in evaluation mode; of K classes, where it has any, image n is of class n mod K."""
-    noise = torch.cat([model.sample_noise(1, torch.Generator().manual_seed((seed << 32) + n)) for n in numbers])
+    noise = torch.cat([model.sample_noise(1, generator) for generator in generators(seed, numbers)])
     device = next(model.parameters()).device
     classes = getattr(model.config, "num_classes", 0)
     labels = (torch.tensor(numbers, device=device) % classes,) if classes else ()
