@@ -61,6 +61,7 @@ class TrainSettings(Settings):
     clip_norm: float | None = Field(None, gt=0, description="largest norm of the gradient")
     ema: float | None = Field(None, gt=0, lt=1, description="decay of the average of the weights that is evaluated")
     patience: int | None = Field(None, gt=0, description="stop after this many epochs without a better validation")
+    evaluate_steps: int | None = Field(None, gt=0, description="steps between two evaluations; default: an epoch's")
     log_every: int = Field(10, gt=0, description="steps between two lines of log.csv")
     checkpoint_minutes: float = Field(1.0, ge=0, description="time between two checkpoints")
     checkpoint_steps: int | None = Field(None, gt=0, description="steps between two checkpoints, beside the time")
