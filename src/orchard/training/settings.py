@@ -27,6 +27,9 @@ class OptimizerSettings(Settings):
     eps: float | None = Field(None, gt=0, description="epsilon of the denominator; default: torch.optim's own")
     centered: bool = Field(False, description="whether rmsprop subtracts the mean gradient")
     layer_decay: float = Field(1.0, gt=0, le=1, description="learning rate of a layer over that of the layer above it")
+    scales: dict[str, float] = Field(
+        default_factory=dict, description="share of the learning rate for parameters whose names begin with a key"
+    )
 
 
 class ScheduleSettings(Settings):
