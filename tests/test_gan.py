@@ -1,7 +1,6 @@
 """Adversarial pairs, their losses and penalties, and the distances between sets of features, against stored figures."""
 
 import math
-import re
 from pathlib import Path
 
 import pytest
@@ -16,7 +15,6 @@ from orchard.models.generation.wgan_gp import Downsampling, Upsampling
 from orchard.nn.conv import glorot_uniform
 from orchard.tasks.unconditional_image_generation.losses import LOSSES
 from orchard.tasks.unconditional_image_generation.regularisers import REGULARISERS, gradient_penalty
-from orchard.weights.official import load_official
 
 GOLDEN = Path(__file__).parent / "golden"
 PYTORCH = dict(kernel=3, before=1, generator_kernel=2, generator_before=0, slope=0.01)  # of caogang/wgan-gp
@@ -37,34 +35,7 @@ def assert_gradients(loss: Tensor, named: dict[str, nn.Parameter], expected: dic
         assert float((gradient - wanted).abs().max()) <= allowed, name
 
 
-# The pairs against the code that they are named after
-
-
-@pytest.mark.parametrize("case, args", [
-    ("colour_a", dict(noise=12, generator_width=4, discriminator_width=3)),
-    ("grey_b", dict(noise=7, generator_width=3, discriminator_width=5, in_channels=1)),
-])  # fmt: skip
-def test_dcgan_computes_and_learns_as_the_pytorch_example(case, args):
-    params, io = stored(f"dcgan/{case}")
-    pair = create_model("dcgan", **args)
-    went = load_official(pair, params, "examples")
-    pair.eval()
-    torch.testing.assert_close(pair(io["in.noise"]), io["out.images"], atol=1e-5, rtol=0)
-    for name, images in (("real", io["in.images"]), ("fake", io["out.images"])):
-        torch.testing.assert_close(
-            pair.discriminator(images).sigmoid(), io[f"out.probability_{name}"], atol=1e-5, rtol=0
-        )
-    pair.train()
-    fake, loss = pair(io["in.noise"]), LOSSES["non-saturating"]
-    torch.testing.assert_close(fake, io["out.train.images"], atol=1e-5, rtol=0)
-    named = {went[name][0]: parameter for name, parameter in pair.named_parameters()}
-    expected = {name.removeprefix("out.grad."): tensor for name, tensor in io.items() if ".grad." in name}
-    critic_loss = loss.discriminator(pair.discriminator(io["in.images"]), pair.discriminator(fake.detach()))
-    torch.testing.assert_close(critic_loss, io["out.train.errD"], atol=1e-6, rtol=1e-5)
-    assert_gradients(critic_loss, {n: p for n, p in named.items() if n.startswith("discriminator")}, expected)
-    generator_loss = loss.generator(pair.discriminator(fake))
-    torch.testing.assert_close(generator_loss, io["out.train.errG"], atol=1e-6, rtol=1e-5)
-    assert_gradients(generator_loss, {n: p for n, p in named.items() if n.startswith("generator")}, expected)
+# Against stored figures, beside those that the cards name
 
 
 def test_critic_its_penalty_and_their_gradients_are_those_of_the_pytorch_code():
@@ -81,85 +52,6 @@ def test_critic_its_penalty_and_their_gradients_are_those_of_the_pytorch_code():
     torch.testing.assert_close(loss, io["out.d_cost"], atol=1e-6, rtol=1e-5)
     named = {theirs[name]: parameter for name, parameter in critic.named_parameters()}
     assert_gradients(loss, named, {name: io[f"out.grad.{name}"] for name in named})
-
-
-def test_generator_learns_as_that_of_the_pytorch_code():
-    params, io = stored("wgan_gp/pair_b")
-    pair = create_model("wgan_gp", width=3, **PYTORCH)
-    went = load_official(pair, params, "pytorch")
-    pair.eval()
-    torch.testing.assert_close(pair(io["in.noise"]), io["out.images"], atol=1e-5, rtol=0)
-    torch.testing.assert_close(pair.discriminator(io["in.images"]), io["out.critic_real"].flatten(), atol=1e-5, rtol=0)
-    loss = LOSSES["wasserstein"].generator(pair.discriminator(pair.train()(io["in.noise"])))
-    torch.testing.assert_close(loss, io["out.train.g_cost"], atol=1e-6, rtol=1e-5)
-    named = {went[f"generator.{name}"][0]: p for name, p in pair.generator.named_parameters()}
-    assert_gradients(loss, named, {name: io[f"out.grad.{name}"] for name in named})
-
-
-TENSORFLOW = {  # our module by the authors' variable, for each of their three scripts
-    "wgan_gp/tf_cifar_c": {
-        r"Generator\.Input": "generator.project.0", r"Generator\.BN1": "generator.project.1",
-        r"Generator\.2": "generator.blocks.0.0", r"Generator\.BN2": "generator.blocks.0.1",
-        r"Generator\.3": "generator.blocks.1.0", r"Generator\.BN3": "generator.blocks.1.1",
-        r"Generator\.5": "generator.to_image", r"Discriminator\.Output": "discriminator.score",
-        **{rf"Discriminator\.{n + 1}": f"discriminator.convs.{n}" for n in range(3)},
-    },
-    **{case: {
-        r"Generator\.Input": "generator.project", r"Generator\.OutputN": "generator.norm",
-        r"Generator\.Output": "generator.to_image", r"Discriminator\.Input": "discriminator.from_image",
-        r"Discriminator\.Output": "discriminator.score",
-        **{rf"{side}\.(?:Res)?{n + 1}\.{theirs}": f"{side.lower()}.blocks.{n}.{ours}"
-           for side in ("Generator", "Discriminator") for n in range(4)
-           for theirs, ours in (("(?:BN|N)1", "norm1"), ("(?:BN|N)2", "norm2"), ("Conv1", "conv1"), ("Conv2", "conv2"),
-                                ("Shortcut", "shortcut.1"))},
-    } for case in ("wgan_gp_resnet/cifar_a", "wgan_gp_resnet/good64_b")},
-}  # fmt: skip
-KINDS = {"Filters": "weight", "W": "weight", "scale": "weight", "Biases": "bias", "b": "bias", "offset": "bias"}
-
-
-def ours_of(case: str, variable: str) -> str:
-    module, _, kind = variable.rpartition(".")
-    (found,) = [ours for theirs, ours in TENSORFLOW[case].items() if re.fullmatch(theirs, module)]
-    if case == "wgan_gp_resnet/cifar_a" and found == "discriminator.blocks.0.shortcut.1":
-        found = "discriminator.blocks.0.shortcut"  # the first block pools before it
-    return f"{found}.{KINDS[kind]}"
-
-
-def laid_out(tensor: Tensor) -> Tensor:
-    """TensorFlow's layouts in ours: kernels have their channels last, matrices are transposed."""
-    if tensor.ndim == 4:
-        return tensor.permute(3, 2, 0, 1)
-    return tensor.T if tensor.ndim == 2 and len(tensor) > 1 else tensor.flatten()
-
-
-@pytest.mark.parametrize("case, name, args", [
-    ("wgan_gp/tf_cifar_c", "wgan_gp", dict(width=3)),
-    ("wgan_gp_resnet/cifar_a", "wgan_gp_resnet", dict(generator_widths=(6,) * 4, critic_widths=(5,) * 4)),
-    ("wgan_gp_resnet/good64_b", "wgan_gp_resnet64",
-     dict(generator_widths=(16, 16, 8, 4, 2), critic_widths=(2, 4, 8, 16, 16))),
-])  # fmt: skip
-def test_networks_and_losses_are_those_of_the_authors_tensorflow_code(case, name, args):
-    params, io = stored(case)
-    pair = create_model(name, **args).train()  # the authors' batch norm never leaves training
-    theirs = {ours_of(case, key): key for key in params if "moving" not in key}
-    assert theirs.keys() == dict(pair.named_parameters()).keys()
-    pair.load_state_dict({ours: laid_out(params[key]) for ours, key in theirs.items()}, strict=False)
-    critic, real, fake = pair.discriminator, io["in.images"], pair(io["in.noise"])
-    torch.testing.assert_close(fake, io["out.images"], atol=1e-5, rtol=0)
-    torch.testing.assert_close(critic(real), io["out.critic_real"], atol=1e-5, rtol=0)
-    fixed = io["out.images"]
-    penalty = 10 * gradient_penalty(critic, real, fixed, 1 - io["in.alpha"])  # theirs is the generated image's share
-    torch.testing.assert_close(penalty, io["out.gradient_penalty_times_lambda"], atol=1e-6, rtol=1e-5)
-    wasserstein = LOSSES["wasserstein"]
-    losses = {
-        "discriminator": wasserstein.discriminator(critic(real), critic(fixed)) + penalty,
-        "generator": wasserstein.generator(critic(fake)),
-    }
-    torch.testing.assert_close(losses["discriminator"], io["out.disc_cost"], atol=1e-6, rtol=1e-5)
-    torch.testing.assert_close(losses["generator"], io["out.gen_cost"], atol=1e-6, rtol=1e-5)
-    for side, loss in losses.items():
-        named = {n: p for n, p in pair.named_parameters() if n.startswith(side)}
-        assert_gradients(loss, named, {n: laid_out(io[f"out.grad.{theirs[n]}"]) for n in named})
 
 
 # What every pair promises
@@ -276,7 +168,7 @@ def test_penalty_is_of_each_sample_at_its_own_interpolate():
     def square(images: Tensor) -> Tensor:
         return 0.5 * images.square().flatten(1).sum(1)  # whose slope is the image: 2, and 0.5 + 4.5
 
-    assert float(gradient_penalty(square, real, fake, share)) == pytest.approx(((2 - 1) ** 2 + (5 - 1) ** 2) / 2)
+    assert gradient_penalty(square, real, fake, share).item() == pytest.approx(((2 - 1) ** 2 + (5 - 1) ** 2) / 2)
 
 
 def test_penalty_teaches_a_critic_a_slope_of_one():

@@ -22,6 +22,7 @@ from orchard.data.batches import ImageBatch
 from orchard.data.contracts import Preprocess
 from orchard.data.settings import CaptionSource
 from orchard.errors import OrchardError, UsageError
+from orchard.inference.generators import generators
 from orchard.inference.loading import load
 from orchard.models import create_model
 from orchard.models.generation.pair import AdversarialPair
@@ -30,7 +31,7 @@ from orchard.tasks.unconditional_image_generation.job import evaluate_loaded
 from orchard.tasks.unconditional_image_generation.judge import ClassifierFeatures, compare, make_judge
 from orchard.tasks.unconditional_image_generation.learner import ROWS, GenerationLearner
 from orchard.tasks.unconditional_image_generation.objective import family_of
-from orchard.tasks.unconditional_image_generation.settings import OBJECTIVES, AdversarialSettings
+from orchard.tasks.unconditional_image_generation.settings import OBJECTIVES, AdversarialSettings, Options
 from orchard.training.loop import Interrupted, Trainer
 from orchard.weights.official import export_official
 from orchard.weights.portable import Portable, save_portable
@@ -50,7 +51,8 @@ CPU = torch.device("cpu")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run in which the discriminator learns twice in a step."""
     path = tmp_path_factory.mktemp("gan") / "run"
-    train("dcgan_nano", "digits", path, **SMALL, objective="hinge", **{"adversarial.discriminator_steps": 2})
+    more = {"adversarial.discriminator_steps": 2, "evaluate_steps": 4, "optimizer.lr": 0.01, "ema": 0.5}
+    train("dcgan_nano", "digits", path, **SMALL, objective="hinge", **more)
     return path
 
 
@@ -90,8 +92,8 @@ def test_the_run_has_metrics_a_model_and_a_report(run: Path) -> None:
     with pytest.raises(UsageError, match="digits has no dev split; it has train"):
         evaluate_loaded(loaded, "digits", "dev", CaptionSource(source="digits"))
     seen = load_file(run / "evaluation" / "images.safetensors")
-    assert seen["steps"].tolist() == [6] and seen["history"].shape == (1, 10, 1, 8, 8)
-    assert torch.equal(seen["history"][0], seen["generated"][:10])
+    assert seen["steps"].tolist() == [4, 6] and seen["history"].shape == (2, 10, 1, 8, 8)
+    assert torch.equal(seen["history"][-1], seen["generated"][:10])
     log = (run / "log.csv").read_text().splitlines()
     columns = log[0].split(",")
     first = dict(zip(columns, log[1].split(","), strict=True))
@@ -141,6 +143,8 @@ def test_images_are_numbered_and_say_where_they_came_from(run: Path, tmp_path: P
         assert sheet.size == (18, 18)
     with pytest.raises(UsageError, match="takes nothing, got 'a cat'"):
         list(answer(run, ["a cat"]))
+    with pytest.raises(UsageError, match="option 'steps' is for diffusion models"):
+        list(answer(run, [], {"steps": 10}))
     with pytest.raises(UsageError, match="option '--count': input should be greater than or equal to 1"):
         answer(run, [], {"count": 0})
 
@@ -234,8 +238,8 @@ def test_every_objective_trains_any_pair(name: str, pair: Any) -> None:
 
 def test_a_pair_with_classes_makes_them_in_turn() -> None:
     pair = Labelled().eval()
-    images = generate(pair, 0, range(8))
-    noise = torch.cat([pair.sample_noise(1, torch.Generator().manual_seed(n)) for n in range(8)])
+    (images,) = generate(pair, 0, range(8), Options())
+    noise = torch.cat([pair.sample_noise(1, generator) for generator in generators(0, range(8))])
     torch.testing.assert_close(images, pair(noise, torch.arange(8) % 4))
 
 

@@ -10,11 +10,10 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from orchard.data.counter_rng import uniforms
+from orchard.inference.generators import generators
 from orchard.nn.diffusion import Denoised, Diffusion
 from orchard.nn.diffusion_loss import bound_terms, mean_of_images, prior_term
 
@@ -84,8 +83,7 @@ class ImageNoise:
 
     def __init__(self, seed: int, numbers: Sequence[int], shape: tuple[int, ...], device: torch.device | str = "cpu"):
         self.shape, self.device = shape, device
-        chances = uniforms(seed, 0, np.asarray(numbers, np.int64), 1)[:, 0]
-        self.generators = [torch.Generator().manual_seed(int(chance * 2**53)) for chance in chances]
+        self.generators = list(generators(seed, numbers))
 
     def __call__(self) -> Tensor:
         drawn = [torch.randn(self.shape, generator=generator) for generator in self.generators]

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from torch import Tensor
@@ -31,7 +31,13 @@ class DetectionRecord:
 
 
 class DetectionSplit(ABC):
-    """One split: pictures in a fixed order."""
+    """One split: pictures in a fixed order.
+
+    A set that is made, not stored, may be `endless`: it has records beyond its length, and training takes new ones in
+    every epoch.
+    """
+
+    endless: bool = False
 
     @abstractmethod
     def __len__(self) -> int: ...
@@ -46,6 +52,29 @@ class DetectionSplit(ABC):
 
     @abstractmethod
     def key(self, index: int) -> str: ...
+
+
+class Relabelled(DetectionSplit):
+    """A split whose classes have other numbers: those of a model, say. `numbers` has one for each class."""
+
+    def __init__(self, split: DetectionSplit, numbers: Sequence[int]):
+        self.split, self.numbers = split, np.array(numbers)
+
+    def __len__(self) -> int:
+        return len(self.split)
+
+    def record(self, index: int) -> DetectionRecord:
+        found = self.split.record(index)
+        return replace(found, objects=self._renumbered(found.objects))
+
+    def objects(self, index: int) -> Objects:
+        return self._renumbered(self.split.objects(index))
+
+    def key(self, index: int) -> str:
+        return self.split.key(index)
+
+    def _renumbered(self, objects: Objects) -> Objects:
+        return replace(objects, labels=self.numbers[objects.labels])
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,8 @@ SIZES = {"train": 8000, "validation": 200, "test": 500}  # pictures of one epoch
 class SceneBoxes(DetectionSplit):
     """Digit scenes, made when they are needed."""
 
+    endless = True
+
     def __init__(self, split: str, seed: int):
         self.split, self.seed = split, seed
 

@@ -65,6 +65,13 @@ def kind_named(name: str) -> Kind:
     return kinds()[name]
 
 
+def kind_by_name(source: str) -> Kind | None:
+    """The one kind that knows a source by its name; None for a path, and for a set that several kinds know."""
+    name = source.partition(":")[0]
+    found = [kind for kind in kinds().values() if name in kind.named or name in kind.schemes]
+    return found[0] if len(found) == 1 else None
+
+
 def canonical_name(source: str) -> str:
     """The name by which recipes know a source: a named set's own, an environment's, else "images"."""
     name = source.partition(":")[0]

@@ -2,4 +2,9 @@
 
 from orchard.data.kinds import Kind
 
-KIND = Kind(name="environments", schemes=("gym", "python"), open="orchard.data.environments:open_environment")
+KIND = Kind(
+    name="environments",
+    schemes=("gym", "python"),
+    open="orchard.data.environments:open_environment",
+    check="orchard.data.checked:check_environment",
+)

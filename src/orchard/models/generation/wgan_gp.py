@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from orchard.models import Landmark
+from orchard.models.generation import tensorflow_names as tensorflow
 from orchard.models.generation.pair import DISCRIMINATOR, GENERATOR, AdversarialPair, example_noise
 from orchard.nn.checks import check_images
 from orchard.nn.conv import glorot_uniform
@@ -154,10 +155,27 @@ def pytorch_names(config: WGANGPConfig) -> list[tuple[str, str]]:
     ]
 
 
+def tensorflow_names(config: WGANGPConfig) -> tensorflow.Rows:
+    """The variables of improved_wgan_training (gan_cifar.py). Its first batch norm has no running averages."""
+    count = config.levels
+    rows = [
+        *tensorflow.linear("generator.project.0", "Generator.Input"),
+        *tensorflow.unit_norm("generator.project.1", "Generator.BN1"),
+        *tensorflow.conv("generator.to_image", f"Generator.{count + 2}"),
+        *tensorflow.linear("discriminator.score", "Discriminator.Output"),
+    ]
+    for n in range(count - 1):
+        rows += tensorflow.conv(f"generator.blocks.{n}.0", f"Generator.{n + 2}")
+        rows += tensorflow.norm(f"generator.blocks.{n}.1", f"Generator.BN{n + 2}")
+    for n in range(count):
+        rows += tensorflow.conv(f"discriminator.convs.{n}", f"Discriminator.{n + 1}")
+    return rows
+
+
 LANDMARK = Landmark(
     model=WGANGP,
     variants=VARIANTS,
-    names={"pytorch": pytorch_names},
+    names={"pytorch": pytorch_names, "tensorflow": tensorflow_names},
     preprocess={"": {"mean": (0.5,) * 3, "std": (0.5,) * 3, "crop": 1.0}},
     example=example_noise,
 )

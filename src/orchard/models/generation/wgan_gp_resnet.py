@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from orchard.models import Landmark
+from orchard.models.generation import tensorflow_names as tensorflow
 from orchard.models.generation.pair import AdversarialPair, example_noise
 from orchard.nn.checks import check_images
 from orchard.nn.conv import glorot_uniform
@@ -164,9 +165,34 @@ VARIANTS = {
     ),
     "wgan_gp_resnet_nano": WGANGPResNetConfig((32, 32, 32), "layer norm", (16, 32, 32), image_size=28, in_channels=1),
 }
+
+
+def tensorflow_names(config: WGANGPResNetConfig) -> tensorflow.Rows:
+    """The variables of improved_wgan_training: of gan_cifar_resnet.py, or, with layer norm, of gan_64x64.py."""
+    pooled = config.critic == "pooled"
+    block, norm = ("", "N") if pooled else ("Res", "BN")
+    rows = [
+        *tensorflow.linear("generator.project", "Generator.Input"),
+        *tensorflow.norm("generator.norm", "Generator.OutputN"),
+        *tensorflow.conv("generator.to_image", "Generator.Output"),
+        *tensorflow.conv("discriminator.from_image", "Discriminator.Input"),
+        *tensorflow.linear("discriminator.score", "Discriminator.Output"),
+    ]
+    for side, count in (("generator", len(config.generator_widths)), ("discriminator", len(config.critic_widths))):
+        for n in range(count):
+            ours, theirs = f"{side}.blocks.{n}", f"{side.capitalize()}.{block}{n + 1}"
+            image_block = pooled and side == "discriminator" and n == 0
+            rows += tensorflow.conv(f"{ours}.shortcut" + ("" if image_block else ".1"), f"{theirs}.Shortcut")
+            for k in (1, 2):
+                rows += tensorflow.conv(f"{ours}.conv{k}", f"{theirs}.Conv{k}")
+                rows += tensorflow.norm(f"{ours}.norm{k}", f"{theirs}.{norm}{k}")
+    return rows
+
+
 LANDMARK = Landmark(
     model=WGANGPResNet,
     variants=VARIANTS,
+    names={"tensorflow": tensorflow_names},
     preprocess={"": {"mean": (0.5,) * 3, "std": (0.5,) * 3, "crop": 1.0}},
     example=example_noise,
 )

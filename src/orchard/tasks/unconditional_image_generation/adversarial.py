@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from orchard.data.batches import ImageBatch
 from orchard.errors import UsageError
+from orchard.inference.generators import generators
 from orchard.report.run_page import Curve
 from orchard.tasks.unconditional_image_generation.losses import LOSSES
 from orchard.tasks.unconditional_image_generation.regularisers import REGULARISERS
@@ -143,7 +144,7 @@ def steps(model: nn.Module, options: Options) -> int:
 @torch.no_grad()
 def generate(model: Any, seed: int, numbers: Sequence[int], options: Options) -> Iterator[Tensor]:
     """Images (N, C, H, W) of a pair in evaluation mode; of K classes, where it has any, image n is of class n mod K."""
-    noise = torch.cat([model.sample_noise(1, torch.Generator().manual_seed((seed << 32) + n)) for n in numbers])
+    noise = torch.cat([model.sample_noise(1, generator) for generator in generators(seed, numbers)])
     device = next(model.parameters()).device
     classes = getattr(model.config, "num_classes", 0)
     labels = (torch.tensor(numbers, device=device) % classes,) if classes else ()
