@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -14,7 +15,7 @@ from orchard.weights.adapters import Adapter
 class TorchTransformer(nn.Module):
     """Source and target ids to logits, by one table of embeddings, scaled, plus sinusoids."""
 
-    def __init__(self, vocabulary: int, final_norm: bool, norm_first: bool, **sizes: int):
+    def __init__(self, vocabulary: int, final_norm: bool, norm_first: bool, **sizes: Any):
         super().__init__()
         self.embedding = nn.Embedding(vocabulary, sizes["d_model"])
         with warnings.catch_warnings(action="ignore"):  # pre-norm blocks cannot have nested tensors, it says
