@@ -1,10 +1,10 @@
-"""Position tables, learned and fixed."""
+"""Position tables, learned and fixed, and encodings of the positions of a map's cells."""
 
 from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 
 def resize_position_grid(table: Tensor, old: tuple[int, int], new: tuple[int, int], prefix: int) -> Tensor:
@@ -33,3 +33,53 @@ def sinusoids(length: int, width: int, *, interleaved: bool) -> Tensor:
     angles = torch.arange(length, dtype=torch.float64)[:, None] * frequencies
     table = torch.stack([angles.sin(), angles.cos()], dim=2 if interleaved else 1)
     return table.flatten(1).float()
+
+
+class SineGrid(nn.Module):
+    """Sines and cosines of rows and columns (Parmar et al. 2018, arXiv:1802.05751; DETR, appendix A.4).
+
+    A padding mask (B, h, w), true where there is no picture, to encodings (B, h, w, D). Cells are counted from 1 over
+    the picture alone. The first half of D is of the row, the second of the column; sines stand at even places, cosines
+    at odd ones. `span` is what the last row and column are scaled to (2π in DETR); None leaves the counts as they are.
+    """
+
+    def __init__(self, width: int, *, temperature: float, span: float | None, eps: float):
+        super().__init__()
+        if width % 4:
+            raise ValueError(f"a width of {width} does not divide into sines and cosines of rows and columns")
+        self.width = width
+        self.temperature = temperature
+        self.span = span
+        self.eps = eps
+
+    def forward(self, padding_mask: Tensor) -> Tensor:
+        half = torch.arange(self.width // 4, dtype=torch.float32, device=padding_mask.device)
+        periods = self.temperature ** (4 * half / self.width)
+        return torch.cat([self._encode(padding_mask, axis, periods) for axis in (1, 2)], dim=-1)
+
+    def _encode(self, padding_mask: Tensor, axis: int, periods: Tensor) -> Tensor:
+        counts = (~padding_mask).cumsum(axis, dtype=torch.float32)  # (B, h, w)
+        if self.span is not None:
+            counts = counts / (counts.narrow(axis, -1, 1) + self.eps) * self.span
+        angles = counts[..., None] / periods
+        return torch.stack([angles.sin(), angles.cos()], dim=-1).flatten(-2)  # (B, h, w, D / 2)
+
+
+class LearnedGrid(nn.Module):
+    """A learned vector for each column and each row (DETR, table 3), for maps of up to `cells` a side.
+
+    A padding mask (B, h, w), of which only the shape counts, to encodings (B, h, w, D): the column's half first.
+    """
+
+    def __init__(self, width: int, *, cells: int):
+        super().__init__()
+        self.rows = nn.Parameter(torch.rand(cells, width // 2))
+        self.columns = nn.Parameter(torch.rand(cells, width // 2))
+
+    def forward(self, padding_mask: Tensor) -> Tensor:
+        count, height, width = padding_mask.shape
+        if max(height, width) > len(self.rows):
+            raise ValueError(f"expected a map of up to {len(self.rows)} cells a side, got {height}x{width}")
+        columns = self.columns[:width].expand(count, height, -1, -1)
+        rows = self.rows[:height, None].expand(count, -1, width, -1)
+        return torch.cat([columns, rows], dim=-1)

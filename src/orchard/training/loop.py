@@ -146,7 +146,7 @@ class Trainer:
                     last = step == self.steps or bool(self.state.stopped)
                     if step % self.settings.log_every == 0 or last:
                         self._log_training(log)
-                    if step % per_epoch == 0 or last:
+                    if step % (self.settings.evaluate_steps or per_epoch) == 0 or last:
                         self._validate(log, progress)
                         last = last or bool(self.state.stopped)
                     if last or checkpoint_due or stop:

@@ -159,6 +159,10 @@ def randomise(module: nn.Module, call: Callable[[], Any], seed: int) -> None:
             buffer.copy_(0.5 + torch.rand(buffer.shape, generator=generator))
         elif name.endswith("num_batches_tracked"):
             buffer.fill_(seed + 7)
+    for norm in module.modules():  # whose gain and bias are no parameters: frozen batch norms
+        if "running_var" in norm._buffers and "weight" in norm._buffers:
+            norm.get_buffer("weight").copy_(1 + 0.2 * normal(norm.get_buffer("weight").shape))
+            norm.get_buffer("bias").copy_(0.1 * normal(norm.get_buffer("bias").shape))
 
     def scale(layer: nn.Module, _: Any, output: Tensor) -> Tensor:
         spread = output.std()

@@ -6,4 +6,5 @@ KIND = Kind(
     name="text-pairs",
     named=("multi30k",),
     open="orchard.data.pairs:open_pairs",
+    check="orchard.data.checked:check_pairs",
 )
