@@ -9,12 +9,12 @@ import pytest
 import torch
 from torch import nn
 
+from orchard.app import compare as module
 from orchard.app.compare import Budget, compare, peak_memory, turn_by_turn
 from orchard.cards import card_of
 from orchard.data import Preprocess
 from orchard.errors import UsageError
 from orchard.models import create_model
-from orchard.training import compare as module
 from orchard.weights.portable import Portable, architecture_of, save_portable
 
 QUALITY = {("lenet5", 0): 0.90, ("lenet5", 1): 0.96, ("lenet5_1998", 0): 0.80, ("lenet5_1998", 1): 0.80}
@@ -136,7 +136,7 @@ def test_everybody_has_a_turn_in_every_round(monkeypatch):
 def test_peak_memory_counts_what_is_alive_at_once():
     model = nn.Sequential(nn.Linear(10, 20, bias=False), nn.ReLU(), nn.Linear(20, 5, bias=False))
     # 300 weights, 4 × 10 numbers in, and the most at once: both sides of the ReLU, 4 × 20 each.
-    assert peak_memory(model, torch.randn(4, 10)) == 4 * (300 + 40 + 80 + 80)
+    assert peak_memory(model, {"input": torch.randn(4, 10)}) == 4 * (300 + 40 + 80 + 80)
     in_place = nn.Sequential(nn.Linear(10, 20, bias=False), nn.ReLU(inplace=True), nn.Linear(20, 5, bias=False))
     assert peak_memory(in_place, torch.randn(4, 10)) == 4 * (300 + 40 + 80 + 20)
 

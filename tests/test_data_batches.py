@@ -12,6 +12,7 @@ from orchard.data import AugmentSettings, DataSettings, Loader, default_preproce
 from orchard.data.augment import CROP, plan, resized_crops, vary
 from orchard.data.batches import ImageBatch
 from orchard.data.counter_rng import COLUMNS, Order, permuted, uniforms
+from orchard.data.settings import MixSettings
 
 SHARED = Path(__file__).parents[1].parent / "shared" / "data"
 EVERYTHING = AugmentSettings(
@@ -195,15 +196,15 @@ def test_mixing_gives_soft_labels_that_say_what_was_mixed():
     batch = ImageBatch(images, torch.arange(8) % 4, torch.arange(8))
     kinds = set()
     for step in range(20):
-        mixed = mix(batch, AugmentSettings(mixup=0.8, cutmix=1.0), 4, 0, step)
+        mixed = mix(batch, MixSettings(mixup=0.8, cutmix=1.0), 4, 0, step)
         assert torch.allclose(mixed.labels.sum(1), torch.ones(8), atol=1e-6)
         share = mixed.labels[0, 0]  # of picture 0; its neighbour is 1
         assert torch.allclose(mixed.images[0].mean(), 1 - share, atol=1e-5)
         assert torch.allclose(mixed.images[3].mean(), 3 * share + 2 * (1 - share), atol=1e-4)
         kinds.add("cutmix" if set(mixed.images[0].unique().tolist()) <= {0.0, 1.0} else "mixup")
         half = ImageBatch(images[4:], batch.labels[4:], batch.indices[4:])
-        assert torch.equal(mix(half, AugmentSettings(mixup=0.8, cutmix=1.0), 4, 0, step).images, mixed.images[4:])
+        assert torch.equal(mix(half, MixSettings(mixup=0.8, cutmix=1.0), 4, 0, step).images, mixed.images[4:])
     assert kinds == {"mixup", "cutmix"}
-    assert mix(batch, AugmentSettings(), 4, 0, 0) is batch
+    assert mix(batch, MixSettings(), 4, 0, 0) is batch
     odd = ImageBatch(images[:3], batch.labels[:3], batch.indices[:3])
-    assert torch.allclose(mix(odd, AugmentSettings(mixup=1.0), 4, 0, 0).images[2], images[2])
+    assert torch.allclose(mix(odd, MixSettings(mixup=1.0), 4, 0, 0).images[2], images[2])

@@ -12,20 +12,28 @@ import torch
 import typer
 from torch import nn
 
+from orchard.app.export import export
 from orchard.cards import card_of
 from orchard.cli.export import export as export_command
 from orchard.cli.output import run_app
 from orchard.data.contracts import Preprocess
 from orchard.errors import OrchardError
 from orchard.inference import export as export_module
-from orchard.inference.export import entries_of, export, export_onnx, export_torch, largest_difference
-from orchard.inference.loading import load
+from orchard.inference.export import Entry, export_onnx, export_torch, largest_difference
+from orchard.inference.loading import Loaded, load
 from orchard.models import create_model, landmark_of
+from orchard.tasks.registry import task_named
 from orchard.weights.official import preprocess_of
 from orchard.weights.portable import Portable, architecture_of, save_portable
 from orchard.weights.reference import randomise
 
 CLASSES = ("zero", "one", "zwölf")
+
+
+def entries_of(loaded: Loaded) -> list[Entry]:
+    task = task_named(loaded.task)
+    found: list[Entry] = task.load(str(task.entries))(loaded)
+    return found
 
 
 def small(name: str) -> nn.Module:

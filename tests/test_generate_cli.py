@@ -9,13 +9,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from commands import orchard
 from painters import save_painter
 from PIL import Image
 from rich.console import Console
 
-from orchard.cli import generate as command
-from orchard.cli.main import app
-from orchard.cli.output import run_app
 from orchard.tasks.text_to_image.canvas import Canvas, half_blocks
 from orchard.tasks.text_to_image.preview import Progress
 
@@ -25,14 +23,6 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("run")
     save_painter(folder / "model")
     return folder
-
-
-def orchard(*words: object) -> int:
-    before, sys.argv = sys.argv, ["orchard", *map(str, words)]
-    try:
-        return run_app(app, debug=False)
-    finally:
-        sys.argv = before
 
 
 def test_pictures_and_a_sheet(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -78,9 +68,9 @@ def test_a_picture_is_completed(run: Path, tmp_path: Path, capsys: pytest.Captur
 
 @pytest.mark.parametrize("words, message", [
     ((), "nothing is asked for"),
-    (("a", "--length", "3"), "--length is for texts"),
-    (("a", "--stop", "b"), "--stop is for texts"),
-    (("a", "--temperature", "-1"), "temperature -1.0: expected 0 or more"),
+    (("a", "--length", "3"), "No such option: --length"),
+    (("a", "--stop", "b"), "No such option: --stop"),
+    (("a", "--temperature", "-1"), "option '--temperature': input should be greater than or equal to 0, got -1.0"),
     (("a", "b", "--complete", "x.png"), "--complete takes one prompt, got 2"),
     (("a", "--data", "x.tsv"), "--data brings its own prompts"),
     (("",), "prompt 1 is empty"),
@@ -97,13 +87,12 @@ def test_wrong_calls_get_one_line(
 
 
 def test_options_over_what_is_usual() -> None:
-    from orchard.inference.sampling import Sampling
+    from orchard.inference.sampling import Sampling, sampling_from
+    from orchard.tasks.text_to_image.settings import Options
 
     usual = Sampling(top_k=100)
-    assert command._sampling(usual, {"top_k": None, "top_p": 0.9, "temperature": None}) == Sampling(
-        top_k=100, top_p=0.9
-    )
-    assert command._sampling(usual, {"top_k": 0, "top_p": None, "temperature": 0.5}) == Sampling(temperature=0.5)
+    assert sampling_from(usual, Options(top_p=0.9)) == Sampling(top_k=100, top_p=0.9)
+    assert sampling_from(usual, Options(top_k=0, temperature=0.5)) == Sampling(temperature=0.5)
 
 
 def test_previews_on_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:

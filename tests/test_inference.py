@@ -10,23 +10,22 @@ from types import GeneratorType
 import numpy as np
 import pytest
 import torch
-import typer
-from orchard.cli.predict import predict as predict_command
+from commands import orchard
 from PIL import Image
 from torch import nn
 
 from orchard.app.pipeline import pipeline
-from orchard.cli.output import run_app
 from orchard.data.contracts import Preprocess
 from orchard.errors import OrchardError, UsageError
 from orchard.inference import fast as fast_module
-from orchard.inference import predicting
 from orchard.inference.cost import multiply_adds, weight_bytes
 from orchard.inference.fast import FastModel, make_fast, package_path, relative_difference
+from orchard.inference.image_files import AHEAD, find_images
 from orchard.inference.loading import load
 from orchard.models import create_model
 from orchard.models.foreign import create_foreign, is_foreign
-from orchard.tasks.image_classification.pipeline import ImageClassifier, find_images, pays
+from orchard.tasks.image_classification import pipeline as classifier_module
+from orchard.tasks.image_classification.pipeline import ImageClassifier, pays
 from orchard.weights.portable import Portable, architecture_of, save_portable
 
 CLASSES = tuple(f"class {n}" for n in range(10))
@@ -183,12 +182,14 @@ def test_answers_stream_and_reading_stays_a_few_batches_ahead(
     assert isinstance(answers, GeneratorType)
     next(answers)
     answers.close()
-    assert len(read) <= predictor.batch * (predicting.AHEAD + 2)
+    assert len(read) <= predictor.batch * (AHEAD + 2)
 
 
 def test_large_work_takes_the_compiled_model(run: Path, pictures: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(predicting, "pays", lambda *_: True)
-    monkeypatch.setattr(predicting, "make_fast", lambda model, example, precision: FastModel(model, precision, "fake"))
+    monkeypatch.setattr(classifier_module, "pays", lambda *_: True)
+    monkeypatch.setattr(
+        classifier_module, "make_fast", lambda model, example, precision: FastModel(model, precision, "fake")
+    )
     said: list[str] = []
     predictor = ImageClassifier(load(run), precision="fp32", say=said.append)
     assert len(predictor(pictures)) == 11
@@ -211,15 +212,7 @@ def test_pipeline_by_task(run: Path) -> None:
 
 
 def command(*words: str) -> int:
-    import sys
-
-    app = typer.Typer()
-    app.command()(predict_command)
-    before, sys.argv = sys.argv, ["predict", *words]
-    try:
-        return run_app(app, debug=False)
-    finally:
-        sys.argv = before
+    return orchard("predict", *words)
 
 
 def test_the_command_gives_json_csv_and_an_exit_code(
@@ -230,7 +223,7 @@ def test_the_command_gives_json_csv_and_an_exit_code(
     out = capsys.readouterr()
     rows = json.loads(out.out)
     assert len(rows) == 11 and len(rows[0]["top"]) == 2 and "error" in rows[5]
-    assert "1 of 11 pictures could not be read" in out.err
+    assert "1 of 11 could not be answered" in out.err
 
     assert command(str(run), str(pictures / "0[0-4].png"), "--csv", str(tmp_path / "out.csv")) == 0
     with (tmp_path / "out.csv").open(newline="") as file:

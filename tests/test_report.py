@@ -17,9 +17,9 @@ from orchard.data import Preprocess
 from orchard.data.splits import ArraySplit
 from orchard.errors import OrchardError
 from orchard.models import create_model
+from orchard.report import charts
 from orchard.tasks.image_classification.objective import ImageClassification, Predictions
 from orchard.tasks.image_classification.report import write_report
-from orchard.training import charts
 from orchard.training.run import LOG_COLUMNS, RunFolder
 
 DIGITS = tuple("0123456789")
@@ -62,7 +62,7 @@ def write_run(folder, task, predictions, *, report_split="test", epochs=12, mode
                  "counts": {"train": 1257, "validation": 180, "test": 360}, "fingerprint": "ab" * 32,
                  "problems": list(problems)},
     }  # fmt: skip
-    figures = task.score(predictions)
+    figures = task.compute_metrics(predictions)
     metrics = {
         "model": model, "data": "digits", "parameters": 304202, "macs": 20.1e6, "size_bytes": 1216808,
         "steps": epochs * 20, "epochs": epochs, "best_step": 200, "stopped": "", "seconds": 83.2,
@@ -100,7 +100,7 @@ def report(tmp_path):
         model = model or create_model("vit_nano", num_classes=len(classes))
         path = write_report(
             run,
-            task=task,
+            objective=task,
             split=split,
             preprocess=preprocess(model.config.image_size, model.config.in_channels),
             predictions=predictions,

@@ -126,7 +126,7 @@ def test_what_is_wrong_is_named(tmp_path: Path) -> None:
             open_text(source, SETTINGS)
     with pytest.raises(OrchardError, match=r"numbers/train has 8 tokens, at least 9 are needed for a context of 8"):
         loader(8, 8, 2)
-    with pytest.raises(UsageError, match="evenly to 2 processes"):
+    with pytest.raises(UsageError, match="equally among 2 processes"):
         loader(100, 8, 3, world=2)
 
 
@@ -165,7 +165,7 @@ def test_an_epoch_of_training_has_no_token_twice(length: int, batch_size: int, e
     assert len(batches) == len(training) >= 1
     rows = torch.cat([batch.tokens for batch in batches])
     assert torch.equal(rows - rows[:, :1], torch.arange(context + 1).expand_as(rows))  # each a window of the text
-    assert torch.equal(rows[:, 0], torch.cat([batch.starts for batch in batches])) and rows.max() < length
+    assert torch.equal(rows[:, 0], torch.cat([batch.indices for batch in batches])) and rows.max() < length
     inputs = rows[:, :-1].flatten()
     assert len(inputs.unique()) == len(inputs)
     assert all(batch.weights.all() for batch in batches)
@@ -173,7 +173,7 @@ def test_an_epoch_of_training_has_no_token_twice(length: int, batch_size: int, e
 
 def test_every_epoch_is_another_and_always_the_same() -> None:
     training = loader(1000, 16, 4)
-    epochs = [torch.cat([batch.starts for batch in training.batches(epoch)]) for epoch in range(6)]
+    epochs = [torch.cat([batch.indices for batch in training.batches(epoch)]) for epoch in range(6)]
     assert len({tuple(starts.tolist()) for starts in epochs}) == 6
     assert len({int(starts[0]) % 16 for starts in epochs}) > 2  # the offset too
     again = [batch.tokens for batch in loader(1000, 16, 4).batches(3, start=5)]
@@ -227,13 +227,14 @@ def test_figures_of_a_model_that_knows_nothing() -> None:
     task = TextGeneration()
     surprise = measure(task, Uniform(), batches)
     assert surprise.tokens == 100
-    figures = task.score(surprise, characters=split.characters, size=split.size, words=split.words)
+    figures = task.compute_metrics(surprise, characters=split.characters, size=split.size, words=split.words)
     assert figures["loss"] == pytest.approx(math.log(8)) and figures["perplexity"] == pytest.approx(8)
     assert figures["bits_per_character"] == pytest.approx(300 / 50)
     assert figures["bits_per_byte"] == pytest.approx(300 / 200)
     assert figures["word_perplexity"] == pytest.approx(8**10, rel=1e-4)
-    assert "word_perplexity" not in task.score(surprise, characters=50, size=200, words=2)  # no spaces, as in Chinese
-    assert figures[task.quality] == -figures["loss"]
+    assert "word_perplexity" not in task.compute_metrics(
+        surprise, characters=50, size=200, words=2
+    )  # no spaces, as in Chinese
     assert TokenNLL(1.0, 2) + TokenNLL(3.0, 4) == TokenNLL(4.0, 6)
 
 
@@ -247,7 +248,9 @@ def test_padding_costs_nothing() -> None:
         def forward(self, tokens: Tensor) -> Tensor:
             return 50.0 * nn.functional.one_hot((tokens + 1) % 8, 8).float()
 
-    loss, nats = TextGeneration().loss(Sure(), TokenBatch(tokens, weights, torch.zeros(2, dtype=torch.int64)))
+    batch = TokenBatch(tokens, weights, torch.zeros(2, dtype=torch.int64))
+    loss, _ = TextGeneration().loss(Sure(), batch)
+    nats = TextGeneration().nats(Sure(), batch)
     assert loss.item() == pytest.approx(0, abs=1e-6) and nats[1, 1] > 40
     (phase,) = TextGeneration().phases
     assert phase.loss(Sure(), TokenBatch(tokens, weights, tokens[:, 0]), 0)[0].item() == pytest.approx(0, abs=1e-6)

@@ -10,7 +10,6 @@ from xml.etree import ElementTree
 
 import pytest
 import torch
-from orchard.training.jobs import text_generation
 from safetensors.torch import load_file
 
 from orchard.app.train import train
@@ -19,8 +18,8 @@ from orchard.data.tokenizers import load_tokenizer
 from orchard.errors import OrchardError, UsageError
 from orchard.inference.loading import load
 from orchard.inference.sampling import Sampling
+from orchard.tasks.text_generation import job as text_generation
 from orchard.tasks.text_generation.pipeline import TextGenerator
-from orchard.training import fit
 from orchard.training.loop import Interrupted, Trainer
 
 SMALL: dict[str, Any] = {
@@ -89,10 +88,10 @@ def test_a_run_that_was_stopped_ends_in_the_same_bits(
     settings = {**SMALL, "epochs": 8, "architecture.dropout": 0.1, "checkpoint_steps": 5, "checkpoint_minutes": 0}
     step = Trainer._step
 
-    def stop(self: Trainer, parts: list[Any]) -> None:
+    def stop(self: Trainer, batches: Any) -> None:
         if self.state.step == 12:
             raise Interrupted("here")
-        step(self, parts)
+        step(self, batches)
 
     monkeypatch.setattr(Trainer, "_step", stop)
     with pytest.raises(Interrupted):
@@ -154,8 +153,12 @@ def test_a_trained_model_is_judged_on_other_text(whole: Path, text: Path) -> Non
     [
         ({"architecture.vocabulary": 7}, UsageError, "architecture.vocabulary is 7, but the tokenizer has"),
         ({"architecture.context": 5000}, OrchardError, "or the model a shorter context"),
-        ({"freeze_trunk": True}, UsageError, "freeze_trunk means nothing to a language model"),
-        ({"tokenizer": "bpe"}, UsageError, "how text is read is text.tokenizer"),
+        (
+            {"freeze_trunk": True},
+            UsageError,
+            "setting 'freeze_trunk' is for image-classification; gpt2_nano is for text-gen",
+        ),
+        ({"tokenizer": "bpe"}, UsageError, "setting 'tokenizer' is for text-to-image"),
         ({"text.files": ["vocab.json"]}, UsageError, "text.files has 1 files; characters takes none"),
         ({"text.tokenizer": "wordpiece"}, UsageError, "wordpiece takes one, BERT's vocab.txt"),
         ({"text.tokenizer": "bpe", "text.files": ["a", "b"]}, UsageError, "there is no file 'a'"),
@@ -166,7 +169,7 @@ def test_what_does_not_fit_is_refused(
     changes: dict[str, Any], error: type[Exception], words: str, text: Path, tmp_path: Path
 ) -> None:
     with pytest.raises(error, match=words):
-        fit.train("gpt2_nano", str(text), tmp_path / "run", **{**SMALL, **changes})
+        train("gpt2_nano", str(text), tmp_path / "run", **{**SMALL, **changes})
 
 
 def test_a_model_of_another_vocabulary_is_not_gone_on_with(whole: Path, text: Path, tmp_path: Path) -> None:

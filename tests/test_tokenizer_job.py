@@ -31,7 +31,12 @@ SMALL: dict[str, Any] = {
     "max_steps": 6,
     "log_every": 2,
     "precision": "fp32",
-    "tokenization": {"discriminator_weight": 0.5, "discriminator_start": 2, "discriminator_width": 4, "discriminator_layers": 1},
+    "tokenization": {
+        "discriminator_weight": 0.5,
+        "discriminator_start": 2,
+        "discriminator_width": 4,
+        "discriminator_layers": 1,
+    },
 }
 
 
@@ -51,8 +56,8 @@ def test_stopped_and_gone_on_with_ends_in_the_same_bits(tmp_path: Path, monkeypa
     whole = train("vqgan_nano", "digits", tmp_path / "whole", **settings)
     step = Trainer._step
 
-    def interrupted(self: Trainer, parts: list[Any]) -> None:
-        step(self, parts)
+    def interrupted(self: Trainer, batches: Any) -> None:
+        step(self, batches)
         if self.state.step == 3:
             self._stop_signal = "stopped"
 
@@ -133,8 +138,8 @@ def test_a_frozen_distance_is_no_part_of_the_model(tmp_path: Path, pictures: Pat
     ("change", "words"),
     [
         ({"image_size": 15}, "15 pixels does not divide into cells of 4"),
-        ({"label_smoothing": 0.1}, "setting 'label_smoothing': a tokenizer has no classes"),
-        ({"augmentation.mixup": 0.2}, "setting 'augmentation.mixup': a tokenizer has no classes"),
+        ({"label_smoothing": 0.1}, "setting 'label_smoothing' is for image-classification; vqgan_nano"),
+        ({"augmentation.mixup": 0.2}, "setting 'augmentation.mixup' is for image-classification; vqgan_nano"),
     ],
 )
 def test_what_does_not_fit_is_said_in_a_line(tmp_path: Path, change: dict[str, Any], words: str) -> None:

@@ -20,7 +20,7 @@ from orchard.app.train import train
 from orchard.errors import OrchardError, UsageError
 from orchard.training.checkpoint import Checkpoints
 from orchard.training.optim import learning_rate_factor
-from orchard.training.settings import ScheduleSettings, resolve
+from orchard.training.settings import ScheduleSettings, TrainSettings, resolve
 
 SMALL: dict[str, Any] = {
     "architecture.width": 16,
@@ -105,7 +105,7 @@ def test_killed_anywhere_and_started_again_ends_in_the_same_bits(whole: Path, tm
     again = orchard(*command_line(out))
     _, stderr = again.communicate(timeout=300)
     assert again.returncode == 0, stderr
-    assert "going on after step" in stderr
+    assert "resuming after step" in stderr
     expected, found = weights(whole), weights(out)
     assert all(torch.equal(expected[name], found[name]) for name in expected)
     assert log_lines(out) == log_lines(whole)
@@ -214,12 +214,12 @@ def test_accumulating_gradients_learns_the_same(tmp_path: Path) -> None:
 
 
 def test_settings_know_where_they_come_from_and_refuse_what_they_do_not_know() -> None:
-    resolved = resolve({"model": "vit_nano", "data.source": "digits", "optimizer.lr": 0.5}, None, "")
+    resolved = resolve({"model": "vit_nano", "data.source": "digits", "optimizer.lr": 0.5}, None, "", TrainSettings)
     assert resolved.to_json()["optimizer.lr"] == {"value": 0.5, "origin": "command"}
     with pytest.raises(UsageError, match=r"unknown setting 'optimizer.lrr'; did you mean optimizer.lr"):
-        resolve({"model": "vit_nano", "data.source": "digits", "optimizer.lrr": 1}, None, "")
+        resolve({"model": "vit_nano", "data.source": "digits", "optimizer.lrr": 1}, None, "", TrainSettings)
     with pytest.raises(UsageError, match="setting 'batch_size': input should be greater than 0, got -3"):
-        resolve({"model": "vit_nano", "data.source": "digits", "batch_size": -3}, None, "")
+        resolve({"model": "vit_nano", "data.source": "digits", "batch_size": -3}, None, "", TrainSettings)
 
 
 def test_the_rate_rises_and_falls() -> None:

@@ -16,8 +16,9 @@ from orchard.app.settings_page import page
 from orchard.app.train import train
 from orchard.errors import OrchardError, UsageError
 from orchard.models import create_model
-from orchard.tasks.image_classification.job import ImageClassificationJob
+from orchard.tasks.image_classification.job import Job
 from orchard.tasks.image_classification.objective import ImageClassification
+from orchard.tasks.registry import task_of
 from orchard.training.optim import average_of, build_optimizer
 from orchard.training.plan import Plan, less_memory
 from orchard.training.run import RunFolder, free_folder
@@ -44,13 +45,12 @@ def test_out_of_memory_says_what_was_tried_and_what_to_try(tmp_path: Path, monke
 
 
 def test_a_batch_that_must_stay_whole_is_not_to_be_cut() -> None:
-    assert "accumulate=4" in less_memory(
-        TrainSettings.model_validate({"model": "gpt2_nano", "data": {"source": "x"}, "accumulate": 2})
-    )
-    assert (
-        less_memory(TrainSettings.model_validate({"model": "clip_nano", "data": {"source": "x"}, "batch_size": 64}))
-        == "--set batch_size=32"
-    )
+    def settings(**more: Any) -> TrainSettings:
+        return TrainSettings.model_validate({"model": "x", "data": {"source": "x"}, **more})
+
+    assert not task_of("gpt2_nano").whole_batch and task_of("clip_nano").whole_batch
+    assert "accumulate=4" in less_memory(settings(accumulate=2), cut=True)
+    assert less_memory(settings(batch_size=64), cut=False) == "--set batch_size=32"
 
 
 def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
@@ -105,7 +105,7 @@ def test_a_start_of_another_model_is_refused(tmp_path: Path) -> None:
 
 def test_training_stops_early_without_a_better_validation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     said = iter([0.5, 0.6, 0.4, 0.55, 0.9])
-    monkeypatch.setattr(ImageClassificationJob, "evaluate", lambda job, model: {"loss": 1.0, "accuracy": next(said)})
+    monkeypatch.setattr(Job, "evaluate", lambda job, model: {"loss": 1.0, "accuracy": next(said)})
     settings = {**TINY, "max_steps": None, "epochs": 50, "patience": 2}
     metrics = train("vit_nano", "digits", tmp_path / "run", **settings)
     assert metrics["epochs"] == 4
@@ -159,10 +159,12 @@ def test_the_average_follows_the_weights() -> None:
 
 def test_the_plan_warns_of_what_does_not_fit() -> None:
     settings = TrainSettings.model_validate({"model": "vit_nano", "data": {"source": "digits"}, "epochs": 10})
-    plan = Plan(parameters=10, memory=2e9, available=1e9, seconds=600.0, limit=None)
-    assert "needs about 2.0 GB and 1.0 GB are free; try --set accumulate=2" in plan.warnings(settings)[0]
+    plan = Plan(10, 2e9, 1e9, seconds=600.0, limit=None, settings=settings, cut=True)
+    assert "needs about 2.0 GB and 1.0 GB are free; try --set accumulate=2" in plan.warnings()[0]
     hurried = replace(plan, memory=1.0, limit=60.0)
-    assert hurried.warnings(settings) == ["the time allowed is enough for about 1.0 epochs; the rate falls accordingly"]
+    assert hurried.warnings() == [
+        "the time allowed is enough for about 1.0 epochs; the learning rate falls accordingly"
+    ]
     assert "about 60 seconds" in hurried.words()
 
 

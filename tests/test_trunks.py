@@ -2,12 +2,11 @@
 
 import pytest
 import torch
-from battery import CLASSIFIERS, SMALL, SMALL_CLASSIFIERS, grown, inputs_of
+from battery import CARDS, CLASSIFICATION, SMALL, Small, smalls
 from torch import nn
 from torchvision.models.resnet import Bottleneck, ResNet
 from torchvision.ops import FrozenBatchNorm2d
 
-from orchard.cards import card_of
 from orchard.errors import UsageError
 from orchard.models import create_model, picture_size
 from orchard.models.vision.trunk import create_trunk, freeze_batch_norms
@@ -15,20 +14,23 @@ from orchard.weights.official import load_official
 from orchard.weights.reference import randomise
 
 WITHOUT_MAPS = {"lenet_300_100"}  # no convolutions, so nothing has a place
-SMALL_TRUNKS = [small for small in SMALL_CLASSIFIERS if SMALL[small][0] not in WITHOUT_MAPS]
+SMALL_TRUNKS = [
+    id for id, small in SMALL.items() if small.card.task == CLASSIFICATION and small.name not in WITHOUT_MAPS
+]
+every_trunk = smalls(SMALL_TRUNKS)
 
 
 def shapes(small, more=0):
     """A small trunk, the side of its pictures and the shapes of its maps of two of them, `more` pixels larger."""
-    name, overrides = SMALL[small]
-    side = picture_size(grown(small).config)[0] + more
+    name, overrides = small.name, small.overrides
+    side = picture_size(small.grown().config)[0] + more
     with torch.device("meta"):
         trunk = create_trunk(name, overrides | {"image_size": side}).eval()
         maps = trunk.feature_maps(torch.empty(2, trunk.config.in_channels, side, side))
     return trunk, side, [tuple(one.shape) for one in maps]
 
 
-@pytest.mark.parametrize("small", SMALL_TRUNKS)
+@every_trunk
 def test_maps_have_the_channels_and_strides_that_a_trunk_states(small):
     trunk, side, maps = shapes(small)
     assert len(maps) == len(trunk.strides) == len(trunk.channels) >= 1
@@ -43,13 +45,13 @@ def test_maps_have_the_channels_and_strides_that_a_trunk_states(small):
 
 
 def test_every_classifier_is_a_trunk_but_for_one():
-    modules = {card_of(name).module for name in CLASSIFIERS}
-    assert {card_of(SMALL[small][0]).module for small in SMALL_TRUNKS} == modules
+    modules = {card.module for card in CARDS.values() if card.task == CLASSIFICATION}
+    assert {SMALL[id].card.module for id in SMALL_TRUNKS} == modules
 
 
-@pytest.mark.parametrize("small", SMALL_TRUNKS)
+@every_trunk
 def test_the_last_map_is_what_the_head_sees(small):
-    model, inputs = grown(small), inputs_of(small, 2)
+    model, inputs = small.grown(), small.inputs(2)
     maps, features = model.feature_maps(**inputs), model.features(**inputs)
     assert all(one.isfinite().all() for one in maps)
     if features.ndim == 3:  # tokens: the patches in rows, normed even where the classifier norms after pooling
@@ -58,11 +60,11 @@ def test_the_last_map_is_what_the_head_sees(small):
     assert torch.equal(maps[-1], features)
 
 
-@pytest.mark.parametrize("small", SMALL_TRUNKS)
+@every_trunk
 def test_a_trunk_keeps_nothing_that_its_maps_do_not_need(small):
-    name, overrides = SMALL[small]
-    trunk = create_trunk(name, overrides).eval()
-    maps = trunk.feature_maps(**inputs_of(small, 2))
+    small.grown()  # which skips what is too large
+    trunk = create_trunk(small.name, small.overrides).eval()
+    maps = trunk.feature_maps(**small.inputs(2))
     loss = sum((one * torch.randn(one.shape)).sum() for one in maps)
     parameters = dict(trunk.named_parameters())
     gradients = torch.autograd.grad(loss, list(parameters.values()), allow_unused=True)
@@ -96,8 +98,8 @@ def test_dilation_is_refused_where_there_is_none():
 
 
 def test_frozen_norms_compute_what_batch_norms_do_in_evaluation():
-    small = next(small for small in SMALL_TRUNKS if SMALL[small][0] == "resnet_nano")
-    model, inputs = grown(small), inputs_of(small, 2)
+    small = Small("resnet_nano")
+    model, inputs = small.grown(), small.inputs(2)
     frozen = create_model("resnet_nano")
     frozen.load_state_dict(model.state_dict())
     freeze_batch_norms(frozen)

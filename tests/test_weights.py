@@ -336,11 +336,11 @@ def test_a_landmark_without_reference_does_not_claim_one():
     assert row["proof"] == "size" and row["reference"] == "none" and row["max_abs_difference"] is None
 
 
-def test_verify_fails_on_a_count_that_is_not_the_card_s(monkeypatch):
+def test_verify_fails_on_a_count_that_is_not_what_was_counted(monkeypatch):
     monkeypatch.setattr(proof, "parameters_of", lambda name: 7)
     monkeypatch.setattr(proof, "compare", lambda row, golden: proof.Comparison("timm:x", "timm", "x", 1e-5, 0.0))
     (row,) = proof.verify(["vit_nano"])
-    assert not row["ok"] and "7 parameters, the card says" in row["problem"]
+    assert not row["ok"] and "7 parameters, cards/sizes.json says" in row["problem"]
 
 
 def test_a_missing_package_says_what_to_install(monkeypatch):
@@ -356,15 +356,27 @@ def test_a_missing_golden_case_is_named(tmp_path):
 
 
 def test_the_verify_command(tmp_path, monkeypatch, capsys):
-    found = proof.Comparison("timm:x", "timm 1", "x with width=2", 1e-5, 3e-7, 2e-6)
+    found = proof.Comparison("timm:x", "timm 1", "x with width=2", 1e-5, 3e-7, None, 2e-6)
     monkeypatch.setattr(proof, "compare", lambda row, golden: found)
-    page = tmp_path / "proofs.md"
-    assert run(monkeypatch, "verify", "vit_nano", "--write", str(page), "--json") == 0
+    pages = tmp_path / "docs" / "proofs"
+    names = ("vit_nano", "vit_base_patch16_224", "gpt2_nano")
+    assert run(monkeypatch, "verify", *names, "--write", str(pages), "--json") == 0
     assert json.loads(capsys.readouterr().out)[0]["max_abs_difference"] == 3e-7
-    assert f"`vit_nano` | {card_of('vit').variants['vit_nano'].parameters:,} | shared |" in page.read_text()
+    assert {page.name for page in pages.iterdir()} == {"index.md", "vision-transformer.md", "language-model.md"}
+    page = (pages / "vision-transformer.md").read_text()
+    assert f"`vit_nano` | {card_of('vit').variants['vit_nano'].parameters:,} | shared |" in page
+    assert "| `timm:x` | timm 1 | x with width=2 | 3.0e-07 |  | 2.0e-06 |" in page
+    own = len(card_of("vit").references) - 1  # one is of a hybrid
+    index = (pages / "index.md").read_text()
+    assert f"| [vision transformer](vision-transformer.md) | ViT | 2 | {own} | 3.0e-07 |  | 2.0e-06 |" in index
+    assert "| [language model](language-model.md) | GPT-2 | 1 | 0 |  |  |  |" in index
     assert run(monkeypatch, "verify") == 2
     assert "say --all" in capsys.readouterr().err
     monkeypatch.setattr(proof, "compare", lambda row, golden: replace(found, max_abs_difference=1e-3))
+    assert run(monkeypatch, "verify", "vit_base_patch16_224", "--write", str(pages)) == 1
+    assert f"| {own}, **{own} failed** |" in (pages / "index.md").read_text()
+    assert "| NO: the difference is too large |" in (pages / "vision-transformer.md").read_text()
+    capsys.readouterr()
     assert run(monkeypatch, "verify", "vit_nano") == 1
     captured = capsys.readouterr()
     assert "1 of 1 proofs failed" in captured.err and "the difference is larger than 1e-05" in captured.out

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import io
 import json
 from pathlib import Path
 
 import pytest
 import torch
 import torch.nn.functional as F
-from orchard.cli.writing import write_text
+from commands import orchard
 
 from orchard.data.tokenizers import Characters, Tokenizer, train_bpe
 from orchard.errors import OrchardError, UsageError
@@ -179,18 +178,14 @@ def test_models_that_write_no_text_are_refused(folder: Path, tmp_path: Path) -> 
         TextGenerator(type(loaded)(**{**vars(loaded), "folder": tmp_path}))
 
 
-def test_the_command_prints_one_text_several_and_json(folder: Path, writer: TextGenerator, monkeypatch, capsys) -> None:
+def test_the_command_prints_one_text_several_and_json(folder: Path, writer: TextGenerator, capsys) -> None:
     one = writer("the cat", length=8, sampling=GREEDY)[0]
-    wishes = {"length": 8, "sampling": GREEDY, "stop": [], "seed": 0, "precision": "auto"}
-    printed = io.StringIO()
-    monkeypatch.setattr("sys.stdout", printed)
-    write_text(folder, ["the cat"], count=1, as_json=False, **wishes)
-    assert printed.getvalue() == f"the cat{one}\n"
-    printed.truncate(0), printed.seek(0)
-    write_text(folder, ["the cat", "a"], count=2, as_json=True, **wishes)
-    answers = json.loads(printed.getvalue())
+    wishes = ("--length", 8, "--temperature", 0)
+    assert orchard("generate", folder, "the cat", *wishes) == 0
+    assert capsys.readouterr().out == f"the cat{one}\n"
+    assert orchard("generate", folder, "the cat", "a", "--count", 2, "--json", *wishes) == 0
+    answers = json.loads(capsys.readouterr().out)
     assert [answer["prompt"] for answer in answers] == ["the cat", "the cat", "a", "a"]
     assert answers[0] == answers[1] == {"prompt": "the cat", "text": one}
-    printed.truncate(0), printed.seek(0)
-    write_text(folder, ["the cat", "a"], count=1, as_json=False, **wishes)
-    assert printed.getvalue().startswith(f"the cat{one}\n---\na")
+    assert orchard("generate", folder, "the cat", "a", *wishes) == 0
+    assert capsys.readouterr().out.startswith(f"the cat{one}\n---\na")

@@ -5,24 +5,22 @@ from __future__ import annotations
 import csv
 import dataclasses
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-import typer
-from orchard.cli.predict import predict as predict_command
+from commands import orchard
 from PIL import Image
 
 from orchard.app.pipeline import pipeline
-from orchard.cli.output import run_app
 from orchard.data.contracts import Preprocess
 from orchard.data.tokenizers import Characters
 from orchard.errors import UsageError
 from orchard.inference.loading import load
 from orchard.models import create_model
 from orchard.tasks.image_classification.pipeline import ImageClassifier
+from orchard.tasks.zero_shot_image_classification import TASK
 from orchard.tasks.zero_shot_image_classification.matcher import encoder_of, load_matcher
 from orchard.tasks.zero_shot_image_classification.objective import ImageText, PairBatch
 from orchard.tasks.zero_shot_image_classification.pipeline import TEMPLATES, search, templates_for, with_labels
@@ -53,7 +51,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     about = Portable(
         "clip_nano",
         architecture_of(model),
-        ImageText.name,
+        TASK.name,
         preprocess=PREPROCESS.to_json(),
         facts={"templates": ["{}"]},
     )
@@ -72,13 +70,7 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def command(*words: object) -> int:
-    app = typer.Typer()
-    app.command()(predict_command)
-    before, sys.argv = sys.argv, ["predict", *map(str, words)]
-    try:
-        return run_app(app, debug=False)
-    finally:
-        sys.argv = before
+    return orchard("predict", *words)
 
 
 LABELS = [word for name in SHADES for word in ("--labels", name)]
@@ -135,7 +127,7 @@ def test_the_command_answers_as_table_json_and_csv(
     out = capsys.readouterr()
     rows = json.loads(out.out)
     assert Path(rows[0]["picture"]).stem == "white" and "cosine" in rows[1] and "error" in rows[2]
-    assert "1 of 4 pictures could not be read" in out.err
+    assert "1 of 3 could not be answered" in out.err
 
     assert command(run, *good, "--query", "black", "--csv", tmp_path / "found.csv") == 0
     with (tmp_path / "found.csv").open(newline="") as file:
@@ -159,7 +151,7 @@ def test_the_command_refuses_what_cannot_be_asked(
     save_portable(tmp_path / "lenet", model, about)
     for words in (LABELS, ["--query", "white"]):
         assert command(tmp_path / "lenet", pictures, *words) == 2
-        assert "is for image-classification; " in capsys.readouterr().err
+        assert "No such option" in capsys.readouterr().err
 
 
 def test_as_a_pipeline(run: Path, pictures: Path) -> None:

@@ -1,13 +1,15 @@
 """The cards: one flat TOML file of facts per landmark, read without importing torch.
 
 A card says what a landmark is (paper, year, idea, ancestors), which variants it has and how large they are,
-what proves it (references), how it learns (recipes) and where the reference departs from the paper.
+what proves it (references), how it learns (recipes) and where the reference departs from the paper. How large the
+variants are is counted, not written: `sizes.json`, made by `python -m orchard.weights.sizes`.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import functools
+import json
 import tomllib
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,27 +18,45 @@ from typing import Any
 from orchard.errors import OrchardError, unknown
 
 FOLDER = Path(__file__).parent
+SIZES = FOLDER / "sizes.json"
 ANY = ("images", "text", "captions", "boxes", "text-pairs", "environments")  # what recipes call one's own data
 
 
 @dataclass(frozen=True)
 class Variant:
-    """One size of a landmark, as the field counts it."""
+    """One size of a landmark, as the field counts it; 0 where it has not been counted yet."""
 
     parameters: int  # trainable parameters at the configuration of the variant's name
-    macs: float  # multiply-adds of one picture (or sequence) at the standard input
+    macs: int  # multiply-adds of one picture (or sequence) at the standard input
     note: str = ""
+
+
+@dataclass(frozen=True)
+class LossReference:
+    """A landmark's own loss, and the reference's values and gradients of it.
+
+    `function` is `module:function` or `module:Class.method`; it is called with our model and `inputs`, and returns a
+    scalar or several in a mapping or dataclass. The tables give, for names of ours, those of the reference.
+    """
+
+    function: str
+    inputs: dict[str, str]  # its arguments (a golden case: tensors named so after "in.", else after "out.")
+    outputs: dict[str, str] = field(default_factory=lambda: {"": "loss"})  # what is compared; empty: the scalar itself
+    gradients: dict[str, str] = field(default_factory=dict)  # golden cases: "grad" stands for out.grad.PARAMETER
 
 
 @dataclass(frozen=True)
 class Reference:
     """One thing a variant is proven against: the same weights, the same input, the same output.
 
-    `reference` names it: `timm:NAME`, `torchvision:NAME`, `hf:CLASS` or `golden:CASE`. `ours` and `theirs`
-    are the overrides that make both sides the same small network. `inputs` gives, for arguments of our `forward`, the
-    reference's own names for them (a golden case: the tensor's name after "in."); the one argument of a picture
-    model needs none. `outputs` gives what is compared: a field of what our `forward` returns (empty where it returns
-    the tensor itself) and the reference's name for it (a golden case: after "out.").
+    `reference` names it: the dotted path of a constructor (`torch.nn.Transformer`), in short `timm:NAME`,
+    `torchvision:NAME` or `hf:CLASS`, or `golden:CASE`. `ours` and `theirs` are the overrides that make both sides the
+    same small network. `inputs` gives, for arguments of our `forward`, the reference's own names for them (a golden
+    case: the tensor's name after "in.", else after "out."); the one argument of a picture model needs none. `outputs`
+    gives what is compared: a path into what our `forward` returns (`auxiliary.0.boxes`; empty where it returns the
+    tensor itself) and the reference's path for it (a golden case: the tensor's name). `prefix` is what the names of
+    this network's weights begin with where the reference keeps several networks together. `adapter` names a module of
+    orchard.weights.adapters for what cannot be said here.
     """
 
     reference: str
@@ -47,6 +67,9 @@ class Reference:
     tolerance: float = 1e-5  # largest absolute difference of the outputs, float32 on the CPU
     inputs: dict[str, str] = field(default_factory=dict)
     outputs: dict[str, str] = field(default_factory=lambda: {"": "logits"})
+    loss: LossReference | None = None
+    prefix: str = ""
+    adapter: str = ""
 
 
 @dataclass(frozen=True)
@@ -109,6 +132,21 @@ def _fill(kind: type, table: dict[str, Any], where: str) -> Any:
     return kind(**table)
 
 
+@functools.cache
+def sizes() -> dict[str, dict[str, int]]:
+    """Parameters and multiply-adds of every variant that has been counted."""
+    counted: dict[str, dict[str, int]] = json.loads(SIZES.read_text(encoding="utf-8"))
+    return counted
+
+
+def _variant(name: str, row: dict[str, Any], where: str) -> Variant:
+    counted = {"parameters", "macs"} & row.keys()
+    if counted:
+        raise OrchardError(f"{where}: {min(counted)} is counted, not written: run python -m orchard.weights.sizes")
+    variant: Variant = _fill(Variant, {"parameters": 0, "macs": 0, **sizes().get(name, {}), **row}, where)
+    return variant
+
+
 def read_card(path: Path) -> Card:
     """Read one card; raises OrchardError with the card's name where it is not of the form."""
     try:
@@ -117,8 +155,12 @@ def read_card(path: Path) -> Card:
         raise OrchardError(f"card {path.name}: not valid TOML: {error}") from None
     where = f"card {path.name}"
     table["variants"] = {
-        name: _fill(Variant, row, f"{where}, variant {name}") for name, row in table.get("variants", {}).items()
+        name: _variant(name, row, f"{where}, variant {name}") for name, row in table.get("variants", {}).items()
     }
+    table["references"] = [
+        row | {"loss": _fill(LossReference, row["loss"], f"{where}, loss of reference {n}")} if "loss" in row else row
+        for n, row in enumerate(table.get("references", []), 1)
+    ]
     table["recipes"] = [  # one recipe may serve several variants
         row | {"model": model}
         for row in table.get("recipes", [])

@@ -14,7 +14,7 @@ def verify_models(
     names: Annotated[list[str] | None, typer.Argument(help="Variants, or landmarks for all of their variants.")] = None,
     all_models: Annotated[bool, typer.Option("--all", help="Every landmark.")] = False,
     golden: Annotated[Path | None, typer.Option(help="Folder of the stored cases of official code.")] = None,
-    write: Annotated[Path | None, typer.Option(help="Also write the table as a page, such as docs/proofs.md.")] = None,
+    write: Annotated[Path | None, typer.Option(help="Also write pages, one a family, to this folder.")] = None,
     as_json: Json = False,
 ) -> None:
     """Give a model and its reference the same weights and pictures, and print the largest difference."""
@@ -23,16 +23,19 @@ def verify_models(
 
     if all_models == bool(names):
         raise UsageError("name what to verify, such as orchard verify vit_nano, or say --all")
+    from orchard.weights.golden import GOLDEN
     from orchard.weights.proof import verify
-    from orchard.weights.proofs_page import proofs_page
-    from orchard.weights.reference import GOLDEN
+    from orchard.weights.proofs_page import proofs_pages
 
     wanted = [variant for card in all_cards().values() for variant in card.variants] if all_models else names or []
     rows = verify(wanted, golden or GOLDEN)
     emit(rows, as_json, _show)
     if write:
-        write.write_text(proofs_page(rows), encoding="utf-8")
-        note(f"wrote {write}")
+        write.mkdir(parents=True, exist_ok=True)
+        pages = proofs_pages(rows)
+        for name, page in pages.items():
+            (write / name).write_text(page, encoding="utf-8")
+        note(f"wrote {len(pages)} pages to {write}")
     failed = [row for row in rows if not row["ok"]]
     if failed:
         raise OrchardError(f"{len(failed)} of {len(rows)} proofs failed, that of {failed[0]['name']} first")
@@ -46,11 +49,11 @@ def _show(rows: list[dict[str, Any]]) -> None:
     table.add_column("model", no_wrap=True)
     table.add_column("parameters", no_wrap=True, justify="right")
     table.add_column("reference", overflow="fold")
-    for head in ("outputs", "gradients", "proven"):
+    for head in ("outputs", "losses", "gradients", "proven"):
         table.add_column(head, no_wrap=True)
     for before, row in zip([None, *rows], rows, strict=False):
         again = before is not None and before["name"] == row["name"]
-        figures = (row["max_abs_difference"], row["gradient_difference"])
+        figures = (row["max_abs_difference"], row["loss_difference"], row["gradient_difference"])
         table.add_row(
             "" if again else row["name"],
             "" if again else f"{row['parameters']:,}",
@@ -59,7 +62,8 @@ def _show(rows: list[dict[str, Any]]) -> None:
             {"own": "yes", "shared": "shared", "size": "size"}[row["proof"]] if row["ok"] else "NO",
         )
     Console(highlight=False).print(table)
-    print("outputs: largest absolute difference, float32 on the CPU; gradients: relative to each parameter's largest")
+    print("outputs: largest absolute difference, float32 on the CPU; losses: relative, where they are above one")
+    print("gradients: relative to each parameter's largest")
     print("shared: same code as what was compared, at other sizes; size: no reference, parameters counted")
     for names in dict.fromkeys((row["name"], *row["not_compared"]) for row in rows if row["not_compared"]):
         print(f"{names[0]}: no reference has {', '.join(names[1:])}")

@@ -6,15 +6,16 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-import torch
 from PIL import Image
-from torch import Tensor
 
 from orchard.data.settings import AugmentSettings as AugmentSettings
 from orchard.data.settings import DataSettings as DataSettings
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,8 @@ class Preprocess:
 
     def normalise(self, pictures: Tensor) -> Tensor:
         """(B, C, H, W) uint8, or float in [0, 255], to float32 as the model wants it. Floats are changed in place."""
+        import torch  # here, as images are also prepared for sessions that run without it
+
         mean = torch.tensor(self.mean, device=pictures.device).view(1, -1, 1, 1)
         std = torch.tensor(self.std, device=pictures.device).view(1, -1, 1, 1)
         return pictures.float().sub_(mean * 255).mul_(1 / (std * 255))  # in place: this runs once for every picture

@@ -10,7 +10,6 @@ from PIL.JpegImagePlugin import JpegImageFile
 
 from orchard.data.contracts import ImageData, ImageSplit, Preprocess
 from orchard.data.pictures import plain
-from orchard.data.splits import ArraySplit
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601, what PIL's conversion to grey uses
@@ -25,6 +24,8 @@ def default_preprocess(data: ImageData, image_size: int | tuple[int, int], chann
     of RGB files, ImageNet's; of grey files, measured on 256 training pictures. Small pictures are resized as a whole,
     others so that the shorter side is the model's side / 0.875, of which the middle is kept.
     """
+    from orchard.data.splits import ArraySplit  # here, as it needs torch
+
     size = (image_size, image_size) if isinstance(image_size, int) else (image_size[0], image_size[1])
     train = data.splits["train"]
     if isinstance(train, ArraySplit) or data.channels == 1:
@@ -42,6 +43,8 @@ def default_preprocess(data: ImageData, image_size: int | tuple[int, int], chann
 
 def _measure(split: ImageSplit) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Mean and standard deviation of each channel in [0, 1], over the whole split if it is in memory."""
+    from orchard.data.splits import ArraySplit
+
     if isinstance(split, ArraySplit):
         pictures = iter(split.pictures.numpy())
     else:

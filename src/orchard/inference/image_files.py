@@ -9,7 +9,9 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
+
+import numpy as np
 
 from orchard.data.walk import IMAGES, walk
 from orchard.errors import UsageError
@@ -20,14 +22,15 @@ if TYPE_CHECKING:
     from orchard.data.contracts import Preprocess
 
 AHEAD = 2  # batches that are read while one is answered
-Found = tuple[str, "Future[Tensor | str]"]  # an image's path and its pixels, or what is wrong with it
+P = TypeVar("P")
+Found = tuple[str, "Future[P | str]"]  # an image's path and its pixels, or what is wrong with it
 
 
-def read_ahead(paths: Sequence[str], size: int, read: Callable[[str], Tensor | str]) -> Iterator[list[Found]]:
+def read_ahead(paths: Sequence[str], size: int, read: Callable[[str], P | str]) -> Iterator[list[Found[P]]]:
     """Batches of `size` paths with what `read` gives for each, read by a few threads while others are worked on."""
     left = iter(paths)
     with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
-        waiting: deque[list[Found]] = deque()
+        waiting: deque[list[Found[P]]] = deque()
         while chunk := list(islice(left, size)):
             waiting.append([(path, pool.submit(read, path)) for path in chunk])
             if len(waiting) > AHEAD:
@@ -35,18 +38,24 @@ def read_ahead(paths: Sequence[str], size: int, read: Callable[[str], Tensor | s
         yield from waiting
 
 
-def read_pixels(path: str, preprocess: Preprocess) -> Tensor | str:
-    """The pixels of one picture as the model saw them in training, (C, H, W) uint8; or what is wrong with it."""
-    import torch
-
+def read_array(path: str, preprocess: Preprocess) -> np.ndarray | str:
+    """The pixels of one image as the model saw them in training, (C, H, W) uint8; or what is wrong with it."""
     from orchard.data.pictures import FAULTS, fault, open_picture
     from orchard.data.preprocess import fit
 
     try:
         with Path(path).open("rb") as file, open_picture(file) as picture:
-            return torch.tensor(fit(picture, preprocess)).permute(2, 0, 1)
+            return np.array(fit(picture, preprocess).transpose(2, 0, 1), order="C")
     except FAULTS as error:
         return fault(error)
+
+
+def read_pixels(path: str, preprocess: Preprocess) -> Tensor | str:
+    """`read_array` as a tensor."""
+    import torch
+
+    pixels = read_array(path, preprocess)
+    return pixels if isinstance(pixels, str) else torch.from_numpy(pixels)
 
 
 def find_images(places: str | Path | Iterable[str | Path]) -> list[str]:

@@ -34,6 +34,13 @@ S = TypeVar("S")
 WORTH_BF16 = {"convolutional": 3e6, "other": 200e6}
 
 
+class Start(Protocol):
+    """Settings that may name a model to start from."""
+
+    model: str
+    start_from: str | None
+
+
 class Objective(Protocol):
     """The losses of a task and the metrics that training logs."""
 
@@ -163,17 +170,19 @@ def wants_channels_last(model: nn.Module) -> bool:
 
 
 def settle_precision(
-    resolved: Resolved, model: nn.Module, sample: Sequence[int] | Tensor, device: torch.device
+    resolved: Resolved, model: nn.Module, sample: Sequence[int] | Tensor | tuple[Tensor, ...], device: torch.device
 ) -> Resolved:
     """Where the precision is left open, bf16 if the hardware has it and the model is large enough to gain; and why.
 
-    `sample` is what the model is called with for one sample, or its shape where that is an image.
+    `sample` is what the model is called with for one sample (several arguments as a tuple of tensors), or its shape
+    where that is an image.
     """
     if resolved.settings.precision != "auto":
         return resolved
     if not native_bf16(device):
         return resolved.choose("precision", "fp32", "chosen: this hardware has no bf16 arithmetic")
-    macs = multiply_adds(model, sample)
+    several = isinstance(sample, tuple) and isinstance(sample[0], Tensor)
+    macs = multiply_adds(model, *(sample if several else (sample,)))
     kind = "convolutional" if wants_channels_last(model) else "other"
     if device.type == "cpu" and macs < WORTH_BF16[kind]:
         why = f"chosen: {macs / 1e6:.1f}M multiply-adds a sample are too few to gain from bf16"
@@ -209,7 +218,7 @@ def gather(fabric: Fabric, mine: T) -> list[T]:
     return parts
 
 
-def read_start(settings: TrainSettings) -> tuple[Path, Portable, dict[str, Tensor]]:
+def read_start(settings: Start) -> tuple[Path, Portable, dict[str, Tensor]]:
     """The model that `start_from` names: its folder, what that says of itself, and its tensors.
 
     Raises UsageError where it is of another variant.

@@ -38,6 +38,7 @@ from orchard.training.optim import (
 )
 from orchard.training.phases import Phase, batches_before
 from orchard.training.progress import Progress
+from orchard.training.renamed import STATE, new_tensors
 from orchard.training.run import Log, RunFolder
 from orchard.training.settings import OptimizerSettings, TrainSettings
 
@@ -145,7 +146,7 @@ class Trainer:
                     last = step == self.steps or bool(self.state.stopped)
                     if step % self.settings.log_every == 0 or last:
                         self._log_training(log)
-                    if step % per_epoch == 0 or last:
+                    if step % (self.settings.evaluate_steps or per_epoch) == 0 or last:
                         self._validate(log, progress)
                         last = last or bool(self.state.stopped)
                     if last or checkpoint_due or stop:
@@ -310,7 +311,7 @@ class Trainer:
     def best_weights(self) -> dict[str, Tensor]:
         """The weights of the best validation."""
         found = Checkpoints(self.run / "best", self.checkpoints.warn).load_newest()
-        return found[0]["model"] if found else dict(self.evaluated.state_dict())
+        return new_tensors(found[0])["model"] if found else dict(self.evaluated.state_dict())
 
     def _save(self, log: Log | None) -> None:
         if log and self.fabric.is_global_zero:
@@ -334,7 +335,7 @@ class Trainer:
         found = self.checkpoints.load_newest()
         if found is None:
             return
-        groups, facts = found
+        groups, facts = new_tensors(found[0]), found[1]
         try:
             self.bare.load_state_dict(groups["model"])
             load_optimizer_tensors(self.bare, self.plain_optimizers, groups["optimizer"])
@@ -344,9 +345,7 @@ class Trainer:
         except (RuntimeError, KeyError) as error:
             first = str(error).strip().splitlines()[0]
             raise OrchardError(f"the checkpoints in {self.checkpoints.folder} are of another model: {first}") from None
-        if "best_quality" in facts:  # its name until version 0.1
-            facts["best_score"] = facts.pop("best_quality")
-        self.state = State(**facts)
+        self.state = State(**{STATE.get(key, key): value for key, value in facts.items()})
         self.sums = {key: torch.tensor(value, dtype=torch.float64) for key, value in self.state.sums.items()}
 
     def _decide(self, saved_at: float) -> tuple[bool, bool, str]:

@@ -26,6 +26,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 from orchard.errors import OrchardError, UsageError
 from orchard.files import atomic, disk_error, read_json, write_json
+from orchard.training.renamed import new_settings
 from orchard.training.settings import flatten
 
 LOG_COLUMNS = ("step", "epoch", "split", "loss", "lr", "grad_norm", "seconds")
@@ -75,8 +76,10 @@ class RunFolder:
             self._lock.close()
 
     def _refuse_other_settings(self, requested: Mapping[str, Any]) -> None:
-        then, now = flatten(read_json(self / "run.json")["requested"]), flatten(requested)
-        for key in sorted({*then, *now}):
+        then, now = new_settings(flatten(read_json(self / "run.json")["requested"])), flatten(requested)
+        known = {*then} & {*now}  # version 0.1 kept the settings of other tasks, too
+        architecture = {key for key in (*then, *now) if key.startswith("architecture.")}
+        for key in sorted(known | architecture):
             if then.get(key) != now.get(key) and key not in MAY_DIFFER:
                 raise UsageError(
                     f"{self.path} holds a run with {key}={then.get(key)}, now {key}={now.get(key)} is asked for; "
@@ -129,7 +132,7 @@ class Log:
         kept = [row for row in read_log(self.path) if int(row["step"]) <= step] if self.path.exists() else []
         with atomic(self.path) as file:
             text = io.TextIOWrapper(file, newline="", encoding="utf-8", write_through=True)
-            writer = csv.DictWriter(text, columns)
+            writer = csv.DictWriter(text, columns, extrasaction="ignore")
             writer.writeheader()
             writer.writerows(kept)
             text.detach()

@@ -12,6 +12,7 @@ from pydantic import BaseModel, Field, ValidationError
 from orchard.cards import Recipe
 from orchard.data.settings import Settings, Source
 from orchard.errors import UsageError
+from orchard.training.renamed import new_settings
 
 
 class OptimizerSettings(Settings):
@@ -63,10 +64,12 @@ class TrainSettings(Settings):
     clip_norm: float | None = Field(None, gt=0, description="largest norm of the gradient")
     ema: float | None = Field(None, gt=0, lt=1, description="decay of the average of the weights that is evaluated")
     patience: int | None = Field(None, gt=0, description="stop after this many epochs without a better validation")
+    evaluate_steps: int | None = Field(None, gt=0, description="steps between two evaluations; default: an epoch's")
     log_every: int = Field(10, gt=0, description="steps between two lines of log.csv")
     checkpoint_minutes: float = Field(1.0, ge=0, description="time between two checkpoints")
     checkpoint_steps: int | None = Field(None, gt=0, description="steps between two checkpoints, beside the time")
     start_from: str | None = Field(None, description="run or model folder whose weights are the start")
+    threads: int | None = Field(None, gt=0, description="threads on a CPU; default: chosen by work and load")
     devices: int = Field(1, gt=0, description="processes or GPUs of each node")
     nodes: int = Field(1, gt=0, description="machines")
     optimizer: OptimizerSettings = OptimizerSettings()
@@ -122,7 +125,7 @@ def resolve(command: Mapping[str, Any], recipe: Recipe | None, recipe_name: str,
     flat: dict[str, Any] = {}
     origins: dict[str, str] = {}
     for layer, origin in ((recipe.settings if recipe else {}, recipe_name), (command, "command")):
-        for key, value in flatten(layer).items():
+        for key, value in new_settings(flatten(layer)).items():
             flat[key] = value
             origins[key] = origin
     try:
@@ -150,7 +153,8 @@ def explain(error: ValidationError, kind: type[BaseModel]) -> str:
     if first["type"] == "extra_forbidden":
         known = known_keys(kind)
         near = difflib.get_close_matches(key, known, n=3, cutoff=0.6)
-        advice = f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(known)}"
+        near += [one for one in known if difflib.get_close_matches(key, [one.rpartition(".")[2]], cutoff=0.7)]
+        advice = f"did you mean {' or '.join(dict.fromkeys(near))}?" if near else "docs/settings.md lists all"
         return f"unknown setting '{key}'; {advice}"
     if first["type"] == "missing":
         return f"setting '{key}' is missing"

@@ -46,8 +46,6 @@ def require_model(path: Path) -> ModelFolder:
             )
     if (path / "run.json").exists():
         raise OrchardError(f"{path} has no model yet: its training is not finished; the same train command resumes it")
-    if not path.exists():
-        raise UsageError(f"there is no folder '{path}'; expected a run or a model's folder")
     raise UsageError(f"{path} is neither a run nor a model's folder (no model/{CONFIG} and no {CONFIG} in it)")
 
 

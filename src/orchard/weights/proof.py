@@ -1,15 +1,17 @@
 """The proof: a landmark and its reference, given the same weights and pictures, compute the same thing.
 
 For each reference that a card names, both sides are built small, the reference is filled at random and its weights go
-through the name table into ours with nothing left over. Compared are the outputs, the gradients of a loss by
-every parameter, and the weights after a round trip, which must come back bit-equal. The number of parameters is
-checked on the variant itself.
+through the name table into ours with nothing left over. Compared are the outputs; the losses, where the card names the
+landmark's own; the gradients by every parameter, of a probe that all outputs and losses move; and the weights after a
+round trip, which must come back bit-equal. Of a golden case, the gradients are those that are stored. The number of
+parameters is checked on the variant itself.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+import pkgutil
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -20,9 +22,13 @@ from torch import Tensor, nn
 from orchard.cards import Card, Reference, card_of
 from orchard.errors import OrchardError
 from orchard.models import configuration, create_model, landmark_of
-from orchard.weights.names import to_ours
-from orchard.weights.official import export_official, landmark_for, load_official, table_of
-from orchard.weights.reference import GOLDEN, SAMPLES, Case, loss_of, origin_of, outputs_of, reference_case
+from orchard.weights.adapters import adapter_of
+from orchard.weights.golden import GOLDEN
+from orchard.weights.gradients import gradient_difference, gradients_of, largest, probe
+from orchard.weights.nested import select, tensors_of
+from orchard.weights.official import export_official, landmark_for, load_official, table_of, weights_of
+from orchard.weights.reference import SAMPLES, Case, origin_of, probed, reference_case
+from orchard.weights.sizes import count_parameters
 
 GRADIENT_TOLERANCE = 1e-4  # of a gradient's largest entry
 INITIALISATION = "start"  # the setting of how weights begin, which the same weights on both sides cannot show
@@ -37,7 +43,8 @@ class Comparison:
     compared: str  # the variant and the configuration that both sides were built at
     tolerance: float
     max_abs_difference: float | None = None  # of the outputs
-    gradient_difference: float | None = None  # relative; none for golden cases, which store no gradients
+    loss_difference: float | None = None  # relative to the loss where that is more than one
+    gradient_difference: float | None = None  # relative; none where a golden case stores no gradients
     problem: str = ""
 
     @property
@@ -46,7 +53,8 @@ class Comparison:
             not self.problem
             and self.max_abs_difference is not None
             and self.max_abs_difference <= self.tolerance
-            and (self.gradient_difference is None or self.gradient_difference <= GRADIENT_TOLERANCE)
+            and (self.loss_difference or 0.0) <= self.tolerance
+            and (self.gradient_difference or 0.0) <= GRADIENT_TOLERANCE
         )
 
 
@@ -82,8 +90,7 @@ def verify(names: str | Sequence[str], golden: Path = GOLDEN) -> list[dict[str, 
 def parameters_of(name: str) -> int:
     """Trainable parameters of a variant, counted without taking memory for them."""
     with torch.device("meta"):
-        model = create_model(name)
-    return sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
+        return count_parameters(create_model(name))
 
 
 def compare(row: Reference, golden: Path = GOLDEN, seed: int = 0) -> Comparison:
@@ -92,7 +99,7 @@ def compare(row: Reference, golden: Path = GOLDEN, seed: int = 0) -> Comparison:
     landmark = landmark_of(row.variant)
     ours = landmark.model(config).eval()
     inputs = landmark.example(config, SAMPLES, torch.Generator().manual_seed(seed))
-    case = reference_case(row, inputs, seed, golden)
+    case = reference_case(row, config, inputs, seed, golden)
     changes = ", ".join(f"{key}={value}" for key, value in row.ours.items())
     found = Comparison(
         reference=row.reference,
@@ -101,57 +108,82 @@ def compare(row: Reference, golden: Path = GOLDEN, seed: int = 0) -> Comparison:
         tolerance=row.tolerance,
     )
     try:
-        load_official(ours, case.state, row.source)
-        outputs = outputs_of(ours(**case.inputs), row.outputs)
-        for name, output in outputs.items():
-            if output.shape != case.outputs[name].shape:
-                shapes = f"{tuple(output.shape)}, the reference {tuple(case.outputs[name].shape)}"
-                raise OrchardError(f"ours gives {name or 'an output'} of shape {shapes}")
-        _check_round_trip(ours, case, row.source)
+        state = weights_of(landmark, row.source, case.state)
+        load_official(ours, state, row.source)
+        result = adapter_of(row.adapter).run(ours, case.inputs)
+        outputs = select(result, {name: name for name in row.outputs}, "our output")
+        losses = _losses(ours, row, case)
+        _check_shapes(outputs, case.outputs)
+        _check_round_trip(ours, state, row.source)
         return replace(
             found,
-            max_abs_difference=max(_largest(outputs[name] - case.outputs[name]) for name in outputs),
-            gradient_difference=_gradient_difference(ours, outputs, case, row.source),
+            max_abs_difference=max(_difference(outputs[name], theirs) for name, theirs in case.outputs.items()),
+            loss_difference=max(
+                (_difference(losses[name], theirs) / max(1.0, largest(theirs)) for name, theirs in case.losses.items()),
+                default=None,
+            ),
+            gradient_difference=_gradient_difference(ours, outputs, losses, case, state, row.source),
         )
     except (OrchardError, ValueError) as error:
         return replace(found, problem=str(error))
 
 
-def _check_round_trip(ours: nn.Module, case: Case, source: str) -> None:
+def _losses(ours: nn.Module, row: Reference, case: Case) -> dict[str, Tensor]:
+    """Those of our losses whose values or gradients the reference has, by their paths."""
+    if row.loss is None:
+        return {}
+    found = tensors_of(pkgutil.resolve_name(row.loss.function)(ours, **case.loss_inputs))
+    wanted = {*case.losses, *case.gradients}
+    if not wanted <= found.keys():
+        raise OrchardError(f"our loss has no '{min(wanted - found.keys())}'; it has {', '.join(found)}")
+    return {name: found[name] for name in wanted}
+
+
+def _check_shapes(outputs: dict[str, Tensor], theirs: dict[str, Tensor]) -> None:
+    if outputs.keys() != theirs.keys():
+        raise OrchardError(f"only one side has the output '{min(outputs.keys() ^ theirs.keys())}'")
+    for name, output in outputs.items():
+        if output.shape != theirs[name].shape:
+            shapes = f"{tuple(output.shape)}, the reference {tuple(theirs[name].shape)}"
+            raise OrchardError(f"ours gives {name or 'an output'} of shape {shapes}")
+
+
+def _difference(ours: Tensor, theirs: Tensor) -> float:
+    """The largest absolute difference; where both are infinite alike there is none."""
+    if theirs.dtype == torch.bool:
+        return largest((ours != theirs).float())
+    return largest((ours - theirs).where(ours != theirs, 0))
+
+
+def _check_round_trip(ours: nn.Module, state: dict[str, Tensor], source: str) -> None:
     """What went in under official names must come out under them, every bit."""
     back = export_official(ours, source)
-    if back.keys() != case.state.keys():
-        raise OrchardError(f"exported names differ: {sorted(back.keys() ^ case.state.keys())[0]}")
+    if back.keys() != state.keys():
+        raise OrchardError(f"exported names differ: {min(back.keys() ^ state.keys())}")
     for name, tensor in back.items():
-        if not torch.equal(tensor, case.state[name]):
+        if not torch.equal(tensor, state[name]):
             raise OrchardError(f"'{name}' does not come back bit-equal")
 
 
-def _gradient_difference(ours: nn.Module, outputs: Mapping[str, Tensor], case: Case, source: str) -> float | None:
-    """The largest difference of a gradient, as a share of the largest entry of that parameter's gradient.
-
-    A gradient that is zero but for rounding (a bias before a softmax or a norm) is measured against a thousandth
-    of the largest gradient of all.
-    """
-    if case.gradients is None:
-        return None
-    parameters = {name: parameter for name, parameter in ours.named_parameters() if parameter.requires_grad}
-    found = torch.autograd.grad(loss_of(outputs), list(parameters.values()), allow_unused=True)
+def _gradient_difference(
+    ours: nn.Module, outputs: dict[str, Tensor], losses: dict[str, Tensor], case: Case, state: dict[str, Tensor],
+    source: str,
+) -> float | None:  # fmt: skip
+    """The largest of the probe's gradient and of every stored one; None where the reference has no gradients."""
     table = table_of(landmark_for(ours), source, ours.config)
-    theirs = to_ours(table, case.gradients, ours.state_dict())
-    floor = 1e-3 * max(_largest(gradient) for gradient in theirs.values())
-    worst = 0.0
-    for name, gradient in zip(parameters, found, strict=True):
-        if gradient is None:
-            raise OrchardError(f"no gradient reaches our '{name}'")
-        worst = max(worst, _largest(gradient - theirs[name]) / max(_largest(theirs[name]), floor))
-    return worst
-
-
-def _largest(tensor: Tensor) -> float:
-    """The largest absolute value; of a tensor with one that is no number, infinity."""
-    largest = float(tensor.detach().abs().max())
-    return largest if largest == largest else float("inf")
+    pairs = [(losses[name], gradients) for name, gradients in case.gradients.items()]
+    if case.probe:
+        scalar = probe(probed(outputs, losses))
+        if scalar is None:
+            raise OrchardError("no gradient reaches our outputs")
+        pairs.append((scalar, case.probe))
+    return max(
+        (
+            gradient_difference(gradients_of(ours, scalar), theirs, table, state, ours.state_dict())
+            for scalar, theirs in pairs
+        ),
+        default=None,
+    )
 
 
 def _row(card: Card, variant: str, found: Sequence[Comparison]) -> dict[str, Any]:
@@ -159,19 +191,22 @@ def _row(card: Card, variant: str, found: Sequence[Comparison]) -> dict[str, Any
     parameters, stated = parameters_of(variant), card.variants[variant].parameters
     problems = [f"{one.reference}: {one.problem}" for one in found if one.problem]
     if parameters != stated:
-        problems.append(f"{parameters} parameters, the card says {stated}")
+        problems.append(f"{parameters} parameters, cards/sizes.json says {stated}")
     own = any(row.variant == variant for row in card.references)
-    differences = [one.max_abs_difference for one in found if one.max_abs_difference is not None]
-    gradients = [one.gradient_difference for one in found if one.gradient_difference is not None]
+
+    def worst(figure: str) -> float | None:
+        return max((value for one in found if (value := getattr(one, figure)) is not None), default=None)
+
     return {
         "name": variant,
         "reference": ", ".join(dict.fromkeys(one.reference for one in found)) or "none",
-        "max_abs_difference": max(differences, default=None),
+        "max_abs_difference": worst("max_abs_difference"),
         "parameters": parameters,
         "ok": not problems and all(one.ok for one in found),
         "proof": "own" if own else "shared" if found else "size",
         "not_compared": _not_compared(card, variant),
-        "gradient_difference": max(gradients, default=None),
+        "loss_difference": worst("loss_difference"),
+        "gradient_difference": worst("gradient_difference"),
         "tolerance": max((one.tolerance for one in found), default=None),
         "compared": "; ".join(one.compared for one in found),
         "origin": ", ".join(dict.fromkeys(one.origin for one in found)),
@@ -179,21 +214,22 @@ def _row(card: Card, variant: str, found: Sequence[Comparison]) -> dict[str, Any
     }
 
 
-def _not_compared(card: Card, variant: str) -> list[str]:
-    """Choices of a variant (a word, a switch, a part it has or not) that differ from those of every comparison.
+def choices_of(config: Any) -> dict[str, Any]:
+    """What of a configuration decides which code runs: words, switches, and which parts there are.
 
-    Numbers are sizes of the same code; these are other code.
+    Numbers are sizes of the same code.
     """
+    values = {field.name: getattr(config, field.name) for field in dataclasses.fields(config)}
+    values.pop(INITIALISATION, None)
+    return {key: value if isinstance(value, (str, bool)) else value is None for key, value in values.items()}
 
-    def choices(config: Any) -> dict[str, Any]:
-        values = {field.name: getattr(config, field.name) for field in dataclasses.fields(config)}
-        values.pop(INITIALISATION, None)
-        return {key: value if isinstance(value, (str, bool)) else value is None for key, value in values.items()}
 
-    compared = [choices(configuration(row.variant, **row.ours)) for row in card.references]
+def _not_compared(card: Card, variant: str) -> list[str]:
+    """Choices of a variant that differ from those of every comparison."""
+    compared = [choices_of(configuration(row.variant, **row.ours)) for row in card.references]
     config = configuration(variant)
     return [
         f"{key}={getattr(config, key)}"
-        for key, choice in choices(config).items()
+        for key, choice in choices_of(config).items()
         if compared and all(other[key] != choice for other in compared)
     ]

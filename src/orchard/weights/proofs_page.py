@@ -1,4 +1,4 @@
-"""The rows of `verify` as a page in Markdown."""
+"""The rows of `verify` as pages in Markdown: an index, and one page a family."""
 
 from __future__ import annotations
 
@@ -9,33 +9,67 @@ import torch
 
 from orchard.cards import card_of
 
-HEAD = """# Proofs
+FIGURES = ("max_abs_difference", "loss_difference", "gradient_difference")
 
-Written by `orchard verify --all --write docs/proofs.md`; the same command proves it again anywhere.
+INDEX = """# Proofs
+
+Written by `orchard verify --all --write docs/proofs`; the same command proves it again anywhere.
 
 Each landmark is compared with its references in float32 on the CPU: the reference's weights, filled at random, go
-through the name table into ours with nothing left over and come back bit-equal; both sides see the same pictures.
-*Outputs* is the largest absolute difference of the logits (which are of order one), *gradients* the largest difference
-of a loss's gradient by any parameter, relative to that parameter's largest; stored cases of official code have no
-gradients. Run with torch {torch}.
+through the name table into ours with nothing left over and come back bit-equal; both sides see the same inputs.
+Run with torch {torch}.
+
+*Outputs* is the largest absolute difference of an output (outputs are of order one). *Losses* is that of the landmark's
+own loss, relative to the loss where it is more than one. *Gradients* is the largest difference of a gradient by any
+parameter, relative to that parameter's largest. It is the gradient of a probe, a fixed random weighing of all outputs
+and losses; of golden cases, the gradients that the official code stored, where it stored some.
 
 *Proven* says how far that reaches for each variant. "Yes": a reference was built as this variant, at the configuration
 named. "Shared": the variant is the same code at other sizes, but for the choices named, which no reference has.
-"Size": there is no reference. The number of parameters is counted for every variant as it is, and equals the card's.
+"Size": there is no reference. The number of parameters is counted for every variant as it is.
+
 """
 
 
-def proofs_page(rows: Sequence[dict[str, Any]]) -> str:
-    """One section per landmark: what it was compared with, and what that says of each of its variants."""
-    parts = [HEAD.format(torch=torch.__version__.partition("+")[0])]
-    by_card: dict[str, list[dict[str, Any]]] = {}
+def proofs_pages(rows: Sequence[dict[str, Any]]) -> dict[str, str]:
+    """The pages by their file names: `index.md`, and for each family one section per landmark."""
+    families: dict[str, dict[str, list[dict[str, Any]]]] = {}
     for row in rows:
-        by_card.setdefault(card_of(row["name"]).name, []).append(row)
-    for card, mine in by_card.items():
+        card = card_of(row["name"])
+        families.setdefault(card.family, {}).setdefault(card.name, []).append(row)
+    pages = {f"{_slug(family)}.md": _family_page(family, cards) for family, cards in sorted(families.items())}
+    head = ["family", "landmarks", "variants", "references", "outputs", "losses", "gradients"]
+    table = _table(head, (_family(family, cards) for family, cards in sorted(families.items())))
+    return {"index.md": INDEX.format(torch=torch.__version__.partition("+")[0]) + table} | pages
+
+
+def _slug(family: str) -> str:
+    return family.replace(" ", "-")
+
+
+def _family(family: str, cards: dict[str, list[dict[str, Any]]]) -> list[str]:
+    """A family in one line of the index: what was compared, and the worst of it."""
+    rows = [row for mine in cards.values() for row in mine]
+    own = [row for row in rows if row["proof"] == "own"]
+    labels = ", ".join(card_of(card).label for card in cards)
+    failed = sum(not row["ok"] for row in rows)
+    return [
+        f"[{family}]({_slug(family)}.md)",
+        labels,
+        str(len({row["name"] for row in rows})),
+        f"{len(own)}, **{failed} failed**" if failed else str(len(own)),
+        *_figures([max((row[key] for row in own if row[key] is not None), default=None) for key in FIGURES]),
+    ]
+
+
+def _family_page(family: str, cards: dict[str, list[dict[str, Any]]]) -> str:
+    parts = [f"# Proofs: {family}\n\n[What the columns mean, and the other families](index.md)\n"]
+    for card, mine in cards.items():
         parts.append(f"\n## {card_of(card).label}\n\n")
         own = [row for row in mine if row["proof"] == "own"]
         if own:
-            parts.append(_table(["reference", "computed by", "compared", "outputs", "gradients"], map(_reference, own)))
+            head = ["reference", "computed by", "compared", "outputs", "losses", "gradients"]
+            parts.append(_table(head, map(_reference, own)))
             parts.append("\n")
         variants = {row["name"]: [other for other in mine if other["name"] == row["name"]] for row in mine}
         parts.append(_table(["variant", "parameters", "proven"], map(_variant, variants.values())))
@@ -47,10 +81,12 @@ def _table(head: list[str], rows: Iterable[list[str]]) -> str:
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
+def _figures(figures: Iterable[float | None]) -> list[str]:
+    return ["" if figure is None else f"{figure:.1e}" for figure in figures]
+
+
 def _reference(row: dict[str, Any]) -> list[str]:
-    figures = [row["max_abs_difference"], row["gradient_difference"]]
-    shown = ["" if figure is None else f"{figure:.1e}" for figure in figures]
-    return [f"`{row['reference']}`", row["origin"], row["compared"], *shown]
+    return [f"`{row['reference']}`", row["origin"], row["compared"], *_figures(row[key] for key in FIGURES)]
 
 
 def _variant(rows: list[dict[str, Any]]) -> list[str]:

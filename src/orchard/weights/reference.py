@@ -1,102 +1,129 @@
-"""The other side of the proof: what a card names as reference, built, filled at random and run.
+"""The other side of the proof: what a card names as reference, built, filled at random and run, or read from files.
 
-A reference is `timm:NAME`, `torchvision:NAME`, `hf:CLASS` (a network of an installed package) or `golden:CASE`
-(a folder of tensors that the official code computed, for code that no test can run).
+A reference is the dotted path of a constructor (`torch.nn.Transformer`), in short `timm:NAME`, `torchvision:NAME` or
+`hf:CLASS`, or `golden:CASE`, a folder of tensors that the official code computed.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
-import json
 import re
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from orchard.cards import Reference
 from orchard.errors import OrchardError
-from orchard.weights.portable import read_tensors
+from orchard.weights.adapters import adapter_of
+from orchard.weights.golden import Stored, read_golden, read_meta
+from orchard.weights.gradients import gradients_of, probe
+from orchard.weights.nested import select
 
-GOLDEN = Path(__file__).parents[3] / "tests" / "golden"
-PACKAGES = {"timm": "timm", "torchvision": "torchvision.models", "hf": "transformers"}
+SHORT = {"timm": "timm", "torchvision": "torchvision.models", "hf": "transformers"}
 SAMPLES = 2  # in the batch that both sides see
 
 
 @dataclass(frozen=True)
 class Case:
-    """What the reference computed, and from what."""
+    """What the reference computed, and from what; outputs and losses by the paths of ours that they go with."""
 
     state: dict[str, Tensor]  # its weights and buffers under its own names
     inputs: dict[str, Tensor]  # arguments of our forward by name
-    outputs: dict[str, Tensor]  # by the field of ours that each is compared with
-    gradients: dict[str, Tensor] | None  # of `loss_of` by each entry of `state`; none from stored tensors
+    outputs: dict[str, Tensor]
+    loss_inputs: dict[str, Tensor] = field(default_factory=dict)  # arguments of our loss by name
+    losses: dict[str, Tensor] = field(default_factory=dict)
+    probe: dict[str, Tensor] = field(default_factory=dict)  # the probe's gradient by each entry of `state`
+    gradients: dict[str, dict[str, Tensor]] = field(default_factory=dict)  # for losses, as far as they are stored
 
 
-def loss_of(outputs: Mapping[str, Tensor]) -> Tensor:
-    """The loss whose gradients both sides are compared on: cross-entropy over the last axis, row n being of class n."""
-    rows = [output.flatten(0, -2) for output in outputs.values()]
-    losses = [F.cross_entropy(row, torch.arange(len(row)) % row.shape[1]) for row in rows]
-    return torch.stack(losses).sum()
-
-
-def outputs_of(result: Any, names: Iterable[str]) -> dict[str, Tensor]:
-    """The fields of what a model returned; the empty name is the tensor itself."""
-    return {name: getattr(result, name) if name else result for name in names}
-
-
-def reference_case(row: Reference, inputs: dict[str, Tensor], seed: int, golden: Path) -> Case:
-    """Run the reference that a card names on `inputs` (a golden case brings its own)."""
-    kind, _, name = row.reference.partition(":")
+def reference_case(row: Reference, config: Any, inputs: dict[str, Tensor], seed: int, golden: Path) -> Case:
+    """Run the reference that a card names on `inputs`, an example for our `config`; a golden case brings its own."""
+    kind, _, name = row.reference.rpartition(":")
     if kind == "golden":
-        return _golden_case(golden / name, row)
+        return _golden_case(adapter_of(row.adapter).stored(read_golden(golden / name)), row)
+    targets = adapter_of(row.adapter).targets(config, inputs, torch.Generator().manual_seed(seed))
     module = build_reference(row)
-    arguments = {row.inputs[name]: tensor for name, tensor in inputs.items()} if row.inputs else inputs
-    positional = [] if row.inputs else list(arguments.values())
-    call = partial(module, *positional, **(arguments if row.inputs else {}))
+    call = _call_of(row, module, inputs, targets)
     randomise(module, call, seed)
     result = call()
-    outputs = {ours: _field(result, theirs) for ours, theirs in row.outputs.items()}
-    gradients = {key: torch.zeros_like(tensor) for key, tensor in module.state_dict().items()}
-    parameters = dict(module.named_parameters())
-    found = torch.autograd.grad(loss_of(outputs), list(parameters.values()), allow_unused=True)
-    gradients |= {key: gradient for key, gradient in zip(parameters, found, strict=True) if gradient is not None}
-    return Case(module.state_dict(), inputs, {name: o.detach() for name, o in outputs.items()}, gradients)
+    outputs = select(result, row.outputs, row.reference)
+    losses = select(result, row.loss.outputs, row.reference) if row.loss else {}
+    state = module.state_dict()
+    scalar = probe(probed(outputs, losses))
+    gradients: dict[str, Tensor] = {}
+    if scalar is not None:
+        found = gradients_of(module, scalar)
+        gradients = {key: torch.zeros_like(tensor) for key, tensor in state.items()}
+        gradients |= {key: gradient for key, gradient in found.items() if gradient is not None and key in state}
+    return Case(
+        state=_weights(state, row.prefix),
+        inputs=inputs,
+        outputs={name: output.detach() for name, output in outputs.items()},
+        loss_inputs={ours: (inputs | targets)[ours] for ours in row.loss.inputs} if row.loss else {},
+        losses={name: loss.detach() for name, loss in losses.items()},
+        probe=_weights(gradients, row.prefix),
+    )
+
+
+def probed(outputs: dict[str, Tensor], losses: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Outputs and losses together, by names that cannot be the same."""
+    return outputs | {f"loss.{name}": loss for name, loss in losses.items()}
 
 
 def build_reference(row: Reference) -> nn.Module:
     """The network that a card's row names, with whatever weights its package starts from, in evaluation mode."""
-    kind, _, name = row.reference.partition(":")
-    if kind not in PACKAGES:
+    kind, _, name = row.reference.rpartition(":")
+    if kind and kind not in SHORT:
         raise OrchardError(
-            f"'{row.reference}' names no reference; expected {', '.join(PACKAGES)} or golden, then :NAME"
+            f"'{row.reference}' names no reference; expected a dotted path, or {', '.join(SHORT)} or golden, then :NAME"
         )
+    build = adapter_of(row.adapter).build or partial(_build, kind, name)
     try:
-        package = importlib.import_module(PACKAGES[kind])
-    except ImportError:
-        raise OrchardError(
-            f"{row.reference} needs {PACKAGES[kind]}: install it with pip install 'orchard[test]'"
-        ) from None
+        reference = build(**row.theirs)
+    except ModuleNotFoundError as error:
+        raise OrchardError(f"{row.reference} needs {error.name}: install it with pip install 'orchard[test]'") from None
+    return reference.eval()
+
+
+def _build(kind: str, name: str, **settings: Any) -> nn.Module:
+    module: nn.Module
     if kind == "timm":
-        module = package.create_model(name, pretrained=False, **row.theirs)
-    elif kind == "torchvision":
-        module = getattr(package, name)(**row.theirs)
+        module = importlib.import_module("timm").create_model(name, pretrained=False, **settings)
+        return module
+    package, _, last = f"{SHORT[kind]}.{name}".rpartition(".") if kind else name.rpartition(".")
+    try:
+        constructor = getattr(importlib.import_module(package), last)
+    except (AttributeError, ValueError):
+        raise OrchardError(f"there is no {package}.{last}; expected the dotted path of a constructor") from None
+    if hasattr(constructor, "config_class"):  # as transformers' networks have: settings go through a configuration
+        module = constructor(constructor.config_class(**settings))
     else:
-        constructor = getattr(package, name)
-        module = constructor(constructor.config_class(**row.theirs))
-    reference: nn.Module = module.eval()
-    return reference
+        module = constructor(**settings)
+    return module
 
 
-def _field(result: Any, name: str) -> Tensor:
-    """What a reference calls `name`; a reference that returns a tensor has nothing else."""
-    found: Tensor = result if isinstance(result, Tensor) else getattr(result, name)
-    return found
+def _call_of(
+    row: Reference, module: nn.Module, inputs: dict[str, Tensor], targets: dict[str, Tensor]
+) -> Callable[[], Any]:
+    """The reference, ready to be run: with all inputs in their order, or by the names that the card gives."""
+    adapter = adapter_of(row.adapter)
+    if adapter.call is not None:
+        return partial(adapter.call, module, inputs | targets)
+    if not row.inputs:
+        return partial(module, *inputs.values())
+    tensors, arguments = inputs | targets, {}
+    for ours, theirs in (*row.inputs.items(), *(row.loss.inputs.items() if row.loss else [])):  # one may go in twice
+        if ours not in tensors:
+            there = ", ".join(tensors)
+            raise OrchardError(f"no input '{ours}' to give {row.reference} as '{theirs}'; there are {there}")
+        arguments[theirs] = tensors[ours]
+    return partial(module, **arguments)
 
 
 @torch.no_grad()
@@ -114,6 +141,8 @@ def randomise(module: nn.Module, call: Callable[[], Any], seed: int) -> None:
         return torch.randn(shape, generator=generator)
 
     for name, parameter in module.named_parameters():
+        if not parameter.requires_grad:  # a table that follows from the configuration
+            continue
         last = name.rpartition(".")[2]
         if parameter.ndim > 1 and len(parameter) > 1:
             parameter.copy_(normal(parameter.shape) * (len(parameter) / parameter.numel()) ** 0.5)  # 1 / √fan-in
@@ -150,33 +179,49 @@ def randomise(module: nn.Module, call: Callable[[], Any], seed: int) -> None:
         hook.remove()
 
 
-def _golden_case(folder: Path, row: Reference) -> Case:
-    """Stored tensors: `params`, and in `io` inputs and outputs under the names that the card gives.
-
-    Without names, the pictures: `in.images` or `in.images_nhwc`.
-    """
-    if not (folder / "meta.json").is_file():
-        raise OrchardError(f"the golden case {folder} is missing; name the folder that holds it with --golden")
-    tensors: Mapping[str, Tensor] = read_tensors(folder / "io.safetensors")
+def _golden_case(stored: Stored, row: Reference) -> Case:
+    """Without names of inputs, the pictures: `in.images` or `in.images_nhwc`."""
     if row.inputs:
-        inputs = {ours: tensors[f"in.{theirs}"] for ours, theirs in row.inputs.items()}
-    elif "in.images_nhwc" in tensors:
-        inputs = {"images": tensors["in.images_nhwc"].permute(0, 3, 1, 2).contiguous()}  # (B, H, W, C) → (B, C, H, W)
+        inputs = {ours: stored.given(theirs) for ours, theirs in row.inputs.items()}
+    elif "in.images_nhwc" in stored.tensors:
+        inputs = {"images": stored.given("images_nhwc").permute(0, 3, 1, 2).contiguous()}  # → (B, C, H, W)
     else:
-        inputs = {"images": tensors["in.images"]}
-    outputs = {ours: tensors[f"out.{theirs}"] for ours, theirs in row.outputs.items()}
-    return Case(read_tensors(folder / "params.safetensors"), inputs, outputs, None)
+        inputs = {"images": stored.given("images")}
+    case = Case(
+        state=_weights(stored.state, row.prefix),
+        inputs=inputs,
+        outputs={ours: stored.computed(theirs) for ours, theirs in row.outputs.items()},
+    )
+    if row.loss is None:
+        return case
+    return dataclasses.replace(
+        case,
+        loss_inputs={ours: stored.given(theirs) for ours, theirs in row.loss.inputs.items()},
+        losses={ours: stored.computed(theirs) for ours, theirs in row.loss.outputs.items()},
+        gradients={ours: stored.below(theirs) for ours, theirs in row.loss.gradients.items()},
+    )
+
+
+def _weights(state: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """Those whose names begin with `prefix`, without it: one network of several that are stored together."""
+    return {name.removeprefix(prefix): tensor for name, tensor in state.items() if name.startswith(prefix)}
 
 
 def origin_of(row: Reference, golden: Path) -> str:
     """Which code computed the reference: a package and its version, or a repository and its commit."""
-    kind, _, name = row.reference.partition(":")
+    kind, _, name = row.reference.rpartition(":")
     if kind == "golden":
-        meta = json.loads((golden / name / "meta.json").read_text(encoding="utf-8"))
+        meta = read_meta(golden / name)
         commit = re.sub(
             r"\b([0-9a-f]{12})[0-9a-f]{28}\b", r"\1", meta["commit"]
         )  # long hashes are cut, releases are not
         return f"{meta.get('repository') or meta['repo']} at {commit}"
-    package = PACKAGES[kind].partition(".")[0]
-    version = str(importlib.import_module(package).__version__)
-    return f"{package} {version.partition('+')[0]}"  # without the build's local label
+    package = package_of(row.reference)
+    version = str(getattr(importlib.import_module(package), "__version__", ""))
+    return f"{package} {version.partition('+')[0]}".strip()  # without the build's local label
+
+
+def package_of(reference: str) -> str:
+    """The package that has the reference; `golden` where it was stored."""
+    kind, _, name = reference.rpartition(":")
+    return SHORT.get(kind, kind or name).partition(".")[0]

@@ -2,4 +2,9 @@
 
 from orchard.data.kinds import Kind
 
-KIND = Kind(name="boxes", named=("digit-scenes",), open="orchard.data.boxes.sources:open_boxes")
+KIND = Kind(
+    name="boxes",
+    named=("digit-scenes",),
+    open="orchard.data.boxes.sources:open_boxes",
+    check="orchard.data.checked:check_boxes",
+)

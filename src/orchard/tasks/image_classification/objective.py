@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torchmetrics import Metric, MetricCollection
-from torchmetrics.classification import MulticlassAccuracy, MulticlassCalibrationError, MulticlassF1Score
 
 from orchard.data.batches import ImageBatch
 from orchard.training.phases import one_phase
+
+if TYPE_CHECKING:
+    from torchmetrics import MetricCollection
 
 
 class ImageClassification:
@@ -34,6 +36,9 @@ class ImageClassification:
 
     def metrics(self) -> MetricCollection:
         """Top-1 and top-5 accuracy, macro F1 and calibration error, over predictions added batch by batch."""
+        from torchmetrics import Metric, MetricCollection  # here, as predicting needs none of it and it takes seconds
+        from torchmetrics.classification import MulticlassAccuracy, MulticlassCalibrationError, MulticlassF1Score
+
         K = len(self.classes)
         metrics: dict[str, Metric | MetricCollection] = {
             "accuracy": MulticlassAccuracy(K, average="micro"),

@@ -12,23 +12,23 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from orchard.data.batches import ImageBatch
-from orchard.data.contracts import ImageData, ImageSplit, Preprocess
+from orchard.data.contracts import ImageSplit
 from orchard.data.loader import Loader
 from orchard.data.settings import CaptionSource
 from orchard.data.unlabelled import open_pictures
-from orchard.errors import UsageError
 from orchard.inference.export import Draw, Entry, image_inputs, method_entry
 from orchard.inference.loading import Loaded
-from orchard.models import create_model, picture_size
+from orchard.models import picture_size
 from orchard.tasks import base
 from orchard.tasks.image_tokenization import TASK
 from orchard.tasks.image_tokenization.objective import ImageTokenization, tokenizer_training
 from orchard.tasks.image_tokenization.report import write_tokenizer_report
 from orchard.tasks.image_tokenization.settings import Settings, TokenizationSettings
+from orchard.tasks.images import start_model, value_range_preprocess
 from orchard.training.feed import LoaderFeed
 from orchard.training.run import RunFolder
 from orchard.training.settings import Resolved
-from orchard.weights.portable import WEIGHTS, fingerprint_of, load_exactly, save_portable
+from orchard.weights.portable import fingerprint_of, save_portable
 
 BATCH = 64  # pictures at a time where nothing is learned, at least
 
@@ -44,9 +44,9 @@ class Job(base.Job):
         settings: Any = resolved.settings
         self.data = open_pictures(settings.data.source, settings.data)
         torch.manual_seed(settings.seed)  # the fresh weights
-        tokenizer = start_tokenizer(settings, self.data)
+        tokenizer = start_model(settings, self.data)
         config: Any = tokenizer.config
-        self.preprocess = tokenizer_preprocess(tokenizer, self.data)
+        self.preprocess = value_range_preprocess(tokenizer, self.data)
         self.shape = (1, config.in_channels, *picture_size(config))
         self.resolved = base.settle_precision(resolved, tokenizer, self.shape, device)
         self.model = tokenizer_training(tokenizer, settings.tokenization)
@@ -135,34 +135,6 @@ class Job(base.Job):
             seen=load_file(run / "evaluation" / f"{self.report_split}.safetensors"),
             discriminator=bool(self.settings.tokenization.discriminator_weight),
         )  # fmt: skip
-
-
-def start_tokenizer(settings: Settings, data: ImageData) -> nn.Module:
-    """The tokenizer to train: fresh, or with the weights of another run or model."""
-    wanted = dict(settings.architecture)
-    if settings.image_size:
-        wanted["image_size"] = settings.image_size
-    try:
-        if not settings.start_from:
-            return create_model(settings.model, **{"in_channels": data.channels, **wanted})
-        folder, about, state = base.read_start(settings)
-        model = about.build(**wanted)
-    except ValueError as error:
-        raise UsageError(f"{settings.model} cannot be built so: {error}") from None
-    load_exactly(model, state, str(folder / WEIGHTS))
-    return model
-
-
-def tokenizer_preprocess(tokenizer: nn.Module, data: ImageData) -> Preprocess:
-    """Pixels from the lowest to the highest value the tokenizer takes.
-
-    Small pictures are resized as they are; of others the middle is kept up to the shorter sides, since a border that
-    is cut away could never be painted.
-    """
-    config: Any = tokenizer.config
-    low, high = cast(tuple[float, float], tokenizer.value_range)
-    mean, std = (-low / (high - low),) * config.in_channels, (1 / (high - low),) * config.in_channels
-    return Preprocess(picture_size(config), config.in_channels, mean, std, squash=data.splits["train"].small)
 
 
 @torch.no_grad()

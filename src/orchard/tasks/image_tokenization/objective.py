@@ -14,7 +14,6 @@ from typing import Any, Protocol, cast
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torchmetrics.image import PeakSignalNoiseRatio, StructuralSimilarityIndexMeasure
 
 from orchard.data.batches import ImageBatch
 from orchard.errors import OrchardError
@@ -181,6 +180,8 @@ class ImageTokenization:
         `psnr` in dB (mean over pictures), `ssim`, `l1` on the tokenizer's scale; `codebook_use` is the share of codes
         that occur, `code_perplexity` the number of equally frequent codes that would be as hard to guess.
         """
+        from torchmetrics.image import PeakSignalNoiseRatio, StructuralSimilarityIndexMeasure  # here: it takes seconds
+
         tokenizer: Any = model.tokenizer if isinstance(model, TokenizerTraining) else model
         low, high = tokenizer.value_range
         device = next(tokenizer.parameters()).device

@@ -69,8 +69,9 @@ def _images(
     pipeline: TextToImagePipeline, prompts: list[str], options: Options, sampling: Sampling
 ) -> Iterator[ImageFiles]:
     """A folder for each prompt: single images, and a sheet where there are several."""
+    from orchard.inference.png_files import save_picture, sheet
     from orchard.tasks.text_to_image.canvas import Canvas
-    from orchard.tasks.text_to_image.files import read_picture, save_picture, sheet
+    from orchard.tasks.text_to_image.files import read_picture
 
     count, seed, out = options.count, options.seed, options.out
     with Canvas([prompt for prompt in prompts for _ in range(count)]) as canvas:

@@ -4,58 +4,25 @@ from __future__ import annotations
 
 import base64
 import io
-import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from PIL import Image, PngImagePlugin
+from PIL import Image
 
 from orchard.data.captions import write_row
 from orchard.data.captions.fields import picture_bytes
 from orchard.data.pictures import GREY_MODES, naming, open_picture, plain
 from orchard.errors import OrchardError, UsageError
+from orchard.inference.png_files import png_bytes
 from orchard.inference.sampling import Sampling
 from orchard.tasks.text_to_image.pipeline import GeneratedImage, TextToImagePipeline
 from orchard.tasks.text_to_image.preview import ProgressCallback
-
-GAP = 2  # pixels between the pictures of a sheet
-
-
-def png_bytes(picture: Image.Image) -> bytes:
-    """A picture as PNG, with all that its `info` says in words as text chunks (iTXt, UTF-8)."""
-    chunks = PngImagePlugin.PngInfo()
-    for key, value in picture.info.items():
-        if isinstance(value, str):
-            chunks.add_itxt(str(key), value)
-    file = io.BytesIO()
-    picture.save(file, format="PNG", pnginfo=chunks)
-    return file.getvalue()
-
-
-def save_picture(picture: Image.Image, path: Path) -> None:
-    """Write a PNG with its text chunks. Raises OrchardError where it cannot be written."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(png_bytes(picture))
-    except OSError as error:
-        raise OrchardError(f"{path} cannot be written: {error.strerror or error}") from None
 
 
 def read_picture(path: Path) -> Image.Image:
     """A picture in a file, decoded. Raises OrchardError that names it."""
     with naming(str(path)), path.open("rb") as file, open_picture(file) as picture:
         return plain(picture, 1 if picture.mode in GREY_MODES else 3).copy()  # the file is closed behind it
-
-
-def sheet(pictures: Sequence[Image.Image]) -> Image.Image:
-    """Pictures of one size side by side, row by row, in about a square; it says what the first one says."""
-    columns = math.ceil(math.sqrt(len(pictures)))
-    width, height = (side + GAP for side in pictures[0].size)
-    whole = Image.new(pictures[0].mode, (columns * width - GAP, -(-len(pictures) // columns) * height - GAP), "white")
-    for place, picture in enumerate(pictures):
-        whole.paste(picture, (place % columns * width, place // columns * height))
-    whole.info.update({key: value for key, value in pictures[0].info.items() if key != "candidate"})
-    return whole
 
 
 def generate_table(

@@ -1,0 +1,45 @@
+"""Images as PNG files that say where they came from, and sheets of several."""
+
+from __future__ import annotations
+
+import io
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+from PIL import Image, PngImagePlugin
+
+from orchard.errors import OrchardError
+
+GAP = 2  # pixels between the pictures of a sheet
+
+
+def png_bytes(picture: Image.Image) -> bytes:
+    """A picture as PNG, with all that its `info` says in words as text chunks (iTXt, UTF-8)."""
+    chunks = PngImagePlugin.PngInfo()
+    for key, value in picture.info.items():
+        if isinstance(value, str):
+            chunks.add_itxt(str(key), value)
+    file = io.BytesIO()
+    picture.save(file, format="PNG", pnginfo=chunks)
+    return file.getvalue()
+
+
+def save_picture(picture: Image.Image, path: Path) -> None:
+    """Write a PNG with its text chunks. Raises OrchardError where it cannot be written."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(png_bytes(picture))
+    except OSError as error:
+        raise OrchardError(f"{path} cannot be written: {error.strerror or error}") from None
+
+
+def sheet(pictures: Sequence[Image.Image]) -> Image.Image:
+    """Pictures of one size side by side, row by row, in about a square; it says what the first one says."""
+    columns = math.ceil(math.sqrt(len(pictures)))
+    width, height = (side + GAP for side in pictures[0].size)
+    whole = Image.new(pictures[0].mode, (columns * width - GAP, -(-len(pictures) // columns) * height - GAP), "white")
+    for place, picture in enumerate(pictures):
+        whole.paste(picture, (place % columns * width, place // columns * height))
+    whole.info.update({key: value for key, value in pictures[0].info.items() if key != "candidate"})
+    return whole

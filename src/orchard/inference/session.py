@@ -1,0 +1,114 @@
+"""A classifier as an onnxruntime session that is kept for this machine, so that one image needs no torch.
+
+A first prediction leaves a process behind that writes the model as ONNX, compares its answers with the model's own, and
+times both. Later calls with few images use the session where it was found equal and not slower. Read without torch.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from functools import cached_property
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict
+
+from orchard.cache import cache_folder
+from orchard.data.contracts import Preprocess
+from orchard.errors import OrchardError
+from orchard.files import read_as
+from orchard.weights.folders import CONFIG
+
+KIND = "sessions"  # as `cache_folder` knows it
+GRAPH, ABOUT = "model.onnx", "session.json"
+WEIGHTS = "model.safetensors"
+SWITCH = "ORCHARD_KEEP_SESSIONS"  # 0: no process is left behind
+
+
+class About(BaseModel):
+    """What stands beside the graph."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    usable: bool  # equal to the model, and not slower
+    why: str
+    classes: tuple[str, ...]
+    preprocess: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Session:
+    """A graph that answers for images: (B, C, H, W) uint8 to probabilities (B, K)."""
+
+    graph: Path
+    about: About
+
+    @property
+    def preprocess(self) -> Preprocess:
+        return Preprocess.from_json(self.about.preprocess)
+
+    @cached_property
+    def _runtime(self) -> Any:
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 0
+        return onnxruntime.InferenceSession(str(self.graph), options, providers=["CPUExecutionProvider"])
+
+    def probabilities(self, pixels: np.ndarray) -> np.ndarray:
+        """(B, C, H, W) uint8 to (B, K) float64, each row of sum 1."""
+        p = self.preprocess
+        mean, std = (np.array(values, np.float32)[:, None, None] for values in (p.mean, p.std))
+        images = (pixels.astype(np.float32) - mean * 255) * (1 / (std * 255))
+        logits = self._runtime.run(None, {"images": images})[0].astype(np.float64)
+        powers = np.exp(logits - logits.max(1, keepdims=True))
+        return powers / powers.sum(1, keepdims=True)  # type: ignore[no-any-return]
+
+
+def session_folder(folder: Path) -> Path:
+    """Where the session of a model folder is kept: named by the files of the model as they are now."""
+    stamps = [(path.name, (s := path.stat()).st_size, s.st_mtime_ns) for path in (folder / CONFIG, folder / WEIGHTS)]
+    name = hashlib.sha256(repr((str(folder.resolve()), stamps)).encode()).hexdigest()[:32]
+    return cache_folder(KIND) / name
+
+
+def find_session(folder: Path) -> Session | None:
+    """The session that is kept for a model folder; None where there is none, or none of use."""
+    try:
+        kept = session_folder(folder)
+        if not (kept / ABOUT).is_file() or find_spec("onnxruntime") is None:
+            return None
+        about = read_as(kept / ABOUT, About)
+    except (OSError, OrchardError):
+        return None
+    return Session(kept / GRAPH, about) if about.usable and (kept / GRAPH).is_file() else None
+
+
+def keep_session(folder: Path) -> None:
+    """Leave a process behind that makes the session of a model folder, where it can be made and was not tried yet."""
+    try:
+        tried = (session_folder(folder) / ABOUT).exists()
+    except OSError:
+        return
+    needed = all(find_spec(name) is not None for name in ("onnx", "onnxscript", "onnxruntime"))
+    if tried or not needed or os.environ.get(SWITCH) == "0":
+        return
+    nowhere = subprocess.DEVNULL
+    subprocess.Popen(
+        [sys.executable, "-m", "orchard.inference.session_making", str(folder.resolve())],
+        stdin=nowhere, stdout=nowhere, stderr=nowhere, start_new_session=True,
+    )  # fmt: skip
+
+
+def write_about(kept: Path, about: About) -> None:
+    """What was found, written whole."""
+    from orchard.files import write_json
+
+    write_json(kept / ABOUT, json.loads(about.model_dump_json()))

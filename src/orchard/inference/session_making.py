@@ -1,0 +1,71 @@
+"""Makes the session of a model folder: python -m orchard.inference.session_making FOLDER
+
+It is started by a first prediction and runs by itself, at low priority.
+"""
+
+from __future__ import annotations
+
+import os
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from orchard.errors import OrchardError
+from orchard.inference.export import Entry, export_onnx, image_inputs
+from orchard.inference.loading import load
+from orchard.inference.session import GRAPH, About, Session, session_folder, write_about
+
+ROUNDS = 15
+TOLERANCE = 1e-4  # of the largest difference between two probabilities
+
+
+def make_session(folder: Path) -> About:
+    """Export the classifier in `folder`, compare it with the model, time both, and keep what was found."""
+    kept = session_folder(folder)
+    kept.mkdir(parents=True, exist_ok=True, mode=0o700)
+    loaded = load(folder)
+    facts = {"classes": loaded.classes, "preprocess": loaded.pictures.to_json()}
+    unusable = {"usable": False, **facts}
+    try:
+        export_onnx(Entry("", loaded.model, image_inputs(loaded), "logits"), kept / GRAPH)
+    except OrchardError as error:
+        about = About(why=str(error), **unusable)  # type: ignore[arg-type]
+        write_about(kept, about)
+        return about
+    about = About(usable=True, why="equal to the model and not slower", **facts)  # type: ignore[arg-type]
+    session = Session(kept / GRAPH, about)
+    pixels = np.random.default_rng(0).integers(0, 256, (1, loaded.pictures.channels, *loaded.pictures.size), np.uint8)
+
+    def plain() -> np.ndarray:
+        with torch.inference_mode():
+            images = loaded.pictures.normalise(torch.from_numpy(pixels).clone())
+            return loaded.model(images).double().softmax(1).numpy()  # type: ignore[no-any-return]
+
+    difference = float(np.abs(session.probabilities(pixels) - plain()).max())
+    seconds = [_median(run) for run in (lambda: session.probabilities(pixels), plain)]
+    if not difference <= TOLERANCE:
+        about = About(why=f"differs by {difference:.2g}", **unusable)  # type: ignore[arg-type]
+    elif seconds[0] > 1.1 * seconds[1]:
+        about = About(why=f"slower: {seconds[0]:.3g} s for {seconds[1]:.3g} s", **unusable)  # type: ignore[arg-type]
+    write_about(kept, about)
+    return about
+
+
+def _median(run: Callable[[], object]) -> float:
+    run()
+    times = []
+    for _ in range(ROUNDS):
+        began = time.perf_counter()
+        run()
+        times.append(time.perf_counter() - began)
+    return statistics.median(times)
+
+
+if __name__ == "__main__":
+    os.nice(10)
+    make_session(Path(sys.argv[1]))

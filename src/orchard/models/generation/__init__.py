@@ -1,0 +1,1 @@
+"""Landmarks that make images out of noise."""

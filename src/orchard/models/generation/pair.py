@@ -1,0 +1,78 @@
+"""What every adversarial pair offers: a generator, a discriminator, and the noise between them.
+
+Goodfellow et al. 2014 (arXiv:1406.2661): the generator maps noise to images, the discriminator scores images, larger
+for real. How they learn from each other is an objective of the task "unconditional-image-generation".
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal, Protocol
+
+import torch
+from torch import Tensor, nn
+
+# Official code keeps each network in a file of its own. Put together, their names have these before them.
+GENERATOR, DISCRIMINATOR = "generator.", "discriminator."
+
+
+class PairConfig(Protocol):
+    """What a pair's configuration has, beside what its networks need."""
+
+    @property
+    def image_size(self) -> int: ...
+    @property
+    def in_channels(self) -> int: ...
+    @property
+    def noise(self) -> int: ...
+    @property
+    def prior(self) -> Literal["normal", "uniform"]: ...
+
+
+class AdversarialPair(nn.Module):
+    """Noise (B, noise) to images (B, C, S, S) in [-1, 1], and images to scores (B,), unbounded, larger for real."""
+
+    value_range = (-1.0, 1.0)  # of the images that it takes and gives
+
+    def __init__(self, config: Any, generator: nn.Module, discriminator: nn.Module):
+        super().__init__()
+        self.config: PairConfig = config
+        self.generator = generator
+        self.discriminator = discriminator
+
+    @property
+    def noise_shape(self) -> tuple[int, ...]:
+        """The shape of one sample's noise."""
+        return (self.config.noise,)
+
+    def sample_noise(
+        self, count: int, generator: torch.Generator | None = None, device: torch.device | str | None = None
+    ) -> Tensor:
+        """Noise of `count` samples, (count, noise), from the prior: standard normal, or uniform in [-1, 1]."""
+        shape = (count, *self.noise_shape)
+        if self.config.prior == "uniform":
+            return 2 * torch.rand(shape, generator=generator, device=device) - 1
+        return torch.randn(shape, generator=generator, device=device)
+
+    def forward(self, noise: Tensor) -> Tensor:
+        """Images (B, C, S, S) from noise (B, noise); ValueError for noise of another shape or type."""
+        if noise.ndim != 2 or noise.shape[1] != self.config.noise:
+            raise ValueError(f"expected noise of shape (B, {self.config.noise}), got {tuple(noise.shape)}")
+        if not noise.is_floating_point():
+            raise ValueError(f"expected noise as float, got {noise.dtype}")
+        images: Tensor = self.generator(noise)
+        return images
+
+    @torch.no_grad()
+    def generate(self, noise: Tensor) -> Tensor:
+        """`forward` without a gradient: what a finished model is used for."""
+        images: Tensor = self(noise)
+        return images
+
+    def layer_groups(self) -> list[tuple[str, ...]]:
+        """Name prefixes of the parameters: the generator's, then the discriminator's."""
+        return [("generator.",), ("discriminator.",)]
+
+
+def example_noise(config: PairConfig, count: int, generator: torch.Generator | None) -> dict[str, Tensor]:
+    """Arguments of a pair's `forward`."""
+    return {"noise": torch.randn(count, config.noise, generator=generator)}

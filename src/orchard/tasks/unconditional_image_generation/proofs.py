@@ -1,0 +1,40 @@
+"""The losses of training, as the proofs of cards call them: both networks in training mode, all randomness given."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor
+
+from orchard.tasks.unconditional_image_generation.losses import LOSSES
+from orchard.tasks.unconditional_image_generation.regularisers import gradient_penalty
+from orchard.weights.adapters.adversarial_pair_in_training import call_in_training
+
+PENALTY = 10.0  # λ of WGAN-GP
+
+
+def dcgan(model: Any, noise: Tensor, images: Tensor) -> dict[str, Tensor]:
+    """The losses of one step of pytorch/examples, scalars by the network that learns from them."""
+    fake = call_in_training(model.generator, noise)
+    real_scores, fixed_scores, fake_scores = (
+        call_in_training(model.discriminator, x) for x in (images, fake.detach(), fake)
+    )
+    loss = LOSSES["non-saturating"]
+    return {"discriminator": loss.discriminator(real_scores, fixed_scores), "generator": loss.generator(fake_scores)}
+
+
+def wgan_gp(model: Any, noise: Tensor, images: Tensor, share: Tensor) -> dict[str, Tensor]:
+    """The same of WGAN-GP, and the weighted penalty alone; `share` (B, 1, 1, 1) is the fakes' in the interpolates."""
+    fake = call_in_training(model.generator, noise)
+    fixed, critic, loss = fake.detach(), model.discriminator, LOSSES["wasserstein"]
+    penalty = PENALTY * gradient_penalty(critic, images, fixed, 1 - share)
+    return {
+        "penalty": penalty,
+        "discriminator": loss.discriminator(critic(images), critic(fixed)) + penalty,
+        "generator": loss.generator(critic(fake)),
+    }
+
+
+def wgan_gp_generator(model: Any, noise: Tensor) -> dict[str, Tensor]:
+    """The generator's loss of WGAN-GP alone."""
+    return {"generator": LOSSES["wasserstein"].generator(model.discriminator(call_in_training(model.generator, noise)))}

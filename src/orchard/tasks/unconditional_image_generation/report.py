@@ -1,0 +1,90 @@
+"""The report of a generative model: its images beside real ones, how they became so, and whether all kinds occur."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torchvision.transforms.functional import to_pil_image
+
+from orchard.files import read_json
+from orchard.report.charts import percent, short
+from orchard.report.pictures import data_uri
+from orchard.report.run_page import Curve, Tile, write_run_page
+from orchard.training.run import RunFolder
+
+SHOWN = 40  # images of each kind
+MOST_DOTS = 300  # of each kind in the map of features
+WIDTH, HEIGHT, MARGIN = 640, 360, 10  # of that map
+
+QUALITY = (
+    Curve("Fréchet distance", "fid", "of features, less is better", falling=True),
+    Curve("Kernel distance", "kid", "of features, less is better", falling=True),
+    Curve("Coverage", "coverage", "share of real images with a generated one near", percent=True),
+    Curve("Precision", "precision", "share of generated images near a real one", percent=True),
+    Curve("Spread", "spread", "variance of features, over that of real images"),
+)
+
+
+def write_generation_report(run: RunFolder, *, seen: Mapping[str, Tensor], curves: Sequence[Curve]) -> Path:
+    """Write report.html about a run whose other files are written, and return its path.
+
+    Args:
+        run: the run's folder, with its metrics.
+        seen: `real` and `generated` (N, C, H, W) uint8, their features `real_features` and `generated_features` (M, D),
+            and `history` (K, n, C, H, W) uint8 of the moments `steps` (K,).
+        curves: those of the objective.
+    """
+    metrics = read_json(run / "metrics.json")
+    split = "test" if "test" in metrics else "validation"
+    found, best = metrics[split], metrics["training_images"]
+    count = len(seen["real_features"])
+    tiles = [
+        Tile("Fréchet distance", short(found["fid"]), f"of {count:,} images; {short(best['fid'])} for real ones"),
+        Tile("Kernel distance", f"{found['kid']:.3g}", f"{best['kid']:.2g} for real ones"),
+        Tile("Coverage", percent(found["coverage"]), "real images with a generated one near"),
+        Tile("Precision", percent(found["precision"]), "generated images near a real one"),
+        Tile("Spread", f"{found['spread']:.2f}", "variance of the features, real images: 1"),
+    ]
+    return write_run_page(
+        run,
+        Path(__file__).with_name("report.html.jinja"),
+        tiles=tiles,
+        curves=[*QUALITY, *curves],
+        more_facts={"judge": metrics["judge"]},
+        report_split=split,
+        found=found,
+        judge=metrics["judge"],
+        real=_uris(seen["real"]),
+        generated=_uris(seen["generated"]),
+        moments=[
+            (step, _uris(images)) for step, images in zip(seen["steps"].tolist(), seen["history"], strict=True) if step
+        ],
+        dots=_map(seen["real_features"], seen["generated_features"]),
+        box=(WIDTH, HEIGHT),
+    )
+
+
+def _uris(images: Tensor) -> list[str]:
+    return [data_uri(to_pil_image(image)) for image in images]
+
+
+def _map(real: Tensor, generated: Tensor) -> list[dict[str, Any]]:
+    """Both kinds in the plane in which the real images differ most: places in a box of WIDTH by HEIGHT."""
+    mean = real.mean(0)
+    directions = torch.linalg.svd(real - mean, full_matrices=False).Vh[:2]
+    places = {
+        "real": (real[:MOST_DOTS] - mean) @ directions.T,
+        "generated": (generated[:MOST_DOTS] - mean) @ directions.T,
+    }
+    everything = torch.cat(list(places.values()))
+    low, high = everything.min(0).values, everything.max(0).values
+    size = torch.tensor([WIDTH - 2 * MARGIN, HEIGHT - 2 * MARGIN])
+    return [
+        {"kind": kind, "x": round(x + MARGIN, 1), "y": round(HEIGHT - MARGIN - y, 1)}
+        for kind, points in places.items()
+        for x, y in ((points - low) / (high - low).clamp_min(1e-9) * size).tolist()
+    ]
