@@ -1,11 +1,8 @@
 """DQN: the network, what it learns from, and how often it explores, against CleanRL and by hand."""
 
 import copy
-import json
-import zlib
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -21,33 +18,27 @@ from orchard.tasks.reinforcement_learning.losses import (
     td_targets,
     values_of,
 )
+from orchard.weights.golden import read_golden
 from orchard.weights.official import export_official, load_official, read_official
 
 GOLDEN = Path(__file__).parent / "golden" / "dqn"
 
 
-def drawn(meta: dict, prefix: str) -> dict[str, torch.Tensor]:
-    """The weights of a stored case that says how to draw them, under the official names."""
-    state = {}
-    for name, (shape, _) in meta["parameters"].items():
-        draw = np.random.RandomState((zlib.crc32(name.encode()) + meta["seed"]) % 2**32).standard_normal(shape)
-        scale = (meta["recipe_gain"] / np.prod(shape[1:])) ** 0.5 if len(shape) > 1 else 0.1
-        if name.startswith(prefix):
-            state[name.removeprefix(prefix)] = torch.from_numpy(draw * scale).float()
-    return state
-
-
 @pytest.fixture(scope="module", params=["cleanrl_atari", "cleanrl_vector_a", "cleanrl_vector_b"])
 def case(request):
     """What CleanRL computed, and our network and target network with its weights."""
-    folder = GOLDEN / request.param
-    meta, io = json.loads((folder / "meta.json").read_text()), load_file(folder / "io.safetensors")
+    stored = read_golden(GOLDEN / request.param)
+    meta, io = stored.meta, dict(stored.tensors)
     if request.param == "cleanrl_atari":
         for name in ("in.observations", "in.next_observations"):
             io[name] = io.pop(f"{name}_21").repeat_interleave(4, 2).repeat_interleave(4, 3)
-        states, name, shape = (drawn(meta, "q."), drawn(meta, "target.")), "dqn", {}
+        states = [
+            {name.removeprefix(which): tensor for name, tensor in stored.state.items() if name.startswith(which)}
+            for which in ("q.", "target.")
+        ]
+        name, shape = "dqn", {}
     else:
-        states = load_file(folder / "params.safetensors"), load_file(folder / "target.safetensors")
+        states = [stored.state, load_file(GOLDEN / request.param / "target.safetensors")]
         name, shape = "dqn_nano", {key: meta["args"][key] for key in ("observation", "actions")}
     network, target = create_model(name, **shape), create_model(name, **shape)
     load_official(network, states[0], "cleanrl")

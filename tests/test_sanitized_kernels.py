@@ -25,9 +25,8 @@ def test_kernels_read_and_write_only_what_is_theirs(tmp_path):
     if None in runtimes:
         pytest.skip("this compiler has no sanitizers")
     compiler = tmp_path / "watching-c++"
-    compiler.write_text(
-        '#!/bin/sh\nexec c++ "$@" -O1 -g -fsanitize=address,undefined -fno-sanitize-recover=undefined\n'
-    )
+    flags = "-O1 -g -fsanitize=address,undefined -fno-sanitize-recover=undefined"
+    compiler.write_text(f'#!/bin/sh\nunset LD_PRELOAD\nexec c++ "$@" {flags}\n')
     compiler.chmod(0o755)
     environment = {
         **os.environ,
@@ -38,17 +37,9 @@ def test_kernels_read_and_write_only_what_is_theirs(tmp_path):
         "OMP_NUM_THREADS": "2",
     }
     tests = str(Path(__file__).with_name("test_decoding.py"))
-    command = [
-        sys.executable,
-        "-m",
-        "pytest",
-        "-q",
-        "-p",
-        "no:cacheprovider",
-        tests,
-        "-k",
-        "not compiler and not False",
-    ]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    command = f"{sys.executable} -m pytest -q -p no:cacheprovider {tests}".split()
+    done = subprocess.run(
+        [*command, "-k", "not compiler and not False"], env=environment, capture_output=True, text=True
+    )
     assert done.returncode == 0, (done.stdout + done.stderr)[-4000:]
     assert list((tmp_path / "cache" / "compiled").glob("kernels-*.so")), "the tests ran without native kernels"

@@ -28,4 +28,4 @@ def scenes(folder: Path) -> tuple[str, dict[str, Any]]:
     return "digit-scenes", {}
 
 
-HOOKS = Hooks(learn, data=scenes)
+HOOKS = Hooks(learn, most_macs=150e6, data=scenes)

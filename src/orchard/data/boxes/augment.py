@@ -47,7 +47,9 @@ def resize(image: Tensor, objects: Objects, sizing: Sizing) -> tuple[Tensor, Obj
     if new == (height, width):
         return image, objects
     scale = np.array([new[1] / width, new[0] / height] * 2, np.float32)
-    return V.resize(image, list(new), antialias=True), Objects(objects.boxes * scale, objects.labels, objects.ignored)
+    edges = np.array([new[1], new[0]] * 2, np.float32)
+    boxes = np.minimum(objects.boxes * scale, edges)  # the product may round to just past them
+    return V.resize(image, list(new), antialias=True), Objects(boxes, objects.labels, objects.ignored)
 
 
 def vary(

@@ -160,8 +160,8 @@ class LuongAttention(nn.Module):
 
 
 VARIANTS = {
-    # ours: five thousand byte pairs, for a laptop
-    "luong_nano": LuongConfig(192, 1, 128, vocabulary=5000, context=128),
+    # ours: four thousand byte pairs, for a laptop
+    "luong_nano": LuongConfig(128, 1, 96, vocabulary=4000, context=128),
     "luong_global": LuongConfig(1000, 4, 1000),
 }
 LANDMARK = Landmark(model=LuongAttention, variants=VARIANTS, names=NAMES, example=example_sentences)

@@ -170,8 +170,8 @@ def settings_from(config: RNNSearchConfig, source: str, find: Callable[[str], Te
 
 
 VARIANTS = {
-    # ours: five thousand byte pairs, for a laptop
-    "rnnsearch_nano": RNNSearchConfig(192, 128, 128, 96, vocabulary=5000, context=128),
+    # ours: four thousand byte pairs, for a laptop
+    "rnnsearch_nano": RNNSearchConfig(128, 96, 96, 64, vocabulary=4000, context=128),
     "rnnsearch_30": RNNSearchConfig(1000, 620, 1000, 500, context=30),
     "rnnsearch_50": RNNSearchConfig(1000, 620, 1000, 500, context=50),
 }

@@ -94,6 +94,7 @@ def draw(picture: str, things: Sequence[Thing], classes: Sequence[str], folder: 
     taken.add(name)
     with Path(picture).open("rb") as file, open_picture(file) as opened:
         image: Image.Image = plain(opened, 3)
+        image.load()  # the file is closed before it is drawn on
     boxes = [Drawn(one.box, f"{one.label} {one.score:.0%}", classes.index(one.label)) for one in reversed(things)]
     try:
         folder.mkdir(parents=True, exist_ok=True)

@@ -79,6 +79,6 @@ def predict_split(model: nn.Module, batches: Iterable[DetectionBatch], criterion
         found = detect(model, batch)
         loss = criterion(found, targets_of(batch)).total.float()
         (answer,) = boxes_in_pixels(found, batch.sizes)
-        columns = (answer.scores, answer.labels, answer.boxes, loss)
-        parts.append(Predictions(*(one[None].cpu() for one in columns), batch.indices))
+        scores, labels, boxes, losses = (one[None].cpu() for one in (answer.scores, answer.labels, answer.boxes, loss))
+        parts.append(Predictions(scores, labels, boxes, losses, batch.indices))
     return Predictions.merge(parts)

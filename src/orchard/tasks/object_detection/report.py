@@ -127,5 +127,6 @@ def _look(
         Drawn(tuple(box), f"{classes[label]} {score:.0%}", label)
         for box, label, score in zip(*(column.tolist() for column in columns), strict=True)
     ]
-    pair = (data_uri(draw_boxes(image, boxes), longest=320) for boxes in (truth, said))
-    return Looked(record.key, *pair, *errors)
+    pictures = [data_uri(draw_boxes(image, boxes), longest=320) for boxes in (truth, said)]
+    missed, wrong = errors
+    return Looked(record.key, pictures[0], pictures[1], missed, wrong)

@@ -22,14 +22,13 @@ from orchard.tasks import base
 from orchard.tasks.text2text_generation import TASK
 from orchard.tasks.text2text_generation.objective import Sums, Text2Text, bleu, measure
 from orchard.tasks.text2text_generation.pipeline import LENGTH, TextWriter, writer_of
-from orchard.tasks.text2text_generation.report import write_text2text_report
+from orchard.tasks.text2text_generation.report import TEXTS, write_text2text_report
 from orchard.tasks.text2text_generation.settings import Settings
 from orchard.training.feed import LoaderFeed
 from orchard.training.run import RunFolder
 from orchard.training.settings import Resolved
 from orchard.weights.portable import load_exactly, save_portable
 
-EVALUATED = "texts.json"  # what was written for the split of the report
 ROWS = 64  # pairs to evaluate side by side
 
 
@@ -140,7 +139,8 @@ class Job(base.Job):
             facts = {FOLDER: self.tokenizer.fingerprint, LENGTH: self.encoder.length,
                      "languages": list(self.data.languages)}  # fmt: skip
             save_portable(run / "model", model, self.portable(model, run.path, facts=facts))
-            run.write(f"evaluation/{EVALUATED}", written[self.report_split])
+            (run / "evaluation").mkdir(exist_ok=True)
+            run.write(f"evaluation/{TEXTS}", written[self.report_split])
         return self.cost(model) | metrics
 
     def report(self, model: nn.Module, run: RunFolder) -> Path:

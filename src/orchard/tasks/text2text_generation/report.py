@@ -14,6 +14,7 @@ from orchard.tasks.text2text_generation.pipeline import TextWriter
 from orchard.tasks.text2text_generation.settings import SearchSettings
 from orchard.training.run import RunFolder
 
+TEXTS = "texts.json"  # in the run's folder "evaluation": what was written for the split of the report
 EXAMPLES = 12  # pairs spread over the split
 ALIGNED, LONGEST = 3, 24  # of these with alignments, and the tokens that still fit beside each other
 
@@ -38,7 +39,7 @@ def write_text2text_report(
 ) -> Path:
     """Write report.html about a run whose other files are written, and return its path."""
     metrics, facts = read_json(run / "metrics.json"), read_json(run / "run.json")
-    written, figures = read_json(run / "evaluation" / "texts.json"), metrics[report_split]
+    written, figures = read_json(run / "evaluation" / TEXTS), metrics[report_split]
     picked = np.unique(np.linspace(0, len(pairs) - 1, min(EXAMPLES, len(pairs))).astype(int)).tolist()
     examples = [Example(*pairs[index], written[index]) for index in picked]
     how = "greedy" if search.beam == 1 else f"a beam of {search.beam}, length penalty {search.length_penalty:g}"

@@ -18,7 +18,7 @@ class PairTextSettings(TextSettings):
     tokenizer: Literal["bytes", "characters", "chinese", "bpe", "wordpiece"] = Field(
         "bpe", description="byte-level BPE; bytes; characters of the training texts; GB 2312; WordPiece of a file"
     )
-    vocabulary: int = Field(5000, ge=259, description="tokens of a BPE that is trained on sources and targets together")
+    vocabulary: int = Field(4000, ge=259, description="tokens of a BPE that is trained on sources and targets together")
     length: int = Field(64, ge=2, description="tokens of a text, its end included; longer ones are cut")
 
 
