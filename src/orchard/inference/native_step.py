@@ -37,27 +37,16 @@ class Parts:
 
 def parts_of(model: nn.Module) -> Parts | None:
     """The parts of a model on the CPU, if a native step can be made of them."""
-<<<<<<< ours
-    found: Any = model
-    stack, position = getattr(found, "stack", None), getattr(found, "position", None)
-    tokens: Any = getattr(found, "token", getattr(found, "tokens", None))
+    stack, position = getattr(model, "stack", None), getattr(model, "position", None)
+    tokens: Any = getattr(model, "token", getattr(model, "tokens", None))
     if not (type(stack) is Stack and type(tokens) is nn.Embedding and tokens.weight.is_cpu and native_kernels()):
         return None
     positions: Any = position.weight if type(position) is nn.Embedding else position
-    norm: Any = found.norm if type(stack.norm) is nn.Identity else stack.norm
-    head = tokens if found.head is None else found.head
-    known = isinstance(positions, Tensor) and _is_layer_norm(norm) and type(head) in (nn.Embedding, nn.Linear)
-=======
-    stack, position = getattr(model, "stack", None), getattr(model, "position", None)
-    tokens = getattr(model, "token", getattr(model, "tokens", None))
-    if not (type(stack) is Stack and type(tokens) is nn.Embedding and tokens.weight.is_cpu and native_kernels()):
-        return None
-    positions = position.weight if type(position) is nn.Embedding else position
-    norm = getattr(model, "norm", stack.norm)
-    head = tokens if getattr(model.config, "tied_head", False) else getattr(model, "head", None)
+    norm: Any = getattr(model, "norm", None) if type(stack.norm) is nn.Identity else stack.norm
+    own = getattr(model, "head", None)
+    head = tokens if own is None else own
     table = isinstance(positions, Tensor) and positions.shape[1:] == tokens.weight.shape[1:]
     known = table and _is_layer_norm(norm) and type(head) in (nn.Embedding, nn.Linear)
->>>>>>> theirs
     if not (known and all(map(_is_known, stack.blocks)) and len(set(map(_shape, stack.blocks))) == 1):
         return None
     return Parts(tokens.weight, positions, list(stack.blocks), norm, head.weight, getattr(head, "bias", None))
