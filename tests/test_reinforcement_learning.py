@@ -285,6 +285,7 @@ def test_a_film_of_frames_and_its_strip(eyes: torch.nn.Module, tmp_path: Path) -
         film(eyes, blind, seed=4)
 
 
+@pytest.mark.slow
 def test_pong_learns_a_few_hundred_steps(tmp_path: Path) -> None:
     pytest.importorskip("ale_py")
     pytest.importorskip("cv2")
