@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from orchard.data.environments import Environments, episode_seed, make_environment, open_environment
+from orchard.data.environments import Environments, episode_seed
+from orchard.data.open_environment import make_environment, open_environment
 from orchard.errors import UsageError
 
 gymnasium = pytest.importorskip("gymnasium")
@@ -67,6 +68,13 @@ class Blind(Catch):
         super().__init__()
 
 
+class Shy(Catch):
+    """It can be asked and gives nothing."""
+
+    def render(self):
+        return None
+
+
 class Steering(Catch):
     action_space = gymnasium.spaces.Box(-1, 1, (2,))
 
@@ -124,11 +132,26 @@ def test_what_cannot_be_opened_is_refused_in_one_line(source, words):
     assert words in str(caught.value) and "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("absent, source", [("gymnasium", "gym:CartPole-v1"), ("ale_py", "gym:ALE/Pong-v5")])
+@pytest.mark.parametrize(
+    "absent, source", [("gymnasium", "gym:CartPole-v1"), ("ale_py", "gym:ALE/Pong-v5"), ("cv2", "gym:ALE/Pong-v5")]
+)
 def test_a_missing_package_is_named_with_its_extra(monkeypatch, absent, source):
+    if absent == "cv2":
+        pytest.importorskip("ale_py")
     monkeypatch.setitem(sys.modules, absent, None)
     with pytest.raises(UsageError, match=r"pip install 'orchard\[rl\]'"):
         make_environment(source)
+
+
+def test_what_cannot_be_drawn_is_said_in_one_line(monkeypatch):
+    monkeypatch.setitem(sys.modules, "pygame", None)
+    for source, words in (
+        ("gym:CartPole-v1", "pip install 'orchard[rl]'"),
+        (f"python:{__name__}:Shy", "gave NoneType"),
+    ):
+        with pytest.raises(UsageError) as caught:
+            Environments(source, 1, 0, film=True).picture()
+        assert words in str(caught.value) and "\n" not in str(caught.value)
 
 
 def acted(envs: Environments, steps: int, first: int = 0) -> list[tuple]:

@@ -21,7 +21,8 @@ from orchard.app.answer import answer
 from orchard.app.evaluate import evaluate
 from orchard.app.pipeline import pipeline
 from orchard.app.train import train
-from orchard.data.environments import Environments, Episode, open_environment
+from orchard.data.environments import Environments, Episode
+from orchard.data.open_environment import open_environment
 from orchard.errors import UsageError
 from orchard.models import create_model
 from orchard.tasks.reinforcement_learning.feed import EnvironmentFeed

@@ -60,7 +60,7 @@ def _spread(values: np.ndarray) -> list[float]:
 
 def check_environment(source: str, settings: CaptionSource) -> Checked:
     """What there is to observe and to do."""
-    from orchard.data.environments import open_environment
+    from orchard.data.open_environment import open_environment
 
     data = open_environment(source)
     facts = {"observation": list(data.observation), "actions": data.actions, "action names": list(data.action_names),

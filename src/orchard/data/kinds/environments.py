@@ -5,6 +5,6 @@ from orchard.data.kinds import Kind
 KIND = Kind(
     name="environments",
     schemes=("gym", "python"),
-    open="orchard.data.environments:open_environment",
+    open="orchard.data.open_environment:open_environment",
     check="orchard.data.checked:check_environment",
 )

@@ -9,7 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from orchard.data.environments import EnvironmentData, Environments
+from orchard.data.environments import Environments
+from orchard.data.open_environment import EnvironmentData
 from orchard.tasks.reinforcement_learning.exploration import epsilon_of
 from orchard.tasks.reinforcement_learning.playing import explore
 from orchard.tasks.reinforcement_learning.replay import ReplayBuffer, Transitions

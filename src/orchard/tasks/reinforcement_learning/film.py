@@ -47,8 +47,7 @@ class Film:
 def film(network: nn.Module, source: str, seed: int) -> Film:
     """Episode 0, played greedily and watched. Raises UsageError where the environment draws no pictures."""
     envs = Environments(source, 1, seed, film=True)
-    (env,) = envs.envs
-    rate = env.metadata.get("render_fps") or RATE
+    rate = envs.envs[0].metadata.get("render_fps") or RATE
     every = math.ceil(rate / RATE)
     pictures: list[Image.Image] = []
     values: list[Tensor] = []
@@ -57,7 +56,7 @@ def film(network: nn.Module, source: str, seed: int) -> Film:
     while not finished and len(pictures) < MOST_PICTURES:
         valued = q_values(network, envs.observations)
         if step % every == 0:
-            pictures.append(_picture(env.render(), source))
+            pictures.append(_picture(envs.picture()))
             values.append(valued)
         finished = envs.step(best_actions(valued)).finished
         step += 1
@@ -65,9 +64,7 @@ def film(network: nn.Module, source: str, seed: int) -> Film:
     return Film(pictures, torch.cat(values).numpy(), every / rate, finished[0] if finished else None)
 
 
-def _picture(pixels: object, source: str) -> Image.Image:
-    if not isinstance(pixels, np.ndarray) or pixels.ndim != 3:
-        raise UsageError(f"{source} draws no pictures: its render() gave {type(pixels).__name__}, expected (H, W, 3)")
+def _picture(pixels: np.ndarray) -> Image.Image:
     picture = Image.fromarray(pixels)
     if picture.width <= WIDTH:
         return picture

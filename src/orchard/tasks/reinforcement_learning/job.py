@@ -10,7 +10,8 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from orchard.data.environments import Episode, open_environment
+from orchard.data.environments import Episode
+from orchard.data.open_environment import open_environment
 from orchard.data.settings import Source
 from orchard.errors import UsageError
 from orchard.inference.export import Entry

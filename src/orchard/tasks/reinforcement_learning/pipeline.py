@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from orchard.data.environments import Episode, open_environment
+from orchard.data.environments import Episode
+from orchard.data.open_environment import open_environment
 from orchard.errors import UsageError
 from orchard.inference.loading import Loaded
 from orchard.tasks import base

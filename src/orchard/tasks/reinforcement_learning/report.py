@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor, nn
 
-from orchard.data.environments import EnvironmentData
+from orchard.data.open_environment import EnvironmentData
 from orchard.errors import UsageError
 from orchard.files import read_json
 from orchard.report.charts import Chart, Line, line_chart, short
