@@ -1,6 +1,6 @@
-"""The validation accuracy of several runs over their epochs, as one picture.
+"""A validation metric of several runs over their epochs, as one picture.
 
-python benchmarks/curves.py RUN [RUN ...] --out curves.png
+python benchmarks/curves.py RUN [RUN ...] [--metric mean_return] --out curves.png
 """
 
 from __future__ import annotations
@@ -17,15 +17,17 @@ from orchard.training.run import read_log
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("runs", nargs="+", type=Path)
+    parser.add_argument("--metric", default="accuracy")
     parser.add_argument("--out", type=Path, default=Path("curves.png"))
     options = parser.parse_args()
     figure, axes = plt.subplots(figsize=(6.4, 3.6), layout="constrained")
     for run in options.runs:
         rows = [row for row in read_log(run / "log.csv") if row["split"] == "validation"]
         metrics = read_json(run / "metrics.json")
-        label = f"{metrics['model']}, test {metrics['test']['accuracy']:.1%}"
-        axes.plot([float(r["epoch"]) for r in rows], [float(r["accuracy"]) for r in rows], marker="o", label=label)
-    axes.set(xlabel="epoch", ylabel="validation accuracy", ylim=(0, 1))
+        tested = metrics["test"][options.metric]
+        label = f"{metrics['model']}, test {tested:.1%}" if options.metric == "accuracy" else f"{run.name}: {tested:g}"
+        axes.plot([float(r["epoch"]) for r in rows], [float(r[options.metric]) for r in rows], marker="o", label=label)
+    axes.set(xlabel="epoch", ylabel=f"validation {options.metric.replace('_', ' ')}", ylim=(0, None))
     axes.grid(alpha=0.3)
     axes.legend()
     figure.savefig(options.out, dpi=120)
