@@ -55,12 +55,12 @@ def make_loss(settings: DiffusionSettings, process: Diffusion) -> DiffusionLoss:
 
     By default the squared error, with the bound where the variance is learned.
     """
-    steps, learned = len(process.schedule), process.variance.learned
+    most, learned = len(process.schedule), process.variance.learned
     name = settings.loss or ("hybrid" if learned else "simple")
     if (name == "simple") == learned and name != "bound":
         which = "a variance that is learned" if learned else "a fixed variance"
         raise UsageError(f"setting 'diffusion.loss': {name} is not for {which}; leave it open, or use bound")
-    losses = {"simple": SimpleLoss(), "hybrid": HybridLoss(steps / 1000), "bound": BoundLoss(steps)}
+    losses = {"simple": SimpleLoss(), "hybrid": HybridLoss(most / 1000), "bound": BoundLoss(most)}
     return losses[name]
 
 
@@ -116,20 +116,21 @@ def measure(model: Any, batches: Iterable[ImageBatch]) -> dict[str, float]:
     Every image is looked at twice, each time at one step: for the error at steps that are spread evenly; for the bound
     at steps that are the likelier the earlier they are, as its terms fall, each weighted by one over its probability.
     """
-    errors, bits = [], []
+    errors, bits, seen = [], [], 0
     for batch in batches:
         x0 = batch.images
         process, predict = process_of(model.config, x0.device), predictor(model, batch.labels)
-        steps = len(process.schedule)
+        most = len(process.schedule)
         noise = ImageNoise(SEED, batch.indices.tolist(), tuple(x0.shape[1:]), x0.device)
-        places = (batch.indices.double() * GOLDEN_RATIO % 1).to(x0.device)
-        t = (places * steps).long()
+        places = torch.arange(seen, seen + len(x0), dtype=torch.float64, device=x0.device) * GOLDEN_RATIO % 1
+        seen += len(x0)
+        t = (places * most).long()
         drawn = noise()
         found, x_t = look(process, predict, x0, drawn, t)
         errors.append(squared_error(process, found, x0, drawn, x_t, t))
-        probabilities = 1 / torch.arange(1, steps + 1, device=x0.device, dtype=torch.float64)
+        probabilities = 1 / torch.arange(1, most + 1, device=x0.device, dtype=torch.float64)
         probabilities /= probabilities.sum()
-        t = torch.searchsorted(probabilities.cumsum(0), places).clamp(max=steps - 1)
+        t = torch.searchsorted(probabilities.cumsum(0), places).clamp(max=most - 1)
         found, x_t = look(process, predict, x0, noise(), t)
         term = bound_terms(process, found, x0, x_t, t)
         bits.append(prior_term(process.schedule, x0) + term / probabilities[t])
