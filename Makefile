@@ -4,19 +4,28 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: quickstart test lint proofs clean
+.PHONY: quickstart test test-all lint sizes proofs clean
+
+# Tests of one file, or of one landmark, run in one process.
+PYTEST := $(BIN)/python -m pytest -n 2 --dist loadgroup
 
 quickstart: .venv/.installed
 	$(BIN)/orchard train vit_nano --data digits
 
 test: .venv/.installed-test
-	$(BIN)/python -m pytest -n 2 --dist loadscope --no-loadscope-reorder
+	$(PYTEST)
+
+test-all: .venv/.installed-test
+	$(PYTEST) -m ''
 
 lint: .venv/.installed-test
 	$(BIN)/ruff check src tests benchmarks
 	$(BIN)/ruff format --check src tests benchmarks
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+sizes: .venv/.installed-test
+	$(BIN)/python -m orchard.weights.sizes
 
 proofs: .venv/.installed-test
 	$(BIN)/orchard verify --all --write docs/proofs

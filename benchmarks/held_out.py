@@ -24,9 +24,9 @@ from torch import Tensor
 
 from orchard.data.captions import CaptionSettings, CaptionSplit, open_captions
 from orchard.data.preprocess import fit
-from orchard.tasks.zero_shot_image_classification.matcher import Matcher
-from orchard.tasks.text_to_image.pipeline import TextToImagePipeline
 from orchard.inference.sampling import Sampling
+from orchard.tasks.text_to_image.pipeline import TextToImagePipeline
+from orchard.tasks.zero_shot_image_classification.matcher import Matcher
 
 GAP, WORDS = 4, 190  # pixels between pictures, and for the caption of a row
 AMONG = (1, 5, 10)

@@ -18,25 +18,22 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 
-from orchard.cards import find_recipe
+from orchard.app.train import resolve_training
 from orchard.inference.hardware import hardware
-from orchard.training.jobs import prepare
 from orchard.training.loop import Trainer
 from orchard.training.progress import Progress
 from orchard.training.run import RunFolder
-from orchard.training.settings import resolve
 
 STEPS, ROUNDS = 20, 15
 
 
 def main() -> None:
-    recipe = find_recipe("vit_nano", "digits")
-    resolved = resolve({"model": "vit_nano", "data.source": "digits"}, recipe, "recipe")
-    job = prepare(resolved, torch.device("cpu"))
+    resolved, task = resolve_training("vit_nano", "digits", {})
+    job = task.load(task.job)(resolved, torch.device("cpu"))
     settings = job.settings
     feed = job.feed()
     network = copy.deepcopy(job.model).train()
-    batch = next(feed.steps(0))[0]
+    batch = next(feed.batches(0))[0]
     optimizer = torch.optim.AdamW(network.parameters(), lr=settings.optimizer.lr, fused=True)
 
     def bare() -> None:
@@ -47,16 +44,16 @@ def main() -> None:
         optimizer.zero_grad()
 
     with tempfile.TemporaryDirectory() as folder:
-        trainer = Trainer(settings, RunFolder(Path(folder)), job.fabric, job.model, job.task, feed, job.evaluate, print)
+        trainer = Trainer(job, RunFolder(Path(folder)), print)
         progress = Progress(settings.batch_size, job.unit, (), quiet=True)
-        steps = feed.steps(0)
+        steps = feed.batches(0)
 
         def load() -> None:
             next(steps)
 
         def ours() -> None:
-            trainer._step([batch])
-            progress.advance(trainer.state.step, trainer.state.sums["loss"] / trainer.state.counted)
+            trainer._step(iter([[batch]]))
+            progress.advance(trainer.state.step, trainer._mean_loss)
 
         times: dict[str, list[float]] = {"ours": [], "bare": [], "load": []}
         for round_number in range(ROUNDS + 2):

@@ -17,16 +17,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from orchard.app.evaluate import source_settings
 from orchard.data.captions import open_captions
 from orchard.data.text import open_text, tokenize
-from orchard.tasks.text_to_image.caption_ids import CaptionIds
 from orchard.inference.decoding import Decoder, Precision
 from orchard.inference.loading import Loaded, load
 from orchard.tasks.image_tokenization.image_tokenizer import FOLDER, read_image_tokenizer
-from orchard.tasks.text_generation.objective import TextGeneration
-from orchard.tasks.text_to_image.encoded_captions import encode_split
-from orchard.app.evaluate import source_settings
 from orchard.tasks.text_generation.job import tokenizer_of
+from orchard.tasks.text_generation.objective import TextGeneration
+from orchard.tasks.text_to_image.caption_ids import CaptionIds
+from orchard.tasks.text_to_image.encoded_captions import encode_split
 from orchard.tasks.text_to_image.job import Captions, read_text_tokenizer
 
 ROWS = 8
@@ -62,12 +62,12 @@ def told(loaded: Loaded, precision: Precision, prompts: Tensor, rest: Tensor) ->
     decoder = Decoder(model, ROWS, prompts.shape[1] + rest.shape[1] - 1, precision=precision, compiled=False)
     found = []
     for some, answers in zip(prompts.split(ROWS), rest.split(ROWS), strict=True):
-        logits, said = [decoder.read(some.tolist())], answers
+        logits, said = [decoder.prefill(some.tolist())], answers
         if len(said) < decoder.rows:
             said = torch.cat([said, said[-1:].expand(decoder.rows - len(said), -1)])
         tokens = model.code_tokens(said) if paints else said
         for place in range(rest.shape[1] - 1):
-            logits.append(decoder.write(tokens[:, place]))
+            logits.append(decoder.decode_step(tokens[:, place]))
         both = [model.code_logits(one) for one in logits] if paints else logits
         found.append(torch.stack(both, 1)[: len(answers)])
     return torch.cat(found)

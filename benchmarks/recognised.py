@@ -23,8 +23,8 @@ from orchard.data import DataSettings, open_data
 from orchard.data.captions import prompts
 from orchard.data.preprocess import fit
 from orchard.inference.loading import Loaded, load
-from orchard.tasks.text_to_image.pipeline import TextToImagePipeline
 from orchard.inference.sampling import Sampling
+from orchard.tasks.text_to_image.pipeline import TextToImagePipeline
 
 
 def main() -> None:

@@ -1,126 +1,176 @@
-"""What the battery runs: every variant of every card on paper, and for real what is small enough."""
+"""What the battery runs: every variant of every card on paper, and for real what is small enough.
+
+Nothing is built while tests are collected. What `make test` leaves to `make test-all` has the mark `slow`.
+"""
 
 from __future__ import annotations
 
-import dataclasses
 import functools
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
 import torch
+from by_task import Hooks, example, hooks_of
 from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
 
-from orchard.cards import all_cards, card_of
-from orchard.models import create_model, landmark_of
+from orchard.cards import Card, Reference, all_cards, card_of, sizes
+from orchard.models import configuration, create_model, landmark_of
+from orchard.weights.nested import tensors_of
 from orchard.weights.official import preprocess_of
 from orchard.weights.portable import Portable, architecture_of
+from orchard.weights.proof import choices_of
 from orchard.weights.reference import randomise
+from orchard.weights.sizes import size_of
 
 CARDS = all_cards()
-VARIANTS = {name: variant for card in CARDS.values() for name, variant in card.variants.items()}
-REFERENCES = [row for card in CARDS.values() for row in card.references]
-CLASSIFIERS = [name for card in CARDS.values() if card.task == "image-classification" for name in card.variants]
-MOST_PARAMETERS = 3e6  # of a variant that is run for real
-MOST_MACS = {"image-classification": 60e6}  # and its multiply-adds; small convolutions take longer than matrices
-MOST_MACS_ELSE = 125e6
+CLASSIFICATION = "image-classification"
+MOST_PARAMETERS = 3e6  # of a configuration that is run for real
 FORBIDDEN = 1e30  # logits of what cannot come are larger than that in size, and no numbers to compute with
-
-every_variant = pytest.mark.parametrize("name", VARIANTS)
-every_classifier = pytest.mark.parametrize("name", CLASSIFIERS)
-
-
-def example(name: str, config: Any, count: int) -> dict[str, Tensor]:
-    """Arguments of `forward` by their names, always the same."""
-    landmark: Any = landmark_of(name)
-    inputs: dict[str, Tensor] = landmark.example(config, count, torch.Generator().manual_seed(1))
-    if getattr(landmark.model, "value_range", None) == (0.0, 1.0):  # a density of pixels has no value outside
-        inputs["images"] = inputs["images"].sigmoid()
-    return inputs
-
-
-def outputs(result: Any) -> dict[str, Tensor]:
-    """Every tensor in what a model returned, by its field; the empty name is the tensor itself."""
-    if isinstance(result, Tensor):
-        return {"": result}
-    fields = {field.name: getattr(result, field.name) for field in dataclasses.fields(result)}
-    return {name: value for name, value in fields.items() if isinstance(value, Tensor)}
 
 
 def numbers(result: Any) -> dict[str, Tensor]:
-    """The floating-point outputs, 0 where a logit says that something cannot come."""
-    floats = {name: tensor for name, tensor in outputs(result).items() if tensor.is_floating_point()}
+    """The floating-point outputs by their paths, 0 where a logit says that something cannot come."""
+    floats = {name: tensor for name, tensor in tensors_of(result).items() if tensor.is_floating_point()}
     return {name: tensor.where(tensor.abs() < FORBIDDEN, 0) for name, tensor in floats.items()}
 
 
-def cost(name: str, model: nn.Module) -> tuple[int, float]:
-    """Parameters and multiply-adds of a model on the meta device."""
-    with torch.device("meta"):
-        inputs = landmark_of(name).example(model.config, 1, None)
-    with FlopCounterMode(display=False) as counter:
-        model(**inputs)
-    return sum(p.numel() for p in model.parameters() if p.requires_grad), counter.get_total_flops() / 2
+def marks(card: Card, slow: bool) -> list[pytest.MarkDecorator]:
+    """Tests of one module run in one process, which builds its models once."""
+    return [pytest.mark.xdist_group(card.module), *([pytest.mark.slow] if slow else [])]
 
 
-def drawn_up(name: str, **overrides: Any) -> nn.Module:
-    """A configuration on the meta device: names and shapes without numbers."""
-    with torch.device("meta"):
-        return create_model(name, **overrides).eval()
-
-
-def is_small(task: str, parameters: int, macs: float) -> bool:
-    return parameters <= MOST_PARAMETERS and macs <= MOST_MACS.get(task, MOST_MACS_ELSE)
-
-
-def small_ones() -> dict[str, tuple[str, dict[str, Any]]]:
-    """What is run for real: every small variant, and what the references are compared at where that is small."""
-    chosen: dict[str, tuple[str, dict[str, Any]]] = {}
-    for card in CARDS.values():
-        small = {name for name, v in card.variants.items() if is_small(card.task, v.parameters, v.macs)}
-        chosen |= {name: (name, {}) for name in card.variants if name in small}
-        rows = {repr((row.variant, row.ours)): row for row in card.references if row.ours}
-        reduced = [
-            (row.variant, row.ours)
-            for row in rows.values()
-            if is_small(card.task, *cost(row.variant, drawn_up(row.variant, **row.ours)))
-        ]
-        chosen |= {f"{name}-reduced{n}": (name, overrides) for n, (name, overrides) in enumerate(reduced, 1)}
-    return chosen
-
-
-SMALL = small_ones()
-SMALL_CLASSIFIERS = [small for small, (name, _) in SMALL.items() if name in CLASSIFIERS]
-every_small = pytest.mark.parametrize("small", SMALL)
-every_small_classifier = pytest.mark.parametrize("small", SMALL_CLASSIFIERS)
+# On paper
 
 
 @functools.cache
 def sketch(name: str) -> nn.Module:
+    """A variant on the meta device: names and shapes without numbers."""
     return drawn_up(name)
 
 
-@functools.cache
-def grown(small: str) -> nn.Module:
-    """A small model with every weight drawn at random, in evaluation mode. Tests read it and leave it as it is."""
-    name, overrides = SMALL[small]
-    torch.manual_seed(0)
-    model = create_model(name, **overrides).eval()
-    inputs = example(name, model.config, 2)
-    randomise(model, lambda: model(**inputs), seed=0)
-    return model
+def drawn_up(name: str, **overrides: Any) -> nn.Module:
+    with torch.device("meta"):
+        return create_model(name, **overrides).eval()
 
 
-def task_of(small: str) -> str:
-    return card_of(SMALL[small][0]).task
+@dataclass(frozen=True)
+class Paper:
+    """The variants of a card: all, or the smallest of each kind of code (the same words and switches)."""
+
+    card: Card
+    every: bool
+
+    def __iter__(self) -> Iterator[str]:
+        variants = self.card.variants
+        kinds: dict[str, str] = {}
+        for name in sorted(variants, key=lambda name: variants[name].macs):
+            kinds.setdefault(str(choices_of(configuration(name))), name)
+        return iter(list(variants) if self.every else list(kinds.values()))
 
 
-def inputs_of(small: str, count: int) -> dict[str, Tensor]:
-    return example(SMALL[small][0], grown(small).config, count)
+def papers(cards: Iterable[Card]) -> pytest.MarkDecorator:
+    return pytest.mark.parametrize(
+        "variants",
+        [
+            pytest.param(Paper(card, every), id=f"{card.name}-all" if every else card.name, marks=marks(card, every))
+            for card in cards
+            for every in (False, True)
+        ],
+    )
 
 
-def about(small: str, model: nn.Module) -> Portable:
-    """What the folder of a small model says."""
-    name, config = SMALL[small][0], model.config
-    classes = tuple(f"class {n}" for n in range(getattr(config, "num_classes", 0)))
-    preprocess = preprocess_of(landmark_of(name), config, "") if hasattr(config, "image_size") else {}
-    return Portable(name, architecture_of(model), task_of(small), classes, preprocess)
+every_card = papers(CARDS.values())
+every_classifier_card = papers(card for card in CARDS.values() if card.task == CLASSIFICATION)
+
+
+# For real
+
+
+@dataclass(frozen=True)
+class Small:
+    """A configuration that is run for real: a small variant, or what a reference is compared at."""
+
+    name: str
+    reference: Reference | None = None
+
+    @property
+    def overrides(self) -> dict[str, Any]:
+        return self.reference.ours if self.reference else {}
+
+    @property
+    def card(self) -> Card:
+        return card_of(self.name)
+
+    @property
+    def hooks(self) -> Hooks:
+        return hooks_of(self.card.task)
+
+    @property
+    def key(self) -> str:
+        return repr((self.name, self.overrides))
+
+    def is_small(self) -> bool:
+        """Of what a reference is compared at this is not known before it is drawn up."""
+        return not self.reference or is_small(self.card, size_of(self.name, drawn_up(self.name, **self.overrides)))
+
+    def grown(self) -> nn.Module:
+        """The model with every weight drawn at random, in evaluation mode. Tests read it and leave it as it is."""
+        model = GROWN.get(self.key)
+        if model is None:
+            model = GROWN[self.key] = self._grow()
+        return model
+
+    def _grow(self) -> nn.Module:
+        if not self.is_small():
+            pytest.skip("too large to be run")
+        torch.manual_seed(0)
+        model = create_model(self.name, **self.overrides).eval()
+        inputs = example(self.name, model.config, 2)
+        randomise(model, lambda: model(**inputs), seed=0)
+        return model
+
+    def inputs(self, count: int) -> dict[str, Tensor]:
+        return example(self.name, self.grown().config, count)
+
+    def about(self) -> Portable:
+        """What the folder of the model says."""
+        model = self.grown()
+        classes = tuple(f"class {n}" for n in range(getattr(model.config, "num_classes", 0)))
+        landmark = landmark_of(self.name)
+        preprocess = preprocess_of(landmark, model.config, "") if hasattr(model.config, "image_size") else {}
+        return Portable(self.name, architecture_of(model), self.card.task, classes, preprocess)
+
+
+GROWN: dict[str, nn.Module] = {}  # once a process
+
+
+def is_small(card: Card, size: dict[str, int]) -> bool:
+    return size["parameters"] <= MOST_PARAMETERS and size["macs"] <= hooks_of(card.task).most_macs
+
+
+def small_ones(card: Card) -> dict[str, Small]:
+    """The small variants of a card as it lists them, and what its references are compared at (where that is small)."""
+    chosen = {name: Small(name) for name in card.variants if is_small(card, sizes()[name])}
+    reduced = {repr((row.variant, row.ours)): row for row in card.references if row.ours}.values()
+    return chosen | {f"{row.variant}-reduced{n}": Small(row.variant, row) for n, row in enumerate(reduced, 1)}
+
+
+SMALL = {id: small for card in CARDS.values() for id, small in small_ones(card).items()}
+
+
+def smalls(wanted: Iterable[str] = SMALL, once: str = "module") -> pytest.MarkDecorator:
+    """The small configurations; of those of one module (or task) only the first is not slow."""
+    seen: set[str] = set()
+    params = []
+    for id in wanted:
+        card = SMALL[id].card
+        one = getattr(card, once)
+        params.append(pytest.param(SMALL[id], id=id, marks=marks(card, slow=one in seen)))
+        seen.add(one)
+    return pytest.mark.parametrize("small", params)
+
+
+every_small = smalls()
+every_small_classifier = smalls([id for id, small in SMALL.items() if small.card.task == CLASSIFICATION])

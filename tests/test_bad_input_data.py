@@ -294,7 +294,7 @@ def test_damaged_idx_files(tmp_path):
 
 def test_a_batch_that_cannot_be_dealt_out():
     data = open_data("digits", DataSettings())
-    with pytest.raises(UsageError, match="64 cannot be dealt out evenly to 3"):
+    with pytest.raises(UsageError, match="64 cannot be divided equally among 3"):
         Loader(
             data.splits["train"], default_preprocess(data, 8, 1), AugmentSettings(), batch_size=64, seed=0, workers=0,
             rank=0, world=3,

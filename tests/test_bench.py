@@ -18,6 +18,7 @@ from orchard.inference.timing import check, time_in_turn
 from orchard.models import configuration, create_model
 from orchard.tasks.image_classification import peers as bench_module
 from orchard.tasks.image_classification.agreement import agreement
+from orchard.tasks.image_classification.engines import engine_sides
 from orchard.tasks.image_classification.peers import best_peer, peer_of, training_sides
 from orchard.tasks.image_tokenization import peers as bench_tokenizers
 from orchard.tasks.text_generation.peers import bench_generation, bench_sequence_training
@@ -171,3 +172,20 @@ def test_a_tokenizer_without_a_peer_is_refused(name):
     config = SimpleNamespace(config=configuration(name))
     with pytest.raises(UsageError, match=f"no network of the shape of {name}"):
         bench_tokenizers.transformers_twin(name, config)  # type: ignore[arg-type]
+
+
+def test_an_engine_is_timed_with_the_same_weights() -> None:
+    pytest.importorskip("onnxruntime")
+    found = bench("lenet5", "onnxruntime", batch=2, rounds=1)
+    assert found["peer"] == "onnxruntime" and found["ratio_best"] > 0 and found["eager_s"] > 0
+    assert found["peer_best"]["how"] == "float32, a thread for each core"
+    with pytest.raises(UsageError, match="onnxruntime does not train"):
+        bench("lenet5", "onnxruntime", "training")
+
+
+def test_an_engine_that_computes_something_else_is_refused() -> None:
+    pytest.importorskip("onnxruntime")
+    model = create_model("lenet5").eval()
+    images = torch.randn(2, 1, 32, 32)
+    with pytest.raises(OrchardError, match="onnxruntime differs"):
+        engine_sides("onnxruntime", model, images, model(images) + 1)

@@ -230,13 +230,13 @@ def test_stride_of_the_paper_and_of_v1_5():
 def test_stages_give_a_pyramid(name, channels):
     with torch.device("meta"):
         model = create_model(name)
-        maps = model.stages(torch.empty(2, 3, 96, 64))
+        maps = model.feature_maps(torch.empty(2, 3, 96, 64))
     assert [tuple(m.shape) for m in maps] == [
         (2, c, 96 // stride, 64 // stride) for c, stride in zip(channels, (4, 8, 16, 32), strict=True)
     ]
     small = create_model(name, depths=(1, 1, 1, 1), widths=(8, 8, 16, 16), stem_width=8).eval()
     images = torch.randn(1, 3, 64, 64)
-    assert torch.equal(small.stages(images)[-1], small.features(images))
+    assert torch.equal(small.feature_maps(images)[-1], small.features(images))
 
 
 def test_cifar_resnet_by_hand():

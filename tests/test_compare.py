@@ -138,7 +138,7 @@ def test_peak_memory_counts_what_is_alive_at_once():
     # 300 weights, 4 × 10 numbers in, and the most at once: both sides of the ReLU, 4 × 20 each.
     assert peak_memory(model, {"input": torch.randn(4, 10)}) == 4 * (300 + 40 + 80 + 80)
     in_place = nn.Sequential(nn.Linear(10, 20, bias=False), nn.ReLU(inplace=True), nn.Linear(20, 5, bias=False))
-    assert peak_memory(in_place, torch.randn(4, 10)) == 4 * (300 + 40 + 80 + 20)
+    assert peak_memory(in_place, {"input": torch.randn(4, 10)}) == 4 * (300 + 40 + 80 + 20)
 
 
 def test_a_real_comparison_goes_on_where_it_was(tmp_path, quick, capsys):

@@ -137,7 +137,7 @@ def test_stopped_and_gone_on_ends_in_the_same_bits(run: Path, table: Path, token
 def test_evaluation_gives_the_figures_of_the_run(run: Path, table: Path) -> None:
     figures = evaluate_loaded(load(run), str(table), "test", CaptionSource(source=str(table)))
     assert figures["loss"] == pytest.approx(json.loads((run / "metrics.json").read_text())["test"]["loss"], rel=1e-5)
-    with pytest.raises(UsageError, match="unknown split"):
+    with pytest.raises(UsageError, match="has no tset split; it has train"):
         evaluate_loaded(load(run), str(table), "tset", CaptionSource(source=str(table)))
 
 
@@ -211,5 +211,5 @@ def test_text_tokenizers_by_settings(tmp_path: Path) -> None:
     with pytest.raises(OrchardError, match="has no text_tokenizer"):
         folder = tmp_path / "model"
         folder.mkdir()
-        (folder / "config.json").write_text("{}")
+        (folder / "config.json").write_text(json.dumps({"model": "x", "task": "y"}))
         make_text_tokenizer(TextSettings(), [], str(folder))

@@ -63,7 +63,7 @@ def test_the_commands_of_the_readme_run(place: Path) -> None:
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "ORCHARD_CACHE": str(place / "cache")}
     for line in commands():
         verb = line.split()[1]
-        if verb == "bench":
+        if verb == "bench" or "multi30k:FOLDER" in line:  # recorded in docs/benchmarks.md; its files are the user's
             continue
         out = "--out RUN" if verb == "train" and "--out" not in line else ""
         words = shlex.split(f"{line} {SHORTER.get(verb, '')} {out}")[1:]

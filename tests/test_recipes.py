@@ -11,57 +11,75 @@ from typing import Any
 
 import pytest
 import torch
+from battery import marks
+from by_task import hooks_of
 
 from orchard.app.train import train
-from orchard.cards import Recipe, all_cards, card_of
+from orchard.cards import Card, Recipe, all_cards, card_of
 from orchard.models import create_model
-from orchard.tasks.registry import task_of
+from orchard.tasks.registry import task_named
 from orchard.training.settings import resolve
 
-RECIPES = [recipe for card in all_cards().values() for recipe in card.recipes]
+WITH_RECIPES = [
+    pytest.param(card, id=card.name, marks=marks(card, slow=False)) for card in all_cards().values() if card.recipes
+]
 
 
-def small(recipe: Recipe) -> bool:
-    card = next(card for card in all_cards().values() if recipe.model in card.variants)
+@pytest.mark.parametrize("card", WITH_RECIPES)
+def test_the_settings_of_a_recipe_exist_and_its_model_can_be_built(card: Card) -> None:
+    task = task_named(card.task)
+    for recipe in card.recipes:
+        command = {"model": recipe.model, "data.source": recipe.data}
+        resolved = resolve(command, recipe, "recipe", task.load(task.settings))
+        settings = resolved.settings
+        size = {"image_size": settings.image_size} if getattr(settings, "image_size", None) else {}
+        with torch.device("meta"):
+            create_model(recipe.model, **size, **settings.architecture)
+        assert {key for key in resolved.origins if resolved.origins[key] == "recipe"} == set(recipe.settings), recipe
+
+
+def small(recipe: Recipe, card: Card) -> bool:
     size = card.variants[recipe.model]
     return size.parameters < 1e6 and size.macs * (recipe.settings.get("batch_size", 64) / 64) < 60e6
 
 
-@pytest.mark.parametrize("recipe", RECIPES, ids=lambda recipe: f"{recipe.model}-{recipe.data}")
-def test_the_settings_of_a_recipe_exist_and_its_model_can_be_built(recipe: Recipe) -> None:
-    task = task_of(recipe.model)
-    resolved = resolve({"model": recipe.model, "data.source": recipe.data}, recipe, "recipe", task.load(task.settings))
-    settings = resolved.settings
-    size = {"image_size": settings.image_size} if getattr(settings, "image_size", None) else {}
-    with torch.device("meta"):
-        create_model(recipe.model, **size, **settings.architecture)
-    assert {key for key in resolved.origins if resolved.origins[key] == "recipe"} == set(recipe.settings)
+def steps() -> list[Any]:
+    """The recipes of small models; all but the first of a task are slow: a training with its report takes seconds."""
+    seen: set[str] = set()
+    params = []
+    for card in all_cards().values():
+        for recipe in (recipe for recipe in card.recipes if small(recipe, card)):
+            params.append(
+                pytest.param(recipe, id=f"{recipe.model}-{recipe.data}", marks=marks(card, slow=card.task in seen))
+            )
+            seen.add(card.task)
+    return params
 
 
-@pytest.fixture(scope="module")
-def codes(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A picture tokenizer for the painters."""
-    folder = tmp_path_factory.mktemp("tokenizer") / "run"
-    train("vqgan_nano", "digits", folder, max_steps=1, batch_size=16)
-    return folder
+@pytest.fixture(scope="session")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """Where a task's recipes get their data, made once."""
+    made: dict[str, tuple[str, dict[str, Any]]] = {}
+
+    def data_of(task: str) -> tuple[str, dict[str, Any]]:
+        if task not in made:
+            made[task] = hooks_of(task).data(tmp_path_factory.mktemp(task))
+        return made[task]
+
+    return data_of
 
 
-@pytest.mark.parametrize("recipe", filter(small, RECIPES), ids=lambda recipe: f"{recipe.model}-{recipe.data}")
-def test_a_recipe_of_a_small_model_takes_a_step(recipe: Recipe, tmp_path: Path, request: pytest.FixtureRequest) -> None:
-    """On the digits, which need no files (or on a text), by the settings for whatever set the recipe is for."""
-    shorter: dict[str, Any] = {"max_steps": 1, "batch_size": 16, "log_every": 1}
-    source, task = "digits", card_of(recipe.model).task
-    if task == "text-to-image":
-        shorter["tokenizer"] = str(request.getfixturevalue("codes"))
-    if task == "text-generation":
-        source = str(tmp_path / "book.txt")
-        Path(source).write_text("A tree bears fruit, and the fruit bears trees. " * 300)
+@pytest.mark.parametrize("recipe", steps())
+def test_a_recipe_of_a_small_model_takes_a_step(recipe: Recipe, tmp_path: Path, data: Any) -> None:
+    """On the digits, which need no files (or what its task has instead), by the settings for whatever set it is for."""
+    source, settings = data(card_of(recipe.model).task)
+    shorter = {"max_steps": 1, "batch_size": 16, "log_every": 1, **settings}
     metrics = train(recipe.model, source, tmp_path / "run", recipe=recipe.data, **shorter)
     assert metrics["steps"] == 1
-    settings = json.loads((tmp_path / "run" / "settings.json").read_text())
-    assert settings["optimizer.lr"]["origin"] == f"recipe {recipe.model} on {recipe.data}"
+    written = json.loads((tmp_path / "run" / "settings.json").read_text())
+    assert written["optimizer.lr"]["origin"] == f"recipe {recipe.model} on {recipe.data}"
 
 
 def test_no_two_recipes_are_for_the_same_model_and_data() -> None:
-    pairs = [(recipe.model, recipe.data) for recipe in RECIPES]
+    pairs = [(recipe.model, recipe.data) for card in all_cards().values() for recipe in card.recipes]
     assert len(pairs) == len(set(pairs))

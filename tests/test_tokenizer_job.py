@@ -138,8 +138,8 @@ def test_a_frozen_distance_is_no_part_of_the_model(tmp_path: Path, pictures: Pat
     ("change", "words"),
     [
         ({"image_size": 15}, "15 pixels does not divide into cells of 4"),
-        ({"label_smoothing": 0.1}, "setting 'label_smoothing': a tokenizer has no classes"),
-        ({"augmentation.mixup": 0.2}, "setting 'augmentation.mixup': a tokenizer has no classes"),
+        ({"label_smoothing": 0.1}, "is for image-classification, text2text-generation; vqgan_nano"),
+        ({"augmentation.mixup": 0.2}, "setting 'augmentation.mixup' is for image-classification; vqgan_nano"),
     ],
 )
 def test_what_does_not_fit_is_said_in_a_line(tmp_path: Path, change: dict[str, Any], words: str) -> None:

@@ -18,6 +18,7 @@ from orchard.errors import OrchardError, UsageError
 from orchard.models import create_model
 from orchard.tasks.image_classification.job import Job
 from orchard.tasks.image_classification.objective import ImageClassification
+from orchard.tasks.registry import task_of
 from orchard.training.optim import average_of, build_optimizer
 from orchard.training.plan import Plan, less_memory
 from orchard.training.run import RunFolder, free_folder
@@ -44,13 +45,12 @@ def test_out_of_memory_says_what_was_tried_and_what_to_try(tmp_path: Path, monke
 
 
 def test_a_batch_that_must_stay_whole_is_not_to_be_cut() -> None:
-    assert "accumulate=4" in less_memory(
-        TrainSettings.model_validate({"model": "gpt2_nano", "data": {"source": "x"}, "accumulate": 2})
-    )
-    assert (
-        less_memory(TrainSettings.model_validate({"model": "clip_nano", "data": {"source": "x"}, "batch_size": 64}))
-        == "--set batch_size=32"
-    )
+    def settings(**more: Any) -> TrainSettings:
+        return TrainSettings.model_validate({"model": "x", "data": {"source": "x"}, **more})
+
+    assert not task_of("gpt2_nano").whole_batch and task_of("clip_nano").whole_batch
+    assert "accumulate=4" in less_memory(settings(accumulate=2), cut=True)
+    assert less_memory(settings(batch_size=64), cut=False) == "--set batch_size=32"
 
 
 def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:

@@ -125,6 +125,8 @@ def _train(
 
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     job: Job = task.load(task.job)(resolved, device)
+    if device.type == "cpu":
+        _set_threads(job, run)
     settings, fabric = job.settings, job.fabric
     fabric.launch()
     if fabric.world_size > 1:  # the folder is where the first process says it is
@@ -134,12 +136,31 @@ def _train(
     plan = make_plan(trainer, cut=not task.whole_batch)
     if fabric.is_global_zero:
         _write_manifest(job, requested, run, recipe)
-        say(f"{settings.model} on {job.manifest()['name']}: {job.describe()}; {plan.words()}")
+        on = f"; {settings.threads} thread{'s' if settings.threads != 1 else ''}" if settings.threads else ""
+        say(f"{settings.model} on {job.manifest()['name']}: {job.describe()}; {plan.words()}{on}")
         for warning in plan.warnings():
             warn(warning)
     progress = Progress(job.per_step, job.unit, ("loss", *job.logged), quiet=not fabric.is_global_zero)
     state = trainer.fit(progress)
     return _finish(job, run, trainer, state, progress.throughput)
+
+
+def _set_threads(job: Job, run: RunFolder) -> None:
+    """As asked for, as the run began (another number gives other bits), or by the work and the load."""
+    import torch
+
+    from orchard.files import read_json
+    from orchard.inference.hardware import choose_threads
+
+    threads, why = job.settings.threads, ""
+    if threads is None and (run / "settings.json").exists():
+        before = read_json(run / "settings.json").get("threads", {})
+        threads, why = before.get("value"), str(before.get("origin"))
+    if threads is None:
+        threads, why = choose_threads(job.cost(job.model)["macs"])
+    if job.settings.threads is None:
+        job.resolved = job.resolved.choose("threads", threads, why)
+    torch.set_num_threads(threads)
 
 
 def _write_manifest(job: Job, requested: Mapping[str, Any], run: RunFolder, recipe: str | None) -> None:

@@ -15,7 +15,8 @@ def bench(
     against: Annotated[
         str,
         typer.Option(
-            help="timm, torchvision, transformers (or with a name: timm:resnet50); for generation also recompute."
+            help="timm, torchvision, transformers (or with a name: timm:resnet50), onnxruntime or openvino; for "
+            "generation transformers, ctranslate2 or recompute."
         ),
     ],
     mode: Annotated[str, typer.Option(help="inference, training or generation.")] = "inference",

@@ -15,7 +15,9 @@ if TYPE_CHECKING:
 
     from orchard.data.check import Check, Duplicate
     from orchard.data.check_text import CaptionCheck, TextCheck
+    from orchard.data.checked import Checked
     from orchard.data.contracts import AugmentSettings, ImageData, Preprocess
+    from orchard.data.kinds import Kind
     from orchard.data.settings import CaptionSource
 
 data_app = typer.Typer(help="Look at data before training on it.", no_args_is_help=True, rich_markup_mode=None)
@@ -44,6 +46,12 @@ def check_data(
     from orchard.errors import OrchardError, UsageError
 
     chosen, augment = _settings(source, model, settings)
+    if (other := _other_kind(source, model)) is not None:
+        if mosaic:
+            raise UsageError(f"{source}: no mosaic is drawn of {other.name}")
+        report = other.load(other.check)(source, chosen)
+        emit(report.to_json(), as_json, lambda _: _show_checked(report))
+        return
     kind = kind_of(source, chosen, card_of(model).task if model else None)
     if kind == "captions":
         _check_captions(source, model, mosaic, chosen, as_json)
@@ -67,6 +75,28 @@ def check_data(
         answer |= {"mosaic": str(mosaic), "preprocess": preprocess.to_json(), "augmentation": augment.model_dump()}
         note(f"mosaic in {mosaic}: of each picture first what evaluation sees, then what training makes of it")
     emit(answer, as_json, lambda _: _show(result))
+
+
+def _other_kind(source: str, model: str | None) -> Kind | None:
+    """The kind of a source that is no images, captions or text: known by its name, or by what a model learns from."""
+    from orchard.data.kinds import kind_by_name, kind_named
+    from orchard.tasks.registry import task_of
+
+    kind = kind_named(task_of(model).data) if model else kind_by_name(source)
+    return None if kind is None or kind.name in ("images", "captions", "text") else kind
+
+
+def _show_checked(report: Checked) -> None:
+    from rich.console import Console
+
+    console = Console()
+    console.print(f"{report.source}: {report.format}, because {report.reason}", highlight=False, markup=False)
+    if report.counts:
+        _counts(console, report.counts)
+    for name, value in report.facts.items():
+        console.print(f"{name}: {value}", highlight=False, markup=False)
+    _list(console, "problem", list(report.problems))
+    console.print(f"fingerprint {report.fingerprint[:16]}", highlight=False)
 
 
 def _check_captions(

@@ -74,6 +74,15 @@ class Source(DataSettings):
     source: str = Field(description="a named set, or the path of what holds the data: a folder, an archive, a file")
 
 
+class TextPairSource(Source):
+    """Text in pairs, and where it is."""
+
+    source_language: str | None = Field(
+        None, description="what is read: the ending of its files, or the name of its column; default: the first found"
+    )
+    target_language: str | None = Field(None, description="what is written; default: the other one")
+
+
 class CaptionSource(CaptionSettings, Source):
     """Images with captions, and where they are."""
 

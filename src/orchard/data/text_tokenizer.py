@@ -23,8 +23,8 @@ def make_text_tokenizer(
     """What `settings` ask for; `texts` are read, once, only where something is learned from them.
 
     With `start_from` (a run or model folder) it is the tokenizer of that model: another would give its words other
-    ids. `specials` are roles ("end", "pad") that a tokenizer of characters or bytes shall have ids for; the others
-    have those of their files. Raises UsageError for files that are missing or too many.
+    ids. `specials` are roles ("end", "pad") that a tokenizer which is made here shall have ids for; one of files has
+    those of its files. Raises UsageError for files that are missing or too many.
     """
     if start_from:
         return read_text_tokenizer(model_folder(Path(start_from)))
@@ -41,7 +41,9 @@ def make_text_tokenizer(
     if settings.tokenizer == "chinese":
         return Characters.chinese(specials)
     if settings.tokenizer == "bpe":
-        return read_bpe(*settings.files) if settings.files else train_bpe(texts, settings.vocabulary)
+        if settings.files:
+            return read_bpe(*settings.files)
+        return train_bpe(texts, settings.vocabulary, specials or ("end",))
     return _wordpiece(Path(settings.files[0]))
 
 

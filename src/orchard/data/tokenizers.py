@@ -159,27 +159,30 @@ class Pieces(Tokenizer):
         }
 
 
-def train_bpe(texts: Iterable[str], vocabulary: int) -> Pieces:
-    """Byte-level BPE as GPT-2's, learned from `texts`: 256 bytes, the end of a text, and the most frequent pairs.
+def train_bpe(texts: Iterable[str], vocabulary: int, specials: Sequence[str] = ("end",)) -> Pieces:
+    """Byte-level BPE as GPT-2's, learned from `texts`: special tokens for the roles in `specials`, 256 bytes, and the
+    most frequent pairs.
 
     Chinese characters stand for themselves: without spaces, whole phrases would be learned as one token each, and a
     phrase that is new would have nothing in common with them. A vocabulary of 257 is bytes alone. Pairs that occur once
     are not joined, so that a short text gives fewer. Long texts come in pieces (`orchard.data.text.pieces`).
     """
-    if vocabulary < 257:
-        raise UsageError(f"a vocabulary of {vocabulary} is too small: bytes and the end of a text need 257")
+    roles = {role: END if role == "end" else f"<|{role}|>" for role in specials}
+    if vocabulary < 256 + len(roles):
+        needed = "bytes and the end of a text need 257" if len(roles) == 1 else f"bytes and {len(roles)} special tokens"
+        raise UsageError(f"a vocabulary of {vocabulary} is too small: {needed}")
     inner = _byte_level(models.BPE())
     apart = pre_tokenizers.Split(tokenizers.Regex(CHINESE), "isolated")
     inner.pre_tokenizer = pre_tokenizers.Sequence([apart, inner.pre_tokenizer])
     trainer = trainers.BpeTrainer(
         vocab_size=vocabulary,
         min_frequency=2,
-        special_tokens=[END],
+        special_tokens=list(roles.values()),
         initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),  # the library gives it in any order
         show_progress=False,
     )
     inner.train_from_iterator(texts, trainer)
-    return Pieces("bpe", inner, {"end": END})
+    return Pieces("bpe", inner, roles)
 
 
 def read_bpe(vocabulary: str | Path, merges: str | Path) -> Pieces:

@@ -18,8 +18,10 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from orchard.errors import UsageError, unknown
+from orchard.inference.decode_layers import use_decode_layers
 from orchard.inference.hardware import native_bf16
-from orchard.inference.rows import native_rows, one_call, use_row_kernels
+from orchard.inference.kernels import native_kernels
+from orchard.inference.native_step import native_step, parts_of
 
 FEWEST = 4  # rows at which the libraries' own bf16 kernels begin to keep up with the memory
 WORTH_BF16 = 30e6  # parameters from which reading them is what takes the time
@@ -35,6 +37,11 @@ def writing_precision(model: nn.Module, asked: Precision | Literal["auto"]) -> P
     large = sum(parameter.numel() for parameter in model.parameters()) >= WORTH_BF16
     pays = one_call(model) or native_bf16(next(model.parameters()).device)
     return "bf16" if large and pays else "fp32"
+
+
+def one_call(model: nn.Module) -> bool:
+    """Is a step of a decoder of this model one call of the native kernels?"""
+    return parts_of(model) is not None
 
 
 def pays_to_compile(model: nn.Module, precision: Precision) -> bool:
@@ -71,6 +78,18 @@ class Step(nn.Module):
         return logits[:, -1].float()
 
 
+def layered_step(model: nn.Module, rows: int, length: int, precision: Precision) -> Step:
+    """A step of any sequence model, layer by layer, by the native kernels where they are there."""
+    kernels = precision == "int8" or (next(model.parameters()).is_cpu and native_kernels())
+    ready: Any = copy.deepcopy(model) if kernels or precision != "fp32" else model
+    if precision != "fp32":
+        ready = ready.to(torch.bfloat16)
+    caches = ready.make_cache(rows, length)
+    if kernels:
+        use_decode_layers(ready, int8=precision == "int8")
+    return Step(ready.eval(), caches).requires_grad_(False)
+
+
 class Decoder:
     """Writes `rows` sequences of up to `length` tokens side by side.
 
@@ -84,26 +103,23 @@ class Decoder:
             raise UsageError(f"{length} tokens are more than the model's context of {config.context}")
         self.device = next(model.parameters()).device
         self.length = length
-        kernels = precision == "int8" or (self.device.type == "cpu" and native_rows())
-        self.rows = rows if kernels or precision == "fp32" else max(rows, FEWEST)
-        ready: Any = copy.deepcopy(model) if kernels or precision != "fp32" else model
-        if precision != "fp32":
-            ready = ready.to(torch.bfloat16)
-        caches = ready.make_cache(self.rows, length)
-        if kernels:
-            use_row_kernels(ready, int8=precision == "int8")
-        self.step = Step(ready.eval(), caches).requires_grad_(False)
+        self.rows = rows
+        self.step: Any = native_step(model, rows, length, precision=precision)
         self.run: Any = self.step
-        if compiled:
-            self.run = torch.compile(self.step, fullgraph=True, options={"freezing": True})
+        if self.step is None:
+            own = precision != "bf16" or (self.device.type == "cpu" and native_kernels())  # kernels made for few rows
+            self.rows = rows if own else max(rows, FEWEST)
+            self.step = layered_step(model, self.rows, length, precision)
+            options: dict[str, Any] = {"freezing": True}
+            self.run = torch.compile(self.step, fullgraph=True, options=options) if compiled else self.step
         self.starts = torch.zeros(self.rows, dtype=torch.int64, device=self.device)
-        self.place = 0
+        self.position = 0
 
     @torch.no_grad()
-    def read(self, prompts: Sequence[Sequence[int]]) -> Tensor:
+    def prefill(self, prompts: Sequence[Sequence[int]]) -> Tensor:
         """Begin anew after these prompts, at most `rows` of them; logits (R, V) of what comes next.
 
-        Shorter prompts stand further right, so that all rows go on at the same place. Raises UsageError for an empty
+        Shorter prompts stand further right, so that all rows go on at the same position. Raises UsageError for an empty
         prompt and for one that leaves no room.
         """
         lengths = [len(prompt) for prompt in prompts]
@@ -117,13 +133,14 @@ class Decoder:
         for row, prompt in enumerate(rows):
             tokens[row, longest - len(prompt) :] = torch.as_tensor(prompt, dtype=torch.int64)
         self.starts = torch.tensor([longest - len(prompt) for prompt in rows], device=self.device)
-        self.place = longest
-        return self.step(tokens.to(self.device), torch.arange(longest, device=self.device), self.starts)
+        self.position = longest
+        logits: Tensor = self.step(tokens.to(self.device), torch.arange(longest, device=self.device), self.starts)
+        return logits
 
     @torch.no_grad()
-    def write(self, tokens: Tensor) -> Tensor:
+    def decode_step(self, tokens: Tensor) -> Tensor:
         """One more token for every row, (R,); logits (R, V) of what comes next."""
-        place = torch.tensor([self.place], device=self.device)
-        self.place += 1
-        logits: Tensor = self.run(tokens[:, None], place, self.starts)
+        positions = torch.tensor([self.position], device=self.device)
+        self.position += 1
+        logits: Tensor = self.run(tokens[:, None], positions, self.starts)
         return logits

@@ -13,6 +13,7 @@ import json
 import logging
 import os
 import shutil
+import statistics
 import sys
 import tempfile
 import time
@@ -31,6 +32,8 @@ from orchard.inference.hardware import native_bf16, processor
 Precision = Literal["auto", "fp32", "bf16"]
 TOLERANCE = {"fp32": 1e-3, "bf16": 5e-2}  # of the logits' difference, relative to their norm
 COMPILED = "compiled"  # the kind of what is kept here, as `cache_folder` knows it
+TRIED = 3  # rounds in which a new compiled model is timed beside the plain one
+SLOWER = ".slower"  # the ending of a file that says so of a compiled model
 KEPT = 16  # compiled models in the cache; the least recently used go
 
 
@@ -82,6 +85,8 @@ def make_fast(model: nn.Module, example: Tensor, *, precision: Precision = "auto
     if example.device.type != "cpu":
         return plain(model, precision_name, "not compiled: only the CPU's graphs are")
     path = package_path(model, example.shape, precision_name)
+    if path.with_suffix(SLOWER).exists():
+        return plain(model, "fp32", "not compiled: that was slower here")
     fast = _open(path, precision_name, len(example)) if path.exists() else None
     if fast is None:
         if not compiler():
@@ -90,10 +95,15 @@ def make_fast(model: nn.Module, example: Tensor, *, precision: Precision = "auto
             seconds = _compile(model, example, precision_name, path)
             how = f"compiled in {seconds:.0f} s, kept for the next time"
             fast = FastModel(_runner(path), precision_name, how, len(example))
+            if _slower(fast, model, example):
+                path.with_suffix(SLOWER).touch()  # so that it is not made again
+                return _distrust(path, model, precision_name, "it was slower than the plain one here")
         except (RuntimeError, OSError) as error:
             first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
             return plain(model, precision_name, f"not compiled and slower: {first}")
-    return fast if _agrees(fast, model, example) else _distrust(path, model, precision_name)
+    if _agrees(fast, model, example):
+        return fast
+    return _distrust(path, model, precision_name, f"in {precision_name} its answers differ from the plain one's")
 
 
 def plain(model: nn.Module, precision: str, how: str) -> FastModel:
@@ -182,8 +192,18 @@ def _agrees(fast: FastModel, model: nn.Module, example: Tensor) -> bool:
     return relative_difference(fast(example), expected) <= TOLERANCE[fast.precision]  # false for NaN
 
 
-def _distrust(path: Path, model: nn.Module, precision: str) -> FastModel:
+def _slower(fast: FastModel, model: nn.Module, example: Tensor) -> bool:
+    """Is the compiled model slower than the plain one, turn by turn?"""
+    seconds: dict[str, list[float]] = {"fast": [], "plain": []}
+    with torch.inference_mode():
+        for _ in range(TRIED + 1):
+            for name, run in (("fast", fast), ("plain", model)):
+                began = time.perf_counter()
+                run(example)
+                seconds[name].append(time.perf_counter() - began)
+    return statistics.median(seconds["fast"][1:]) > 1.02 * statistics.median(seconds["plain"][1:])
+
+
+def _distrust(path: Path, model: nn.Module, precision: str, why: str) -> FastModel:
     path.unlink(missing_ok=True)
-    return plain(
-        model, "fp32", f"not compiled: in {precision} the compiled model's answers differ from the plain one's"
-    )
+    return plain(model, "fp32", f"the compiled model is not used: {why}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,23 @@ def hardware() -> dict[str, Any]:
         "memory_gb": round(psutil.virtual_memory().total / 1e9, 1),
         "gpus": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())],
     }
+
+
+# Multiply-adds of a sample below which a second thread gains little when the machine is quiet, and costs much when it
+# is not: threads meet after every product, and the one that shares its core is waited for each time.
+WORTH_THREADS = 20e6
+
+
+def choose_threads(macs: float) -> tuple[int, str]:
+    """Threads for products of this size beside the load that is there now, and why."""
+    most = torch.get_num_threads()
+    if most == 1:
+        return 1, "chosen: one thread is allowed"
+    if macs < WORTH_THREADS:
+        return 1, f"chosen: {macs / 1e6:.1f}M multiply-adds a sample are too few to share"
+    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
+    free = max(1, min(most, round((os.cpu_count() or most) - load)))
+    return free, f"chosen: {free} of {most} threads, as the load of this machine is {load:.1f}"
 
 
 def capabilities() -> dict[str, Any]:

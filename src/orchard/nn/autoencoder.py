@@ -34,12 +34,12 @@ class ResidualBlock(nn.Module):
 
 
 class SpatialAttention(nn.Module):
-    """Norm, then attention with one head between all places of the map, added to what came in."""
+    """Norm, then attention between all positions of the map, added to what came in, (B, C, H, W) → (B, C, H, W)."""
 
-    def __init__(self, channels: int, groups: int):
+    def __init__(self, channels: int, groups: int, *, heads: int, eps: float):
         super().__init__()
-        self.norm = nn.GroupNorm(groups, channels, eps=EPS)
-        self.attention = Attention(channels, 1, bias=True, causal=False)
+        self.norm = nn.GroupNorm(groups, channels, eps=eps)
+        self.attention = Attention(channels, heads, bias=True, causal=False)
 
     def forward(self, x: Tensor) -> Tensor:
         tokens = self.attention(self.norm(x).flatten(2).transpose(1, 2))  # (B, C, H, W) → (B, H·W, C)
@@ -73,7 +73,9 @@ class Level(nn.Module):
         super().__init__()
         widths = [inputs] + [outputs] * blocks
         self.blocks = nn.ModuleList(ResidualBlock(a, b, groups) for a, b in pairwise(widths))
-        self.attentions = nn.ModuleList(SpatialAttention(outputs, groups) for _ in range(blocks if attention else 0))
+        self.attentions = nn.ModuleList(
+            SpatialAttention(outputs, groups, heads=1, eps=EPS) for _ in range(blocks if attention else 0)
+        )
         self.resample = resample
 
     def forward(self, x: Tensor) -> Tensor:
@@ -87,7 +89,7 @@ class Level(nn.Module):
 def _middle(channels: int, groups: int) -> nn.Sequential:
     return nn.Sequential(
         ResidualBlock(channels, channels, groups),
-        SpatialAttention(channels, groups),
+        SpatialAttention(channels, groups, heads=1, eps=EPS),
         ResidualBlock(channels, channels, groups),
     )
 

@@ -34,12 +34,12 @@ class Insight:
     tiles: list[tuple[str, str]] = field(default_factory=list)  # (what it is, data URI)
 
 
-def data_uri(picture: Image.Image) -> str:
-    """The picture inside the page: PNG where it is small, else JPEG at the size of a thumbnail."""
+def data_uri(picture: Image.Image, longest: int = THUMB) -> str:
+    """The picture inside the page: PNG where it is small, else JPEG, its longer side at most `longest`."""
     small = max(picture.size) <= SMALL
     if not small:
         picture = picture.copy()
-        picture.thumbnail((THUMB, THUMB))
+        picture.thumbnail((longest, longest))
     buffer = io.BytesIO()
     picture.save(buffer, "PNG" if small else "JPEG", quality=85)
     return f"data:image/{'png' if small else 'jpeg'};base64,{base64.b64encode(buffer.getvalue()).decode()}"

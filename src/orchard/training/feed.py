@@ -22,6 +22,10 @@ class Feed(ABC):
     def batches(self, start: int) -> Iterator[list[Any]]:
         """The micro-batches of batch number `start`, then of the next, without end."""
 
+    def example(self) -> Any:
+        """A micro-batch at which the cost of a step can be tried. Nothing that comes later depends on it."""
+        return next(iter(self.batches(0)))[0]
+
     @abstractmethod
     def name_records(self, batch: Any) -> str:
         """The first records of a batch, by the names a person knows them by."""

@@ -22,7 +22,7 @@ def build_optimizer(
     """The optimizer over the parameters that learn and whose names begin with one of `prefixes`.
 
     With `layer_decay` d, the learning rate of the layer k steps below the head is multiplied by d**k (arXiv:1801.06146,
-    section 3.2, as BERT-like models use it).
+    section 3.2, as BERT-like models use it). `scales` multiplies that of the parameters whose names begin with a key.
     """
     decayed = decayed_names(model)
     groups: dict[tuple[float, float], dict[str, Any]] = {}
@@ -31,6 +31,7 @@ def build_optimizer(
             continue
         decay = settings.weight_decay if name in decayed else 0.0
         scale = settings.layer_decay ** _layers_below_head(model, name) if settings.layer_decay < 1 else 1.0
+        scale *= next((share for prefix, share in settings.scales.items() if name.startswith(prefix)), 1.0)
         group = groups.setdefault((decay, scale), {"params": [], "weight_decay": decay, "scale": scale})
         group["params"].append(parameter)
     return _make(list(groups.values()), settings)

@@ -63,9 +63,7 @@ def make_plan(trainer: Trainer, *, cut: bool) -> Plan:
     """Try one forward and backward pass of a copy on a few samples of the first batch, and scale it up."""
     settings, model, phases = trainer.settings, trainer.bare, trainer.phases
     device = next(model.parameters()).device
-    before = trainer.feed.state()
-    batch = next(iter(trainer.feed.batches(0)))[0]
-    trainer.feed.load(before)
+    batch = trainer.feed.example()
     few = batch.parts(max(len(batch) // PROBE, 1))[0]
     probe = copy.deepcopy(model).train()
     held: dict[int, int] = {}

@@ -27,6 +27,9 @@ class OptimizerSettings(Settings):
     eps: float | None = Field(None, gt=0, description="epsilon of the denominator; default: torch.optim's own")
     centered: bool = Field(False, description="whether rmsprop subtracts the mean gradient")
     layer_decay: float = Field(1.0, gt=0, le=1, description="learning rate of a layer over that of the layer above it")
+    scales: dict[str, float] = Field(
+        default_factory=dict, description="share of the learning rate for parameters whose names begin with a key"
+    )
 
 
 class ScheduleSettings(Settings):
@@ -66,6 +69,7 @@ class TrainSettings(Settings):
     checkpoint_minutes: float = Field(1.0, ge=0, description="time between two checkpoints")
     checkpoint_steps: int | None = Field(None, gt=0, description="steps between two checkpoints, beside the time")
     start_from: str | None = Field(None, description="run or model folder whose weights are the start")
+    threads: int | None = Field(None, gt=0, description="threads on a CPU; default: chosen by work and load")
     devices: int = Field(1, gt=0, description="processes or GPUs of each node")
     nodes: int = Field(1, gt=0, description="machines")
     optimizer: OptimizerSettings = OptimizerSettings()

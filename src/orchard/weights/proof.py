@@ -214,21 +214,22 @@ def _row(card: Card, variant: str, found: Sequence[Comparison]) -> dict[str, Any
     }
 
 
-def _not_compared(card: Card, variant: str) -> list[str]:
-    """Choices of a variant (a word, a switch, a part it has or not) that differ from those of every comparison.
+def choices_of(config: Any) -> dict[str, Any]:
+    """What of a configuration decides which code runs: words, switches, and which parts there are.
 
-    Numbers are sizes of the same code; these are other code.
+    Numbers are sizes of the same code.
     """
+    values = {field.name: getattr(config, field.name) for field in dataclasses.fields(config)}
+    values.pop(INITIALISATION, None)
+    return {key: value if isinstance(value, (str, bool)) else value is None for key, value in values.items()}
 
-    def choices(config: Any) -> dict[str, Any]:
-        values = {field.name: getattr(config, field.name) for field in dataclasses.fields(config)}
-        values.pop(INITIALISATION, None)
-        return {key: value if isinstance(value, (str, bool)) else value is None for key, value in values.items()}
 
-    compared = [choices(configuration(row.variant, **row.ours)) for row in card.references]
+def _not_compared(card: Card, variant: str) -> list[str]:
+    """Choices of a variant that differ from those of every comparison."""
+    compared = [choices_of(configuration(row.variant, **row.ours)) for row in card.references]
     config = configuration(variant)
     return [
         f"{key}={getattr(config, key)}"
-        for key, choice in choices(config).items()
+        for key, choice in choices_of(config).items()
         if compared and all(other[key] != choice for other in compared)
     ]

@@ -141,6 +141,8 @@ def randomise(module: nn.Module, call: Callable[[], Any], seed: int) -> None:
         return torch.randn(shape, generator=generator)
 
     for name, parameter in module.named_parameters():
+        if not parameter.requires_grad:  # a table that follows from the configuration
+            continue
         last = name.rpartition(".")[2]
         if parameter.ndim > 1 and len(parameter) > 1:
             parameter.copy_(normal(parameter.shape) * (len(parameter) / parameter.numel()) ** 0.5)  # 1 / √fan-in
@@ -157,6 +159,10 @@ def randomise(module: nn.Module, call: Callable[[], Any], seed: int) -> None:
             buffer.copy_(0.5 + torch.rand(buffer.shape, generator=generator))
         elif name.endswith("num_batches_tracked"):
             buffer.fill_(seed + 7)
+    for norm in module.modules():  # whose gain and bias are no parameters: frozen batch norms
+        if "running_var" in norm._buffers and "weight" in norm._buffers:
+            norm.get_buffer("weight").copy_(1 + 0.2 * normal(norm.get_buffer("weight").shape))
+            norm.get_buffer("bias").copy_(0.1 * normal(norm.get_buffer("bias").shape))
 
     def scale(layer: nn.Module, _: Any, output: Tensor) -> Tensor:
         spread = output.std()

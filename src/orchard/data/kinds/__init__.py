@@ -44,6 +44,8 @@ class Kind:
             if not path.exists() and not glob.glob(str(path), recursive=True):  # noqa: PTH207 Path.glob takes no absolute pattern
                 near = difflib.get_close_matches(name.lower(), self.named, n=2, cutoff=0.6)
                 known = f"sets known by name: {', '.join(self.named)}" if self.named else "name a file or a folder"
+                if self.schemes:
+                    known = f"expected {' or '.join(f'{scheme}:NAME' for scheme in self.schemes)}"
                 advice = f"did you mean {' or '.join(near)}?" if near else known
                 raise UsageError(f"there is no file or folder '{part.strip()}'; {advice}")
 
@@ -61,6 +63,13 @@ def kind_named(name: str) -> Kind:
     if name not in kinds():
         raise unknown("kind of data", name, kinds())
     return kinds()[name]
+
+
+def kind_by_name(source: str) -> Kind | None:
+    """The one kind that knows a source by its name; None for a path, and for a set that several kinds know."""
+    name = source.partition(":")[0]
+    found = [kind for kind in kinds().values() if name in kind.named or name in kind.schemes]
+    return found[0] if len(found) == 1 else None
 
 
 def canonical_name(source: str) -> str:

@@ -1,16 +1,20 @@
-// The kernels as operators of torch: a linear map of a few rows, attention of one query a row, and a stack of blocks.
+// The kernels as operators of torch: a linear layer of a few rows, attention of one query a row, and a whole step of a
+// language model.
 
 #include <ATen/Parallel.h>
 #include <ATen/core/Tensor.h>
-#include <ATen/ops/clone.h>
+#include <ATen/ops/constant_pad_nd.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/empty_like.h>
 #include <ATen/ops/zeros.h>
+#include <torch/custom_class.h>
 #include <torch/library.h>
 
+#include <variant>
+
 #include "attention.h"
+#include "language_model.h"
 #include "product.h"
-#include "stack.h"
 #include "tensors.h"
 
 namespace {
@@ -29,139 +33,189 @@ at::Tensor packed(const at::Tensor& w) {
   return y;
 }
 
-template <typename T, typename X, typename Y>
-void multiply(const at::Tensor& x, const Map<T, X>& map, at::Tensor& y) {
-  int64_t R = x.size(0), given = x.size(1);
-  std::vector<X> inputs(R * map.K);  // filled up with zeros
-  const Y* from = bits_of<Y>(x);
-  for (int64_t r = 0; r < R; r++)
-    for (int64_t k = 0; k < given; k++) put_one(&inputs[r * map.K + k], widen_one(from[r * given + k]));
-  Y* to = writable_bits_of<Y>(y);
-  at::parallel_for(0, map.blocks(), 16, [&](int64_t begin, int64_t end) {
-    map.run(inputs.data(), R, begin, end, [&](int64_t r, int64_t n, float sum) { put_one(to + r * map.N + n, sum); });
+template <typename T>
+at::Tensor multiply(const at::Tensor& x, const Linear<T>& linear) {
+  const int64_t R = x.size(0);
+  Inputs<T> inputs;
+  inputs.take(bits_of<float>(x), R, linear.K);
+  at::Tensor y = at::empty({R, linear.N}, x.options());
+  float* to = writable_bits_of<float>(y);
+  at::parallel_for(0, linear.blocks(), 16, [&](int64_t begin, int64_t end) {
+    linear.run(inputs, R, begin, end, to, linear.N, false);
   });
-}
-
-// x (R, K); w packed, see product.h; scale (N) float32 or none; bias (N) float32 or none; y (R, N) of x's type, which is
-// float32 for weights in float32, else bfloat16.
-at::Tensor rows(const at::Tensor& x, const at::Tensor& w, const std::optional<at::Tensor>& scale,
-                const std::optional<at::Tensor>& bias, int64_t N) {
-  TORCH_CHECK(x.dim() == 2, "rows: x (R, K)");
-  int64_t K = w.size(1) * UNIT;
-  TORCH_CHECK(x.size(1) <= K && x.size(1) > K - UNIT, "rows: x and w do not fit");
-  at::Tensor y = at::empty({x.size(0), N}, x.options());
-  if (w.scalar_type() == at::kChar)
-    multiply<int8_t, float, uint16_t>(x, map_of<int8_t, float>(w, scale, bias, N), y);
-  else if (w.scalar_type() == at::kBFloat16)
-    multiply<uint16_t, Inputs, uint16_t>(x, map_of<uint16_t, Inputs>(w, scale, bias, N), y);
-  else
-    multiply<float, float, float>(x, map_of<float, float>(w, scale, bias, N), y);
   return y;
 }
 
+// x (R, K) float; w packed, see product.h; scale (N) float32 for weights in int8; bias (N) float32 or none; y (R, N) of
+// x's type.
+at::Tensor rows(const at::Tensor& x, const at::Tensor& w, const std::optional<at::Tensor>& scale,
+                const std::optional<at::Tensor>& bias, int64_t N) {
+  TORCH_CHECK(x.dim() == 2, "rows: x (R, K)");
+  const int64_t K = w.size(1) * UNIT;
+  TORCH_CHECK(x.size(1) <= K && x.size(1) > K - UNIT, "rows: x and w do not fit");
+  const at::Tensor filled = at::constant_pad_nd(x.to(at::kFloat), {0, K - x.size(1)}).contiguous();
+  if (w.scalar_type() == at::kChar) return multiply(filled, linear_of<int8_t>(w, scale, bias, N)).to(x.scalar_type());
+  if (w.scalar_type() == at::kBFloat16)
+    return multiply(filled, linear_of<uint16_t>(w, scale, bias, N)).to(x.scalar_type());
+  return multiply(filled, linear_of<float>(w, scale, bias, N)).to(x.scalar_type());
+}
+
 template <typename P>
-void attend_all(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, const at::Tensor& seen, at::Tensor& y) {
+void attend_all(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, const at::Tensor& mask, at::Tensor& y) {
   int64_t H = q.size(1), L = k.size(2), d = q.size(3);
   const P *queries = bits_of<P>(q), *keys = bits_of<P>(k), *values = bits_of<P>(v);
+  const bool* may = mask.const_data_ptr<bool>();
   P* to = writable_bits_of<P>(y);
   at::parallel_for(0, q.size(0) * H, 2, [&](int64_t begin, int64_t end) {
     Attention attention;
+    std::vector<int64_t> seen;
     std::vector<float> query(d), found(d);
     for (int64_t n = begin; n < end; n++) {
-      see(seen, n / H, n % H, 0, attention.places);
+      const bool* row = may + n / H * mask.stride(0) + n % H * mask.stride(1);
+      seen.clear();
+      for (int64_t l = 0; l < L; l++)
+        if (row[l * mask.stride(3)]) seen.push_back(l);
       for (int64_t i = 0; i < d; i++) query[i] = widen_one(queries[n * d + i]);
-      attention.one(query.data(), keys + n * L * d, values + n * L * d, d, found.data());
+      attention.one(query.data(), keys + n * L * d, values + n * L * d, d, seen.size(),
+                    [&](int64_t position) { return seen[position]; }, found.data());
       for (int64_t i = 0; i < d; i++) put_one(to + n * d + i, found[i]);
     }
   });
 }
 
-// q (R, H, 1, d), k and v (R, H, L, d), all float32 or all bfloat16; seen bool, of a shape that expands to (R, H, 1, L).
-at::Tensor attend(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, const at::Tensor& seen) {
+// q (R, H, 1, d), k and v (R, H, L, d), all float32 or all bfloat16; mask bool, of a shape that expands to (R, H, 1, L).
+at::Tensor attend(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, const at::Tensor& mask) {
   TORCH_CHECK(q.dim() == 4 && q.size(2) == 1 && k.dim() == 4 && k.sizes() == v.sizes() && k.size(0) == q.size(0) &&
                   k.size(1) == q.size(1) && k.size(3) == q.size(3),
               "attend: q (R, H, 1, d), k and v (R, H, L, d), got ", q.sizes(), ", ", k.sizes(), " and ", v.sizes());
+  TORCH_CHECK_TYPE(mask.scalar_type() == at::kBool, "attend: expected a bool mask, got ", mask.scalar_type());
   at::Tensor query = q.contiguous(), y = at::empty_like(query);
-  at::Tensor may = seen.expand({q.size(0), q.size(1), 1, k.size(2)});
+  at::Tensor expanded = mask.expand({q.size(0), q.size(1), 1, k.size(2)});
   if (q.scalar_type() == at::kFloat)
-    attend_all<float>(query, k, v, may, y);
+    attend_all<float>(query, k, v, expanded, y);
   else
-    attend_all<uint16_t>(query, k, v, may, y);
+    attend_all<uint16_t>(query, k, v, expanded, y);
   return y;
 }
 
 using Optional = c10::List<std::optional<at::Tensor>>;
 
-// x (R, T, D) float32; places (T) int64; mask bool, of a shape that expands to (R, 1, T, L); for each block keys and
-// values (R, H, L, d), which are written to, four tensors of two norms (weight, bias; float32, filled up with zeros to a
-// multiple of 32) and four packed maps (qkv, out, fc1, fc2) with scales and biases or none; hidden is F.
-struct Given {
-  const at::Tensor &x, &places, &mask;
-  at::TensorList keys, values, norms, weights;
-  const Optional &scales, &biases;
-  int64_t hidden;
-  double eps;
-  bool tanh;
+// A language model of which every step is one call.
+//
+// For each block keys and values (R, H, L, d), two norms and four packed layers (qkv, out, fc1, fc2); then a norm and the
+// head. A norm is weight and bias in float32, filled up with zeros to a multiple of 32, and an epsilon; a layer has a scale
+// and a bias, or none. The tables of tokens (V, D) and of positions (C, D) are of the cache's type.
+struct Decoding : torch::CustomClassHolder {
+  using Tensors = c10::List<at::Tensor>;
+  using Optional = c10::List<std::optional<at::Tensor>>;
 
-  template <typename T, typename X, typename P>
-  at::Tensor run() const {
-    const int64_t R = x.size(0), D = x.size(2), H = keys[0].size(1), L = keys[0].size(2), d = keys[0].size(3);
-    const int64_t inputs[] = {D, H * d, D, hidden}, outputs[] = {3 * H * d, D, hidden, D};
-    Stack<T, X, P> stack{{}, mask.expand({R, 1, places.size(0), L}), places, R, D, H, d, L, hidden, float(eps), tanh};
-    for (size_t b = 0; b < keys.size(); b++) {
-      TORCH_CHECK(keys[b].sizes() == keys[0].sizes() && values[b].sizes() == keys[0].sizes(), "stack: memories differ");
-      const auto norm = [&](size_t n) {
-        TORCH_CHECK(norms[n].numel() == up_to(D, UNIT), "stack: expected norms of ", up_to(D, UNIT));
-        return bits_of<float>(norms[n]);
-      };
-      const auto map = [&](int which) {
-        const size_t n = 4 * b + which;
-        const auto found = map_of<T, X>(weights[n], scales.get(n), biases.get(n), outputs[which]);
-        TORCH_CHECK(found.K == up_to(inputs[which], UNIT), "stack: a map of block ", b, " has ", found.K, " inputs");
-        return found;
-      };
-      stack.blocks.push_back({{norm(4 * b), norm(4 * b + 1)}, {norm(4 * b + 2), norm(4 * b + 3)}, map(0), map(1),
-                              map(2), map(3), writable_bits_of<P>(keys[b]), writable_bits_of<P>(values[b])});
+  at::Tensor tokens, positions;
+  Tensors keys, values, norms, weights;
+  Optional scales, biases;
+  c10::List<double> eps;
+  int64_t hidden, outputs;
+  bool tanh;
+  std::variant<LanguageModel<float, float>, LanguageModel<uint16_t, uint16_t>, LanguageModel<int8_t, uint16_t>> model;
+
+  Decoding(at::Tensor tokens, at::Tensor positions, Tensors keys, Tensors values, Tensors norms, c10::List<double> eps,
+           Tensors weights, Optional scales, Optional biases, int64_t hidden, int64_t outputs, bool tanh)
+      : tokens(tokens), positions(positions), keys(keys), values(values), norms(norms), weights(weights), scales(scales),
+        biases(biases), eps(eps), hidden(hidden), outputs(outputs), tanh(tanh) {
+    const size_t blocks = keys.size();
+    TORCH_CHECK(blocks && values.size() == blocks && eps.size() == 2 * blocks + 1 && norms.size() == 4 * blocks + 2 &&
+                    weights.size() == 4 * blocks + 1 && scales.size() == weights.size() &&
+                    biases.size() == weights.size(),
+                "expected two caches, two norms and four layers for each block, then a norm and a head");
+    TORCH_CHECK(tokens.dim() == 2 && positions.dim() == 2 && tokens.size(1) == positions.size(1),
+                "expected tables (V, D) and (C, D), got ", tokens.sizes(), " and ", positions.sizes());
+    TORCH_CHECK(cache().dim() == 4 && cache().size(2) <= positions.size(0), "expected caches (R, H, L, d) for at most ",
+                positions.size(0), " positions, got ", cache().sizes());
+    const auto type = weights.get(0).scalar_type();
+    if (type == at::kChar)
+      model = built<int8_t, uint16_t>();
+    else if (type == at::kBFloat16)
+      model = built<uint16_t, uint16_t>();
+    else
+      model = built<float, float>();
+  }
+
+  at::Tensor cache() const { return keys.get(0); }
+
+  // tokens (R, T) int64 at `at` (T) int64, positions of the cache one after the other; row r begins at starts[r], int64,
+  // and counts its own positions from there. Returns logits (R, outputs) float32 after the last token. At most `most`
+  // tokens go through the blocks at once.
+  at::Tensor step(const at::Tensor& ids, const at::Tensor& at, const at::Tensor& starts, int64_t most) {
+    TORCH_CHECK(ids.dim() == 2 && at.dim() == 1 && starts.dim() == 1 && ids.size(1) == at.size(0) && at.size(0) > 0,
+                "step: tokens (R, T), positions (T), starts (R), got ", ids.sizes(), ", ", at.sizes(), " and ",
+                starts.sizes());
+    TORCH_CHECK(ids.size(0) == cache().size(0) && starts.size(0) == ids.size(0), "step: the cache ", cache().sizes(),
+                " is of other rows than tokens ", ids.sizes(), " or starts ", starts.sizes());
+    const at::Tensor id = below(ids, "token", tokens.size(0)), start = below(starts, "start", cache().size(2)),
+                     position = below(at, "position", cache().size(2));
+    const New given{at.size(0), position.const_data_ptr<int64_t>()[0], start.const_data_ptr<int64_t>()};
+    for (int64_t t = 0; t < given.T; t++)
+      TORCH_CHECK(position.const_data_ptr<int64_t>()[t] == given.position + t, "step: positions do not follow each other");
+    at::Tensor logits = at::empty({id.size(0), outputs}, at::kFloat);
+    std::visit([&](const auto& one) { one.step(id.const_data_ptr<int64_t>(), given, most, logits.mutable_data_ptr<float>()); },
+               model);
+    return logits;
+  }
+
+ private:
+  // The same numbers side by side in memory, all of them below `limit`.
+  static at::Tensor below(const at::Tensor& given, const char* what, int64_t limit) {
+    TORCH_CHECK_TYPE(given.scalar_type() == at::kLong, "step: expected a ", what, " of int64, got ", given.scalar_type());
+    const at::Tensor numbers = given.contiguous();
+    for (int64_t n = 0; n < numbers.numel(); n++) {
+      const int64_t number = numbers.const_data_ptr<int64_t>()[n];
+      TORCH_CHECK_INDEX(0 <= number && number < limit, "step: ", what, " ", number, " of ", limit);
     }
-    at::Tensor y = x.clone(at::MemoryFormat::Contiguous);
-    stack.run(writable_bits_of<float>(y));
-    return y;
+    return numbers;
+  }
+
+  Norm norm(int64_t n) const {
+    const at::Tensor weight = norms.get(2 * n), bias = norms.get(2 * n + 1);
+    const int64_t filled = up_to(tokens.size(1), UNIT);
+    TORCH_CHECK(weight.numel() == filled && bias.numel() == filled, "expected norms of ", filled);
+    return {bits_of<float>(weight), bits_of<float>(bias), float(eps.get(n))};
+  }
+
+  template <typename T>
+  Linear<T> linear(int64_t n, int64_t inputs, int64_t outputs) const {
+    const auto found = linear_of<T>(weights.get(n), scales.get(n), biases.get(n), outputs);
+    TORCH_CHECK(found.K == up_to(inputs, UNIT), "layer ", n, " has ", found.K, " inputs, expected ", inputs);
+    return found;
+  }
+
+  template <typename T, typename P>
+  LanguageModel<T, P> built() const {
+    const int64_t D = tokens.size(1), R = cache().size(0), H = cache().size(1), L = cache().size(2), d = cache().size(3);
+    const int64_t count = keys.size();
+    Stack<T, P> stack{{}, R, D, H, d, L, hidden, tanh};
+    for (int64_t b = 0; b < count; b++) {
+      const at::Tensor k = keys.get(b), v = values.get(b);
+      TORCH_CHECK(k.sizes() == cache().sizes() && v.sizes() == cache().sizes(), "the caches of block ", b, " differ");
+      stack.blocks.push_back({norm(2 * b), norm(2 * b + 1), linear<T>(4 * b, D, 3 * H * d),
+                              linear<T>(4 * b + 1, H * d, D), linear<T>(4 * b + 2, D, hidden),
+                              linear<T>(4 * b + 3, hidden, D), writable_bits_of<P>(k), writable_bits_of<P>(v)});
+    }
+    return {bits_of<P>(tokens), bits_of<P>(positions), stack, norm(2 * count), linear<T>(4 * count, D, outputs)};
   }
 };
-
-at::Tensor stack(const at::Tensor& x, const at::Tensor& places, const at::Tensor& mask, at::TensorList keys,
-                 at::TensorList values, at::TensorList norms, at::TensorList weights, const Optional& scales,
-                 const Optional& biases, int64_t hidden, double eps, bool tanh) {
-  const size_t blocks = keys.size();
-  TORCH_CHECK(blocks && values.size() == blocks && norms.size() == 4 * blocks && weights.size() == 4 * blocks &&
-                  scales.size() == 4 * blocks && biases.size() == 4 * blocks,
-              "stack: expected two memories, four tensors of norms and four maps for each block");
-  TORCH_CHECK(x.dim() == 3 && places.dim() == 1 && x.size(1) == places.size(0), "stack: x (R, T, D), places (T)");
-  TORCH_CHECK(keys[0].dim() == 4 && keys[0].size(0) == x.size(0), "stack: memories (R, H, L, d), got ", keys[0].sizes(),
-              " for ", x.size(0), " rows");
-  for (int64_t t = 0; t < places.size(0); t++) {
-    const int64_t at = places.const_data_ptr<int64_t>()[t];
-    TORCH_CHECK(0 <= at && at < keys[0].size(2), "stack: place ", at, " of ", keys[0].size(2));
-  }
-  const Given given{x, places, mask, keys, values, norms, weights, scales, biases, hidden, eps, tanh};
-  if (weights[0].scalar_type() == at::kChar) return given.run<int8_t, float, uint16_t>();
-  if (weights[0].scalar_type() == at::kBFloat16) return given.run<uint16_t, Inputs, uint16_t>();
-  return given.run<float, float, float>();
-}
 
 }  // namespace
 
 TORCH_LIBRARY_FRAGMENT(orchard, library) {
   library.def("pack(Tensor w) -> Tensor");
   library.def("rows(Tensor x, Tensor w, Tensor? scale, Tensor? bias, int outputs) -> Tensor");
-  library.def("attend(Tensor q, Tensor k, Tensor v, Tensor seen) -> Tensor");
-  library.def(
-      "stack(Tensor x, Tensor places, Tensor mask, Tensor(a!)[] keys, Tensor(b!)[] values, Tensor[] norms, "
-      "Tensor[] weights, Tensor?[] scales, Tensor?[] biases, int hidden, float eps, bool tanh_gelu) -> Tensor");
+  library.def("attend(Tensor q, Tensor k, Tensor v, Tensor mask) -> Tensor");
+  library.class_<Decoding>("Decoding")
+      .def(torch::init<at::Tensor, at::Tensor, Decoding::Tensors, Decoding::Tensors, Decoding::Tensors, c10::List<double>,
+                       Decoding::Tensors, Decoding::Optional, Decoding::Optional, int64_t, int64_t, bool>())
+      .def("step", &Decoding::step);
 }
 TORCH_LIBRARY_IMPL(orchard, CPU, library) {
   library.impl("pack", packed);
   library.impl("rows", rows);
   library.impl("attend", attend);
-  library.impl("stack", stack);
 }

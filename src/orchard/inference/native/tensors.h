@@ -6,7 +6,6 @@
 
 #include <optional>
 #include <type_traits>
-#include <vector>
 
 #include "product.h"
 
@@ -38,22 +37,15 @@ T* writable_bits_of(const at::Tensor& tensor) {
   return static_cast<T*>(tensor.mutable_data_ptr());
 }
 
-template <typename T, typename X>
-Map<T, X> map_of(const at::Tensor& w, const std::optional<at::Tensor>& scale, const std::optional<at::Tensor>& bias,
-                 int64_t N) {
+template <typename T>
+Linear<T> linear_of(const at::Tensor& w, const std::optional<at::Tensor>& scale, const std::optional<at::Tensor>& bias,
+                    int64_t N) {
   TORCH_CHECK(w.dim() == 4 && w.size(2) == BLOCK && w.size(3) == UNIT, "expected packed weights, got ", w.sizes());
   TORCH_CHECK(w.size(0) == up_to(N, BLOCK) / BLOCK, "expected the blocks of ", N, " outputs, got ", w.size(0));
   TORCH_CHECK((!scale || scale->numel() == N) && (!bias || bias->numel() == N), "expected ", N, " scales and biases");
+  TORCH_CHECK((scale.has_value() == std::is_same_v<T, int8_t>), "expected scales for weights in int8, and no others");
   return {bits_of<T>(w), scale ? bits_of<float>(*scale) : nullptr, bias ? bits_of<float>(*bias) : nullptr, N,
           w.size(1) * UNIT};
-}
-
-// The places that token `t` of row `r` may see in head `h`, by a mask (R, H, T, L).
-inline void see(const at::Tensor& mask, int64_t r, int64_t h, int64_t t, std::vector<int64_t>& places) {
-  const bool* may = mask.const_data_ptr<bool>() + r * mask.stride(0) + h * mask.stride(1) + t * mask.stride(2);
-  places.clear();
-  for (int64_t l = 0; l < mask.size(3); l++)
-    if (may[l * mask.stride(3)]) places.push_back(l);
 }
 
 }  // namespace

@@ -10,10 +10,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal
 
-import torch
 from torch import Tensor, nn
 
 from orchard.models import Landmark, Rule
+from orchard.models.attention_names import attention_rules
 from orchard.nn.autoencoder import Decoder, Encoder
 from orchard.nn.quantizer import GumbelQuantizer, Reconstruction, VectorQuantizer, check_codes, check_pictures
 
@@ -161,28 +161,10 @@ def _names(config: VQGANConfig, *, from_full_resolution: bool) -> list[Rule | tu
 
 
 def _attention(ours: str, theirs: str) -> list[Rule | tuple[str, str]]:
-    """Theirs has four 1x1 convolutions where ours has two linear maps."""
+    """Theirs has four 1x1 convolutions where ours has two linear layers."""
     qkv = [f"{theirs}.{letter}" for letter in "qkv"]
     return [
-        Rule(
-            f"{ours}.attention.qkv.weight",
-            tuple(f"{name}.weight" for name in qkv),
-            join=lambda *kernels: torch.cat([kernel.flatten(1) for kernel in kernels]),
-            split=lambda matrix: tuple(piece[..., None, None] for piece in matrix.chunk(3)),
-        ),
-        Rule(
-            f"{ours}.attention.qkv.bias",
-            tuple(f"{name}.bias" for name in qkv),
-            join=lambda *pieces: torch.cat(pieces),
-            split=lambda bias: bias.chunk(3),
-        ),
-        Rule(
-            f"{ours}.attention.out.weight",
-            (f"{theirs}.proj_out.weight",),
-            join=lambda kernel: kernel.flatten(1),
-            split=lambda matrix: (matrix[..., None, None],),
-        ),
-        (f"{ours}.attention.out.bias", f"{theirs}.proj_out.bias"),
+        *attention_rules(f"{ours}.attention", qkv, f"{theirs}.proj_out"),
         (f"{ours}.norm.{{}}", f"{theirs}.norm.{{}}"),
     ]
 

@@ -46,11 +46,14 @@ class AlexNet(nn.Module):
     """Pictures (B, C, H, W) of at least 63 pixels (67 in 2012), normalised, to logits (B, num_classes)."""
 
     head_name = "head"
+    classifier_layers = ("fc1", "fc2", "head")
+    strides = (8, 16, 32)
 
     def __init__(self, config: AlexNetConfig):
         super().__init__()
         self.config = c = config
         w1, w2, w3, w4, w5 = c.widths
+        self.channels = (w1, w2, w5)
         self.conv1 = nn.Conv2d(c.in_channels, w1, 11, stride=4, padding=c.first_padding)
         self.conv2 = nn.Conv2d(w1, w2, 5, padding=2, groups=c.groups)
         self.conv3 = nn.Conv2d(w2, w3, 3, padding=1)
@@ -77,15 +80,19 @@ class AlexNet(nn.Module):
                 assert layer.bias is not None
                 nn.init.constant_(layer.bias, 1.0 if layer in awake else 0.0)
 
-    def features(self, images: Tensor) -> Tensor:
-        """What the third pool leaves, (B, C, h, w); 6x6 at the published size."""
+    def feature_maps(self, images: Tensor) -> list[Tensor]:
+        """What each of the three pools leaves, finest first, (B, channels, about H / stride, about W / stride)."""
         check_images(images, self.config.in_channels, least=self.config.least)
-        x = self.pool(self.norm(F.relu(self.conv1(images))))
-        x = self.pool(self.norm(F.relu(self.conv2(x))))
-        x = F.relu(self.conv3(x))
+        first = self.pool(self.norm(F.relu(self.conv1(images))))
+        second = self.pool(self.norm(F.relu(self.conv2(first))))
+        x = F.relu(self.conv3(second))
         x = F.relu(self.conv4(x))
         x = F.relu(self.conv5(x))
-        return F.max_pool2d(x, 3, stride=2)
+        return [first, second, F.max_pool2d(x, 3, stride=2)]
+
+    def features(self, images: Tensor) -> Tensor:
+        """What the third pool leaves, (B, C, h, w); 6x6 at the published size."""
+        return self.feature_maps(images)[-1]
 
     def forward(self, images: Tensor) -> Tensor:
         x = self.average(self.features(images)).flatten(1)

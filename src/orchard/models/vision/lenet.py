@@ -67,8 +67,25 @@ def fan_in(layer: nn.Conv2d | nn.Linear) -> int:
     return layer.weight[0].numel()
 
 
-class LeNet5(LeNet):
+class ConvolutionalLeNet(LeNet):
+    """The wirings with maps: two convolutions, each subsampled."""
+
+    strides = (2, 4)
+    channels: tuple[int, int] = (6, 16)
+
+    def feature_maps(self, images: Tensor) -> list[Tensor]:
+        """The maps after each subsampling, finest first, (B, channels, about S / stride, about S / stride)."""
+        raise NotImplementedError
+
+    def features(self, images: Tensor) -> Tensor:
+        """The maps after the second subsampling, (B, C, s, s)."""
+        return self.feature_maps(images)[-1]
+
+
+class LeNet5(ConvolutionalLeNet):
     """As commonly built today: average pools, a full third layer, tanh, a linear head."""
+
+    classifier_layers = ("c5", "f6", "head")
 
     def __init__(self, config: LeNetConfig):
         super().__init__(config)
@@ -81,11 +98,10 @@ class LeNet5(LeNet):
             fan_out = layer.weight.numel() // layer.weight.shape[1]
             start(layer, (6 / (fan_in(layer) + fan_out)) ** 0.5)  # Glorot and Bengio 2010, made for tanh
 
-    def features(self, images: Tensor) -> Tensor:
-        """The sixteen subsampled maps, (B, 16, s, s)."""
+    def feature_maps(self, images: Tensor) -> list[Tensor]:
         self.check(images)
-        x = F.avg_pool2d(torch.tanh(self.c1(images)), 2)
-        return F.avg_pool2d(torch.tanh(self.c3(x)), 2)
+        first = F.avg_pool2d(torch.tanh(self.c1(images)), 2)
+        return [first, F.avg_pool2d(torch.tanh(self.c3(first)), 2)]
 
     def forward(self, images: Tensor) -> Tensor:
         x = torch.tanh(self.c5(self.features(images).flatten(1)))
@@ -191,8 +207,10 @@ class EuclideanOutput(nn.Module):
         return -(x[:, None, :] - self.codes).square().sum(-1)
 
 
-class LeNet5Of1998(LeNet):
+class LeNet5Of1998(ConvolutionalLeNet):
     """As the paper has it: 60,000 trainable numbers at 32 pixels."""
+
+    classifier_layers = ("c5", "f6", "head")
 
     def __init__(self, config: LeNetConfig):
         super().__init__(config)
@@ -215,11 +233,10 @@ class LeNet5Of1998(LeNet):
         for kernel, inputs in zip(self.c3.weight, self.c3.fan_ins, strict=True):
             nn.init.uniform_(kernel, -2.4 / inputs, 2.4 / inputs)
 
-    def features(self, images: Tensor) -> Tensor:
-        """S4, the sixteen subsampled maps, (B, 16, s, s)."""
+    def feature_maps(self, images: Tensor) -> list[Tensor]:
         self.check(images)
-        x = squash(self.s2(squash(self.c1(images))))
-        return squash(self.s4(squash(self.c3(x))))
+        s2 = squash(self.s2(squash(self.c1(images))))
+        return [s2, squash(self.s4(squash(self.c3(s2))))]
 
     def forward(self, images: Tensor) -> Tensor:
         x = squash(self.c5(self.features(images).flatten(1)))
@@ -227,8 +244,11 @@ class LeNet5Of1998(LeNet):
         return logits
 
 
-class CaffeLeNet(LeNet):
+class CaffeLeNet(ConvolutionalLeNet):
     """Caffe's example: wider, max pools, and no rectifier before the 500 hidden units (examples/mnist)."""
+
+    channels = (20, 50)
+    classifier_layers = ("ip1", "head")
 
     def __init__(self, config: LeNetConfig):
         super().__init__(config)
@@ -239,11 +259,10 @@ class CaffeLeNet(LeNet):
         for layer in (self.conv1, self.conv2, self.ip1, self.head):
             start(layer, (3 / fan_in(layer)) ** 0.5)  # Caffe's "xavier" looks at the fan-in alone
 
-    def features(self, images: Tensor) -> Tensor:
-        """The fifty pooled maps, (B, 50, s, s)."""
+    def feature_maps(self, images: Tensor) -> list[Tensor]:
         self.check(images)
-        x = F.max_pool2d(self.conv1(images), 2)
-        return F.max_pool2d(self.conv2(x), 2)
+        first = F.max_pool2d(self.conv1(images), 2)
+        return [first, F.max_pool2d(self.conv2(first), 2)]
 
     def forward(self, images: Tensor) -> Tensor:
         logits: Tensor = self.head(F.relu(self.ip1(self.features(images).flatten(1))))

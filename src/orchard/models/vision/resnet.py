@@ -26,6 +26,7 @@ class ResNetConfig:
     stem_width: int = 64
     shortcut: str = "projection"  # where the shape changes: a 1x1 convolution (option B) or "pad", zeros (option A)
     stride_on: str = "3x3"  # which convolution of a bottleneck halves the picture: "3x3" (v1.5) or the first "1x1"
+    dilated_stages: int = 0  # last stages whose 3x3 convolutions are dilated in place of a stride (DC5: 1, DeepLab: 2)
     image_size: int = 224
     in_channels: int = 3
     num_classes: int = 1000
@@ -45,6 +46,10 @@ class ResNetConfig:
         ):
             if getattr(self, name) not in known:
                 raise ValueError(f"{name} is one of {', '.join(known)}, got {getattr(self, name)!r}")
+        if self.dilated_stages and not self.bottleneck:
+            raise ValueError("dilated_stages needs bottleneck = true: basic blocks are not dilated, as in torchvision")
+        if not 0 <= self.dilated_stages < len(self.depths):
+            raise ValueError(f"dilated_stages is 0 to {len(self.depths) - 1}, got {self.dilated_stages}")
 
 
 class PadShortcut(nn.Module):
@@ -80,12 +85,12 @@ class BasicBlock(nn.Module):
 class Bottleneck(nn.Module):
     """1x1 down, 3x3, 1x1 up, (B, inputs, H, W) → (B, 4 width, H / stride, W / stride) (figure 5, right)."""
 
-    def __init__(self, inputs: int, width: int, stride: int, shortcut: nn.Module, stride_on: str):
+    def __init__(self, inputs: int, width: int, stride: int, shortcut: nn.Module, stride_on: str, dilation: int):
         super().__init__()
         first, second = (stride, 1) if stride_on == "1x1" else (1, stride)
         self.conv1 = conv(inputs, width, 1, stride=first)
         self.bn1 = nn.BatchNorm2d(width)
-        self.conv2 = conv(width, width, 3, stride=second)
+        self.conv2 = conv(width, width, 3, stride=second, dilation=dilation)
         self.bn2 = nn.BatchNorm2d(width)
         self.conv3 = conv(width, 4 * width, 1)
         self.bn3 = nn.BatchNorm2d(4 * width)
@@ -103,6 +108,7 @@ class ResNet(nn.Module):
     """Pictures (B, C, H, W) of any size, normalised, to logits (B, num_classes)."""
 
     head_name = "head"
+    classifier_layers = ("head",)
 
     def __init__(self, config: ResNetConfig):
         super().__init__()
@@ -112,17 +118,27 @@ class ResNet(nn.Module):
         self.bn1 = nn.BatchNorm2d(c.stem_width)
         self.pool = nn.MaxPool2d(3, stride=2, padding=1) if c.stem == "7x7" else nn.Identity()
         self.layers = nn.ModuleList()
-        inputs = c.stem_width
+        inputs, reduction, dilation = c.stem_width, 4 if c.stem == "7x7" else 1, 1
+        strides = []
         for stage, (depth, width) in enumerate(zip(c.depths, c.widths, strict=True)):
+            before, stride = dilation, 1 if stage == 0 else 2
+            if stage >= len(c.depths) - c.dilated_stages:
+                stride, dilation = 1, 2 * dilation
             blocks = []
             for i in range(depth):
-                blocks.append(self._block(inputs, width, stride=2 if stage > 0 and i == 0 else 1))
+                # The first block of a dilated stage keeps the dilation of the stage before it, as in torchvision.
+                shape = (stride, before) if i == 0 else (1, dilation)
+                blocks.append(self._block(inputs, width, *shape))
                 inputs = c.expansion * width
             self.layers.append(nn.Sequential(*blocks))
+            reduction *= stride
+            strides.append(reduction)
+        self.strides = tuple(strides)
+        self.channels = tuple(c.expansion * width for width in c.widths)
         self.head = nn.Linear(inputs, c.num_classes)
         initialise_convolutions(self)
 
-    def _block(self, inputs: int, width: int, stride: int) -> nn.Module:
+    def _block(self, inputs: int, width: int, stride: int, dilation: int) -> nn.Module:
         c = self.config
         outputs = c.expansion * width
         shortcut: nn.Module = nn.Identity()
@@ -132,22 +148,22 @@ class ResNet(nn.Module):
             else:
                 shortcut = nn.Sequential(conv(inputs, outputs, 1, stride=stride), nn.BatchNorm2d(outputs))
         if c.bottleneck:
-            return Bottleneck(inputs, width, stride, shortcut, c.stride_on)
+            return Bottleneck(inputs, width, stride, shortcut, c.stride_on, dilation)
         return BasicBlock(inputs, width, stride, shortcut)
 
-    def stages(self, images: Tensor) -> tuple[Tensor, ...]:
-        """The map that leaves each stage, finest first, each (B, width, H / stride, W / stride)."""
+    def feature_maps(self, images: Tensor) -> list[Tensor]:
+        """The map that leaves each stage, finest first, each (B, channels, H / stride, W / stride)."""
         check_images(images, self.config.in_channels)
         x = self.pool(F.relu(self.bn1(self.conv1(images)), inplace=True))
         maps = []
         for layer in self.layers:
             x = layer(x)
             maps.append(x)
-        return tuple(maps)
+        return maps
 
     def features(self, images: Tensor) -> Tensor:
         """The map of the last stage, (B, C, h, w)."""
-        return self.stages(images)[-1]
+        return self.feature_maps(images)[-1]
 
     def forward(self, images: Tensor) -> Tensor:
         logits: Tensor = self.head(self.features(images).mean((2, 3)))

@@ -89,6 +89,7 @@ class ResNetV2(nn.Module):
     """Pictures (B, C, H, W) of any size, normalised, to logits (B, num_classes)."""
 
     head_name = "head"
+    classifier_layers = ("head",)
 
     def __init__(self, config: ResNetV2Config):
         super().__init__()
@@ -104,6 +105,8 @@ class ResNetV2(nn.Module):
                 blocks.append(self._block(inputs, width, stride=2 if stage > 0 and i == 0 else 1))
                 inputs = c.expansion * width
             self.layers.append(nn.Sequential(*blocks))
+        self.strides = tuple((4 if c.stem == "7x7" else 1) << stage for stage in range(len(c.depths)))
+        self.channels = tuple(c.expansion * width for width in c.widths)
         self.norm = nn.BatchNorm2d(inputs)
         self.head = nn.Linear(inputs, c.num_classes)
         initialise_convolutions(self)
@@ -114,8 +117,8 @@ class ResNetV2(nn.Module):
             return PreActBottleneck(inputs, width, stride, self.config.stride_on)
         return PreActBasic(inputs, width, stride)
 
-    def stages(self, images: Tensor) -> tuple[Tensor, ...]:
-        """The map that leaves each stage, finest first, each (B, width, H / stride, W / stride).
+    def feature_maps(self, images: Tensor) -> list[Tensor]:
+        """The map that leaves each stage, finest first, each (B, channels, H / stride, W / stride).
 
         The last one has the final norm and rectifier behind it; the others are sums, as the next block takes them.
         """
@@ -126,11 +129,11 @@ class ResNetV2(nn.Module):
             x = layer(x)
             maps.append(x)
         maps[-1] = F.relu(self.norm(x), inplace=True)
-        return tuple(maps)
+        return maps
 
     def features(self, images: Tensor) -> Tensor:
         """The map of the last stage, normed and rectified, (B, C, h, w)."""
-        return self.stages(images)[-1]
+        return self.feature_maps(images)[-1]
 
     def forward(self, images: Tensor) -> Tensor:
         logits: Tensor = self.head(self.features(images).mean((2, 3)))

@@ -44,6 +44,7 @@ class VGG(nn.Module):
     """Pictures (B, C, H, W) of at least 32 pixels, normalised, to logits (B, num_classes)."""
 
     head_name = "head"
+    classifier_layers = ("fc1", "fc2", "head")
 
     def __init__(self, config: VGGConfig):
         super().__init__()
@@ -59,6 +60,8 @@ class VGG(nn.Module):
                 inputs = width
             layers.append(nn.MaxPool2d(2))
         self.trunk = nn.Sequential(*layers)
+        self.strides = tuple(2 << stage for stage in range(len(c.widths)))
+        self.channels = c.widths
         self.pool = nn.AdaptiveAvgPool2d(c.pool_size)
         self.fc1 = nn.Linear(inputs * c.pool_size**2, c.hidden)
         self.fc2 = nn.Linear(c.hidden, c.hidden)
@@ -67,11 +70,19 @@ class VGG(nn.Module):
         initialise_convolutions(self)
         initialise_linears(self, std=0.01)
 
+    def feature_maps(self, images: Tensor) -> list[Tensor]:
+        """What the pool of each stage leaves, finest first, each (B, channels, H / stride, W / stride)."""
+        check_images(images, self.config.in_channels, least=self.config.least)
+        x, maps = images, []
+        for layer in self.trunk:
+            x = layer(x)
+            if isinstance(layer, nn.MaxPool2d):
+                maps.append(x)
+        return maps
+
     def features(self, images: Tensor) -> Tensor:
         """What the last pool leaves, (B, C, h, w)."""
-        check_images(images, self.config.in_channels, least=self.config.least)
-        x: Tensor = self.trunk(images)
-        return x
+        return self.feature_maps(images)[-1]
 
     def forward(self, images: Tensor) -> Tensor:
         x = self.pool(self.features(images)).flatten(1)

@@ -73,6 +73,7 @@ class ViT(nn.Module):
     """Pictures (B, C, H, W), normalised, to logits (B, num_classes)."""
 
     head_name = "head"
+    classifier_layers = ("pre_logits", "head")
 
     def __init__(self, config: ViTConfig):
         super().__init__()
@@ -82,6 +83,8 @@ class ViT(nn.Module):
         if c.stem_stages is not None:
             self.stem = stem = HybridStem(c.in_channels, c.stem_width, c.stem_stages)
             channels = stem.out_channels
+        self.strides = (c.stride,)
+        self.channels = (c.width,)
         self.patch_embed = nn.Conv2d(channels, c.width, kernel_size=c.patch, stride=c.patch)
         self.prefix = int(c.class_token)  # tokens that are no patches
         if c.class_token:
@@ -145,6 +148,12 @@ class ViT(nn.Module):
         for block in self.blocks:
             x = block(x)
         return x if self.config.pool == "mean_norm" else self.norm(x)
+
+    def feature_maps(self, images: Tensor) -> list[Tensor]:
+        """The last hidden states of the patches, normed, where they stood: one map, (B, D, H / stride, W / stride)."""
+        x = self.features(images)
+        patches = (self.norm(x) if self.config.pool == "mean_norm" else x)[:, self.prefix :]
+        return [patches.transpose(1, 2).unflatten(2, self.config.grid)]
 
     def pool(self, x: Tensor) -> Tensor:
         """One vector per picture, (B, T, D) → (B, D)."""

@@ -144,7 +144,7 @@ def start_model(settings: Settings, data: ImageData) -> nn.Module:
         raise UsageError(f"{settings.model} cannot be built so: {error}") from None
 
 
-def fine_tuned_model(settings: Settings, wanted: Mapping[str, Any]) -> nn.Module:
+def fine_tuned_model(settings: base.Start, wanted: Mapping[str, Any]) -> nn.Module:
     """A model with the weights of `start_from`; the head is new where the number of classes is another."""
     folder, about, state = base.read_start(settings)
     model = about.build(**wanted)

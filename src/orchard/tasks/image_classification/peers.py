@@ -27,6 +27,7 @@ from orchard.inference.timing import (
     time_in_turn,
 )  # fmt: skip
 from orchard.models import create_model, picture_size
+from orchard.tasks.image_classification.engines import ENGINES, engine_sides
 from orchard.weights.official import load_official
 from orchard.weights.reference import build_reference, randomise
 
@@ -49,6 +50,8 @@ def bench_classifier(
     that helps. Returns the medians in seconds per batch, pictures per second, ratios above 1 where ours is faster,
     and the share of this machine's matrix product rate that ours reaches. Raises OrchardError where the sides disagree.
     """
+    if against in ENGINES:
+        return bench_engine(name, against, batch=batch, precision=precision, rounds=rounds)
     source, reference = peer_of(name, against)
     chosen = pick_precision(precision)
     model = create_model(name).eval()
@@ -75,6 +78,40 @@ def bench_classifier(
         **facts,
         "matrix_rate": rate,
         "limit_fraction": operations / medians["ours"] / rate,
+    }
+
+
+def bench_engine(name: str, engine: str, *, batch: int, precision: Precision, rounds: int) -> dict[str, Any]:
+    """Time variant `name` beside itself under an inference engine, which runs it in float32."""
+    chosen = "fp32" if precision == "auto" else precision
+    model = create_model(name).eval()
+    config: Any = model.config
+    torch.manual_seed(0)
+    images = torch.randn(batch, config.in_channels, *picture_size(config))
+    randomise(model, lambda: model(images), seed=0)
+    with torch.inference_mode():
+        expected = model(images)
+    fast = make_fast(model, images, precision=chosen)
+    check("ours made fast", fast(images), expected, TOLERANCE[chosen])
+    sides, how = engine_sides(engine, model, images, expected)
+
+    def eager() -> Tensor:
+        with torch.inference_mode():
+            return model(images)
+
+    sides = {"ours": lambda: fast(images), **sides, "eager": eager, "matrix": matrix_product(chosen)}
+    medians = time_in_turn(sides, rounds)
+    rate = 2 * MATRIX**3 / medians["matrix"]
+    how = {"ours": f"{fast.precision}, {fast.how}", **how}
+    return {
+        **compared(name, engine, medians, how, samples=batch),
+        "mode": "inference",
+        "precision": chosen,
+        "batch": batch,
+        "rounds": rounds,
+        "eager_s": medians["eager"],
+        "matrix_rate": rate,
+        "limit_fraction": 2 * multiply_adds(model, images.shape) / medians["ours"] / rate,
     }
 
 
@@ -183,4 +220,6 @@ def bench(
     """Time inference, or a training step."""
     if mode == "generation":
         raise UsageError(f"{name} classifies images; --mode inference and --mode training are timed")
+    if mode == "training" and against in ENGINES:
+        raise UsageError(f"{against} does not train; it is timed with --mode inference")
     return bench_classifier(name, against, mode, batch=batch or 8, precision=precision, rounds=rounds or 11)

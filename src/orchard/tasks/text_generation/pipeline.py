@@ -22,8 +22,8 @@ from orchard.data.tokenizers import Tokenizer, load_tokenizer
 from orchard.errors import OrchardError, UsageError
 from orchard.inference.decoding import Decoder, Precision, writing_precision
 from orchard.inference.detokenizer import StreamingDetokenizer
+from orchard.inference.kernels import build_kernels
 from orchard.inference.loading import Loaded, load
-from orchard.inference.rows import build_kernels
 from orchard.inference.sampling import Sampling, choose
 
 TOKENIZER = "text_tokenizer"  # the folder beside the weights
@@ -153,7 +153,7 @@ class TextGenerator:
     def _write(self, rows: list[_Row], length: int, sampling: Sampling, seed: int) -> Iterator[tuple[int, str]]:
         decoder = self._decoder(len(rows), max(len(row.ids) for row in rows) + length)
         candidates = np.array([row.candidate for row in rows])
-        logits = decoder.read([row.window(decoder.length) for row in rows])
+        logits = decoder.prefill([row.window(decoder.length) for row in rows])
         for place in range(length):
             chance = torch.from_numpy(uniforms(seed, place, candidates, 1)[:, 0])
             logits = logits[: len(rows), : self.tokenizer.vocabulary].masked_fill(self._silent, float("-inf"))
@@ -166,10 +166,10 @@ class TextGenerator:
                         yield row.number, piece
             if place + 1 == length or all(row.detokenizer.ended for row in rows):
                 break
-            if decoder.place + 1 < decoder.length:
-                logits = decoder.write(F.pad(tokens, (0, decoder.rows - len(rows))))
+            if decoder.position + 1 < decoder.length:
+                logits = decoder.decode_step(F.pad(tokens, (0, decoder.rows - len(rows))))
             else:
-                logits = decoder.read([row.window(decoder.length) for row in rows])
+                logits = decoder.prefill([row.window(decoder.length) for row in rows])
         for row in rows:
             if rest := row.detokenizer.rest():
                 yield row.number, rest

@@ -24,8 +24,8 @@ from orchard.data.counter_rng import uniforms
 from orchard.data.tokenizers import load_tokenizer
 from orchard.errors import OrchardError, UsageError
 from orchard.inference.decoding import Decoder, Precision, pays_to_compile, writing_precision
+from orchard.inference.kernels import build_kernels
 from orchard.inference.loading import Loaded, load
-from orchard.inference.rows import build_kernels
 from orchard.inference.sampling import Sampling, choose
 from orchard.tasks.image_tokenization.image_tokenizer import FOLDER as PICTURE_FOLDER
 from orchard.tasks.image_tokenization.image_tokenizer import read_image_tokenizer
@@ -227,7 +227,7 @@ class TextToImagePipeline:
         codes = torch.zeros(self.rows, length, dtype=torch.int64, device=self.device)
         codes[:, : len(kept)] = kept.to(self.device)
         begin = torch.cat([self.model.prompt(text), self.model.code_tokens(codes[:, : len(kept)])], dim=1)
-        logits = self.decoder.read(begin.tolist())
+        logits = self.decoder.prefill(begin.tolist())
         candidates = np.array([candidate for _, candidate in rows])
         eye = Preview(self.tokenizer, watch, first, count)
         for place in range(len(kept), length):
@@ -236,7 +236,7 @@ class TextToImagePipeline:
             codes[:, place] = chosen
             eye.look(codes[:count].cpu(), place + 1)
             if place + 1 < length:
-                logits = self.decoder.write(self.model.code_tokens(chosen[:, None])[:, 0])
+                logits = self.decoder.decode_step(self.model.code_tokens(chosen[:, None])[:, 0])
         return codes[:count].cpu()
 
     def words_of(self, sampling: Sampling | None) -> str:

@@ -8,19 +8,19 @@ updates are chosen apart (settings.py has the combinations of the papers); the p
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from orchard.data.batches import ImageBatch
-from orchard.data.counter_rng import uniforms
+from orchard.errors import UsageError
+from orchard.inference.generators import generators
 from orchard.report.run_page import Curve
 from orchard.tasks.unconditional_image_generation.losses import LOSSES
 from orchard.tasks.unconditional_image_generation.regularisers import REGULARISERS
-from orchard.tasks.unconditional_image_generation.settings import AdversarialSettings, Settings
+from orchard.tasks.unconditional_image_generation.settings import AdversarialSettings, Options, Settings
 from orchard.training.phases import Phase
 from orchard.training.settings import OptimizerSettings
 
@@ -108,8 +108,13 @@ class Adversarial:
         return self.loss.generator(scores_for(pair, batch)(pair(*noise_for(pair, batch)))), {}
 
 
-def make_objective(settings: Settings) -> Adversarial:
+def make_objective(settings: Settings, model: nn.Module) -> Adversarial:
     return Adversarial(settings.adversarial)
+
+
+def measure(model: nn.Module, batches: Iterable[ImageBatch]) -> dict[str, float]:
+    """Nothing: a pair says nothing of real images that could be compared between trainings."""
+    return {}
 
 
 def labels_for(pair: Any, batch: ImageBatch) -> tuple[Tensor, ...]:
@@ -128,18 +133,19 @@ def scores_for(pair: Any, batch: ImageBatch) -> Any:
     return lambda images: pair.discriminator(images, *labels).float()
 
 
-def generators(seed: int, numbers: Sequence[int]) -> Iterator[torch.Generator]:
-    """A random generator for each image. Torch looks at the lower 32 bits of a seed alone, so seeds are hashed."""
-    for chance in uniforms(seed, 0, np.asarray(numbers, np.int64), 1)[:, 0]:
-        yield torch.Generator().manual_seed(int(chance * 2**32))
+def steps(model: nn.Module, options: Options) -> int:
+    """One: a generator's."""
+    for name in ("steps", "sampler", "eta"):
+        if getattr(options, name) is not None:
+            raise UsageError(f"option '{name}' is for diffusion models; this model makes an image in one step")
+    return 1
 
 
 @torch.no_grad()
-def generate(model: Any, seed: int, numbers: Sequence[int]) -> Tensor:
+def generate(model: Any, seed: int, numbers: Sequence[int], options: Options) -> Iterator[Tensor]:
     """Images (N, C, H, W) of a pair in evaluation mode; of K classes, where it has any, image n is of class n mod K."""
     noise = torch.cat([model.sample_noise(1, generator) for generator in generators(seed, numbers)])
     device = next(model.parameters()).device
     classes = getattr(model.config, "num_classes", 0)
     labels = (torch.tensor(numbers, device=device) % classes,) if classes else ()
-    images: Tensor = model.generate(noise.to(device), *labels)
-    return images
+    yield model.generate(noise.to(device), *labels)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -25,9 +25,15 @@ from orchard.tasks.images import start_model, value_range_preprocess
 from orchard.tasks.unconditional_image_generation import TASK
 from orchard.tasks.unconditional_image_generation.judge import BATCH, METRICS, compare, judge_again, make_judge
 from orchard.tasks.unconditional_image_generation.learner import GenerationLearner
-from orchard.tasks.unconditional_image_generation.objective import Objective, family_named, family_of, settle_objective
+from orchard.tasks.unconditional_image_generation.objective import (
+    Objective,
+    family_named,
+    family_of,
+    make_images,
+    settle_objective,
+)
 from orchard.tasks.unconditional_image_generation.report import SHOWN, write_generation_report
-from orchard.tasks.unconditional_image_generation.settings import OBJECTIVES, GenerationSettings, Settings
+from orchard.tasks.unconditional_image_generation.settings import OBJECTIVES, GenerationSettings, Options, Settings
 from orchard.training.feed import LoaderFeed
 from orchard.training.run import RunFolder
 from orchard.training.settings import OptimizerSettings, Resolved
@@ -53,7 +59,8 @@ class Job(base.Job):
         self.inputs = tuple(landmark_of(settings.model).example(model.config, 1, torch.Generator()).values())
         resolved = settle_objective(resolved, model)
         self.resolved = base.settle_precision(resolved, model, self.inputs, device)
-        self.objective = family_named(OBJECTIVES[str(self.settings.objective)].family).make_objective(self.settings)
+        family = family_named(OBJECTIVES[str(self.settings.objective)].family)
+        self.objective = family.make_objective(self.settings, model)
         self.channels_last = base.wants_channels_last(model)
         if self.channels_last:
             model = model.to(memory_format=torch.channels_last)
@@ -108,7 +115,13 @@ class Job(base.Job):
         real = self.real_features("validation")
         images = self.generated(cast(GenerationLearner, model).model, len(real))
         self.model.remember(images)
-        return compare(real, self.judge.features(images))
+        return compare(real, self.judge.features(images)) | self.measured(model, "validation")
+
+    def measured(self, model: nn.Module, split: str) -> dict[str, float]:
+        """The family's own metrics, of as many real images as are compared."""
+        images, most = self.data.splits[split], self.settings.generation.samples
+        with self.fabric.autocast():
+            return measure(cast(GenerationLearner, model).model, images, self.preprocess, most)
 
     def cost(self, model: nn.Module) -> dict[str, int]:
         return base.cost_of(cast(GenerationLearner, model).model, *self.inputs)
@@ -121,7 +134,7 @@ class Job(base.Job):
         metrics: dict[str, Any] = {}
         for split in self.final_splits:
             real = self.real_features(split)
-            metrics[split] = compare(real, features[: len(real)])
+            metrics[split] = compare(real, features[: len(real)]) | self.measured(model, split)
         real = self.real_features(self.report_split)
         training = self.real_features("train")[: len(real)]
         if self.fabric.is_global_zero:
@@ -150,19 +163,29 @@ def evaluation_file(run: RunFolder) -> Path:
     return run / "evaluation" / "images.safetensors"
 
 
-def real_images(split: ImageSplit, preprocess: Preprocess, count: int) -> Tensor:
-    """Up to `count` images of a split at even distances, as the model sees them: (N, C, H, W) uint8."""
+def chosen_batches(split: ImageSplit, preprocess: Preprocess, count: int) -> Iterator[ImageBatch]:
+    """Up to `count` images of a split at even distances, as the model sees them."""
     chosen = np.unique(np.linspace(0, len(split) - 1, min(count, len(split))).round().astype(np.int64))
     loader = Loader(split, preprocess, None, batch_size=BATCH, seed=0, workers=0)
-    batches = [loader.make(0, part, slice(None)).images for part in np.array_split(chosen, -(-len(chosen) // BATCH))]
+    return (loader.make(0, part, slice(None)) for part in np.array_split(chosen, -(-len(chosen) // BATCH)))
+
+
+def real_images(split: ImageSplit, preprocess: Preprocess, count: int) -> Tensor:
+    """The same images as pixels, (N, C, H, W) uint8."""
+    batches = [batch.images for batch in chosen_batches(split, preprocess, count)]
     return to_pixels(torch.cat(batches), preprocess)
+
+
+def measure(model: nn.Module, split: ImageSplit, preprocess: Preprocess, count: int) -> dict[str, float]:
+    """The metrics of the model's family, of the same images."""
+    device = next(model.parameters()).device
+    return family_of(model).measure(model, (batch.to(device) for batch in chosen_batches(split, preprocess, count)))
 
 
 def generated_images(model: nn.Module, preprocess: Preprocess, count: int) -> Tensor:
     """The first `count` images of the noise that all evaluations share, (count, C, H, W) uint8."""
-    family = family_of(model)
     parts = [range(start, min(start + BATCH, count)) for start in range(0, count, BATCH)]
-    return torch.cat([to_pixels(family.generate(model, SEED, part), preprocess) for part in parts])
+    return torch.cat([to_pixels(make_images(model, SEED, part, Options()), preprocess) for part in parts])
 
 
 def to_pixels(images: Tensor, preprocess: Preprocess) -> Tensor:
@@ -177,8 +200,10 @@ def evaluate_loaded(loaded: Loaded, source: str, split: str, settings: CaptionSo
     preprocess = dataclasses.replace(loaded.pictures, squash=images.small)
     model, device = base.on_device(loaded.model)
     judge = judge_again(loaded.facts, preprocess.channels, device)
-    real = judge.features(real_images(images, preprocess, loaded.facts.get("samples", GenerationSettings().samples)))
-    return compare(real, judge.features(generated_images(model, preprocess, len(real))))
+    count = loaded.facts.get("samples", GenerationSettings().samples)
+    real = judge.features(real_images(images, preprocess, count))
+    found = compare(real, judge.features(generated_images(model, preprocess, len(real))))
+    return found | measure(model, images, preprocess, count)
 
 
 def entries(loaded: Loaded) -> list[Entry]:

@@ -98,7 +98,7 @@ class Judge:
     def features(self, images: Tensor) -> Tensor:
         """(N, D) float32 on the CPU, of images (N, C, H, W) uint8."""
         device = next(self.network.parameters()).device
-        found = [self.network(batch.to(device).float() / 255) for batch in images.split(BATCH)]
+        found = [self.network(batch.to(device).float() / 255) for batch in torch.split(images, BATCH)]
         return torch.cat(found).float().cpu()
 
     def to_json(self) -> dict[str, str]:

@@ -6,15 +6,17 @@ A family is a module of this folder (adversarial.py, ...). It knows its models b
 from __future__ import annotations
 
 import importlib
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Protocol, cast
 
+import torch
 from torch import Tensor, nn
 
+from orchard.data.batches import ImageBatch
 from orchard.errors import UsageError, unknown
 from orchard.report.run_page import Curve
 from orchard.tasks.base import Objective as BaseObjective
-from orchard.tasks.unconditional_image_generation.settings import OBJECTIVES, NamedObjective, Settings
+from orchard.tasks.unconditional_image_generation.settings import OBJECTIVES, NamedObjective, Options, Settings
 from orchard.training.settings import OptimizerSettings, Resolved
 
 
@@ -35,11 +37,20 @@ class Family(Protocol):
     def suits(self, model: nn.Module) -> bool:
         """Can this model learn so?"""
 
-    def make_objective(self, settings: Settings) -> Objective:
-        """The objective with the settings of the family's name."""
+    def make_objective(self, settings: Settings, model: nn.Module) -> Objective:
+        """The objective with the settings of the family's name; UsageError where they do not go with the model."""
 
-    def generate(self, model: nn.Module, seed: int, numbers: Sequence[int]) -> Tensor:
-        """Images (N, C, H, W) in the model's `value_range`; image n of a seed is the same whatever is made with it."""
+    def measure(self, model: nn.Module, batches: Iterable[ImageBatch]) -> dict[str, float]:
+        """Metrics of the family's own, of real images."""
+
+    def steps(self, model: nn.Module, options: Options) -> int:
+        """In how many steps images are made; UsageError for options that do not go with the model."""
+
+    def generate(self, model: nn.Module, seed: int, numbers: Sequence[int], options: Options) -> Iterator[Tensor]:
+        """Images (N, C, H, W) in the model's `value_range` after every step; the last of them are done.
+
+        Image n of a seed is the same whatever is made beside it.
+        """
 
 
 def family_named(name: str) -> Family:
@@ -55,6 +66,17 @@ def family_of(model: nn.Module) -> Family:
             return family
     needs = " or ".join(family.NEEDS for family in families)
     raise UsageError(f"{type(model).__name__} makes no images; expected a model with {needs}")
+
+
+def make_images(
+    model: nn.Module, seed: int, numbers: Sequence[int], options: Options, watch: Callable[[int], None] | None = None
+) -> Tensor:
+    """Images (N, C, H, W) by the model's family; `watch` is told the number of every step when it is done."""
+    images = torch.empty(0)
+    for step, images in enumerate(family_of(model).generate(model, seed, numbers, options), 1):  # noqa: B007 the last
+        if watch is not None:
+            watch(step)
+    return images
 
 
 def settle_objective(resolved: Resolved, model: nn.Module) -> Resolved:

@@ -44,6 +44,16 @@ class AdversarialSettings(Strict):
     discriminator_lr: float | None = Field(None, gt=0, description="learning rate; default: the generator's")
 
 
+class DiffusionSettings(Strict):
+    """What a denoiser learns from. The process of noise belongs to the model: `architecture.schedule` and its kin."""
+
+    loss: Literal["simple", "hybrid", "bound"] | None = Field(
+        None,
+        description="squared error, with the variational bound for the variance, or the bound alone; default: simple, "
+        "and hybrid where the variance is learned",
+    )
+
+
 @dataclass(frozen=True)
 class NamedObjective:
     """What a paper trains with: a family, which is a module of this folder, and values of the settings of its name."""
@@ -68,6 +78,7 @@ OBJECTIVES = {
         },
     ),
     "r1": NamedObjective("adversarial", {"loss": "non-saturating", "regulariser": "r1", "regulariser_weight": 10.0}),
+    "ddpm": NamedObjective("diffusion"),
 }
 
 
@@ -82,6 +93,7 @@ class Settings(TrainSettings):
     )
     generation: GenerationSettings = GenerationSettings()
     adversarial: AdversarialSettings = AdversarialSettings()
+    diffusion: DiffusionSettings = DiffusionSettings()
 
 
 class Options(Strict):
@@ -90,3 +102,10 @@ class Options(Strict):
     count: int = Field(1, ge=1, description="images to make")
     seed: int = Field(0, ge=0, lt=2**31, description="random seed; the same seed gives the same images")
     out: Path | None = Field(None, description="folder for the images [default: generated]")
+    steps: int | None = Field(None, ge=1, description="of a diffusion model: steps from noise to image [default: 50]")
+    sampler: Literal["ddim", "ddpm"] | None = Field(
+        None, description="of a diffusion model: how a step is taken [default: ddim]"
+    )
+    eta: float | None = Field(
+        None, ge=0, le=1, description="of the ddim sampler: share of new noise in a step [default: 0]"
+    )

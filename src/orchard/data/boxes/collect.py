@@ -1,0 +1,162 @@
+"""From annotated files to a set: check boxes, look at every picture, settle what is wrong, split, fingerprint."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+
+from orchard.data.boxes.contracts import DetectionData, DetectionRecord, DetectionSplit, Objects
+from orchard.data.collect import GO_ON
+from orchard.data.contracts import Problem
+from orchard.data.files import Files, Seen, look_at_all
+from orchard.data.pictures import naming, open_picture, plain
+from orchard.data.settings import DataSettings
+from orchard.data.splits import hold_out_of
+from orchard.errors import OrchardError
+
+
+@dataclass(frozen=True)
+class Box:
+    """One object as a file has it."""
+
+    label: str
+    corners: tuple[float, float, float, float]  # left, top, right, bottom, in pixels or as shares of the picture
+    ignored: bool = False
+
+
+@dataclass(frozen=True)
+class Annotated:
+    """One picture as the files have it."""
+
+    name: str  # its file
+    boxes: Sequence[Box]
+    split: str = ""  # empty where none is given
+    where: str = ""  # the file of its annotations, for messages
+    size: tuple[int, int] | None = None  # width and height as annotated
+    shares: bool = False  # corners are shares of the picture's size, not pixels
+
+
+@dataclass(frozen=True)
+class Found:
+    """What reading annotations came to, before any picture is looked at."""
+
+    source: str
+    format: str
+    reason: str
+    files: Files
+    pictures: list[Annotated]
+    classes: tuple[str, ...]
+    category_ids: tuple[int, ...] | None = None
+    problems: list[Problem] = field(default_factory=list)  # bad annotations
+
+
+class FileBoxes(DetectionSplit):
+    """Pictures in files, decoded when they are needed."""
+
+    def __init__(self, files: Files, names: Sequence[str], objects: Sequence[Objects], channels: int):
+        self.files, self.names, self._objects, self.channels = files, list(names), list(objects), channels
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def record(self, index: int) -> DetectionRecord:
+        with naming(self.key(index)), self.files.open(self.names[index]) as file, open_picture(file) as picture:
+            pixels = np.array(plain(picture, self.channels))
+        image = torch.from_numpy(pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1).copy())
+        return DetectionRecord(image, self.objects(index), self.key(index))
+
+    def objects(self, index: int) -> Objects:
+        return self._objects[index]
+
+    def key(self, index: int) -> str:
+        return str(self.files.path / self.names[index])
+
+
+def collect(found: Found, settings: DataSettings) -> DetectionData:
+    """Make a set of what was found.
+
+    Raises OrchardError where it cannot be one, and for pictures that cannot be read and boxes that enclose nothing,
+    unless `bad_records` is "skip"; then they are left out and listed.
+    """
+    skip = settings.bad_records == "skip"
+    looks = look_at_all(found.files, [one.name for one in found.pictures], thorough=skip)
+    problems: list[Problem] = []
+    unread = [Problem(p.name, seen) for p, seen in zip(found.pictures, looks, strict=True) if isinstance(seen, str)]
+    _settle(unread, f"of {len(looks)} pictures cannot be read", settings, problems)
+    wrong = list(found.problems)
+    good: list[tuple[Annotated, Seen, Objects]] = []
+    for picture, seen in zip(found.pictures, looks, strict=True):
+        if isinstance(seen, Seen):
+            good.append((picture, seen, _objects(picture, seen, found.classes, wrong)))
+    _settle(wrong, "annotations are wrong", settings, problems)
+    if not good:
+        raise OrchardError(f"{found.source} has no annotated picture that can be read")
+    channels = 1 if all(seen.grey for _, seen, _ in good) else 3
+    splits: dict[str, FileBoxes] = {}
+    digest = hashlib.sha256("\0".join(found.classes).encode())
+    for split, places in _places([picture.split for picture, _, _ in good], settings).items():
+        chosen = [good[place] for place in places]
+        names, objects = [picture.name for picture, _, _ in chosen], [one for _, _, one in chosen]
+        splits[split] = FileBoxes(found.files, names, objects, channels)
+        for picture, seen, one in chosen:
+            digest.update(f"\n{split}\0{picture.name}\0".encode() + seen.digest)
+            digest.update(one.boxes.tobytes() + one.labels.tobytes() + one.ignored.tobytes())
+    return DetectionData(
+        "boxes", found.source, found.format, found.reason, found.classes, channels, splits, digest.hexdigest(),
+        found.category_ids, tuple(problems),
+    )  # fmt: skip
+
+
+def _objects(picture: Annotated, seen: Seen, classes: Sequence[str], wrong: list[Problem]) -> Objects:
+    """The boxes of one picture, cut off at its edges; those with nothing left go on the list of what is wrong."""
+    where = picture.where or picture.name
+    if picture.size is not None and picture.size != (seen.width, seen.height):
+        stated = "x".join(map(str, picture.size))
+        wrong.append(Problem(where, f"is for a picture of {stated}, {picture.name} has {seen.width}x{seen.height}"))
+    place = {label: n for n, label in enumerate(classes)}
+    size = np.array([seen.width, seen.height] * 2, np.float32)
+    boxes, kept = [], []
+    for box in picture.boxes:
+        corners = np.array(box.corners, np.float32) * (size if picture.shares else 1)
+        cut = np.clip(corners, 0, size)
+        if not np.isfinite(corners).all() or not (cut[2] > cut[0] and cut[3] > cut[1]):
+            shown = ", ".join(f"{value:g}" for value in box.corners)
+            wrong.append(Problem(where, f"a box of '{box.label}' has no area inside the picture ({shown})"))
+            continue
+        boxes.append(cut)
+        kept.append(box)
+    return Objects(
+        np.array(boxes, np.float32).reshape(-1, 4),
+        np.array([place[box.label] for box in kept], np.int64),
+        np.array([box.ignored for box in kept], bool),
+    )
+
+
+def _settle(bad: Sequence[Problem], what: str, settings: DataSettings, problems: list[Problem]) -> None:
+    """Refuse what is bad, naming the first of it, or put it on the list of problems."""
+    if bad and settings.bad_records == "refuse":
+        first = "; ".join(f"{p.key}: {p.what}" for p in bad[:3]) + ("; ..." if len(bad) > 3 else "")
+        raise OrchardError(f"{len(bad)} {what}: {first}\nmend them, {GO_ON}")
+    problems.extend(bad)
+
+
+def _places(given: Sequence[str], settings: DataSettings) -> Mapping[str, np.ndarray]:
+    """The places of each split's pictures; validation is held out of train, and where no split is given the test too.
+
+    A set of other pictures than for training has no train.
+    """
+    splits = np.array(given)
+    rest, test, validation = (np.flatnonzero(splits == name) for name in ("train", "test", "validation"))
+    if not any(given):
+        fractions = [settings.validation_fraction, settings.test_fraction]
+        kept, (validation, test) = hold_out_of(len(given), fractions, settings.split_seed)
+        rest = np.array([kept[n] for n in range(len(kept))])
+    elif len(rest) and not len(validation):
+        kept, (held,) = hold_out_of(len(rest), [settings.validation_fraction], settings.split_seed)
+        rest, validation = rest[[kept[n] for n in range(len(kept))]], rest[held]
+    found = {"train": rest, "validation": validation, "test": test}
+    return {split: places for split, places in found.items() if len(places)}

@@ -1,0 +1,93 @@
+"""What every set of pictures with boxes gives, however it is stored."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+from torch import Tensor
+
+from orchard.data.contracts import Problem
+
+
+@dataclass(frozen=True)
+class Objects:
+    """What is to be found in one picture."""
+
+    boxes: np.ndarray  # (N, 4) float32: left, top, right, bottom in pixels, inside the picture and with an area
+    labels: np.ndarray  # (N,) int64, places in the set's classes
+    ignored: np.ndarray  # (N,) bool: crowds and objects marked difficult, which nothing learns and no figure counts
+
+
+@dataclass(frozen=True)
+class DetectionRecord:
+    """One picture with its objects."""
+
+    image: Tensor  # (C, H, W) uint8, C 1 or 3
+    objects: Objects
+    key: str  # what a person would call it: its path, or `digit-scenes/test/12`
+
+
+class DetectionSplit(ABC):
+    """One split: pictures in a fixed order.
+
+    A set that is made, not stored, may be `endless`: it has records beyond its length, and training takes new ones in
+    every epoch.
+    """
+
+    endless: bool = False
+
+    @abstractmethod
+    def __len__(self) -> int: ...
+
+    @abstractmethod
+    def record(self, index: int) -> DetectionRecord:
+        """Raises OrchardError that names a picture it cannot read."""
+
+    @abstractmethod
+    def objects(self, index: int) -> Objects:
+        """The objects alone, where that is cheaper."""
+
+    @abstractmethod
+    def key(self, index: int) -> str: ...
+
+
+class Relabelled(DetectionSplit):
+    """A split whose classes have other numbers: those of a model, say. `numbers` has one for each class."""
+
+    def __init__(self, split: DetectionSplit, numbers: Sequence[int]):
+        self.split, self.numbers = split, np.array(numbers)
+
+    def __len__(self) -> int:
+        return len(self.split)
+
+    def record(self, index: int) -> DetectionRecord:
+        found = self.split.record(index)
+        return replace(found, objects=self._renumbered(found.objects))
+
+    def objects(self, index: int) -> Objects:
+        return self._renumbered(self.split.objects(index))
+
+    def key(self, index: int) -> str:
+        return self.split.key(index)
+
+    def _renumbered(self, objects: Objects) -> Objects:
+        return replace(objects, labels=self.numbers[objects.labels])
+
+
+@dataclass(frozen=True)
+class DetectionData:
+    """A whole set: its splits ("train" and "validation", "test", or some of them) and what is known of it."""
+
+    name: str  # the name by which recipes know it, "boxes" for a person's own
+    source: str  # what the person wrote: a name or a path
+    format: str  # "named set", "COCO", "VOC", "YOLO"
+    reason: str  # how the format was recognised, one sentence
+    classes: tuple[str, ...]
+    channels: int
+    splits: Mapping[str, DetectionSplit]
+    fingerprint: str  # sha256 over pictures, boxes and labels of all splits
+    category_ids: tuple[int, ...] | None = None  # what the files call each class, where that is a number (COCO)
+    problems: tuple[Problem, ...] = field(default=())

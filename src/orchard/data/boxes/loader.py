@@ -1,0 +1,111 @@
+"""Batches of images with boxes.
+
+Images of a training batch have unlike sizes and are padded to the largest. In evaluation every image is a batch of its
+own: a trunk's convolutions see a little of the padding, so an answer must not depend on what it is padded to.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+from torchvision.ops import box_convert
+from torchvision.transforms.v2 import functional as V
+
+from orchard.data.batches import Batch, Padded, Ragged
+from orchard.data.boxes.augment import Sizing, resize, vary
+from orchard.data.boxes.contracts import DetectionSplit, Objects
+from orchard.data.boxes.settings import BoxAugmentSettings
+from orchard.data.contracts import Preprocess
+from orchard.data.counter_rng import uniforms
+from orchard.data.indexed import IndexedBatches
+
+
+@dataclass(frozen=True)
+class DetectionBatch(Batch):
+    """Images with the objects that are to be found in them.
+
+    images: (B, C, H, W) float, padded at the bottom and the right with zeros, with their mask (B, H, W);
+    boxes: (N, 4) float32, middle x, middle y, width and height as shares of the image without its padding;
+    labels: (N,) int64;
+    sizes: (B, 2) int64, heights and widths of the images as they are stored;
+    indices: (B,) int64.
+    """
+
+    images: Padded
+    boxes: Ragged
+    labels: Ragged
+    sizes: Tensor
+    indices: Tensor
+
+
+class BoxLoader(IndexedBatches[DetectionBatch]):
+    """Batches of `split`, varied by `augment`, or for evaluation (`augment=None`) one image after the other."""
+
+    def __init__(
+        self,
+        split: DetectionSplit,
+        preprocess: Preprocess,
+        sizing: Sizing,
+        augment: BoxAugmentSettings | None,
+        *,
+        batch_size: int = 1,
+        seed: int = 0,
+        workers: int = 0,
+        rank: int = 0,
+        world: int = 1,
+    ):
+        super().__init__(
+            len(split), batch_size=batch_size if augment else world, seed=seed, training=augment is not None,
+            workers=workers, rank=rank, world=world,
+        )  # fmt: skip
+        self.split, self.preprocess, self.sizing, self.augment = split, preprocess, sizing, augment
+
+    def make(self, epoch: int, indices: np.ndarray, part: slice) -> DetectionBatch:
+        mine = indices[part]
+        numbers = uniforms(self.seed, epoch, mine)
+        if self.augment is not None and self.split.endless:
+            mine = mine + epoch * self.count
+        images, boxes, labels, sizes = [], [], [], []
+        for index, row in zip(mine, numbers, strict=True):
+            record = self.split.record(int(index))
+            sizes.append(record.image.shape[1:])
+            image, objects = with_channels(record.image, self.preprocess.channels), record.objects
+            if self.augment is None:
+                image, objects = resize(image, objects, self.sizing)
+            else:
+                image, objects = vary(image, objects, self.augment, row, self.sizing)
+            images.append(self.preprocess.normalise(image[None])[0])
+            boxes.append(as_shares(objects, image))
+            labels.append(torch.from_numpy(objects.labels[~objects.ignored]))
+        return DetectionBatch(
+            pad(images), Ragged.of(boxes), Ragged.of(labels), torch.tensor(sizes), torch.from_numpy(mine)
+        )
+
+
+def with_channels(image: Tensor, channels: int) -> Tensor:
+    """An image (C, H, W) as a model takes it: grey or RGB."""
+    if len(image) == channels:
+        return image
+    return V.rgb_to_grayscale(image) if channels == 1 else V.grayscale_to_rgb(image)
+
+
+def as_shares(objects: Objects, image: Tensor) -> Tensor:
+    """The boxes of what is to be found, (N, 4): middle, width and height as shares of the image's sides."""
+    height, width = image.shape[1:]
+    boxes = torch.from_numpy(objects.boxes[~objects.ignored])
+    return box_convert(boxes, "xyxy", "cxcywh") / torch.tensor([width, height, width, height])
+
+
+def pad(images: list[Tensor]) -> Padded:
+    """Images (C, H, W) in one tensor, zeros at the bottom and the right of all but the largest."""
+    height, width = (max(image.shape[axis] for image in images) for axis in (1, 2))
+    values = images[0].new_zeros(len(images), len(images[0]), height, width)
+    mask = torch.zeros(len(images), height, width, dtype=torch.bool)
+    for n, image in enumerate(images):
+        _, h, w = image.shape
+        values[n, :, :h, :w] = image
+        mask[n, :h, :w] = True
+    return Padded(values, mask)

@@ -1,0 +1,87 @@
+"""What `orchard data check` reports of a kind of data that has no pictures to compare: counts by split, and facts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from orchard.data.boxes.contracts import DetectionSplit
+from orchard.data.settings import CaptionSource
+
+TINY = 0.01  # share of an image's larger side below which a box counts as tiny
+
+
+@dataclass(frozen=True)
+class Checked:
+    """A report: `counts` by split, then what there is to know, by name."""
+
+    source: str
+    format: str
+    reason: str
+    counts: Mapping[str, Mapping[str, int]]
+    facts: Mapping[str, Any]
+    problems: tuple[str, ...] = ()
+    fingerprint: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def check_boxes(source: str, settings: CaptionSource) -> Checked:
+    """Images and objects by class, sizes of boxes, and what is wrong with the files."""
+    from orchard.data.boxes.sources import open_boxes
+
+    data = open_boxes(source, settings)
+    counts = {name: _count_objects(split, data.classes) for name, split in data.splits.items()}
+    train = next(iter(data.splits.values()))
+    boxes = np.concatenate([train.objects(n).boxes for n in range(min(len(train), 500))])
+    sides = np.sqrt((boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1]))
+    facts = {"classes": list(data.classes), "box side, pixels (5 %, median, 95 %)": _spread(sides)}
+    problems = tuple(f"{one.key}: {one.what}" for one in data.problems)
+    return Checked(source, data.format, data.reason, counts, facts, problems, data.fingerprint)
+
+
+def _count_objects(split: DetectionSplit, classes: tuple[str, ...]) -> dict[str, int]:
+    found = np.zeros(len(classes), np.int64)
+    empty = 0
+    for index in range(len(split)):
+        labels = split.objects(index).labels
+        found += np.bincount(labels, minlength=len(classes))
+        empty += not len(labels)
+    return {"images": len(split), "without objects": empty, **dict(zip(classes, found.tolist(), strict=True))}
+
+
+def _spread(values: np.ndarray) -> list[float]:
+    return [round(float(value), 1) for value in np.percentile(values, [5, 50, 95])] if len(values) else []
+
+
+def check_environment(source: str, settings: CaptionSource) -> Checked:
+    """What there is to observe and to do."""
+    from orchard.data.environments import open_environment
+
+    data = open_environment(source)
+    facts = {"observation": list(data.observation), "actions": data.actions, "action names": list(data.action_names),
+             "return that counts as solved": data.solved_at}  # fmt: skip
+    reason = "its source begins with gym: or python:"
+    return Checked(source, "environment", reason, {}, facts, (), data.fingerprint)
+
+
+def check_pairs(source: str, settings: CaptionSource) -> Checked:
+    """Pairs by split, and how long their sides are in words."""
+    from orchard.data.pairs import open_pairs
+    from orchard.data.settings import TextPairSource
+
+    known = settings.model_dump(include=set(TextPairSource.model_fields) & set(type(settings).model_fields))
+    data = open_pairs(source, TextPairSource.model_validate(known))
+    train = data.splits["train"]
+    sample = [train[n] for n in range(min(len(train), 2000))]
+    facts = {
+        f"words, {language} (5 %, median, 95 %)": _spread(np.array([len(pair[side].split()) for pair in sample]))
+        for side, language in enumerate(data.languages)
+    }
+    counts = {name: {"pairs": len(split)} for name, split in data.splits.items()}
+    problems = tuple(f"{one.key}: {one.what}" for one in data.problems)
+    return Checked(source, data.format, data.reason, counts, facts, problems, data.fingerprint)

@@ -1,0 +1,10 @@
+"""Images with boxes around their objects."""
+
+from orchard.data.kinds import Kind
+
+KIND = Kind(
+    name="boxes",
+    named=("digit-scenes",),
+    open="orchard.data.boxes.sources:open_boxes",
+    check="orchard.data.checked:check_boxes",
+)

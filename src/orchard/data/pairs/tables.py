@@ -1,0 +1,103 @@
+"""Tables of pairs: one pair a line, in tab-separated or comma-separated columns or as JSON."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from orchard.data.pairs.contracts import Parse
+from orchard.data.pairs.lines import Lines
+from orchard.data.settings import TextPairSource
+from orchard.errors import OrchardError, UsageError
+
+ENDINGS = (".tsv", ".csv", ".jsonl")
+_HEADER = re.compile(r"[a-z]{2,3}|src|tgt|source|target|input|output", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How the lines of a table are read."""
+
+    parse: Parse
+    header: bool  # the first line names the columns
+    names: tuple[str, str]  # of the two columns
+
+
+def is_table(path: Path) -> bool:
+    return path.name.lower().removesuffix(".gz").endswith(ENDINGS)
+
+
+def find_layout(lines: Lines, settings: TextPairSource) -> Layout:
+    """Look at the first line. JSON lines are objects, or hold one as "translation"; where no names are given, the
+    first two columns or texts are the pair. Raises UsageError for a name that is not there, OrchardError for less than
+    two columns."""
+    asked = settings.source_language, settings.target_language
+    first = next(number for number in range(len(lines)) if lines[number].strip())
+    name = lines.path.name.lower().removesuffix(".gz")
+    if name.endswith(".jsonl"):
+        try:
+            found = _object(lines[first])
+        except ValueError as error:
+            raise OrchardError(f"{lines.key(first)}: {error}") from None
+        texts = [key for key, value in found.items() if isinstance(value, str)]
+        names = _names(lines, asked, texts)
+        return Layout(lambda line: _values(_object(line), names), False, names)
+    delimiter = "\t" if name.endswith(".tsv") else ","
+    cells = _cells(lines[first], delimiter)
+    if len(cells) < 2:
+        raise OrchardError(f"{lines.key(first)}: one column only; a pair takes two")
+    header = all(map(_HEADER.fullmatch, cells[:2])) or not {*asked}.isdisjoint(cells)
+    names = _names(lines, asked, cells) if header else (asked[0] or "source", asked[1] or "target")
+    places = (cells.index(names[0]), cells.index(names[1])) if header else (0, 1)
+
+    def parse(line: str) -> Sequence[str]:
+        row = _cells(line, delimiter)
+        if len(row) <= max(places):
+            raise ValueError(f"it has {len(row)} columns, where there should be {max(places) + 1} or more")
+        return row[places[0]], row[places[1]]
+
+    return Layout(parse, header, names)
+
+
+def _names(lines: Lines, asked: tuple[str | None, str | None], found: Sequence[str]) -> tuple[str, str]:
+    """The names of the two columns: those that are asked for, else the first that are there."""
+    for name in asked:
+        if name is not None and name not in found:
+            raise UsageError(f"{lines.path} has no column '{name}'; it has {', '.join(found)}")
+    rest = [name for name in found if name not in asked]
+    if len(rest) < asked.count(None):
+        raise OrchardError(f"{lines.path} has {len(found)} columns of text; a pair takes two")
+    source = asked[0] or rest.pop(0)
+    return source, asked[1] or rest[0]
+
+
+def _object(line: str) -> Mapping[str, object]:
+    try:
+        found = json.loads(line)
+    except ValueError as error:
+        raise ValueError(f"it is not JSON: {error}") from None
+    found = found.get("translation", found) if isinstance(found, dict) else found
+    if not isinstance(found, dict):
+        raise ValueError("it is not an object with two texts")
+    return found
+
+
+def _values(found: Mapping[str, object], names: tuple[str, str]) -> Sequence[str]:
+    texts = [found.get(name) for name in names]
+    if not all(isinstance(text, str) for text in texts):
+        raise ValueError(f"it has no text under '{names[0]}' or '{names[1]}'")
+    return [str(text) for text in texts]
+
+
+def _cells(line: str, delimiter: str) -> list[str]:
+    """The fields of one line. Of tab-separated files quotes are characters like any other."""
+    if delimiter == "\t":
+        return line.split("\t")
+    try:
+        return next(csv.reader([line], strict=True), [])
+    except csv.Error as error:
+        raise ValueError(f"no line of a CSV by itself ({error}); a text with a line break cannot be read") from None

@@ -1,0 +1,81 @@
+"""The native kernels for decoding steps: compiled once on a machine, opened in every process.
+
+Libraries' kernels are made for many rows and read at a third to two thirds of the memory's rate here. Those in `native`
+read each weight once, at about the rate of the memory, and of the cache what is seen alone. Without a C++ compiler
+torch's own kernels do the same, slower.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import hashlib
+import os
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+from orchard.cache import cache_folder
+from orchard.inference.fast import COMPILED
+from orchard.inference.hardware import processor
+
+NATIVE = Path(__file__).parent / "native"
+PATIENCE = 1800  # seconds for the compiler, on a machine that does much else
+FAILED = ".failed"  # the ending of the file that keeps what the compiler said
+
+
+def _library() -> tuple[str | None, Path]:
+    """The compiler, if there is one of use, and the file that it makes of today's sources on this machine."""
+    compiler = shutil.which(os.environ.get("CXX") or "c++")
+    sources = "".join(path.read_text() for path in sorted(NATIVE.iterdir()))
+    facts = f"{sources}{torch.__version__}{processor()}{compiler}"
+    library = cache_folder(COMPILED) / f"kernels-{hashlib.sha256(facts.encode()).hexdigest()[:24]}.so"
+    return None if library.with_suffix(FAILED).exists() else compiler, library
+
+
+def build_kernels(say: Callable[[str], None]) -> None:
+    """Compile the native kernels if they are not there yet; `say` is told what takes so long."""
+    compiler, library = _library()
+    if compiler is not None and not library.exists():
+        say("compiling the native kernels (about 20 s, once on this machine)")
+        if not native_kernels():
+            why = library.with_suffix(FAILED)
+            more = f"; {why} says why, and without that file they are tried again" if why.exists() else ""
+            say(f"they cannot be compiled here, so torch's own are used, which are slower{more}")
+
+
+@functools.cache
+def native_kernels() -> bool:
+    """Are the native kernels there? Builds them the first time; False without a compiler or where the build failed."""
+    compiler, library = _library()
+    if compiler is None:
+        return False
+    try:
+        if not library.exists():
+            _build(compiler, library)
+        torch.ops.load_library(library)  # type: ignore[no-untyped-call]
+    except subprocess.CalledProcessError as error:  # it would fail again
+        with contextlib.suppress(OSError):
+            library.with_suffix(FAILED).write_bytes(error.stderr)
+        return False
+    except (OSError, subprocess.SubprocessError):
+        return False
+    torch.library.register_fake("orchard::rows")(lambda x, w, scale, bias, outputs: x.new_empty(x.shape[0], outputs))
+    torch.library.register_fake("orchard::attend")(lambda q, k, v, mask: torch.empty_like(q.contiguous()))
+    return True
+
+
+def _build(compiler: str, library: Path) -> None:
+    root = Path(torch.__file__).parent
+    library.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=library.parent, prefix="making-") as scratch:
+        made = Path(scratch) / library.name
+        words = [compiler, "-O3", "-march=native", "-fopenmp", "-std=c++20", "-shared", "-fPIC"]
+        places = [f"-I{root / 'include'}", f"-I{root / 'include/torch/csrc/api/include'}", f"-L{root / 'lib'}"]
+        command = [*words, *places, str(NATIVE / "operators.cpp"), "-ltorch_cpu", "-lc10", "-o", str(made)]
+        subprocess.run(command, check=True, capture_output=True, timeout=PATIENCE)
+        made.replace(library)  # whole or not there

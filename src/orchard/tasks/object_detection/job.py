@@ -1,0 +1,246 @@
+"""Training detectors."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from orchard.data.boxes.augment import Sizing
+from orchard.data.boxes.contracts import DetectionData, DetectionSplit, Relabelled
+from orchard.data.boxes.loader import BoxLoader, DetectionBatch
+from orchard.data.boxes.sources import open_boxes
+from orchard.data.contracts import Preprocess
+from orchard.data.indexed import default_workers
+from orchard.data.settings import Source
+from orchard.errors import OrchardError, UsageError
+from orchard.inference.export import Entry, example_inputs
+from orchard.inference.loading import Loaded
+from orchard.models import create_model, landmark_of, picture_size
+from orchard.tasks import base
+from orchard.tasks.image_classification.job import fine_tuned_model
+from orchard.tasks.object_detection import TASK
+from orchard.tasks.object_detection.metrics import Evaluation, evaluate_boxes
+from orchard.tasks.object_detection.objective import ObjectDetection, Predictions, predict_split
+from orchard.tasks.object_detection.report import write_report
+from orchard.tasks.object_detection.settings import DetectionSettings, Settings
+from orchard.training.feed import LoaderFeed
+from orchard.training.run import RunFolder
+from orchard.training.settings import Resolved
+from orchard.weights.folders import model_folder
+from orchard.weights.official import preprocess_of
+from orchard.weights.portable import read_portable, save_portable
+
+
+class Job(base.Job):
+    """A detector for the classes of a set of images with boxes."""
+
+    task = TASK
+    objective: ObjectDetection
+
+    def __init__(self, resolved: Resolved, device: torch.device):
+        """Read the data and build the model. Raises UsageError or OrchardError for all that does not fit."""
+        settings: Any = resolved.settings
+        self.data = open_boxes(settings.data.source, settings.data)
+        for split in ("train", "validation"):
+            base.pick_split(self.data.splits, split, settings.data.source)
+        torch.manual_seed(settings.seed)  # the fresh weights
+        self.model = start_model(settings, self.data)
+        freeze(self.model, settings.freeze)
+        config: Any = self.model.config
+        size = picture_size(config)
+        self.preprocess = start_preprocess(settings, config)
+        self.sizing = start_sizing(settings, size)
+        self.shape = (1, config.in_channels, *size)
+        self.resolved = base.settle_precision(resolved, self.model, self.shape, device)
+        self.channels_last = base.wants_channels_last(self.model)
+        if self.channels_last:
+            self.model = self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.objective = ObjectDetection(settings.detection)
+        self.fabric = base.make_fabric(self.settings, device)
+
+    @property
+    def settings(self) -> Settings:
+        return self.resolved.settings  # type: ignore[return-value]
+
+    @property
+    def splits(self) -> Mapping[str, DetectionSplit]:
+        return self.data.splits
+
+    def feed(self) -> LoaderFeed:
+        split, s, fabric = self.data.splits["train"], self.settings, self.fabric
+        loader = BoxLoader(
+            split, self.preprocess, self.sizing, s.augmentation, batch_size=s.batch_size, seed=s.seed,
+            workers=self._workers, rank=fabric.global_rank, world=fabric.world_size,
+        )  # fmt: skip
+        return LoaderFeed(loader, s.accumulate, lambda batch, number: self._ready(batch), split.key)
+
+    @property
+    def _workers(self) -> int:
+        """Scenes are made faster than they are handed between processes; files are not."""
+        wanted = self.settings.data.workers
+        if wanted is not None:
+            return wanted
+        return 0 if self.data.splits["train"].endless else default_workers(self.fabric.world_size)
+
+    def _ready(self, batch: DetectionBatch) -> DetectionBatch:
+        return batch.to(self.fabric.device, channels_last=self.channels_last)
+
+    def describe(self) -> str:
+        return f"{len(self.data.splits['train']):,} images to learn from, {len(self.data.classes)} classes of objects"
+
+    def manifest(self) -> dict[str, Any]:
+        data = self.data
+        counts = {name: len(split) for name, split in data.splits.items()}
+        table = base.data_manifest(data.name, data.source, data.format, counts, data.fingerprint, data.problems)
+        return {**table, "classes": data.classes}
+
+    def predictions(self, model: nn.Module, split: str) -> Predictions:
+        """What `model` predicts for a split, each process its piece of it, one image at a time."""
+        fabric = self.fabric
+        loader = BoxLoader(
+            self.data.splits[split], self.preprocess, self.sizing, None, workers=self._workers,
+            rank=fabric.global_rank, world=fabric.world_size,
+        )  # fmt: skip
+        with fabric.autocast():
+            mine = predict_split(model, map(self._ready, loader.batches(0)), self.objective.criterion)
+        return Predictions.merge(base.gather(fabric, mine)) if fabric.world_size > 1 else mine
+
+    def compare(self, predictions: Predictions, split: str) -> Evaluation:
+        return evaluate_boxes(predictions, self.data.splits[split], self.data.classes)
+
+    def evaluate(self, model: nn.Module) -> Mapping[str, float]:
+        return self.compare(self.predictions(model, "validation"), "validation").figures
+
+    def cost(self, model: nn.Module) -> dict[str, int]:
+        return base.cost_of(model, self.shape)
+
+    def finish(self, model: nn.Module, run: RunFolder) -> dict[str, Any]:
+        predictions = {name: self.predictions(model, name) for name in self.final_splits}
+        if self.fabric.is_global_zero:
+            about = self.portable(
+                model, run.path, classes=self.data.classes, preprocess=self.preprocess.to_json(),
+                facts={"shorter_side": self.sizing.shorter, "longest_side": self.sizing.longest},
+            )  # fmt: skip
+            save_portable(run / "model", model, about)
+            (run / "evaluation").mkdir(exist_ok=True)
+            for name, found in predictions.items():
+                save_file(dict(vars(found)), run / "evaluation" / f"{name}.safetensors")
+        metrics = {name: self.compare(found, name).figures for name, found in predictions.items()}
+        return self.cost(model) | metrics
+
+    def report(self, model: nn.Module, run: RunFolder) -> Path:
+        predictions = Predictions(**load_file(run / "evaluation" / f"{self.report_split}.safetensors"))
+        split = self.data.splits[self.report_split]
+        return write_report(
+            run, split=split, predictions=predictions, evaluation=self.compare(predictions, self.report_split),
+            classes=self.data.classes,
+        )  # fmt: skip
+
+
+def start_model(settings: Settings, data: DetectionData) -> nn.Module:
+    """The model to train: fresh, with a classifier's weights in its trunk, or with those of another run or model."""
+    wanted = {"num_classes": len(data.classes), **settings.architecture}
+    if settings.start_from:
+        return fine_tuned_model(settings, wanted)
+    try:
+        model = create_model(settings.model, **wanted)
+    except ValueError as error:
+        raise UsageError(f"{settings.model} cannot be built so: {error}") from None
+    if settings.trunk_from:
+        load_trunk(model, model_folder(Path(settings.trunk_from)))
+    return model
+
+
+def load_trunk(model: Any, folder: Path) -> None:
+    """Give the trunk of a detector the weights of a classifier; what follows the classifier's maps is left out.
+
+    Raises UsageError for another classifier than the trunk, OrchardError for one of another shape.
+    """
+    about, state = read_portable(folder)
+    if about.model != model.config.trunk:
+        raise UsageError(f"{folder} holds a {about.model}, the trunk is a {model.config.trunk}")
+    expected = model.trunk.state_dict()
+    for name, tensor in expected.items():
+        if name not in state or state[name].shape != tensor.shape:
+            shape = tuple(state[name].shape) if name in state else "none"
+            raise OrchardError(f"{folder}: the trunk needs '{name}' of shape {tuple(tensor.shape)}, there is {shape}")
+    model.trunk.load_state_dict({name: state[name] for name in expected})
+
+
+def freeze(model: nn.Module, prefixes: tuple[str, ...]) -> None:
+    """Parameters whose names begin so do not learn; UsageError for a prefix that no name has."""
+    for prefix in prefixes:
+        chosen = [parameter for name, parameter in model.named_parameters() if name.startswith(prefix)]
+        if not chosen:
+            raise UsageError(f"setting 'freeze': no parameter's name begins with '{prefix}'")
+        for parameter in chosen:
+            parameter.requires_grad_(False)
+
+
+def start_preprocess(settings: Settings, config: Any) -> Preprocess:
+    """The preprocessing the weights were trained with, else ImageNet's."""
+    if settings.start_from:
+        _, about, _ = base.read_start(settings)
+        return dataclasses.replace(Preprocess.from_json(about.preprocess), size=picture_size(config))
+    return Preprocess.from_json(preprocess_of(landmark_of(settings.model), config, ""))
+
+
+def start_sizing(settings: Settings, size: tuple[int, int]) -> Sizing:
+    """How large images are: as the settings say, else as the model that is fine-tuned, else as the variant."""
+    known: Mapping[str, Any] = base.read_start(settings)[1].facts if settings.start_from else {}
+    shorter = settings.shorter_side
+    if shorter is None:
+        return sizing_of(known, size)
+    return sizing_of({"shorter_side": shorter or None, "longest_side": settings.longest_side}, size)
+
+
+def sizing_of(facts: Mapping[str, Any], size: tuple[int, int]) -> Sizing:
+    """What a model's folder says of the size of images; an official checkpoint's, which says nothing, is DETR's own."""
+    shorter = facts.get("shorter_side", min(size))
+    if shorter is None:
+        return Sizing(None, None)
+    return Sizing(shorter, facts.get("longest_side") or round(shorter * 1333 / 800))
+
+
+def evaluate_loaded(loaded: Loaded, source: str, split: str, settings: Source) -> dict[str, float]:
+    """Metrics on images with boxes, whose classes must be among the model's: by name, or by number in COCO's files."""
+    data = open_boxes(source, settings)
+    images = base.pick_split(data.splits, split, source)
+    names = data.classes
+    if data.category_ids is not None and all(name not in loaded.classes for name in names):
+        names = tuple(map(str, data.category_ids))  # what classes of an official checkpoint are called
+    strange = [name for name in names if name not in loaded.classes]
+    if strange:
+        raise OrchardError(
+            f"the model of {loaded.folder} does not know the class '{strange[0]}' of {source}; it was not trained on it"
+        )
+    sizing = sizing_of(loaded.facts, loaded.pictures.size)
+    images = Relabelled(images, [loaded.classes.index(name) for name in names])
+    loader = BoxLoader(images, loaded.pictures, sizing, None, workers=settings.workers or 0)
+    model, device = base.on_device(loaded.model)
+    batches = (batch.to(device) for batch in loader.batches(0))
+    found = predict_split(model, batches, ObjectDetection(DetectionSettings()).criterion)
+    return evaluate_boxes(found, images, loaded.classes).figures
+
+
+class Answers(nn.Module):
+    """A detector with one tensor as its answer: boxes and the probabilities of the classes, (B, Q, 4 + K)."""
+
+    def __init__(self, model: nn.Module):
+        super().__init__()
+        self.model = model
+
+    def forward(self, images: Tensor, padding_mask: Tensor) -> Tensor:
+        found = self.model(images, padding_mask)
+        return torch.cat([found.boxes, found.logits.softmax(-1)[..., :-1]], dim=-1)
+
+
+def entries(loaded: Loaded) -> list[Entry]:
+    """What an export consists of. Images are padded to one size; the boxes are shares of what is not padding."""
+    return [Entry("", Answers(loaded.model).eval(), example_inputs(loaded), "predictions")]

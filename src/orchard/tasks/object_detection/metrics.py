@@ -1,0 +1,73 @@
+"""Average precision and recall as COCO defines them, computed by its own code (torchmetrics over pycocotools)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torchmetrics.detection import MeanAveragePrecision
+
+from orchard.data.boxes.contracts import DetectionSplit
+from orchard.tasks.object_detection.objective import Predictions
+
+MOST = (1, 10, 100)  # detections of an image that count
+NAMES = {
+    "map": "ap", "map_50": "ap50", "map_75": "ap75", "map_small": "ap_small", "map_medium": "ap_medium",
+    "map_large": "ap_large", "mar_1": "ar1", "mar_10": "ar10", "mar_100": "ar100", "mar_small": "ar_small",
+    "mar_medium": "ar_medium", "mar_large": "ar_large",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class ClassFigures:
+    """One class: its objects and the precision reached on them; curves as pairs of recall and precision."""
+
+    name: str
+    count: int
+    ap: float
+    ap50: float
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Figures of a split. Boxes of objects that are ignored count neither way."""
+
+    figures: dict[str, float]  # `ap` is the mean over overlaps from 0.5 to 0.95; sizes without objects are left out
+    classes: list[ClassFigures]  # those with objects
+    curves: dict[str, list[tuple[float, float]]]  # overlap → (recall, precision), a mean over the classes
+
+
+def evaluate_boxes(predictions: Predictions, split: DetectionSplit, classes: Sequence[str]) -> Evaluation:
+    """Compare predictions with the objects of their split. An area is that of the box, where COCO's is of the mask."""
+    metric = MeanAveragePrecision(
+        max_detection_thresholds=list(MOST), class_metrics=True, extended_summary=True, backend="pycocotools"
+    )
+    counts = torch.zeros(len(classes), dtype=torch.int64)
+    for n, index in enumerate(predictions.indices.tolist()):
+        objects = split.objects(index)
+        labels, ignored = torch.from_numpy(objects.labels), torch.from_numpy(objects.ignored)
+        counts += torch.bincount(labels[~ignored], minlength=len(classes))
+        said = {"boxes": predictions.boxes[n], "scores": predictions.scores[n], "labels": predictions.labels[n]}
+        real = {"boxes": torch.from_numpy(objects.boxes), "labels": labels, "iscrowd": ignored.long()}
+        metric.update([said], [real])
+    found: dict[str, Any] = metric.compute()
+    figures = {ours: float(found[theirs]) for theirs, ours in NAMES.items() if float(found[theirs]) >= 0}
+    # (overlaps, recalls, classes that were seen or said, sizes, most detections)
+    precision: Tensor = found["precision"][:, :, :, 0, -1]
+    seen = found["classes"].flatten().tolist()
+    rows = []
+    for place, label in enumerate(seen):
+        if counts[label]:
+            mean, half = precision[:, :, place].mean(), precision[0, :, place].mean()
+            rows.append(ClassFigures(classes[label], int(counts[label]), float(mean), float(half)))
+    kept = [place for place, label in enumerate(seen) if counts[label]]
+    recalls = torch.linspace(0, 1, precision.shape[1]).tolist()
+    curves = {
+        f"{overlap:g}": list(zip(recalls, precision[place][:, kept].mean(1).tolist(), strict=True))
+        for overlap, place in ((0.5, 0), (0.75, 5))
+        if kept
+    }
+    return Evaluation({"loss": float(predictions.losses.mean()), **figures}, rows, curves)

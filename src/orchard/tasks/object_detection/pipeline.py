@@ -1,0 +1,110 @@
+"""Objects on images in files: read by a few threads, answered one by one.
+
+Every image is a batch of its own, as in evaluation, so that an answer does not depend on the images beside it. An image
+that cannot be read becomes an answer with an error; the others are answered all the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from orchard.data.boxes.augment import resize
+from orchard.data.boxes.contracts import Objects
+from orchard.data.boxes.loader import with_channels
+from orchard.data.pictures import FAULTS, fault, open_picture, plain
+from orchard.errors import UsageError
+from orchard.inference.fast import Precision, pick_precision
+from orchard.inference.image_files import find_images, read_ahead
+from orchard.inference.loading import Loaded
+from orchard.tasks.object_detection import TASK
+from orchard.tasks.object_detection.job import sizing_of
+from orchard.tasks.object_detection.postprocessing import Found, boxes_in_pixels
+
+NOTHING = Objects(np.empty((0, 4), np.float32), np.empty(0, np.int64), np.empty(0, bool))
+
+
+@dataclass(frozen=True)
+class Thing:
+    """One object that was found."""
+
+    label: str
+    score: float  # probability
+    box: tuple[float, float, float, float]  # left, top, right, bottom in pixels of the image
+
+
+@dataclass(frozen=True)
+class Answer:
+    """The objects of one image, likeliest first; or why there is no answer."""
+
+    picture: str
+    things: tuple[Thing, ...] = ()
+    error: str = ""
+
+
+class ObjectDetector:
+    """A trained detector and all it takes to put it to work on files.
+
+    `precision` "auto" is float32 on a processor, bf16 on a GPU that has it.
+    """
+
+    def __init__(self, loaded: Loaded, *, precision: Precision = "auto", say: Callable[[str], None] | None = None):
+        if loaded.task != TASK.name:
+            raise UsageError(f"{loaded.folder} is for {loaded.task}; objects are found by {TASK.name}")
+        self.loaded = loaded
+        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        on_cpu = self.device.type == "cpu" and precision == "auto"
+        self.precision = "fp32" if on_cpu else pick_precision(precision, self.device)
+        self.model = loaded.model.to(self.device).eval()
+        self.sizing = sizing_of(loaded.facts, loaded.pictures.size)
+
+    def __call__(self, pictures: str | Path | Sequence[str | Path], threshold: float = 0.5) -> list[Answer]:
+        """All answers at once, for a file, a folder, a pattern or several of them."""
+        return list(self.predict(find_images(pictures), threshold))
+
+    def predict(self, paths: Sequence[str], threshold: float = 0.5) -> Iterator[Answer]:
+        """One answer for each path, in order: the objects of at least that probability."""
+        for ((path, pixels),) in read_ahead(paths, 1, read_image):
+            found = pixels.result()
+            if isinstance(found, str):
+                yield Answer(path, error=found)
+            else:
+                yield Answer(path, self._things(self.find(found), found, threshold))
+
+    @torch.no_grad()
+    def find(self, image: Tensor) -> Found:
+        """What every query says of an image (C, H, W) uint8."""
+        small, _ = resize(with_channels(image, self.loaded.pictures.channels), NOTHING, self.sizing)
+        images = self.loaded.pictures.normalise(small[None].to(self.device))
+        half = self.precision == "bf16"
+        with torch.autocast(self.device.type, torch.bfloat16) if half else nullcontext():
+            found = self.model(images)
+        (answer,) = boxes_in_pixels(found, torch.tensor([image.shape[1:]]))
+        return answer
+
+    def _things(self, found: Found, image: Tensor, threshold: float) -> tuple[Thing, ...]:
+        """The likely ones, likeliest first, cut off at the edges of the image."""
+        height, width = image.shape[1:]
+        edges = torch.tensor([width, height, width, height])
+        order = found.scores.argsort(descending=True, stable=True).tolist()
+        boxes = torch.minimum(found.boxes.cpu().clamp(min=0), edges).tolist()
+        return tuple(
+            Thing(self.loaded.classes[int(found.labels[n])], float(found.scores[n]), tuple(boxes[n]))
+            for n in order
+            if found.scores[n] >= threshold
+        )
+
+
+def read_image(path: str) -> Tensor | str:
+    """An image as it is stored, RGB, (3, H, W) uint8; or what is wrong with it."""
+    try:
+        with Path(path).open("rb") as file, open_picture(file) as picture:
+            return torch.from_numpy(np.array(plain(picture, 3))).permute(2, 0, 1)
+    except FAULTS as error:
+        return fault(error)

@@ -1,0 +1,132 @@
+"""The report of a detector: precision and recall, figures per class, the images with the most errors."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torchvision.ops import box_iou
+from torchvision.transforms.functional import to_pil_image
+
+from orchard.data.boxes.contracts import DetectionSplit, Objects
+from orchard.files import read_json
+from orchard.report.charts import Line, line_chart, percent, short
+from orchard.report.pictures import data_uri
+from orchard.report.run_page import Curve, Tile, write_run_page
+from orchard.tasks.object_detection.drawing import Drawn, draw_boxes
+from orchard.tasks.object_detection.metrics import Evaluation
+from orchard.tasks.object_detection.objective import Predictions
+from orchard.training.run import RunFolder
+
+SHOWN = 8  # images of each kind
+LIKELY = 0.5  # probability from which an answer counts as said
+OVERLAP = 0.5  # from which a box is that of an object
+
+
+@dataclass(frozen=True)
+class Looked:
+    """One image, what is on it and what was said, as data URIs."""
+
+    key: str
+    truth: str
+    said: str
+    missed: int  # objects without an answer
+    wrong: int  # answers without an object
+
+
+def write_report(
+    run: RunFolder,
+    *,
+    split: DetectionSplit,
+    predictions: Predictions,
+    evaluation: Evaluation,
+    classes: Sequence[str],
+) -> Path:
+    """Write report.html about a run whose other files are written, and return its path."""
+    metrics = read_json(run / "metrics.json")
+    report_split = "test" if "test" in metrics else "validation"
+    figures = metrics[report_split]
+    count = len(predictions.indices)
+    errors = [_errors(predictions, n, split.objects(int(index))) for n, index in enumerate(predictions.indices)]
+    worst = np.argsort([-sum(pair) for pair in errors], kind="stable")[:SHOWN].tolist()
+    spread = [round(place) for place in np.linspace(0, count - 1, min(SHOWN, count))]
+    tiles = [
+        Tile(f"{report_split.capitalize()} AP", percent(figures["ap"]), "mean over overlaps from 0.5 to 0.95"),
+        Tile("AP50", percent(figures["ap50"]), "an overlap of 0.5 is enough"),
+        Tile("AP75", percent(figures["ap75"]), "an overlap of 0.75 is asked for"),
+        Tile("AR100", percent(figures["ar100"]), "recall, at most 100 answers an image"),
+        Tile("Loss", short(figures["loss"]), "weighted, all decoder layers"),
+    ]
+    lines = [
+        Line(f"overlap {overlap}", points, style)
+        for (overlap, points), style in zip(evaluation.curves.items(), ("train", "validation"), strict=False)
+    ]
+    sizes = {"small": "under 32 x 32 pixels", "medium": "up to 96 x 96", "large": "larger"}
+    by_size = [(name, note, *(figures.get(f"{what}_{name}") for what in ("ap", "ar"))) for name, note in sizes.items()]
+    return write_run_page(
+        run,
+        Path(__file__).with_name("report.html.jinja"),
+        tiles=tiles,
+        curves=[
+            Curve("Loss", "loss", "weighted sum", falling=True),
+            Curve("AP", "ap", "average precision", percent=True),
+            Curve("AP50", "ap50", "average precision", percent=True),
+            Curve("Classes' cross entropy", "label_loss", "last layer", falling=True),
+            Curve("Difference of boxes", "l1_loss", "sum of four shares", falling=True),
+            Curve("1 - generalised overlap", "giou_loss", "mean", falling=True),
+            Curve("Matched queries of the wrong class", "class_error", "share", percent=True),
+        ],
+        more_facts={"classes": len(classes), "objects": f"{sum(row.count for row in evaluation.classes):,}"},
+        report_split=report_split,
+        count=count,
+        ap=figures["ap"],
+        ap50=figures["ap50"],
+        precision=line_chart("Precision and recall", lines, x_label="recall", y_label="precision", percent=True),
+        table=sorted(evaluation.classes, key=lambda row: row.ap),
+        sizes=[row for row in by_size if row[2] is not None],
+        likely=percent(LIKELY),
+        worst=[_look(predictions, n, split, classes, errors[n]) for n in worst if sum(errors[n])],
+        typical=[_look(predictions, n, split, classes, errors[n]) for n in spread],
+    )
+
+
+def _errors(predictions: Predictions, place: int, objects: Objects) -> tuple[int, int]:
+    """Objects that no answer names, and answers that name none, likeliest answers first; ignored objects are free."""
+    order = predictions.scores[place].argsort(descending=True)
+    order = order[predictions.scores[place][order] >= LIKELY]
+    overlaps = box_iou(predictions.boxes[place][order], torch.from_numpy(objects.boxes))
+    labels = torch.from_numpy(objects.labels)
+    free = set(range(len(labels)))
+    wrong = 0
+    for answer, row in zip(order.tolist(), overlaps, strict=True):
+        fits = [n for n in free if labels[n] == predictions.labels[place, answer] and row[n] >= OVERLAP]
+        best = max(fits, key=lambda n: float(row[n]), default=None)
+        if best is None:
+            wrong += 1
+        elif not objects.ignored[best]:
+            free.discard(best)
+    return sum(not objects.ignored[n] for n in free), wrong
+
+
+def _look(
+    predictions: Predictions, place: int, split: DetectionSplit, classes: Sequence[str], errors: tuple[int, int]
+) -> Looked:
+    """One image twice: with the boxes of its objects, and with those that were said."""
+    record = split.record(int(predictions.indices[place]))
+    image, objects = to_pil_image(record.image), record.objects
+    truth = [
+        Drawn(tuple(box), classes[label] + (" (ignored)" if ignored else ""), int(label))
+        for box, label, ignored in zip(objects.boxes.tolist(), objects.labels, objects.ignored, strict=True)
+    ]
+    likely = predictions.scores[place] >= LIKELY
+    columns = (predictions.boxes[place][likely], predictions.labels[place][likely], predictions.scores[place][likely])
+    said = [
+        Drawn(tuple(box), f"{classes[label]} {score:.0%}", label)
+        for box, label, score in zip(*(column.tolist() for column in columns), strict=True)
+    ]
+    pictures = [data_uri(draw_boxes(image, boxes), longest=320) for boxes in (truth, said)]
+    missed, wrong = errors
+    return Looked(record.key, pictures[0], pictures[1], missed, wrong)

@@ -1,0 +1,85 @@
+"""An episode as a film: pictures of the environment, as an animated GIF and as a strip of a few."""
+
+from __future__ import annotations
+
+import io
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+from orchard.data.environments import Environments, Episode
+from orchard.errors import UsageError
+from orchard.files import atomic, disk_error
+from orchard.tasks.reinforcement_learning.playing import best_actions, q_values
+
+WIDTH = 320  # pixels, at most
+RATE = 25  # pictures a second, at most; a GIF's clock counts in hundredths
+MOST_PICTURES = 750  # half a minute; a longer episode is cut
+
+
+@dataclass(frozen=True)
+class Film:
+    """Pictures of an episode's beginning, `seconds` apart, with the values of all actions in each (T, actions)."""
+
+    pictures: list[Image.Image]
+    values: np.ndarray
+    seconds: float
+    episode: Episode | None  # none where the episode was longer than the film
+
+    def gif(self) -> bytes:
+        """An animated GIF without end."""
+        file = io.BytesIO()
+        first, *others = (picture.quantize(64) for picture in self.pictures)
+        first.save(file, "GIF", save_all=True, append_images=others, duration=round(1000 * self.seconds), loop=0)
+        return file.getvalue()
+
+    def strip(self, count: int) -> list[Image.Image]:
+        """`count` of the pictures at even distances, the first and the last among them."""
+        places = np.linspace(0, len(self.pictures) - 1, min(count, len(self.pictures)))
+        return [self.pictures[round(place)] for place in places]
+
+
+def film(network: nn.Module, source: str, seed: int) -> Film:
+    """Episode 0, played greedily and watched. Raises UsageError where the environment draws no pictures."""
+    envs = Environments(source, 1, seed, film=True)
+    (env,) = envs.envs
+    rate = env.metadata.get("render_fps") or RATE
+    every = math.ceil(rate / RATE)
+    pictures: list[Image.Image] = []
+    values: list[Tensor] = []
+    finished: tuple[Episode, ...] = ()
+    step = 0
+    while not finished and len(pictures) < MOST_PICTURES:
+        valued = q_values(network, envs.observations)
+        if step % every == 0:
+            pictures.append(_picture(env.render(), source))
+            values.append(valued)
+        finished = envs.step(best_actions(valued)).finished
+        step += 1
+    envs.close()
+    return Film(pictures, torch.cat(values).numpy(), every / rate, finished[0] if finished else None)
+
+
+def _picture(pixels: object, source: str) -> Image.Image:
+    if not isinstance(pixels, np.ndarray) or pixels.ndim != 3:
+        raise UsageError(f"{source} draws no pictures: its render() gave {type(pixels).__name__}, expected (H, W, 3)")
+    picture = Image.fromarray(pixels)
+    if picture.width <= WIDTH:
+        return picture
+    return picture.resize((WIDTH, round(picture.height * WIDTH / picture.width)), Image.Resampling.BILINEAR)
+
+
+def write_film(film: Film, path: Path) -> None:
+    """Write the GIF, whole or not at all. Raises UsageError for another ending, OrchardError for a full disk."""
+    if path.suffix.lower() != ".gif":
+        raise UsageError(f"{path}: a film is written as .gif; name it so")
+    try:
+        with atomic(path) as file:
+            file.write(film.gif())
+    except OSError as error:
+        raise disk_error(error, path, "nothing of it was written") from None

@@ -1,0 +1,45 @@
+"""Settings of text-to-text generation."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from orchard.data.settings import Settings as Strict
+from orchard.data.settings import TextPairSource, TextSettings
+from orchard.tasks.text_generation.settings import SamplingOptions
+from orchard.training.settings import TrainSettings
+
+
+class PairTextSettings(TextSettings):
+    """How both texts of a pair become tokens of one vocabulary."""
+
+    tokenizer: Literal["bytes", "characters", "chinese", "bpe", "wordpiece"] = Field(
+        "bpe", description="byte-level BPE; bytes; characters of the training texts; GB 2312; WordPiece of a file"
+    )
+    vocabulary: int = Field(4000, ge=259, description="tokens of a BPE that is trained on sources and targets together")
+    length: int = Field(64, ge=2, description="tokens of a text, its end included; longer ones are cut")
+
+
+class SearchSettings(Strict):
+    """How texts are written."""
+
+    beam: int = Field(4, ge=1, description="hypotheses of a beam search; 1 is greedy")
+    length_penalty: float = Field(0.6, ge=0, description="alpha of the length penalty (arXiv:1609.08144, equation 14)")
+
+
+class Settings(TrainSettings):
+    """What training on text in pairs may be told beside what all trainings are."""
+
+    data: TextPairSource
+    text: PairTextSettings = PairTextSettings()
+    label_smoothing: float = Field(0.1, ge=0, lt=1, description="share of a target spread over the whole vocabulary")
+    search: SearchSettings = SearchSettings()
+
+
+class Options(SearchSettings, SamplingOptions):
+    """How a model that reads one text and writes another answers."""
+
+    count: int = Field(1, ge=1, description="texts for each source: the best of the beam, or samples")
+    seed: int = Field(0, ge=0, description="random seed of samples")

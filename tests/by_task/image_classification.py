@@ -1,0 +1,23 @@
+"""Eight pictures of four classes. Knowing nothing costs log 4 = 1.39."""
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from by_task import Hooks, Loss, example
+
+
+def learn(name: str, model: Any) -> tuple[nn.Module, Loss]:
+    inputs = example(name, model.config, 8)
+    labels = torch.arange(8) % min(model.config.num_classes, 4)
+
+    def loss() -> tuple[Tensor, Tensor]:
+        found = F.cross_entropy(model(**inputs), labels)
+        return found, found
+
+    return model, loss
+
+
+HOOKS = Hooks(learn, learning_rate=1e-3, most_macs=60e6)  # small convolutions take longer than matrices

@@ -1,0 +1,31 @@
+"""Two images with two objects each; measured is the loss of the last layer."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from by_task import Hooks, Loss, example
+
+
+def learn(name: str, model: Any) -> tuple[nn.Module, Loss]:
+    from orchard.tasks.object_detection.losses import SetCriterion
+    from orchard.tasks.object_detection.matching import Targets
+
+    inputs, criterion = example(name, model.config, 2), SetCriterion()
+    boxes = torch.tensor([[0.3, 0.3, 0.4, 0.3], [0.7, 0.6, 0.3, 0.5]])
+    targets = Targets([torch.tensor([0, 1]), torch.tensor([2, 0])], [boxes, boxes.flip(1)])
+
+    def loss() -> tuple[Tensor, Tensor]:
+        found = criterion(model(**inputs), targets)
+        return found.total, found.label[-1] + found.l1[-1] + found.giou[-1]
+
+    return model, loss
+
+
+def scenes(folder: Path) -> tuple[str, dict[str, Any]]:
+    return "digit-scenes", {}
+
+
+HOOKS = Hooks(learn, most_macs=150e6, data=scenes)
