@@ -41,6 +41,8 @@ class DETRConfig:
     queries: int = 100  # the most objects that are found in a picture
     norm: str = "post"  # where norms stand in the blocks: "post", behind the sum, or "pre", before each branch
     position: str = "sine"  # encoding of the cells: "sine" or "learned"
+    position_span: float = 2 * math.pi  # of sines: what the last row and column are scaled to
+    position_temperature: float = 10000.0  # of sines: ratio of the longest period to the shortest
     dropout: float = 0.1  # of attention weights, hidden units and what each branch adds
     image_size: int | tuple[int, int] = (800, 1066)  # what sizes are counted at; pictures may have any
     in_channels: int = 3
@@ -133,7 +135,7 @@ class DETR(nn.Module):
         self.projection = nn.Conv2d(trunk.channels[-1], c.width, 1)
         self.position: SineGrid | LearnedGrid
         if c.position == "sine":
-            self.position = SineGrid(c.width, temperature=10000, span=2 * math.pi, eps=1e-6)
+            self.position = SineGrid(c.width, temperature=c.position_temperature, span=c.position_span, eps=1e-6)
         else:
             self.position = LearnedGrid(c.width, cells=50)
         self.queries = nn.Parameter(torch.randn(c.queries, c.width))
@@ -194,6 +196,7 @@ VARIANTS = {
     "detr_resnet50_dc5": DETRConfig("resnet50", DC5),
     "detr_resnet101": DETRConfig("resnet101"),
     "detr_resnet101_dc5": DETRConfig("resnet101", DC5),
+    # ours: a shallow trunk trained from the start, and waves short enough to tell the cells of a narrow model apart
     "detr_nano": DETRConfig(
         "resnet_nano",
         {"stem": "7x7", "stem_width": 32, "depths": (1, 1), "widths": (32, 64)},
@@ -204,8 +207,11 @@ VARIANTS = {
         encoder_layers=2,
         decoder_layers=3,
         queries=12,
+        norm="pre",
+        position_span=8 * math.pi,
+        position_temperature=50.0,
         dropout=0.0,
-        image_size=(128, 160),
+        image_size=(64, 80),
         num_classes=10,
     ),
 }
