@@ -207,13 +207,16 @@ class Labelled(AdversarialPair):
 
 
 @pytest.mark.parametrize("pair", [Labelled(), create_model("dcgan_nano", **SMALL["architecture"], image_size=8)])
-@pytest.mark.parametrize("name", OBJECTIVES)
+@pytest.mark.parametrize("name", [name for name, named in OBJECTIVES.items() if named.family == "adversarial"])
 def test_every_objective_trains_any_pair(name: str, pair: Any) -> None:
     """Each side's loss falls when its own parameters follow the gradient of its phase, and moves nothing else."""
     objective = Adversarial(AdversarialSettings(**OBJECTIVES[name].values))
     side = pair.config.image_size
     learner = GenerationLearner(pair, (1, side, side)).train()
     torch.manual_seed(0)
+    with torch.no_grad():  # fresh weights of 0.02 are so small that a loss in float32 does not feel a step
+        for parameter in pair.parameters():
+            parameter.normal_(0, 0.2)
     batch = ImageBatch(torch.rand(16, 1, side, side) * 2 - 1, torch.arange(16) % 4, torch.arange(16))
     assert [phase.name for phase in objective.phases] == ["discriminator", "generator"]
     assert objective.phases[0].repeat == objective.settings.discriminator_steps

@@ -24,6 +24,7 @@ from orchard.inference.fast import COMPILED
 from orchard.inference.hardware import processor
 
 NATIVE = Path(__file__).parent / "native"
+PATIENCE = 1800  # seconds for the compiler, on a machine that does much else
 FAILED = ".failed"  # the ending of the file that keeps what the compiler said
 
 
@@ -76,5 +77,5 @@ def _build(compiler: str, library: Path) -> None:
         words = [compiler, "-O3", "-march=native", "-fopenmp", "-std=c++20", "-shared", "-fPIC"]
         places = [f"-I{root / 'include'}", f"-I{root / 'include/torch/csrc/api/include'}", f"-L{root / 'lib'}"]
         command = [*words, *places, str(NATIVE / "operators.cpp"), "-ltorch_cpu", "-lc10", "-o", str(made)]
-        subprocess.run(command, check=True, capture_output=True, timeout=300)
+        subprocess.run(command, check=True, capture_output=True, timeout=PATIENCE)
         made.replace(library)  # whole or not there

@@ -37,19 +37,19 @@ class Parts:
 
 def parts_of(model: nn.Module) -> Parts | None:
     """The parts of a model on the CPU, if a native step can be made of them."""
-    found: Any = model
-    stack, position = getattr(found, "stack", None), getattr(found, "position", None)
-    tokens: Any = getattr(found, "token", getattr(found, "tokens", None))
+    stack, position = getattr(model, "stack", None), getattr(model, "position", None)
+    tokens: Any = getattr(model, "token", getattr(model, "tokens", None))
     if not (type(stack) is Stack and type(tokens) is nn.Embedding and tokens.weight.is_cpu and native_kernels()):
         return None
     positions: Any = position.weight if type(position) is nn.Embedding else position
-    norm: Any = found.norm if type(stack.norm) is nn.Identity else stack.norm
-    head = tokens if found.head is None else found.head
-    known = isinstance(positions, Tensor) and _is_layer_norm(norm) and type(head) in (nn.Embedding, nn.Linear)
+    norm: Any = getattr(model, "norm", None) if type(stack.norm) is nn.Identity else stack.norm
+    own = getattr(model, "head", None)
+    head = tokens if own is None else own
+    table = isinstance(positions, Tensor) and positions.shape[1:] == tokens.weight.shape[1:]
+    known = table and _is_layer_norm(norm) and type(head) in (nn.Embedding, nn.Linear)
     if not (known and all(map(_is_known, stack.blocks)) and len(set(map(_shape, stack.blocks))) == 1):
         return None
-    bias = getattr(head, "bias", None)
-    return Parts(tokens.weight, positions, list(stack.blocks), norm, head.weight, bias)
+    return Parts(tokens.weight, positions, list(stack.blocks), norm, head.weight, getattr(head, "bias", None))
 
 
 def _is_layer_norm(norm: nn.Module) -> bool:
@@ -79,7 +79,8 @@ class NativeStep:
     """Called as `decoding.Step` is, with a cache of its own for `rows` sequences of `length` tokens."""
 
     def __init__(self, parts: Parts, rows: int, length: int, *, precision: str):
-        self.rows, self.length, self.precision = rows, length, precision
+        self.rows, self.precision = rows, precision
+        self.tried = torch.arange(min(2, length))[None] % len(parts.tokens)
         dtype = torch.float32 if precision == "fp32" else torch.bfloat16
         heads, head_width, hidden, tanh = _shape(parts.blocks[0])
         shape = (len(parts.blocks), 2, rows, heads, length, head_width)
@@ -106,9 +107,9 @@ class NativeStep:
     @torch.no_grad()
     def agrees_with(self, model: nn.Module) -> bool:
         """Does it give what the model gives for two tokens? Another model may join the same parts in another way."""
-        tokens = torch.arange(min(2, self.length))[None]
-        expected = model(tokens)[:, -1].float()
-        found = self(tokens.expand(self.rows, -1), tokens[0], torch.zeros(self.rows, dtype=torch.int64))[:1]
+        positions, starts = torch.arange(self.tried.shape[1]), torch.zeros(self.rows, dtype=torch.int64)
+        expected = model(self.tried)[:, -1].float()
+        found = self(self.tried.expand(self.rows, -1), positions, starts)[:1]
         difference = relative_difference(found, expected) if found.shape == expected.shape else float("nan")
         return difference <= DIFFERENCE[self.precision]  # false for NaN
 

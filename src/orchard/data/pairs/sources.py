@@ -23,7 +23,7 @@ MULTI30K = {  # splits, and what their files are called
     "train": "train", "validation": "val", "test": "test_2016_flickr", "test_2017_flickr": "test_2017_flickr",
     "test_2017_mscoco": "test_2017_mscoco",
 }  # fmt: skip
-_PARALLEL = re.compile(r"(?P<stem>.+)\.(?P<language>[a-z]{2,3}(?:[-_][A-Za-z]{2,4})?)(?:\.gz)?")
+_PARALLEL = re.compile(r"(?P<stem>.+)\.(?!gz$)(?P<language>[a-z]{2,3}(?:[-_][A-Za-z]{2,4})?)(?:\.gz)?")
 _NO_LANGUAGES = {"txt", "tsv", "csv", "gz", "md", "py", "zip", "tar", "xml", "log", "bz", "xz"}
 _LISTED = 1000  # bad pairs of a file that are listed one by one
 Languages = tuple[str, str]

@@ -12,6 +12,7 @@ from typing import Any, Literal
 from torch import Tensor, nn
 
 from orchard.models import Landmark, Rule
+from orchard.models.generation import ddpm_names
 from orchard.models.generation.denoiser import Denoiser, DenoiserConfig, example
 from orchard.nn.autoencoder import SpatialAttention
 from orchard.nn.checks import check_labels
@@ -121,6 +122,11 @@ def openai_names(config: ImprovedDDPMConfig) -> list[Rule | tuple[str, str]]:
     return rows
 
 
+def hf_names(config: ImprovedDDPMConfig) -> list[Rule | tuple[str, str]]:
+    """The names of diffusers' UNet2DModel, whose heads have one width at all levels."""
+    return [("classes.weight", "class_embedding.weight"), *ddpm_names.hf_names(config)]
+
+
 def _block(ours: str, theirs: str) -> list[tuple[str, str]]:
     return [
         (f"{ours}.norm1.{{}}", f"{theirs}.in_layers.0.{{}}"),
@@ -182,7 +188,7 @@ VARIANTS = {
 LANDMARK = Landmark(
     model=ImprovedDDPM,
     variants=VARIANTS,
-    names={"openai": openai_names},
+    names={"openai": openai_names, "hf": hf_names},
     preprocess={"": {"mean": (0.5,) * 3, "std": (0.5,) * 3, "crop": 1.0}},
     example=example,
 )

@@ -1,4 +1,4 @@
-"""The losses of training, as the proofs of cards call them: both networks in training mode, all randomness given."""
+"""The losses of training, as the proofs of cards call them: all randomness given, pairs in training mode."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from typing import Any
 
 from torch import Tensor
 
+from orchard.nn.diffusion_loss import SimpleLoss
 from orchard.tasks.unconditional_image_generation.losses import LOSSES
 from orchard.tasks.unconditional_image_generation.regularisers import gradient_penalty
 from orchard.weights.adapters.adversarial_pair_in_training import call_in_training
@@ -38,3 +39,11 @@ def wgan_gp(model: Any, noise: Tensor, images: Tensor, share: Tensor) -> dict[st
 def wgan_gp_generator(model: Any, noise: Tensor) -> dict[str, Tensor]:
     """The generator's loss of WGAN-GP alone."""
     return {"generator": LOSSES["wasserstein"].generator(model.discriminator(call_in_training(model.generator, noise)))}
+
+
+def ddpm(model: Any, images: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
+    """The squared error of ermongroup/ddim, which is summed over the values of an image."""
+    process = model.config.process()
+    x_t = process.schedule.add_noise(images, noise, timesteps)
+    losses = SimpleLoss()(process, model(x_t, timesteps), images, noise, x_t, timesteps)["loss"]
+    return images[0].numel() * losses.mean()
