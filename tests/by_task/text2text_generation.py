@@ -34,4 +34,4 @@ def sentences(folder: Path) -> tuple[str, dict[str, Any]]:
     return str(folder / "text"), {}
 
 
-HOOKS = Hooks(learn, shorter={"context": 12, "dropout": 0.0}, data=sentences)
+HOOKS = Hooks(learn, learning_rate=5e-3, shorter={"context": 12, "dropout": 0.0}, data=sentences)

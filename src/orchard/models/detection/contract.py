@@ -23,7 +23,7 @@ class Detections:
 
 def check_padding(padding_mask: Tensor, images: Tensor) -> None:
     """Raise ValueError unless the mask is a bool (B, H, W) of the pictures' own size."""
-    wanted = (len(images), *images.shape[2:])
+    wanted = (images.shape[0], *images.shape[2:])  # len() of a tensor would be a constant in an export
     if padding_mask.dtype != torch.bool or tuple(padding_mask.shape) != wanted:
         found = f"{tuple(padding_mask.shape)} {str(padding_mask.dtype).removeprefix('torch.')}"
         raise ValueError(f"expected a padding mask of shape {wanted} bool, true where there is no picture, got {found}")

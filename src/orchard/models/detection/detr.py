@@ -112,7 +112,7 @@ class DetectionTransformer(nn.Module):
         for block in self.encoder:
             memory = block(memory, mask, positions=positions)
         memory = self.encoder_norm(memory)
-        queries = queries.expand(len(cells), -1, -1)
+        queries = queries.expand(cells.shape[0], -1, -1)
         x, states = torch.zeros_like(queries), []
         for block in self.decoder:
             x = block(x, memory, memory_mask=mask, positions=queries, memory_positions=positions)
