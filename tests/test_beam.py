@@ -21,6 +21,8 @@ from orchard.inference.beam import (
 )
 from orchard.inference.sampling import Sampling
 from orchard.inference.sequences import write_sequences
+from orchard.models import create_model
+from orchard.weights.reference import randomise
 
 PENALTIES = {"avg": mean_penalty, "wu": gnmt_penalty}
 # When a sentence is done, OpenNMT-py does not renumber what is forbidden to whom, so that later ones get others' bans.
@@ -141,6 +143,48 @@ def test_a_wide_beam_finds_the_best_of_all_texts(name, penalty):
         assert [hypothesis.score for hypothesis in hypotheses] == pytest.approx(
             [scores[text] for text in best], abs=1e-4
         )
+
+
+class Steps:
+    """A model that only reads what it has written itself, as the contract has it."""
+
+    def __init__(self, model):
+        self.model, self.config = model, model.config
+
+    def start(self, batch, length):
+        self.caches, self.length = self.model.make_cache(batch, length), 0
+        return self
+
+    def step(self, tokens, state):
+        positions = torch.arange(self.length, self.length + tokens.shape[1])
+        for cache in self.caches:
+            cache.positions = positions
+        self.length += tokens.shape[1]
+        return self.model(tokens, cache=self.caches)
+
+    def reorder(self, rows):
+        for cache in self.caches:
+            cache.keys, cache.values = cache.keys[rows], cache.values[rows]
+
+
+def test_a_language_model_is_searched_by_the_same_contract():
+    torch.manual_seed(0)
+    model = create_model("gpt2_nano", width=16, depth=2, heads=2, vocabulary=4, context=8).eval()
+    randomise(model, lambda: model(torch.tensor([[0, 1, 2, 3]])), seed=1)
+    steps = Steps(model)
+    state = steps.start(2, 6)
+    with torch.no_grad():
+        steps.step(torch.tensor([[2, 3], [3, 0]]), state)  # prompts but for their last tokens
+        found = beam_search(steps, state, torch.tensor([0, 2]), end=1, beam=Beam(64, 4, 2))
+        for prompt, hypotheses in zip(([2, 3, 0], [3, 0, 2]), found, strict=True):
+            scores = {}
+            for length in range(1, 5):
+                for text in itertools.product(range(4), repeat=length):
+                    if 1 not in text[:-1] and (length == 4 or text[-1] == 1):
+                        log_probs = model(torch.tensor([[*prompt, *text]]))[0].log_softmax(-1)
+                        scores[text] = sum(float(log_probs[2 + n, token]) for n, token in enumerate(text))
+            best = sorted(scores, key=scores.__getitem__, reverse=True)[:2]
+            assert [hypothesis.tokens for hypothesis in hypotheses] == best
 
 
 @pytest.mark.parametrize("name", ["transformer_nano", "rnnsearch_nano", "luong_nano"])

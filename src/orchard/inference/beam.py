@@ -150,54 +150,14 @@ def beam_search(model: Any, state: Any, first: Tensor, *, end: int, beam: Beam) 
     `first` (B,) int64 are the tokens that targets begin with, `state` what `model.start(B, beam.longest, ...)` gave.
     Sentences that are done leave the batch.
     """
-    sentences = list(range(len(first)))
-    written = first[:, None, None]  # (A, n, 1 + t) of the A sentences that are not done, n hypotheses of each
-    totals = torch.zeros(len(first), 1, device=first.device)  # their log-probabilities
-    covered: Tensor | float = 0.0
-    ended: list[list[Hypothesis]] = [[] for _ in sentences]
-    led = [False] * len(sentences)
+    search = _Search(first, end, beam)
     for length in range(1, beam.longest + 1):
-        log_probs = model.step(written[..., -1].reshape(-1, 1), state)[:, -1].float().log_softmax(-1)
-        for restrict in beam.restrictions:
-            log_probs = restrict(written.flatten(0, 1)[:, 1:], log_probs)
-        (A, n), V = totals.shape, log_probs.shape[-1]
-        every = totals[..., None] + log_probs.view(A, n, V)
-        left_out: Tensor | float = 0.0
-        if beam.coverage is not None:
-            covered = covered + _attention_of(state).view(A, n, -1)
-            left_out = beam.coverage(covered)[..., None].expand_as(every)
-        ranks = (every - left_out if beam.coverage_ranks else every) / beam.penalty(length)
-        _, flat = ranks.flatten(1).topk(min(beam.size * (1 + beam.refill), n * V))
-        scores = ranks if beam.coverage_ranks else ranks - left_out
-        found, total = scores.flatten(1).gather(1, flat), every.flatten(1).gather(1, flat)
-        origin, token = flat // V, flat % V
-        over = (token == end) | (length == beam.longest)
-        written = torch.cat([written[torch.arange(A)[:, None], origin], token[..., None]], dim=-1)
-        for a, m in over[:, : beam.size].nonzero().tolist():
-            if total[a, m] > float("-inf"):
-                line = tuple(written[a, m, 1:].tolist())
-                ended[sentences[a]].append(Hypothesis(line, float(total[a, m]), float(found[a, m])))
-        order = over.byte().argsort(dim=1, stable=True)[:, : beam.size]  # those that go on, best first
-        totals = total.masked_fill(over, float("-inf")).gather(1, order)
-        kept = []
-        for a, (sentence, best, first_over) in enumerate(
-            zip(sentences, totals[:, 0].tolist(), over[:, 0].tolist(), strict=True)
-        ):
-            ended[sentence].sort(key=lambda hypothesis: -hypothesis.score)
-            led[sentence] |= first_over
-            progress = Progress(length, best, ended[sentence], led[sentence], sentence)
-            if best > float("-inf") and not beam.stop(beam, progress):
-                kept.append(a)
-        if not kept:
+        log_probs = model.step(search.written[..., -1].reshape(-1, 1), state)[:, -1].float().log_softmax(-1)
+        rows = search.advance(log_probs, length, _attention_of(state) if beam.coverage is not None else None)
+        if not len(rows):
             break
-        sentences = [sentences[a] for a in kept]
-        rows = (torch.arange(A)[:, None].to(origin) * n + origin.gather(1, order))[kept]
-        state.reorder(rows.flatten())
-        written = written[torch.arange(A)[:, None], order][kept]
-        totals = totals[kept]
-        if isinstance(covered, Tensor):
-            covered = covered.flatten(0, 1)[rows]
-    return [hypotheses[: beam.count] for hypotheses in ended]
+        state.reorder(rows)
+    return [hypotheses[: beam.count] for hypotheses in search.ended]
 
 
 def _attention_of(state: Any) -> Tensor:
@@ -205,3 +165,82 @@ def _attention_of(state: Any) -> Tensor:
     if weights is None:
         raise UsageError("a coverage penalty needs a model that shows its attention weights; this one does not")
     return weights
+
+
+@dataclass(frozen=True)
+class _Candidates:
+    """Continuations of the hypotheses of A sentences, best first, each (A, m)."""
+
+    origin: Tensor  # which hypothesis goes on
+    token: Tensor  # with what
+    total: Tensor  # log-probability
+    score: Tensor
+
+
+class _Search:
+    """The sentences that are not done, A of them, each with n hypotheses that go on; and what has ended of all."""
+
+    def __init__(self, first: Tensor, end: int, beam: Beam):
+        self.end, self.beam = end, beam
+        self.sentences = list(range(len(first)))  # those that are not done
+        self.written = first[:, None, None]  # (A, n, 1 + t), the first tokens included
+        self.totals = torch.zeros(len(first), 1, device=first.device)  # log-probabilities (A, n)
+        self.covered: Tensor | None = None  # what was read so far, (A, n, S)
+        self.ended: list[list[Hypothesis]] = [[] for _ in self.sentences]
+        self.led = [False] * len(self.sentences)
+
+    def advance(self, log_probs: Tensor, length: int, attention: Tensor | None) -> Tensor:
+        """Take in what may follow each hypothesis, (A·n, V); returns which rows go on, (N,), none where all is done.
+
+        `attention` (A·n, S) are the weights of this step, where coverage counts.
+        """
+        for restrict in self.beam.restrictions:
+            log_probs = restrict(self.written.flatten(0, 1)[:, 1:], log_probs)
+        if attention is not None:
+            seen = attention.view(*self.totals.shape, -1)
+            self.covered = seen if self.covered is None else self.covered + seen
+        found = self._rank(log_probs.view(*self.totals.shape, -1), length)
+        over = (found.token == self.end) | (length == self.beam.longest)
+        sentence = torch.arange(len(self.totals), device=over.device)[:, None]
+        written = torch.cat([self.written[sentence, found.origin], found.token[..., None]], dim=-1)
+        self._collect(found, written, over)
+        going = over.byte().argsort(dim=1, stable=True)[:, : self.beam.size]  # best first; what is over comes last
+        totals = found.total.masked_fill(over, float("-inf")).gather(1, going)
+        kept = self._not_done(totals[:, 0].tolist(), over[:, 0].tolist(), length)
+        rows = (sentence * self.totals.shape[1] + found.origin.gather(1, going))[kept]
+        self.sentences = [self.sentences[number] for number in kept]
+        self.written, self.totals = written[sentence, going][kept], totals[kept]
+        if self.covered is not None:
+            self.covered = self.covered.flatten(0, 1)[rows]
+        return rows.flatten()
+
+    def _rank(self, log_probs: Tensor, length: int) -> _Candidates:
+        """The best continuations of each sentence, of all that there are, (A, n, V)."""
+        beam, V = self.beam, log_probs.shape[-1]
+        totals = self.totals[..., None] + log_probs
+        ranks = scores = totals / beam.penalty(length)
+        if beam.coverage is not None and self.covered is not None:
+            unread = beam.coverage(self.covered)[..., None]
+            scores = (totals - unread) / beam.penalty(length) if beam.coverage_ranks else ranks - unread
+            ranks = scores if beam.coverage_ranks else ranks
+        best = ranks.flatten(1).topk(min(beam.size * (1 + beam.refill), ranks[0].numel())).indices
+        return _Candidates(best // V, best % V, *(one.flatten(1).gather(1, best) for one in (totals, scores)))
+
+    def _collect(self, found: _Candidates, written: Tensor, over: Tensor) -> None:
+        """Keep what ended among the best `size` candidates."""
+        ended = (over & (found.total > float("-inf")))[:, : self.beam.size].nonzero(as_tuple=True)
+        columns = (ended[0], written[ended][:, 1:], found.total[ended], found.score[ended])
+        for number, tokens, total, score in zip(*(column.tolist() for column in columns), strict=True):
+            self.ended[self.sentences[number]].append(Hypothesis(tuple(tokens), total, score))
+
+    def _not_done(self, running: Sequence[float], leads: Sequence[bool], length: int) -> list[int]:
+        """Numbers of the sentences that go on, by the log-probability of the best hypothesis that does, and by whether
+        the best candidate ended."""
+        kept = []
+        for number, sentence in enumerate(self.sentences):
+            self.ended[sentence].sort(key=lambda hypothesis: -hypothesis.score)
+            self.led[sentence] |= leads[number]
+            progress = Progress(length, running[number], self.ended[sentence], self.led[sentence], sentence)
+            if running[number] > float("-inf") and not self.beam.stop(self.beam, progress):
+                kept.append(number)
+        return kept

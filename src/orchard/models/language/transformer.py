@@ -166,12 +166,13 @@ class Transformer(nn.Module):
 
     def step(self, tokens: Tensor, state: State) -> Tensor:
         """The next `tokens` (B, T) of the targets → logits (B, T, V) of what follows each; `state` takes them in."""
-        positions = torch.arange(state.length, state.length + tokens.shape[1], device=tokens.device)
+        end = state.length + tokens.shape[1]
+        positions = torch.arange(state.length, end, device=tokens.device)
         x = self._embed(tokens, state.length)
         for block, cache, memory in zip(self.decoder, state.caches, state.memories, strict=True):
-            cache.positions = positions
-            x = block(x, memory, memory_mask=state.memory_mask, cache=cache)
-        state.length += tokens.shape[1]
+            written = KVCache(cache.keys[:, :, :end], cache.values[:, :, :end], positions)  # a view: no room to look at
+            x = block(x, memory, memory_mask=state.memory_mask, cache=written)
+        state.length = end
         return self._logits(x)
 
     def _memory_mask(self, source: Tensor, source_mask: Tensor | None) -> Tensor:

@@ -12,5 +12,6 @@ TASK = Task(
     metric=Metric("bleu", larger_is_better=True),
     pipeline="pipeline:Text2TextGenerator",
     answer="answer:answer",
+    peers="peers:bench",
     entries="job:entries",
 )
