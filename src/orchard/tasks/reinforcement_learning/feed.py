@@ -28,45 +28,46 @@ class EnvironmentFeed(Feed):
     """
 
     def __init__(self, network: nn.Module, data: EnvironmentData, settings: Settings):
-        self.network, self.data, self.settings, self.r = network, data, settings, settings.reinforcement
+        self.network, self.data, self.settings = network, data, settings.reinforcement
+        self.batch_size, self.accumulate = settings.batch_size, settings.accumulate
         episodes, self.exploring, self.drawing = np.random.SeedSequence(settings.seed).generate_state(3).tolist()
-        self.envs = Environments(data.source, self.r.environments, episodes)
+        self.envs = Environments(data.source, self.settings.environments, episodes)
         self.replay = ReplayBuffer(
-            self.r.replay_capacity, data.observation, self.envs.observations.dtype, frames=data.frames,
-            environments=self.r.environments,
+            self.settings.replay_capacity, data.observation, self.envs.observations.dtype, frames=data.frames,
+            environments=self.settings.environments,
         )  # fmt: skip
         self.taken = 0
         self.scores: deque[float] = deque(maxlen=LATELY)  # of the last episodes
         self.remark = ""  # what a person should know of a resumed training
-        self.batches_per_epoch = max(self.r.evaluate_every // self.r.train_every, 1)
+        self.batches_per_epoch = max(self.settings.evaluate_every // self.settings.train_every, 1)
 
     def batches(self, start: int) -> Iterator[list[Transitions]]:
         number = start
         while True:
-            self._act(self.r.learning_starts + number * self.r.train_every)
+            self._act(self.settings.learning_starts + number * self.settings.train_every)
             drawn = self.replay.sample(
-                self.settings.batch_size, self.drawing, number, gamma=self.r.gamma, n_step=self.r.n_step
+                self.batch_size, self.drawing, number, gamma=self.settings.gamma, n_step=self.settings.n_step
             )
             yield self._ready(drawn)
             number += 1
 
     def example(self) -> Transitions:
         """A batch of what is seen now, so that a step can be tried before the agent has lived."""
-        count, seen = self.settings.batch_size, torch.from_numpy(self.envs.observations[:1])
+        count, seen = self.batch_size, torch.from_numpy(self.envs.observations[:1])
         observations, zeros = seen.expand(count, *seen.shape[1:]), torch.zeros(count)
         return self._ready(Transitions(observations, zeros.long(), zeros, zeros, observations))[0]
 
     def _ready(self, batch: Transitions) -> list[Transitions]:
-        return batch.to(next(self.network.parameters()).device).parts(self.settings.accumulate)
+        return batch.to(next(self.network.parameters()).device).parts(self.accumulate)
 
     def _act(self, until: int) -> None:
         """Take steps until there are so many."""
         while self.taken < until:
             seen = self.envs.observations
-            actions = explore(self.network, seen, epsilon_of(self.r, self.taken), self.exploring, self.taken)
+            actions = explore(self.network, seen, epsilon_of(self.settings, self.taken), self.exploring, self.taken)
             made = self.envs.step(actions)
-            rewards = made.rewards.clip(-1, 1) if self.r.clip_rewards else made.rewards
-            terminal = made.terminated | made.lives_lost if self.r.lives_end_episodes else made.terminated
+            rewards = made.rewards.clip(-1, 1) if self.settings.clip_rewards else made.rewards
+            terminal = made.terminated | made.lives_lost if self.settings.lives_end_episodes else made.terminated
             self.replay.add(seen, actions, rewards, terminal, made.ended, made.observations)
             self.scores.extend(episode.score for episode in made.finished)
             self.taken += len(seen)
@@ -76,7 +77,9 @@ class EnvironmentFeed(Feed):
         return float(np.mean(self.scores or self.envs.scores))
 
     def name_records(self, batch: Transitions) -> str:
-        return f"{len(batch)} of the last {min(self.taken, self.r.replay_capacity):,} steps in {self.data.source}"
+        return (
+            f"{len(batch)} of the last {min(self.taken, self.settings.replay_capacity):,} steps in {self.data.source}"
+        )
 
     def state(self) -> Mapping[str, Tensor]:
         parts = {"replay": self.replay.state(), "environments": self.envs.state()}
