@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 
-def orchard(*words: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, "-m", "orchard.cli.main", *words], capture_output=True, text=True)
+def orchard(*words: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-m", "orchard.cli.main", *words], capture_output=True, text=True, cwd=cwd)
 
 
 @pytest.mark.parametrize("words", [["--help"], ["list"], ["list", "--json"], ["show", "vit_base_patch16_224"]])
@@ -49,10 +50,13 @@ def test_json_is_one_value_and_nothing_else() -> None:
         (["predict", "nowhere", "a.png"], 2, "nowhere is neither a run nor"),
     ],
 )
-def test_a_wrong_call_is_answered_in_a_line_or_two(words: list[str], code: int, expected: str) -> None:
-    done = orchard(*words)
+def test_a_wrong_call_is_answered_in_a_line_or_two(
+    words: list[str], code: int, expected: str, tmp_path: Path
+) -> None:
+    done = orchard(*words, cwd=tmp_path)
     assert done.returncode == code, done.stderr
     assert expected in done.stderr
     assert "Traceback" not in done.stderr
     assert len(done.stderr.strip().splitlines()) <= 2
     assert done.stdout == ""
+    assert not list(tmp_path.iterdir()), "a wrong call left something behind"

@@ -12,6 +12,7 @@ report.html     all of it to look at, written last: a run that has it is finishe
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import fcntl
 import io
@@ -40,6 +41,7 @@ class RunFolder:
     def __init__(self, path: Path):
         self.path = path
         self._lock: IO[str] | None = None
+        self._made: list[Path] = []  # folders around it that were not there, innermost first
 
     def __truediv__(self, name: str) -> Path:
         return self.path / name
@@ -59,6 +61,7 @@ class RunFolder:
                 raise UsageError(f"{self.path} is a file; name a folder for the run")
             if not (self / "run.json").exists() and self.path.exists() and not _unused(self.path):
                 raise UsageError(f"{self.path} exists and is no run of ours; name another folder with --out")
+            self._made = [folder for folder in self.path.parents if not folder.exists()]
             self.path.mkdir(parents=True, exist_ok=True)
             self._lock = (self / ".lock").open("w")
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -72,8 +75,16 @@ class RunFolder:
             self._refuse_other_settings(requested)
 
     def close(self) -> None:
-        if self._lock:
-            self._lock.close()
+        """Let others in. A folder in which nothing came to be, since the call was wrong, goes away again."""
+        if not self._lock:
+            return
+        if _unused(self.path):
+            with contextlib.suppress(OSError):  # another process may be about to begin here
+                for path in self.path.iterdir():
+                    path.unlink()
+                for folder in (self.path, *self._made):
+                    folder.rmdir()
+        self._lock.close()
 
     def _refuse_other_settings(self, requested: Mapping[str, Any]) -> None:
         then, now = new_settings(flatten(read_json(self / "run.json")["requested"])), flatten(requested)
