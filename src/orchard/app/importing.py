@@ -13,8 +13,9 @@ from typing import Any
 from orchard.errors import UsageError
 from orchard.tasks.importing import WEIGHT_FILES, Checkpoint, Imported
 from orchard.tasks.registry import task_of
-from orchard.weights.foreign import PICKLES, read_checkpoint
+from orchard.weights.foreign import read_checkpoint
 from orchard.weights.official import refuse_existing
+from orchard.weights.pickles import PICKLES
 from orchard.weights.portable import save_portable
 
 VOCABULARIES = (
@@ -79,4 +80,4 @@ def _beside(checkpoint: Path) -> list[Path]:
 
 
 def _is_checkpoint(path: Path) -> bool:
-    return path.suffix in (*PICKLES, ".safetensors")
+    return path.name.endswith((*PICKLES, ".safetensors"))

@@ -13,7 +13,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from orchard.errors import OrchardError, UsageError, unknown
+from orchard.errors import OrchardError, UsageError, first_line, unknown
 from orchard.nn.checks import check_images
 
 LIBRARIES = ("timm", "hf")
@@ -92,7 +92,7 @@ def _from_timm(name: str, num_classes: int, in_channels: int, size: int | tuple[
         model: Any = timm.create_model(name, num_classes=num_classes, in_chans=in_channels, **fixed)
     except (TypeError, AssertionError, ValueError) as error:
         raise UsageError(
-            f"timm:{name} cannot be built with {in_channels} channels at {size} pixels: {_line(error)}"
+            f"timm:{name} cannot be built with {in_channels} channels at {size} pixels: {first_line(error)}"
         ) from None
     groups = group_parameters(model, model.group_matcher(coarse=False))
     head = model.pretrained_cfg["classifier"]
@@ -125,14 +125,10 @@ def _from_transformers(name: str, num_classes: int, in_channels: int, size: int 
         model = AutoModelForImageClassification.from_config(config, trust_remote_code=False)  # type: ignore[no-untyped-call]
     except (OSError, ValueError) as error:
         raise UsageError(
-            f"hf:{name} is no image classifier to be had here: {_line(error)}; expected a model type of transformers "
-            "or a model in its cache on this machine (nothing is fetched)"
+            f"hf:{name} is no image classifier to be had here: {first_line(error)}; expected a model type of "
+            "transformers or a model in its cache on this machine (nothing is fetched)"
         ) from None
     heads = [key for key, module in model.named_modules() if isinstance(module, nn.Linear)]
     head = heads[-1]  # the classifier is the last map of every one of them
     trunk = tuple(key for key, _ in model.named_parameters() if not key.startswith(f"{head}."))
     return Foreign(model, ForeignConfig(num_classes, in_channels, size), head, [trunk, (f"{head}.",)])
-
-
-def _line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
