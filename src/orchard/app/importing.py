@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from orchard.errors import UsageError
-from orchard.tasks.importing import WEIGHT_FILES, Checkpoint, Imported
+from orchard.tasks.importing import Checkpoint, Imported
 from orchard.tasks.registry import task_of
+from orchard.weights.beside import WEIGHT_FILES
 from orchard.weights.foreign import read_checkpoint
 from orchard.weights.official import refuse_existing
 from orchard.weights.pickles import PICKLES

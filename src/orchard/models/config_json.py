@@ -39,8 +39,9 @@ def settings_of(rules: ConfigJson, table: Mapping[str, Any]) -> dict[str, Any]:
         if value is None:
             continue
         for field, wanted in _fields(key, rule, value, table).items():
-            if settings.setdefault(field, wanted) != wanted:
+            if field in settings and settings[field] != wanted:
                 raise OrchardError(f"'{key}' is {value!r}, which does not go with {field} = {settings[field]!r}")
+            settings[field] = wanted
     return settings
 
 

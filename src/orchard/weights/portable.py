@@ -86,7 +86,8 @@ def check_finite(state: Mapping[str, Tensor], where: str) -> None:
     """Raises OrchardError for weights that are not numbers: a model with them answers nothing but that."""
     for name, tensor in state.items():
         if tensor.is_floating_point() and tensor.numel():
-            low, high = (float(value) for value in tensor.aminmax())
+            plain = tensor.detach() if tensor.element_size() > 1 else tensor.detach().float()
+            low, high = (float(value) for value in plain.aminmax())
             if not (math.isfinite(low) and math.isfinite(high)):
                 raise OrchardError(f"{where}: '{name}' holds values that are no finite numbers")
 
