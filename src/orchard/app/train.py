@@ -164,7 +164,6 @@ def _set_threads(job: Job, run: RunFolder) -> None:
 
 
 def _write_manifest(job: Job, requested: Mapping[str, Any], run: RunFolder, recipe: str | None) -> None:
-    from orchard.files import read_json
     from orchard.inference.hardware import hardware
     from orchard.training.run import now, versions
 
@@ -181,13 +180,13 @@ def _write_manifest(job: Job, requested: Mapping[str, Any], run: RunFolder, reci
         "started": now(),
     }
     if (run / "run.json").exists():
-        before = read_json(run / "run.json")
-        if before["data"]["fingerprint"] != data["fingerprint"]:
+        before = run.facts()
+        if before.data.fingerprint != data["fingerprint"]:
             raise OrchardError(
                 f"the data in {job.settings.data.source} has changed since {run.path} was begun; "
                 "name another folder with --out"
             )
-        manifest["started"] = before["started"]
+        manifest["started"] = before.started
     run.write("run.json", manifest)
     run.write("settings.json", job.resolved.to_json())
 

@@ -1,7 +1,7 @@
 """Checkpoints that are whole or not there: written beside, flushed to disk, then renamed.
 
 A checkpoint is a folder `step_00000123` with safetensors files and `state.json`, which holds the sha256 of each
-of them. A damaged one is recognised by its sums, named, and passed over for the one before it.
+of them and of the facts in it. A damaged one is recognised by its sums, named, and passed over for the one before it.
 """
 
 from __future__ import annotations
@@ -13,12 +13,15 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from pydantic import BaseModel, ConfigDict, Field
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor
 
 from orchard.errors import OrchardError
-from orchard.files import atomic, disk_error, write_json
+from orchard.files import atomic, disk_error, read_as, write_json
 
+FACTS = "facts"  # the name of their sum; checkpoints of version 0.1 lack it
 KEPT = 2  # the newest, and the one before it in case the newest is damaged
 
 
@@ -45,7 +48,7 @@ class Checkpoints:
                 sums[name] = hashlib.sha256(data).hexdigest()
                 with atomic(beside / f"{name}.safetensors") as file:
                     file.write(data)
-            write_json(beside / "state.json", {"step": step, "sha256": sums, "facts": facts})
+            write_json(beside / "state.json", {"step": step, "sha256": sums | {FACTS: _sum(facts)}, "facts": facts})
             shutil.rmtree(final, ignore_errors=True)
             beside.rename(final)
         except OSError as error:
@@ -66,16 +69,33 @@ class Checkpoints:
         return None
 
 
+class _State(BaseModel):
+    """state.json."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    step: int = Field(ge=0)
+    sha256: dict[str, str]
+    facts: dict[str, Any] = Field(min_length=1)
+
+
+def _sum(facts: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+
+
 def read_checkpoint(path: Path) -> tuple[dict[str, dict[str, Tensor]], dict[str, Any]]:
     """Tensors by group, and the facts. OrchardError where a file is missing or its sum is not the one written."""
     try:
-        state = json.loads((path / "state.json").read_text())
+        state = read_as(path / "state.json", _State)
+        whole = state.sha256.pop(FACTS, None) in (None, _sum(state.facts))
+        if not whole or state.facts.get("step", state.step) != state.step:
+            raise OrchardError(f"checkpoint {path / 'state.json'} is damaged: its content is not what was written")
         groups = {}
-        for name, wanted in state["sha256"].items():
+        for name, wanted in state.sha256.items():
             file = path / f"{name}.safetensors"
-            if hashlib.sha256(file.read_bytes()).hexdigest() != wanted:
+            if file.parent != path or hashlib.sha256(file.read_bytes()).hexdigest() != wanted:
                 raise OrchardError(f"checkpoint {file} is damaged: its content is not what was written")
             groups[name] = load_file(file)
-        return groups, state["facts"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        return groups, state.facts
+    except (OSError, ValueError, SafetensorError) as error:
         raise OrchardError(f"checkpoint {path} is damaged: {error}") from None

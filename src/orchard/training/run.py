@@ -23,16 +23,35 @@ from importlib import metadata
 from pathlib import Path
 from typing import IO, Any
 
+from pydantic import BaseModel, ConfigDict
 from torch.utils.tensorboard import SummaryWriter
 
 from orchard.errors import OrchardError, UsageError
-from orchard.files import atomic, disk_error, read_json, write_json
+from orchard.files import atomic, disk_error, read_as, write_json
 from orchard.training.renamed import new_settings
 from orchard.training.settings import flatten
 
 LOG_COLUMNS = ("step", "epoch", "split", "loss", "lr", "grad_norm", "seconds")
 # None of these changes what is learned.
 MAY_DIFFER = {"checkpoint_minutes", "checkpoint_steps", "log_every", "data.workers"}
+
+
+class DataFacts(BaseModel):
+    """What is known of the data that a run learns from."""
+
+    model_config = ConfigDict(extra="allow")
+
+    fingerprint: str
+
+
+class RunFacts(BaseModel):
+    """run.json, as far as a run that goes on needs it."""
+
+    model_config = ConfigDict(extra="allow")
+
+    requested: dict[str, Any]
+    data: DataFacts
+    started: str
 
 
 class RunFolder:
@@ -49,6 +68,10 @@ class RunFolder:
     @property
     def finished(self) -> bool:
         return (self / "report.html").exists()
+
+    def facts(self) -> RunFacts:
+        """What run.json says; OrchardError where it is not of its form."""
+        return read_as(self / "run.json", RunFacts)
 
     def open(self, requested: Mapping[str, Any]) -> None:
         """Create the folder, or take up the unfinished run in it if it was asked for with the same settings.
@@ -87,7 +110,7 @@ class RunFolder:
         self._lock.close()
 
     def _refuse_other_settings(self, requested: Mapping[str, Any]) -> None:
-        then, now = new_settings(flatten(read_json(self / "run.json")["requested"])), flatten(requested)
+        then, now = new_settings(flatten(self.facts().requested)), flatten(requested)
         known = {*then} & {*now}  # version 0.1 kept the settings of other tasks, too
         architecture = {key for key in (*then, *now) if key.startswith("architecture.")}
         for key in sorted(known | architecture):
