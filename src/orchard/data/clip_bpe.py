@@ -10,6 +10,7 @@ from pathlib import Path
 from torch import Tensor
 
 from orchard.data.text_tokenizer import add_special_tokens
+from orchard.data.tokenizer_files import check_unicode, library_reads
 from orchard.errors import OrchardError
 
 MERGES = 49152 - 256 - 2  # of the file's 262144, those that count; with the bytes, 49408 tokens
@@ -32,7 +33,10 @@ def read_clip_bpe(path: str | Path, context: int = 77) -> Callable[[str], Tensor
     names = _byte_names()
     tokens = [*names, *(name + "</w>" for name in names), *("".join(merge) for merge in merges), START, END]
     places = {token: n for n, token in enumerate(tokens)}
-    model = models.BPE(places, merges, continuing_subword_prefix="", end_of_word_suffix="</w>")
+    if len(places) != len(tokens):
+        raise OrchardError(f"{path} merges the same tokens twice, or makes one that there is already")
+    with library_reads(f"{path} is no file of merges"):
+        model = models.BPE(places, merges, continuing_subword_prefix="", end_of_word_suffix="</w>")
     tokenizer = Tokenizer(model)
     tokenizer.normalizer = normalizers.Sequence(
         [normalizers.NFC(), normalizers.Replace(Regex(r"\s+"), " "), normalizers.Lowercase()]
@@ -45,6 +49,7 @@ def read_clip_bpe(path: str | Path, context: int = 77) -> Callable[[str], Tensor
     )
 
     def encode(text: str) -> Tensor:
+        check_unicode(text)
         ids = tokenizer.encode(html.unescape(html.unescape(text)), add_special_tokens=False).ids
         return add_special_tokens(ids, context, places[START], places[END])
 

@@ -148,3 +148,11 @@ def library_reads(what: str) -> Iterator[None]:
 def read_about(path: Path) -> About:
     """What text.json says; OrchardError where it is not of the form that is saved."""
     return read_as(path, About)
+
+
+def check_unicode(text: str) -> None:
+    """Raises OrchardError for a text with half a character in it, such as a name of a file that is no UTF-8."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise OrchardError(f"character {error.start + 1} of the text {text[:40]!r} is none of Unicode's") from None

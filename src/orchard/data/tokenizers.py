@@ -19,6 +19,7 @@ from tokenizers import decoders, models, normalizers, pre_tokenizers, trainers
 from orchard.data.tokenizer_files import (
     CHINESE,
     check_library_file,
+    check_unicode,
     check_vocabulary,
     library_reads,
     read_about,
@@ -113,7 +114,7 @@ class Characters(Tokenizer):
         if self.fallback == "unknown":
             return [ids.get(character, known) for character in text]
         found: list[int] = []
-        _check_unicode(text)
+        check_unicode(text)
         for character in text:
             if character in ids:
                 found.append(ids[character])
@@ -154,7 +155,7 @@ class Pieces(Tokenizer):
         self.vocabulary = len(ids)
 
     def encode(self, text: str) -> list[int]:
-        _check_unicode(text)
+        check_unicode(text)
         return self.inner.encode_batch_fast([text], add_special_tokens=False)[0].ids  # without places in the text
 
     def decode(self, ids: Iterable[int]) -> str:
@@ -259,13 +260,6 @@ def load_tokenizer(folder: str | Path) -> Tokenizer:
     check_library_file(library, about.kind, about.specials.values())
     with library_reads(f"{library} is no file of the tokenizers library"):
         return Pieces(about.kind, tokenizers.Tokenizer.from_str(_json(read_json(library))), about.specials)
-
-
-def _check_unicode(text: str) -> None:
-    try:
-        text.encode()
-    except UnicodeEncodeError as error:
-        raise OrchardError(f"character {error.start + 1} of the text {text[:40]!r} is none of Unicode's") from None
 
 
 def _json(content: Any) -> str:
