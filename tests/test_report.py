@@ -171,7 +171,8 @@ def test_mistakes_come_most_confident_first_with_their_records(report):
     split = digits()
     predictions = said(split, 10, 30)
     text = report(predictions=predictions)
-    shown = re.findall(r'class="wrongly">(\d)</span> ([\d.]+)\s%<br>true class <b>(\d)</b>.*?digits/test/(\d+)</span>', text)
+    figure = r'class="wrongly">(\d)</span> ([\d.]+)\s%<br>true class <b>(\d)</b>.*?digits/test/(\d+)</span>'
+    shown = re.findall(figure, text)
     assert len(shown) == 24  # of 30
     confidences = [float(confidence) for _, confidence, _, _ in shown]
     assert confidences == sorted(confidences, reverse=True)

@@ -81,8 +81,8 @@ def _attention(maps: Tensor, seen: list[np.ndarray], chosen: list[tuple[int, str
         insights.append(Insight(str(index), truth, predicted, data_uri(_picture(pixels)), tiles))
     words = (
         f"Attention of the last block over {maps.shape[2]} × {maps.shape[3]} patches, laid over the image as the "
-        "model sees it: the mean of all heads, then single heads. Each tile has its own scale, from no attention (dark) "
-        "to the most (bright)."
+        "model sees it: the mean of all heads, then single heads. Each tile has its own scale, from none (dark) to "
+        "the most (bright)."
     )
     return words, insights
 
