@@ -196,7 +196,7 @@ def test_splits_without_training_pictures(root, tmp_path):
     for file in (root / "bee").iterdir():
         file.unlink()
     (root / "bee").rmdir()
-    assert "no class folders in train" in refused(root)
+    assert "only test; expected class folders in train" in refused(root)
 
 
 # Archives

@@ -179,7 +179,7 @@ def test_a_nested_class_folder_is_reported(photos, tmp_path):
     data = open_data(str(tmp_path), DataSettings(test_fraction=0))
     assert data.classes == ("ant", "bee")
     assert {p.key: p.what for p in data.problems} == {
-        "ant/a": "2 pictures in a folder inside a class, taken as 'ant'",
+        "ant/a": "2 pictures in a folder inside a class, taken as 'ant' (data.classes=leaf or path: as its own)",
         "*.txt": "1 files are no pictures by their names; left out",
     }
 

@@ -138,11 +138,18 @@ def _train(
         _write_manifest(job, requested, run, recipe)
         on = f"; {settings.threads} thread{'s' if settings.threads != 1 else ''}" if settings.threads else ""
         say(f"{settings.model} on {job.manifest()['name']}: {job.describe()}; {plan.words()}{on}")
-        for warning in plan.warnings():
+        for warning in (*left_out(job.manifest()), *plan.warnings()):
             warn(warning)
     progress = Progress(job.per_step, job.unit, ("loss", *job.logged), quiet=not fabric.is_global_zero)
     state = trainer.fit(progress)
     return _finish(job, run, trainer, state, progress.throughput)
+
+
+def left_out(data: Mapping[str, Any], most: int = 5) -> list[str]:
+    """What is wrong with the data, or not learned from, in a few lines; run.json has more of it."""
+    found = data.get("problems", [])
+    more = [f"and {len(found) - most} more like these (orchard data check lists all)"] if len(found) > most else []
+    return [*found[:most], *more]
 
 
 def _set_threads(job: Job, run: RunFolder) -> None:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import unicodedata
+from collections import Counter
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from orchard.data.contracts import DataSettings, ImageData, Problem
 from orchard.data.files import Files, FileSplit, Seen, look_at_all
 from orchard.data.splits import fingerprint, hold_out
+from orchard.data.walk import ending_of
 from orchard.errors import OrchardError
 
 SPLIT_WORDS = {
@@ -41,19 +44,26 @@ class Found:
     problems: list[Problem]
 
 
-def collect(found: Found, settings: DataSettings) -> ImageData:
+def collect(found: Found, settings: DataSettings, *, training: bool = True) -> ImageData:
     """Make a set of what was found. Raises OrchardError where it cannot be one, and for every bad record unless
-    `bad_records` is "skip"; then they are left out and listed, and every picture is decoded once to find them."""
+    `bad_records` is "skip"; then they are left out and listed, and every picture is decoded once to find them.
+
+    A set that is not for `training` needs no training pictures, and may have any classes."""
+    # One class, however its accents are spelled: macOS takes them apart, others do not.
+    found = replace(found, records=[replace(r, label=unicodedata.normalize("NFC", r.label)) for r in found.records])
     skip = settings.bad_records == "skip"
     problems = list(found.problems)
     looks = look_at_all(found.files, [r.name for r in found.records], thorough=skip)
     bad = [Problem(r.name, s) for r, s in zip(found.records, looks, strict=True) if isinstance(s, str)]
     good = [(r, s) for r, s in zip(found.records, looks, strict=True) if isinstance(s, Seen)]
     settle(bad, "cannot be read", "mend or remove them", settings, problems, len(looks))
-    if not any(record.split in ("", "train") for record, _ in good):
-        raise OrchardError(f"{found.source} has no training pictures that can be read")
-    classes = sort_classes({record.label for record, _ in good if record.split in ("", "train")})
-    if len(classes) == 1:
+    learned = {record.label for record, _ in good if record.split in ("", "train")}
+    if not good or (training and not learned):
+        given = ", ".join(sorted({record.split for record, _ in good}))
+        only = f", only {given}; expected class folders in train" if given else " that can be read"
+        raise OrchardError(f"{found.source} has no training pictures{only}")
+    classes = sort_classes(learned if training else {record.label for record, _ in good})
+    if training and len(classes) == 1:
         raise OrchardError(f"{found.source} has one class only, '{classes[0]}'; to tell classes apart takes two")
     number = {label: place for place, label in enumerate(classes)}
     strange = [
@@ -87,6 +97,17 @@ def collect(found: Found, settings: DataSettings) -> ImageData:
     return ImageData(
         "images", found.source, found.format, found.reason, classes, channels, splits, mark, tuple(problems)
     )  # fmt: skip
+
+
+def strangers(names: Sequence[str], endings: Collection[str], what: str = "pictures") -> list[Problem]:
+    """Files that are none of `what` by their names, counted by ending."""
+    found = Counter(ending_of(name) for name in names)
+    return [
+        Problem(f"*{ending}" if ending else "names without an ending", f"{count} files are no {what} by their names; "
+                "left out")
+        for ending, count in sorted(found.items())
+        if ending not in endings
+    ]  # fmt: skip
 
 
 def settle(

@@ -26,6 +26,23 @@ class DataSettings(Settings):
     )
 
 
+class ImageColumns(Settings):
+    """Which column of a table of images is what, by its name in the header."""
+
+    path: str | None = Field(None, description="column with the image's path; default: path, file, filename or image")
+    label: str | None = Field(None, description="column with its class; default: label, class or category")
+    split: str | None = Field(None, description="column with its split; default: split, where there is one")
+
+
+class FolderSettings(DataSettings):
+    """How files of images with classes become splits."""
+
+    classes: Literal["top", "leaf", "path"] = Field(
+        "top", description="class of an image in nested folders: the outermost, the innermost, or all of them"
+    )
+    columns: ImageColumns = Field(default_factory=ImageColumns, description="columns of a table of images")
+
+
 class AugmentSettings(Settings):
     """How training pictures are varied. Everything is off unless a recipe or a person asks for it."""
 
@@ -74,6 +91,10 @@ class Source(DataSettings):
     source: str = Field(description="a named set, or the path of what holds the data: a folder, an archive, a file")
 
 
+class ImageSource(FolderSettings, Source):
+    """Images with classes, and where they are."""
+
+
 class TextPairSource(Source):
     """Text in pairs, and where it is."""
 
@@ -85,6 +106,16 @@ class TextPairSource(Source):
 
 class CaptionSource(CaptionSettings, Source):
     """Images with captions, and where they are."""
+
+
+class AnyColumns(Columns, ImageColumns):
+    """Which column of any table is what."""
+
+
+class AnySource(ImageSource, CaptionSource, TextPairSource):
+    """Data of any kind, for who only looks at it."""
+
+    columns: AnyColumns = Field(default_factory=AnyColumns, description="columns of a table; default: found by looking")
 
 
 class TextSettings(Settings):

@@ -99,9 +99,9 @@ def hold_out_of(count: int, fractions: Sequence[float], seed: int) -> tuple[AllB
 
 def fingerprint(records: Iterable[tuple[str, str, int, bytes]], classes: Sequence[str]) -> str:
     """sha256 over the classes and over every record's split, key, label and content digest."""
-    digest = hashlib.sha256("\0".join(classes).encode())
+    digest = hashlib.sha256("\0".join(classes).encode(errors="surrogatepass"))
     for split, key, label, content in records:
-        digest.update(f"\n{split}\0{key}\0{label}\0".encode() + content)
+        digest.update(f"\n{split}\0{key}\0{label}\0".encode(errors="surrogatepass") + content)
     return digest.hexdigest()
 
 

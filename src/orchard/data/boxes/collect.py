@@ -103,7 +103,7 @@ def collect(found: Found, settings: DataSettings) -> DetectionData:
         names, objects = [picture.name for picture, _, _ in chosen], [one for _, _, one in chosen]
         splits[split] = FileBoxes(found.files, names, objects, channels)
         for picture, seen, one in chosen:
-            digest.update(f"\n{split}\0{picture.name}\0".encode() + seen.digest)
+            digest.update(f"\n{split}\0{picture.name}\0".encode(errors="surrogatepass") + seen.digest)
             digest.update(one.boxes.tobytes() + one.labels.tobytes() + one.ignored.tobytes())
     return DetectionData(
         "boxes", found.source, found.format, found.reason, found.classes, channels, splits, digest.hexdigest(),

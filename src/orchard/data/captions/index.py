@@ -21,7 +21,7 @@ import numpy as np
 from orchard.data.captions import cache
 from orchard.data.captions.contracts import CaptionSettings, Progress
 from orchard.data.captions.fields import picture_bytes, picture_fault, split_fields
-from orchard.data.captions.layout import Layout, find_layout
+from orchard.data.captions.layout import NAMES, Layout, find_layout
 from orchard.data.collect import GO_ON
 from orchard.data.contracts import Problem
 from orchard.data.pictures import FAULTS, fault, open_picture
@@ -83,7 +83,7 @@ def index_file(path: Path, settings: CaptionSettings, progress: Progress | None 
     with its line, unless bad rows are skipped; then it is raised only if no row is left.
     """
     plain = cache.unpacked(path) if path.suffix.lower() == ".gz" else path
-    asked = f"2 {settings.columns.model_dump_json()} {settings.header} {settings.bad_records}"
+    asked = f"2 {settings.columns.model_dump_json(include={*NAMES})} {settings.header} {settings.bad_records}"
     kept = cache.place_of(path, asked) if plain is path and path.stat().st_size >= _CACHED else None
     index = (cache.load(kept) if kept else None) or _scan(path, plain, settings, progress, kept)
     arrays, facts = index.arrays, index.facts

@@ -1,0 +1,153 @@
+"""Data of one's own, as people have it: folders with strangers in them, links, names of every kind."""
+
+from __future__ import annotations
+
+import os
+import unicodedata
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from orchard.app.train import left_out
+from orchard.data import DataSettings, open_data
+from orchard.data.contracts import ImageData
+from orchard.data.settings import ImageSource
+from orchard.data.unlabelled import open_pictures
+from orchard.data.walk import IMAGES, walk
+from orchard.errors import OrchardError
+
+WHOLE = DataSettings(test_fraction=0)
+
+
+def draw(place: Path, seed: int = 0, count: int = 3) -> None:
+    """Small pictures in a folder, each of its own."""
+    place.mkdir(parents=True, exist_ok=True)
+    for number in range(count):
+        pixels = np.random.default_rng([seed, number, *os.fsencode(place.name)]).integers(0, 256, (8, 8, 3), np.uint8)
+        Image.fromarray(pixels).save(place / f"{number}.png")
+
+
+def draw_splits(root: Path, *splits: str) -> None:
+    for seed, split in enumerate(splits):
+        for label in ("cat", "dog"):
+            draw(root / split / label, seed)
+
+
+def sizes(data: ImageData) -> dict[str, int]:
+    return {name: len(split) for name, split in data.splits.items()}
+
+
+@pytest.mark.parametrize("stranger", ["unlabelled", "eval/cat", "extra/deep/folder"])
+def test_what_stands_beside_splits_is_no_class(tmp_path: Path, stranger: str) -> None:
+    draw_splits(tmp_path, "train", "val")
+    draw(tmp_path / stranger, 9)
+    data = open_data(str(tmp_path), WHOLE)
+    assert data.classes == ("cat", "dog") and sizes(data) == {"train": 6, "validation": 6}
+    top = stranger.split("/")[0]
+    assert [(p.key, p.what) for p in data.problems] == [
+        (top, "3 pictures in a folder beside the splits train, val; left out")
+    ]
+
+
+def test_a_class_may_be_called_train(tmp_path: Path) -> None:
+    for label in ("train", "car"):
+        draw(tmp_path / label)
+    assert open_data(str(tmp_path), WHOLE).classes == ("car", "train")
+
+
+def test_links_are_followed_and_only_ancestors_are_loops(tmp_path: Path) -> None:
+    draw_splits(tmp_path / "set", "train", "test")
+    (tmp_path / "set" / "val").symlink_to("test")
+    (tmp_path / "set" / "train" / "emu").symlink_to(tmp_path / "birds")
+    (tmp_path / "set" / "test" / "emu").symlink_to(tmp_path / "birds")
+    (tmp_path / "set" / "train" / "cat" / "up").symlink_to(tmp_path / "set")
+    draw(tmp_path / "birds")
+    data = open_data(str(tmp_path / "set"), DataSettings())
+    assert sizes(data) == {"train": 9, "validation": 9, "test": 9} and data.classes == ("cat", "dog", "emu")
+
+
+def test_what_others_leave_in_folders_is_left_out_everywhere(tmp_path: Path) -> None:
+    for label in ("cat", "dog"):
+        draw(tmp_path / label)
+        draw(tmp_path / "__MACOSX" / label)
+        draw(tmp_path / label / ".ipynb_checkpoints")
+        (tmp_path / label / "Thumbs.db").write_bytes(b"x")
+        (tmp_path / label / "._0.png").write_bytes(b"x")
+    (tmp_path / "cat" / "phone.heic").write_bytes(b"x")
+    (tmp_path / "cat" / "nameless").write_bytes(b"x")
+    said = {"*.heic": "1 files are no pictures by their names; left out",
+            "names without an ending": "1 files are no pictures by their names; left out"}  # fmt: skip
+    for data in (open_data(str(tmp_path), WHOLE), open_pictures(str(tmp_path), ImageSource(source=""))):
+        assert sum(sizes(data).values()) == 6 and {p.key: p.what for p in data.problems} == said
+
+
+def test_what_is_left_out_is_said_before_training() -> None:
+    found = [f"*.a{number}: 1 files are no pictures by their names; left out" for number in range(7)]
+    assert left_out({"problems": found[:2]}) == found[:2]
+    assert left_out({"problems": found}) == [*found[:5], "and 2 more like these (orchard data check lists all)"]
+    assert left_out({}) == []
+
+
+def test_names_that_are_no_utf_8_are_answered(tmp_path: Path) -> None:
+    draw_splits(tmp_path, "train", "test")
+    strange = os.fsdecode(b"caf\xe9.png")
+    (tmp_path / "train" / "cat" / "0.png").rename(tmp_path / "train" / "cat" / strange)
+    (tmp_path / "test" / os.fsdecode(b"dog\xe9")).mkdir()
+    data = open_data(str(tmp_path), DataSettings(bad_records="skip"))
+    assert len(data.fingerprint) == 64 and sum(sizes(data).values()) == 12
+
+
+def test_accents_are_spelled_in_two_ways(tmp_path: Path) -> None:
+    one, two = (unicodedata.normalize(form, "café") for form in ("NFC", "NFD"))
+    draw_splits(tmp_path, "train", "test")
+    draw(tmp_path / "train" / one)
+    draw(tmp_path / "test" / two, 1)
+    data = open_data(str(tmp_path), DataSettings())
+    assert data.classes == ("café", "cat", "dog") and sizes(data)["test"] == 9
+    table = tmp_path / "table.csv"
+    table.write_text("".join(["path,label\n", *(f"train/{two}/{n}.png,a\ntrain/cat/{n}.png,b\n" for n in range(3))]))
+    assert sum(sizes(open_data(str(table), WHOLE)).values()) == 6
+
+
+def test_a_pipe_is_no_picture(tmp_path: Path) -> None:
+    draw_splits(tmp_path, "train")
+    os.mkfifo(tmp_path / "train" / "cat" / "9.png")
+    with pytest.raises(OrchardError, match=r"9\.png: it is no regular file"):
+        open_data(str(tmp_path), DataSettings())
+    assert walk(tmp_path, IMAGES).files[3] == "train/cat/9.png"  # and not lost in silence
+
+
+@pytest.mark.parametrize(
+    ("how", "classes"), [("top", ("bird", "cat")), ("leaf", ("cat", "emu", "owl")), ("path", ("bird/emu", "bird/owl", "cat"))]
+)  # fmt: skip
+def test_classes_in_nested_folders(tmp_path: Path, how: str, classes: tuple[str, ...]) -> None:
+    for place in ("bird/emu", "bird/owl", "cat"):
+        draw(tmp_path / place)
+    settings = ImageSource.model_validate({"source": "", "classes": how, "test_fraction": 0})
+    data = open_data(str(tmp_path), settings)
+    assert data.classes == classes
+    assert bool(data.problems) == (how == "top")
+
+
+def test_columns_by_name(tmp_path: Path) -> None:
+    draw_splits(tmp_path, "train")
+    rows = [
+        f"{n},train/{kind}/{n}.png,{kind},{'test' if n == 2 else 'train'}" for n in range(3) for kind in ("cat", "dog")
+    ]
+    (tmp_path / "t.csv").write_text("\n".join(["id,Bild,Art,Teil", *rows]) + "\n")
+    with pytest.raises(
+        OrchardError, match="no column named path or file .* say which with --set data.columns.path=NAME"
+    ):
+        open_data(str(tmp_path / "t.csv"), DataSettings())
+    columns = {"path": "Bild", "label": "Art", "split": "Teil"}
+    settings = ImageSource.model_validate({"source": "", "columns": columns})
+    data = open_data(str(tmp_path / "t.csv"), settings)
+    assert data.classes == ("cat", "dog") and sizes(data) == {"train": 3, "validation": 1, "test": 2}
+    columns["split"] = "Stück"
+    with pytest.raises(OrchardError, match="no column named stück in the header"):
+        open_data(
+            str(tmp_path / "t.csv"),
+            settings.model_copy(update={"columns": settings.columns.model_copy(update=columns)}),
+        )
