@@ -228,8 +228,9 @@ def test_an_index_goes_to_disk_as_it_grows_and_does_without_where_that_is_full(t
         raise OSError(28, "No space left on device")
 
     with cache.Making(folder, offsets="q", passed="q") as making:
+        offsets = making.arrays["offsets"]  # bound once, as those do who fill it
         for number in range(1000):
-            making.arrays["offsets"].append(number)
+            offsets.append(number)
             if number == 500 and full == "after a while":
                 monkeypatch.setattr(Path, "open", lambda path, mode: (no_room if mode == "ab" else opened)(path, mode))
             if number % 100 == 0:
@@ -244,9 +245,20 @@ def test_an_index_goes_to_disk_as_it_grows_and_does_without_where_that_is_full(t
     assert [path for path in tmp_path.rglob("*") if path.suffix == ".part"] == []
     if kept:
         assert kept.facts == index.facts == {"said": "so"}
-        with (folder / "offsets").open("ab") as file:
-            file.write(b"?")
-        assert cache.load(folder) is None
+        for name in ("offsets", "facts.json"):
+            good = (folder / name).read_bytes()
+            for bad in (
+                b"",
+                good[:-8],
+                good + b"?",
+                good[:100] + bytes([good[100] ^ 1]) + good[101:],
+                b"{}",
+                b"[" * 9**5,
+            ):
+                (folder / name).write_bytes(bad)
+                assert cache.load(folder) is None
+            (folder / name).write_bytes(good)
+        assert cache.load(folder) is not None
 
 
 @pytest.mark.skipif(not (SHARED / "emoji").exists(), reason="the emoji set is not beside the checkout")

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import gzip
 import html
 from collections.abc import Callable
 from pathlib import Path
 
 from torch import Tensor
 
+from orchard.data.packed import read_bytes
 from orchard.data.text_tokenizer import add_special_tokens
 from orchard.errors import OrchardError
 
@@ -53,9 +53,8 @@ def read_clip_bpe(path: str | Path, context: int = 77) -> Callable[[str], Tensor
 
 def _read_merges(path: Path) -> list[tuple[str, str]]:
     try:
-        raw = path.read_bytes()
-        lines = (gzip.decompress(raw) if path.suffix == ".gz" else raw).decode("utf-8").split("\n")
-    except (OSError, EOFError, UnicodeDecodeError) as error:
+        lines = read_bytes(path).decode("utf-8").split("\n")
+    except UnicodeDecodeError as error:
         raise OrchardError(f"{path}: no file of merges: {error}") from None
     merges = []
     for number, line in enumerate(lines[1 : MERGES + 1], 2):

@@ -24,8 +24,8 @@ from PIL import Image
 from torch import Tensor
 
 from orchard.data.contracts import ImageSplit
-from orchard.data.pictures import FAULTS, GREY_MODES, fault, naming, open_picture, plain
 from orchard.data.packed import MOST_PACKED
+from orchard.data.pictures import FAULTS, GREY_MODES, fault, naming, open_picture, plain
 from orchard.data.walk import is_junk, walk
 from orchard.errors import OrchardError
 from orchard.files import open_regular

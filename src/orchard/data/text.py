@@ -6,9 +6,7 @@ Reading and tokenizing are two steps, as a tokenizer may be learned from the tra
 from __future__ import annotations
 
 import difflib
-import gzip
 import hashlib
-import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from orchard.data.contracts import DataSettings
+from orchard.data.packed import read_bytes
 from orchard.data.tokenizers import Tokenizer
 from orchard.errors import OrchardError, UsageError
 
@@ -135,15 +134,12 @@ def _texts(name: str, source: str, format: str, reason: str, splits: Mapping[str
 def read_text(path: Path) -> str:
     """A UTF-8 file, packed by gzip or not. Raises OrchardError that names it if it is empty or of another encoding."""
     try:
-        data = path.read_bytes()
-        text = (gzip.decompress(data) if path.suffix.lower() == ".gz" else data).decode("utf-8-sig")
+        text = read_bytes(path).decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise OrchardError(
             f"{path} is not UTF-8 (byte {error.start} is {error.object[error.start]:#04x}); convert it, for example "
             f"with iconv -f gb18030 -t utf-8"
         ) from None
-    except (OSError, EOFError, zlib.error) as error:
-        raise OrchardError(f"{path} cannot be read: {error}") from None
     if not text.strip():
         raise OrchardError(f"{path} is empty; a language model needs text to learn from")
     return text

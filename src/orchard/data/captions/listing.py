@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import csv
-import gzip
 import io
 import json
 import re
-import zlib
 from collections.abc import Iterator
 from typing import Any
 
 from orchard.data.captions.contracts import CaptionSettings
 from orchard.data.collect import GO_ON
 from orchard.data.contracts import Problem
+from orchard.data.packed import DAMAGE, unpacked_bytes
 from orchard.data.walk import IMAGES as ENDINGS
 from orchard.errors import OrchardError, UsageError
 
@@ -61,8 +60,8 @@ def read_listing(path: str, data: bytes, settings: CaptionSettings) -> tuple[lis
 
 def _decode(path: str, data: bytes) -> str:
     try:
-        data = gzip.decompress(data) if path.lower().endswith(".gz") else data
-    except (OSError, EOFError, zlib.error) as error:
+        data = unpacked_bytes(data) if path.lower().endswith(".gz") else data
+    except (OSError, ValueError, *DAMAGE) as error:
         raise OrchardError(f"{path} is damaged ({error}); fetch it again") from None
     try:
         return data.decode("utf-8-sig")

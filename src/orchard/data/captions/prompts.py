@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
-import zlib
 from pathlib import Path
 
 from orchard.data.captions.contracts import CaptionSettings
@@ -11,6 +9,7 @@ from orchard.data.captions.fields import split_fields
 from orchard.data.captions.layout import NAMES
 from orchard.data.collect import GO_ON
 from orchard.data.contracts import Problem
+from orchard.data.packed import read_bytes
 from orchard.errors import OrchardError
 
 Prompt = tuple[str, str]  # idx, text
@@ -23,11 +22,7 @@ def read_prompts(path: Path, settings: CaptionSettings) -> tuple[list[Prompt], t
     bad row with its line, unless `bad_records` is "skip": a wrong number of fields, no UTF-8, an empty idx or text, an
     idx that was there before.
     """
-    try:
-        data = path.read_bytes()
-        data = gzip.decompress(data) if path.suffix.lower() == ".gz" else data
-    except (OSError, EOFError, zlib.error) as error:
-        raise OrchardError(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}") from None
+    data = read_bytes(path)
     prompts: dict[str, str] = {}
     problems: list[Problem] = []
     for number, line in enumerate(data.removeprefix(b"\xef\xbb\xbf").split(b"\n"), 1):
