@@ -120,8 +120,9 @@ def test_a_pipe_is_no_picture(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("how", "classes"), [("top", ("bird", "cat")), ("leaf", ("cat", "emu", "owl")), ("path", ("bird/emu", "bird/owl", "cat"))]
-)  # fmt: skip
+    ("how", "classes"),
+    [("top", ("bird", "cat")), ("leaf", ("cat", "emu", "owl")), ("path", ("bird/emu", "bird/owl", "cat"))],
+)
 def test_classes_in_nested_folders(tmp_path: Path, how: str, classes: tuple[str, ...]) -> None:
     for place in ("bird/emu", "bird/owl", "cat"):
         draw(tmp_path / place)
@@ -138,7 +139,7 @@ def test_columns_by_name(tmp_path: Path) -> None:
     ]
     (tmp_path / "t.csv").write_text("\n".join(["id,Bild,Art,Teil", *rows]) + "\n")
     with pytest.raises(
-        OrchardError, match="no column named path or file .* say which with --set data.columns.path=NAME"
+        OrchardError, match=r"no column named path or file .* say which with --set data.columns.path=NAME"
     ):
         open_data(str(tmp_path / "t.csv"), DataSettings())
     columns = {"path": "Bild", "label": "Art", "split": "Teil"}
