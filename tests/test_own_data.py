@@ -5,18 +5,27 @@ from __future__ import annotations
 import os
 import unicodedata
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
+from orchard.app.evaluate import evaluate
 from orchard.app.train import left_out
 from orchard.data import DataSettings, open_data
+from orchard.data.captions import open_captions, write_row
 from orchard.data.contracts import ImageData
-from orchard.data.settings import ImageSource
+from orchard.data.pairs import open_pairs
+from orchard.data.settings import CaptionSource, ImageSource, TextPairSource
+from orchard.data.text import open_text
 from orchard.data.unlabelled import open_pictures
 from orchard.data.walk import IMAGES, walk
 from orchard.errors import OrchardError
+from orchard.models import create_model, landmark_of
+from orchard.weights.official import preprocess_of
+from orchard.weights.portable import Portable, architecture_of, save_portable
 
 WHOLE = DataSettings(test_fraction=0)
 
@@ -152,3 +161,56 @@ def test_columns_by_name(tmp_path: Path) -> None:
             str(tmp_path / "t.csv"),
             settings.model_copy(update={"columns": settings.columns.model_copy(update=columns)}),
         )
+
+
+@pytest.fixture(scope="module")
+def judge(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A classifier of three animals that has learned nothing."""
+    torch.manual_seed(0)
+    model: Any = create_model("lenet5", num_classes=3, in_channels=3)
+    preprocess = preprocess_of(landmark_of("lenet5"), model.config, "")
+    folder = tmp_path_factory.mktemp("judge")
+    save_portable(
+        folder, model,
+        Portable("lenet5", architecture_of(model), "image-classification", ("cat", "dog", "emu"), preprocess),
+    )  # fmt: skip
+    return folder
+
+
+def test_evaluate_uses_all_that_it_is_given_and_says_how_many(tmp_path: Path, judge: Path) -> None:
+    for label in ("cat", "dog"):
+        draw(tmp_path / "two" / label, count=10)
+    draw(tmp_path / "one" / "emu", count=5)
+    draw_splits(tmp_path / "tested", "test")
+    draw_splits(tmp_path / "learned", "train", "test")
+    asked = {"two": 20, "one": 5, "tested": 6, "learned": 6}
+    for name, count in asked.items():
+        answer = evaluate(judge, str(tmp_path / name))
+        assert answer["count"] == count and 0 <= answer["test"]["accuracy"] <= 1 and answer["test"]["loss"] > 0
+    assert evaluate(judge, str(tmp_path / "tested"), "test")["count"] == 6
+    assert evaluate(judge, str(tmp_path / "two"), "test")["count"] == 2  # what a training would hold out
+    assert evaluate(judge, str(tmp_path / "learned"), "validation")["count"] == 1
+    draw(tmp_path / "one" / "gnu", count=5)
+    with pytest.raises(OrchardError, match="does not know the class 'gnu'"):
+        evaluate(judge, str(tmp_path / "one"))
+
+
+def test_all_kinds_of_data_are_used_whole(tmp_path: Path) -> None:
+    whole = CaptionSource(source="").for_evaluation(whole=True)
+    draw(tmp_path / "bare", count=7)
+    assert sizes(open_pictures(str(tmp_path / "bare"), whole)) == {"test": 7}
+    (tmp_path / "bare" / "captions.csv").write_text("file,text\n" + "".join(f"{n}.png,a {n}\n" for n in range(7)))
+    assert {name: len(split) for name, split in open_captions(str(tmp_path / "bare"), whole).splits.items()} == {
+        "test": 7
+    }
+    with Image.open(tmp_path / "bare" / "0.png") as picture:
+        rows = "".join(write_row(str(number), "red", picture) for number in range(9))
+    (tmp_path / "a.tsv").write_text(rows)
+    assert len(open_captions(str(tmp_path / "a.tsv"), whole).splits["test"]) == 9
+    (tmp_path / "text").mkdir()
+    (tmp_path / "text" / "test.txt").write_text("one and two\n" * 9)
+    assert list(open_text(str(tmp_path / "text"), whole).splits) == ["test"]
+    assert open_text(str(tmp_path / "text" / "test.txt"), whole).splits["test"] == ("one and two\n" * 9,)
+    (tmp_path / "p.tsv").write_text("eins\tfirst\nzwei\tsecond\n")
+    pairs = TextPairSource(source="").for_evaluation(whole=True)
+    assert len(open_pairs(str(tmp_path / "p.tsv"), pairs).splits["test"]) == 2

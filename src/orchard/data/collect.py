@@ -44,11 +44,11 @@ class Found:
     problems: list[Problem]
 
 
-def collect(found: Found, settings: DataSettings, *, training: bool = True) -> ImageData:
+def collect(found: Found, settings: DataSettings) -> ImageData:
     """Make a set of what was found. Raises OrchardError where it cannot be one, and for every bad record unless
     `bad_records` is "skip"; then they are left out and listed, and every picture is decoded once to find them.
 
-    A set that is not for `training` needs no training pictures, and may have any classes."""
+    A set that is not for training needs no training pictures, and may have any classes."""
     # One class, however its accents are spelled: macOS takes them apart, others do not.
     found = replace(found, records=[replace(r, label=unicodedata.normalize("NFC", r.label)) for r in found.records])
     skip = settings.bad_records == "skip"
@@ -58,12 +58,12 @@ def collect(found: Found, settings: DataSettings, *, training: bool = True) -> I
     good = [(r, s) for r, s in zip(found.records, looks, strict=True) if isinstance(s, Seen)]
     settle(bad, "cannot be read", "mend or remove them", settings, problems, len(looks))
     learned = {record.label for record, _ in good if record.split in ("", "train")}
-    if not good or (training and not learned):
+    if not good or (settings.training and not learned):
         given = ", ".join(sorted({record.split for record, _ in good}))
         only = f", only {given}; expected class folders in train" if given else " that can be read"
         raise OrchardError(f"{found.source} has no training pictures{only}")
-    classes = sort_classes(learned if training else {record.label for record, _ in good})
-    if training and len(classes) == 1:
+    classes = sort_classes(learned if settings.training else {record.label for record, _ in good})
+    if settings.training and len(classes) == 1:
         raise OrchardError(f"{found.source} has one class only, '{classes[0]}'; to tell classes apart takes two")
     number = {label: place for place, label in enumerate(classes)}
     strange = [
@@ -126,12 +126,12 @@ def sort_classes(labels: set[str]) -> tuple[str, ...]:
     return tuple(sorted(labels, key=lambda label: (int(label), label) if whole else (0, label)))
 
 
-def top_folders(source: str, names: Sequence[str]) -> list[str]:
+def top_folders(source: str, names: Sequence[str], settings: DataSettings) -> list[str]:
     """The split that the first folder of each name says; empty for all if any says none."""
     tops = [SPLIT_WORDS.get(name.partition("/")[0].lower(), "") if "/" in name else "" for name in names]
     if not all(tops):
         return [""] * len(names)
-    if "train" not in tops:
+    if "train" not in tops and settings.training:
         raise OrchardError(f"{source} has no training pictures, only {', '.join(sorted(set(tops)))}")
     return tops
 
@@ -139,6 +139,8 @@ def top_folders(source: str, names: Sequence[str]) -> list[str]:
 def places_of_splits(given: list[str], labels: np.ndarray, settings: DataSettings) -> dict[str, np.ndarray]:
     """The places of each split's records; what is not given is held out of the training records."""
     splits = np.array(given)
+    if not any(given) and settings.whole:
+        return {"test": np.arange(len(given))}
     if not any(given):
         rest = np.arange(len(given))
         test = np.empty(0, int)
@@ -149,7 +151,7 @@ def places_of_splits(given: list[str], labels: np.ndarray, settings: DataSetting
         rest, test = np.flatnonzero((splits == "train") | (splits == "")), np.flatnonzero(splits == "test")
         share = settings.validation_fraction
     validation = np.flatnonzero(splits == "validation")
-    if not len(validation):
+    if not len(validation) and len(rest) and not settings.whole:
         keep, held = hold_out(labels[rest], share, settings.split_seed + 1)
         rest, validation = rest[keep], rest[held]
     found = {"train": rest, "validation": validation, "test": test}

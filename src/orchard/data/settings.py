@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr
 
 
 class Settings(BaseModel):
@@ -24,6 +24,23 @@ class DataSettings(Settings):
     workers: int | None = Field(
         None, ge=0, description="processes that make batches; default: chosen from image size and cores"
     )
+    _training: bool = PrivateAttr(True)
+
+    @property
+    def training(self) -> bool:
+        """Is there to be something to learn from? If not, a set needs no training records, and may have one class."""
+        return self._training
+
+    @property
+    def whole(self) -> bool:
+        """Is all of a set without splits its test?"""
+        return self.test_fraction == 1
+
+    def for_evaluation(self, *, whole: bool) -> Self:
+        """The same for a model that is there; `whole`: of a set without splits all is its test."""
+        copy = self.model_copy(update={"test_fraction": 1.0} if whole else None)
+        copy._training = False
+        return copy
 
 
 class ImageColumns(Settings):

@@ -15,10 +15,8 @@ from orchard.data.named import NAMED, open_named
 from orchard.errors import OrchardError, UsageError
 
 
-def open_data(source: str, settings: DataSettings, *, training: bool = True) -> ImageData:
+def open_data(source: str, settings: DataSettings) -> ImageData:
     """Find out what `source` is and open it: `digits`, `fashion-mnist:FOLDER`, a folder, a zip archive or a table.
-
-    What is only looked at by a model that is there needs no `training` pictures and may have one class.
 
     Raises UsageError if there is nothing of that name, OrchardError if what is there cannot be used.
     """
@@ -29,11 +27,11 @@ def open_data(source: str, settings: DataSettings, *, training: bool = True) -> 
     path = Path(source).expanduser()
     try:
         if path.is_dir():
-            return collect(read_folder(Folder(path), source, settings), settings, training=training)
+            return collect(read_folder(Folder(path), source, settings), settings)
         if path.suffix.lower() == ".zip" and path.is_file():
-            return collect(read_folder(Archive(path), source, settings), settings, training=training)
+            return collect(read_folder(Archive(path), source, settings), settings)
         if path.suffix.lower() in table.ENDINGS and path.is_file():
-            return collect(table.read_table(path, source, settings), settings, training=training)
+            return collect(table.read_table(path, source, settings), settings)
     except zipfile.BadZipFile as error:
         raise OrchardError(f"{source} is a damaged zip archive: {error}") from None
     except OSError as error:

@@ -77,7 +77,7 @@ def open_text(source: str, settings: DataSettings) -> Texts:
     if path.is_dir():
         return _folder(path, source, settings)
     if path.is_file() and path.name.lower().endswith(ENDINGS):
-        cut = _cut([read_text(path)], settings.validation_fraction, settings.test_fraction)
+        cut = _split([read_text(path)], settings)
         return _texts("text", source, "text file", "the ending of its name", cut)
     if path.exists():
         raise UsageError(f"{source} is no text; expected a .txt or .txt.gz file, or a folder of them")
@@ -93,17 +93,18 @@ def _folder(path: Path, source: str, settings: DataSettings) -> Texts:
     by_split: dict[str, list[Path]] = {}
     for file in files:
         by_split.setdefault(SPLITS.get(_stem(file), ""), []).append(file)
-    if "train" not in by_split:
-        cut = _cut([read_text(file) for file in files], settings.validation_fraction, settings.test_fraction)
+    if "train" not in by_split and (settings.training or "" in by_split):
+        cut = _split([read_text(file) for file in files], settings)
         return _texts("text", source, "text folder", f"a folder with {len(files)} text files", cut)
     strays = by_split.pop("", []) + [file for group in by_split.values() for file in group[1:]]
     if strays:
+        beside = next(iter(by_split.values()))[0].name
         raise OrchardError(
-            f"{strays[0]} lies beside {by_split['train'][0].name} and is no further split; expected one file each for "
-            f"train, validation and test, or none of these names"
+            f"{strays[0]} lies beside {beside} and is no further split; expected one file each for train, validation "
+            f"and test, or none of these names"
         )
     splits: dict[str, tuple[str, ...]] = {split: (read_text(group[0]),) for split, group in by_split.items()}
-    if "validation" not in splits:
+    if "validation" not in splits and "train" in splits and not settings.whole:
         splits |= _cut(list(splits["train"]), settings.validation_fraction, 0.0)
     return _texts("text", source, "text folder", "its files are named after the splits", splits)
 
@@ -147,6 +148,13 @@ def read_text(path: Path) -> str:
 
 def _stem(path: Path) -> str:
     return path.name.lower().removesuffix(".gz").removesuffix(".txt")
+
+
+def _split(documents: list[str], settings: DataSettings) -> dict[str, tuple[str, ...]]:
+    """Documents without splits: cut, or all of them the test."""
+    if settings.whole:
+        return {"test": tuple(documents)}
+    return _cut(documents, settings.validation_fraction, settings.test_fraction)
 
 
 def _cut(documents: list[str], validation: float, test: float) -> dict[str, tuple[str, ...]]:

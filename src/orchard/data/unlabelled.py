@@ -75,7 +75,7 @@ def _collect(source: str, files: Files, names: Sequence[str], settings: CaptionS
     good = list(seen)
     splits = {
         split: FileSplit(files, [good[p] for p in places], zeros(len(places)), [seen[good[p]] for p in places])
-        for split, places in places_of_splits(top_folders(source, good), zeros(len(good)), settings).items()
+        for split, places in places_of_splits(top_folders(source, good, settings), zeros(len(good)), settings).items()
     }
     mark = fingerprint(
         ((split, name, 0, digest)

@@ -151,6 +151,8 @@ def _places(given: Sequence[str], settings: DataSettings) -> Mapping[str, np.nda
     """
     splits = np.array(given)
     rest, test, validation = (np.flatnonzero(splits == name) for name in ("train", "test", "validation"))
+    if not any(given) and settings.whole:
+        return {"test": np.arange(len(given))}
     if not any(given):
         fractions = [settings.validation_fraction, settings.test_fraction]
         kept, (validation, test) = hold_out_of(len(given), fractions, settings.split_seed)

@@ -126,19 +126,19 @@ def open_tsv(
     if any(words) and not all(words):
         without = paths[words.index("")]
         raise UsageError(f"the names of some files say train, validation or test, but not that of {without}")
-    if any(words) and "train" not in words:
+    if any(words) and "train" not in words and settings.training:
         raise UsageError(f"no file of {source} is named train; it has {', '.join(sorted(set(words)))}")
     groups: dict[str, list[TsvFile]] = {}
     for word, path in zip(words, paths, strict=True):
         groups.setdefault(word or "train", []).append(index_file(path, settings, progress))
     splits = _splits(groups, settings, given=any(words))
     channels = _look(splits)
+    layout = next(iter(groups.values()))[0].layout
     mark = fingerprint(
         ((name, file.path.name, len(split), file.digest + hashlib.sha256(_chosen(split)).digest())
          for name, split in splits.items() for file in split.files),
-        (repr(groups["train"][0].layout), settings.bad_records),
+        (repr(layout), settings.bad_records),
     )  # fmt: skip
-    layout = groups["train"][0].layout
     reason = f"it has {layout.count} columns, of which number {layout.picture + 1} holds pictures in base64"
     problems = tuple(problem for files in groups.values() for file in files for problem in file.problems)
     return CaptionData("captions", source, "picture TSV", reason, channels, splits, mark, problems)
@@ -146,7 +146,9 @@ def open_tsv(
 
 def _splits(groups: Mapping[str, list[TsvFile]], settings: CaptionSettings, given: bool) -> dict[str, TsvSplit]:
     splits = {name: TsvSplit(files) for name, files in groups.items()}
-    if "validation" not in splits:
+    if settings.whole and not given:
+        return {"test": splits["train"]}
+    if "validation" not in splits and "train" in splits and not settings.whole:
         files, count = groups["train"], len(splits["train"])
         shares = (settings.validation_fraction, 0.0 if given else settings.test_fraction)
         kept, held = hold_out_of(count, shares, settings.split_seed)

@@ -196,7 +196,7 @@ def evaluate_loaded(loaded: Loaded, source: str, split: str, settings: Source) -
     model, device = base.on_device(loaded.model)
     found = predict_split(model, (batch.to(device) for batch in loader.batches(0)))
     found = Predictions(found.logits, own[found.labels], found.indices)
-    return ImageClassification(loaded.classes).compute_metrics(found)
+    return {"count": len(images), **ImageClassification(loaded.classes).compute_metrics(found)}
 
 
 def entries(loaded: Loaded) -> list[Entry]:

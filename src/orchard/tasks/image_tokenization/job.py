@@ -157,9 +157,10 @@ def evaluate_loaded(loaded: Loaded, source: str, split: str, settings: CaptionSo
     preprocess = dataclasses.replace(loaded.pictures, squash=images.small)
     loader = Loader(images, preprocess, None, batch_size=BATCH, seed=0, workers=settings.workers)
     model, device = base.on_device(loaded.model)
-    return ImageTokenization(TokenizationSettings()).compute_metrics(
+    metrics = ImageTokenization(TokenizationSettings()).compute_metrics(
         model, (batch.to(device) for batch in loader.batches(0))
     )
+    return {"count": len(images), **metrics}
 
 
 def entries(loaded: Loaded) -> list[Entry]:

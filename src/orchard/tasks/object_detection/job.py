@@ -226,7 +226,7 @@ def evaluate_loaded(loaded: Loaded, source: str, split: str, settings: Source) -
     model, device = base.on_device(loaded.model)
     batches = (batch.to(device) for batch in loader.batches(0))
     found = predict_split(model, batches, ObjectDetection(DetectionSettings()).criterion)
-    return evaluate_boxes(found, images, loaded.classes).figures
+    return {"count": len(images), **evaluate_boxes(found, images, loaded.classes).figures}
 
 
 class Answers(nn.Module):

@@ -137,7 +137,7 @@ def start_network(settings: Settings, observation: tuple[int, ...], actions: int
 def evaluate_loaded(loaded: Loaded, source: str, split: str, settings: Source) -> dict[str, float]:
     """Metrics of a trained agent in `source`, over the episodes by which trainings are evaluated."""
     seed = base.pick_split(SEEDS, split, source)
-    return compute_metrics(Player(loaded, source, seed=seed)(EPISODES))
+    return {"count": EPISODES, **compute_metrics(Player(loaded, source, seed=seed)(EPISODES))}
 
 
 def entries(loaded: Loaded) -> list[Entry]:

@@ -155,7 +155,8 @@ def evaluate_loaded(loaded: Loaded, source: str, split: str, settings: Source) -
     loader = TextLoader(text, model.config.context, evaluation_rows(model), training=False, seed=0)
     objective = TextGeneration()
     found = measure(objective, model.eval(), (batch.to(device) for batch in loader.batches(0)))
-    return objective.compute_metrics(found, characters=text.characters, size=text.size, words=text.words)
+    metrics = objective.compute_metrics(found, characters=text.characters, size=text.size, words=text.words)
+    return {"count": len(text), **metrics}
 
 
 def evaluation_rows(model: nn.Module) -> int:

@@ -237,7 +237,8 @@ def evaluate_loaded(loaded: Loaded, source: str, split: str, settings: CaptionSo
     captions = Captions(encode_split(data, split, tokenizer, settings.workers), ids)
     device = next(loaded.model.parameters()).device
     loader = CodeLoader(captions, batch_size=64, seed=0, training=False)
-    return TextToImage().compute_metrics(measure_split(loaded.model, (b.to(device) for b in loader.batches(0))))
+    metrics = TextToImage().compute_metrics(measure_split(loaded.model, (b.to(device) for b in loader.batches(0))))
+    return {"count": len(captions.split), **metrics}
 
 
 def entries(loaded: Loaded) -> list[Entry]:
