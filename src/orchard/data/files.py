@@ -25,7 +25,7 @@ from torch import Tensor
 
 from orchard.data.contracts import ImageSplit
 from orchard.data.packed import MOST_PACKED
-from orchard.data.pictures import FAULTS, GREY_MODES, fault, naming, open_picture, plain
+from orchard.data.pictures import DEEP_MODES, FAULTS, GREY_MODES, fault, naming, open_picture, plain
 from orchard.data.walk import is_junk, walk
 from orchard.errors import OrchardError
 from orchard.files import open_regular
@@ -139,6 +139,8 @@ def look(files: Files, name: str, thorough: bool) -> Seen | str:
             file.seek(0)
             with open_picture(file) as picture:
                 ends = {"JPEG": b"\xff\xd9" in tail[-1024:], "PNG": b"IEND" in tail[-1024:]}
+                if picture.mode in DEEP_MODES:
+                    plain(picture, 1)  # their range shows in the pixels alone
                 if thorough or not ends.get(picture.format or "", False):
                     picture.load()
                 return Seen(*picture.size, picture.mode in GREY_MODES, digest)
