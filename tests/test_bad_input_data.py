@@ -351,7 +351,7 @@ def test_idx_files_that_lie_or_swell(tmp_path):
 
 
 def test_text_that_unpacks_out_of_all_proportion(tmp_path, monkeypatch):
-    monkeypatch.setattr("orchard.data.packed._SURELY_FINE", 2**16)
+    monkeypatch.setattr("orchard.packed._SURELY_FINE", 2**16)
     bomb = tmp_path / "a.txt.gz"
     bomb.write_bytes(gzip.compress(b"a" * 10**6))
     for read in (read_text, lambda path: read_prompts(path, CaptionSettings()), cache.unpacked, index_lines):
@@ -371,7 +371,7 @@ def test_arrays_that_are_larger_than_their_file(tmp_path, monkeypatch):
         read_checkpoint(path)
     np.savez_compressed(path, w=np.zeros(10**6, np.float32))
     assert read_checkpoint(path)["w"].shape == (10**6,)
-    monkeypatch.setattr("orchard.data.packed._SURELY_FINE", 2**16)
+    monkeypatch.setattr("orchard.packed._SURELY_FINE", 2**16)
     with pytest.raises(OrchardError, match="unpacks to 4,000,128 bytes"):
         read_checkpoint(path)
 

@@ -124,9 +124,9 @@ def test_a_folder_without_splits_is_split_the_same_way_every_time(photos):
     settings = DataSettings(validation_fraction=0.25, test_fraction=0.25)
     data, again = open_data(str(photos), settings), open_data(str(photos), settings)
     assert data.classes == ("ant", "bee", "cat") and data.format == "image folder" and data.channels == 3
-    assert {name: np.bincount(s.labels).tolist() for name, s in data.splits.items()} == {
-        "train": [4, 4, 4], "validation": [2, 2, 2], "test": [2, 2, 2]
-    }  # fmt: skip
+    counts = np.array([np.bincount(s.labels, minlength=3) for s in data.splits.values()])
+    assert list(data.splits) == ["train", "validation", "test"] and counts.sum(0).tolist() == [8, 8, 8]
+    assert counts.sum(1).min() >= 3 and counts[0].min() >= 1  # about a quarter, and something of each to learn from
     assert data.fingerprint == again.fingerprint
     assert [s.names for s in data.splits.values()] == [s.names for s in again.splits.values()]
     other = open_data(str(photos), settings.model_copy(update={"split_seed": 1}))

@@ -8,9 +8,9 @@ from pathlib import Path
 
 from torch import Tensor
 
-from orchard.data.packed import read_bytes
 from orchard.data.text_tokenizer import add_special_tokens
 from orchard.errors import OrchardError
+from orchard.packed import read_bytes
 
 MERGES = 49152 - 256 - 2  # of the file's 262144, those that count; with the bytes, 49408 tokens
 WORDS = r"'s|'t|'re|'ve|'m|'ll|'d|\p{L}+|\p{N}|[^\s\p{L}\p{N}]+"

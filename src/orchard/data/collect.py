@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import unicodedata
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from orchard.data.contracts import DataSettings, ImageData, Problem
 from orchard.data.files import Files, FileSplit, Seen, look_at_all
-from orchard.data.splits import fingerprint, hold_out
+from orchard.data.splits import fingerprint, hold_out_by_content
 from orchard.data.walk import ending_of
 from orchard.errors import OrchardError
 
@@ -82,7 +82,8 @@ def collect(found: Found, settings: DataSettings) -> ImageData:
     good = [(record, seen) for record, seen in good if record.label in number]
     labels = np.array([number[record.label] for record, _ in good])
     splits: dict[str, FileSplit] = {}
-    for split, places in places_of_splits([record.split for record, _ in good], labels, settings).items():
+    given, digests = [record.split for record, _ in good], [seen.digest for _, seen in good]
+    for split, places in places_of_splits(given, labels, digests, settings).items():
         names, looked = [good[p][0].name for p in places], [good[p][1] for p in places]
         splits[split] = FileSplit(found.files, names, labels[places], looked)
     mark = fingerprint(
@@ -136,23 +137,26 @@ def top_folders(source: str, names: Sequence[str], settings: DataSettings) -> li
     return tops
 
 
-def places_of_splits(given: list[str], labels: np.ndarray, settings: DataSettings) -> dict[str, np.ndarray]:
-    """The places of each split's records; what is not given is held out of the training records."""
-    splits = np.array(given)
+def places_of_splits(
+    given: Sequence[str], labels: np.ndarray, digests: Sequence[bytes], settings: DataSettings
+) -> dict[str, np.ndarray]:
+    """The places of each split's records; what is not given is held out of the training records, by their content."""
+    splits, marks = np.array(given), pack_digests(digests)
     if not any(given) and settings.whole:
         return {"test": np.arange(len(given))}
-    if not any(given):
-        rest = np.arange(len(given))
-        test = np.empty(0, int)
-        if settings.test_fraction:
-            rest, test = hold_out(labels, settings.test_fraction, settings.split_seed)
-        share = min(settings.validation_fraction * len(given) / len(rest), 0.9)  # of all, as the test is
-    else:
-        rest, test = np.flatnonzero((splits == "train") | (splits == "")), np.flatnonzero(splits == "test")
-        share = settings.validation_fraction
-    validation = np.flatnonzero(splits == "validation")
-    if not len(validation) and len(rest) and not settings.whole:
-        keep, held = hold_out(labels[rest], share, settings.split_seed + 1)
-        rest, validation = rest[keep], rest[held]
-    found = {"train": rest, "validation": validation, "test": test}
+    found = {name: np.flatnonzero(splits == name) for name in ("validation", "test")}
+    rest = np.flatnonzero((splits == "train") | (splits == ""))
+    wanted = {} if any(given) or not settings.test_fraction else {"test": settings.test_fraction}
+    if len(rest) and not len(found["validation"]) and not settings.whole:
+        wanted["validation"] = settings.validation_fraction
+    if wanted:
+        held = hold_out_by_content(marks[rest], labels[rest], list(wanted.values()), settings.split_seed)
+        found |= {name: rest[places] for name, places in zip(wanted, held, strict=True)}
+        rest = np.setdiff1d(rest, np.concatenate([rest[places] for places in held]))
+    found = {"train": rest, **found}
     return {split: places for split, places in found.items() if len(places)}
+
+
+def pack_digests(digests: Iterable[bytes]) -> np.ndarray:
+    """(N,) int64: the first eight bytes of each."""
+    return np.frombuffer(b"".join(digest[:8] for digest in digests), np.int64)

@@ -24,11 +24,11 @@ from PIL import Image
 from torch import Tensor
 
 from orchard.data.contracts import ImageSplit
-from orchard.data.packed import MOST_PACKED
 from orchard.data.pictures import DEEP_MODES, FAULTS, GREY_MODES, fault, naming, open_picture, plain
 from orchard.data.walk import is_junk, walk
 from orchard.errors import OrchardError
 from orchard.files import open_regular
+from orchard.packed import MOST_PACKED
 
 _EDGE = 64 * 1024  # bytes at each end of a large file that stand for its content
 _MAX_UNPACKED = 256 * 2**20  # bytes that one member of an archive may unpack to

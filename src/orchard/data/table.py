@@ -9,9 +9,9 @@ from pathlib import Path
 from orchard.data.collect import GO_ON, SPLIT_WORDS, Found, Record
 from orchard.data.contracts import DataSettings, Problem
 from orchard.data.files import Folder
-from orchard.data.packed import read_bytes
 from orchard.data.settings import FolderSettings, ImageColumns
 from orchard.errors import OrchardError
+from orchard.packed import read_bytes
 
 ENDINGS = frozenset({".csv", ".tsv", ".txt"})
 _COLUMNS = {

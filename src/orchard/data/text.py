@@ -14,9 +14,9 @@ from pathlib import Path
 import numpy as np
 
 from orchard.data.contracts import DataSettings
-from orchard.data.packed import read_bytes
 from orchard.data.tokenizers import Tokenizer
 from orchard.errors import OrchardError, UsageError
+from orchard.packed import read_bytes
 
 ENDINGS = (".txt", ".txt.gz")
 SPLITS = {"train": "train", "valid": "validation", "validation": "validation", "val": "validation", "test": "test"}

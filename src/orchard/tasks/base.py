@@ -127,7 +127,8 @@ class Job(ABC):
     @abstractmethod
     def finish(self, model: nn.Module, run: RunFolder) -> dict[str, Any]:
         """Metrics by split, and what else metrics.json says; all processes take part, the first writes the portable
-        model into `run / "model"` and what the report needs into `run / "evaluation"`."""
+        model into `run / "model"`, before anything that may fail, and what the report needs into
+        `run / "evaluation"`."""
 
     @abstractmethod
     def report(self, model: nn.Module, run: RunFolder) -> Path:

@@ -17,8 +17,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from orchard.data.packed import most_unpacked
 from orchard.errors import OrchardError, UsageError
+from orchard.packed import most_unpacked
 from orchard.weights.portable import read_tensors
 from orchard.weights.torchscript import is_torchscript, read_torchscript
 

@@ -19,9 +19,9 @@ from typing import Any
 import numpy as np
 
 from orchard.cache import cache_folder
-from orchard.data.packed import DAMAGE, unpack
 from orchard.errors import OrchardError
 from orchard.files import open_regular
+from orchard.packed import DAMAGE, unpack
 
 KEPT = 24  # indexes in a cache; the oldest go
 ABANDONED = 86400  # seconds after which a half-made one is nobody's any more

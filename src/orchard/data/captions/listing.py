@@ -12,9 +12,9 @@ from typing import Any
 from orchard.data.captions.contracts import CaptionSettings
 from orchard.data.collect import GO_ON
 from orchard.data.contracts import Problem
-from orchard.data.packed import DAMAGE, unpacked_bytes
 from orchard.data.walk import IMAGES as ENDINGS
 from orchard.errors import OrchardError, UsageError
+from orchard.packed import DAMAGE, unpacked_bytes
 
 NAMES = {
     "picture": ("file_name", "filename", "file", "path", "image", "picture"),

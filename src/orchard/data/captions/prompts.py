@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 from orchard.data.captions.contracts import CaptionSettings
-from orchard.data.captions.fields import split_fields
+from orchard.data.captions.fields import row_fault, split_fields
 from orchard.data.captions.layout import NAMES
 from orchard.data.collect import GO_ON
 from orchard.data.contracts import Problem
-from orchard.data.packed import read_bytes
 from orchard.errors import OrchardError
+from orchard.packed import read_bytes
 
 Prompt = tuple[str, str]  # idx, text
 
@@ -57,4 +57,5 @@ def _prompt(line: bytes) -> tuple[str, str, str]:
         idx, text = (field.decode().strip() for field in fields)
     except UnicodeDecodeError:
         return "", "", "this is not UTF-8"
-    return idx, text, "the idx is empty" if not idx else "" if text else "the text is empty"
+    what = "the idx is empty" if not idx else "the text is empty" if not text else row_fault(idx, text)
+    return idx, text, what

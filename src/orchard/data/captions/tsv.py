@@ -20,7 +20,7 @@ from orchard.data.captions.fields import picture_bytes
 from orchard.data.captions.index import TsvFile, index_file
 from orchard.data.collect import GO_ON, SPLIT_WORDS
 from orchard.data.pictures import FAULTS, GREY_MODES, fault, open_picture
-from orchard.data.splits import AllBut, fingerprint, hold_out_of
+from orchard.data.splits import AllBut, fingerprint, hold_out_by_content
 from orchard.errors import OrchardError, UsageError
 
 ENDINGS = (".tsv", ".tsv.gz")
@@ -47,6 +47,13 @@ class TsvSplit(CaptionSplit):
         row = index if self.places is None else int(self.places[index])
         number = bisect_right(self.ends, row)
         return self.files[number], row - (self.ends[number - 1] if number else 0)
+
+    def marks(self) -> np.ndarray:
+        """(N,) int64: what each row's picture is known by."""
+        every = np.concatenate([file.marks for file in self.files])
+        if isinstance(self.places, AllBut):
+            return np.delete(every, self.places.without)
+        return every if self.places is None else every[self.places]
 
     def texts(self, index: int) -> tuple[str, ...]:
         said = self._said.pop(index, None)
@@ -118,9 +125,9 @@ def open_tsv(
 ) -> CaptionData:
     """The set in `paths`. Several files whose names say so are its splits; others are read one after the other.
 
-    What is not given is held out of the training rows (rows that share a picture may come apart; give files where that
-    matters). Of up to 20,000 pictures every header is looked at, of more a sample; what is wrong with the others shows
-    when they are read, with file and line. Raises OrchardError for bad rows as `index_file` does.
+    What is not given is held out of the training rows, by their pictures, so that rows that share one stay together.
+    Of up to 20,000 pictures every header is looked at, of more a sample; what is wrong with the others shows when they
+    are read, with file and line. Raises OrchardError for bad rows as `index_file` does.
     """
     words = [split_word(path) for path in paths] if len(paths) > 1 else [""]
     if any(words) and not all(words):
@@ -149,10 +156,10 @@ def _splits(groups: Mapping[str, list[TsvFile]], settings: CaptionSettings, give
     if settings.whole and not given:
         return {"test": splits["train"]}
     if "validation" not in splits and "train" in splits and not settings.whole:
-        files, count = groups["train"], len(splits["train"])
+        files, marks = groups["train"], splits["train"].marks()
         shares = (settings.validation_fraction, 0.0 if given else settings.test_fraction)
-        kept, held = hold_out_of(count, shares, settings.split_seed)
-        splits["train"] = TsvSplit(files, kept)
+        held = hold_out_by_content(marks, np.zeros(len(marks), np.int64), shares, settings.split_seed)
+        splits["train"] = TsvSplit(files, AllBut(len(marks), np.sort(np.concatenate(held))))
         splits |= {
             name: TsvSplit(files, part) for name, part in zip(("validation", "test"), held, strict=True) if len(part)
         }

@@ -111,10 +111,11 @@ class Job(base.Job):
         return base.cost_of(model, self.shape)
 
     def finish(self, model: nn.Module, run: RunFolder) -> dict[str, Any]:
-        predictions = {name: self.predictions(model, name) for name in self.final_splits}
         if self.fabric.is_global_zero:
             about = self.portable(model, run.path, classes=self.data.classes, preprocess=self.preprocess.to_json())
             save_portable(run / "model", model, about)
+        predictions = {name: self.predictions(model, name) for name in self.final_splits}
+        if self.fabric.is_global_zero:
             (run / "evaluation").mkdir(exist_ok=True)
             for name, found in predictions.items():
                 save_file(dict(vars(found)), run / "evaluation" / f"{name}.safetensors")

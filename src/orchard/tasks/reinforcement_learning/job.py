@@ -98,9 +98,9 @@ class Job(base.Job):
 
     def finish(self, model: nn.Module, run: RunFolder) -> dict[str, Any]:
         network = self.network(model)
-        played = {name: self.episodes(model, name) for name in self.final_splits}
         facts = {"environment": self.data.source, "action_names": list(self.data.action_names)}
         save_portable(run / "model", network, self.portable(network, run.path, facts=facts))
+        played = {name: self.episodes(model, name) for name in self.final_splits}
         (run / "evaluation").mkdir(exist_ok=True)
         for name, episodes in played.items():
             table = {

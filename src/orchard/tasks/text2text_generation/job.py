@@ -132,13 +132,14 @@ class Job(base.Job):
         return base.cost_of(model, self.sample(), self.sample())
 
     def finish(self, model: nn.Module, run: RunFolder) -> dict[str, Any]:
-        written = {name: self.write(model, name, beam=self.settings.search.beam) for name in self.final_splits}
-        metrics = {name: self.metrics(model, name, texts) for name, texts in written.items()}
         if self.fabric.is_global_zero:
             self.tokenizer.save(run / "model" / FOLDER)
             facts = {FOLDER: self.tokenizer.fingerprint, LENGTH: self.encoder.length,
                      "languages": list(self.data.languages)}  # fmt: skip
             save_portable(run / "model", model, self.portable(model, run.path, facts=facts))
+        written = {name: self.write(model, name, beam=self.settings.search.beam) for name in self.final_splits}
+        metrics = {name: self.metrics(model, name, texts) for name, texts in written.items()}
+        if self.fabric.is_global_zero:
             (run / "evaluation").mkdir(exist_ok=True)
             run.write(f"evaluation/{TEXTS}", written[self.report_split])
         return self.cost(model) | metrics

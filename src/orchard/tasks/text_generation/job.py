@@ -121,11 +121,11 @@ class Job(base.Job):
         return base.cost_of(model, self.sample())
 
     def finish(self, model: nn.Module, run: RunFolder) -> dict[str, Any]:
-        metrics = {name: self.metrics(model, name) for name in self.final_splits}
         if self.fabric.is_global_zero:
             self.tokenizer.save(run / "model" / TOKENIZER)
             facts = {TOKENIZER: self.tokenizer.fingerprint}
             save_portable(run / "model", model, self.portable(model, run.path, facts=facts))
+        metrics = {name: self.metrics(model, name) for name in self.final_splits}
         return self.cost(model) | metrics
 
     def report(self, model: nn.Module, run: RunFolder) -> Path:

@@ -126,7 +126,6 @@ class Job(base.Job):
         return base.cost_of(model, self.sample)
 
     def finish(self, model: nn.Module, run: RunFolder) -> dict[str, Any]:
-        metrics = {name: self.metrics(model, name) for name in self.final_splits}
         if self.fabric.is_global_zero:
             facts = {
                 "picture_tokenizer": self.tokenizer.fingerprint,
@@ -136,6 +135,7 @@ class Job(base.Job):
             self.ids.tokenizer.save(run / "model" / TEXT_FOLDER)
             self.tokenizer.save(run / "model" / PICTURE_FOLDER)
             save_portable(run / "model", model, self.portable(model, run.path, facts=facts))
+        metrics = {name: self.metrics(model, name) for name in self.final_splits}
         return self.cost(model) | metrics
 
     def report(self, model: nn.Module, run: RunFolder) -> Path:
