@@ -33,13 +33,17 @@ def evaluate(
     task = task_named(require_model(Path(run)).task)
     data = source_settings(task, source, settings or {})
     kind_named(task.data).require(source)
+    from orchard.app.train import warn
     from orchard.inference.loading import load
 
     loaded: Loaded = load(run)
     data = data.for_evaluation(whole=split is None and "test_fraction" not in data.model_fields_set)
     split = split or "test"
     metrics = task.load(task.evaluate)(loaded, source, split, data)
-    return {"model": loaded.name, "task": loaded.task, "data": source, "count": metrics.pop("count"), split: metrics}
+    count, learned = metrics.pop("count"), metrics.pop("learned", 0)
+    if learned:
+        warn(f"the model has learned from {learned:,} of these records; what it makes of them says nothing of others")
+    return {"model": loaded.name, "task": loaded.task, "data": source, "count": count, split: metrics}
 
 
 def source_settings(task: Task, source: str, settings: Mapping[str, Any]) -> Source:

@@ -82,8 +82,8 @@ def collect(found: Found, settings: DataSettings) -> ImageData:
     good = [(record, seen) for record, seen in good if record.label in number]
     labels = np.array([number[record.label] for record, _ in good])
     splits: dict[str, FileSplit] = {}
-    given, digests = [record.split for record, _ in good], [seen.digest for _, seen in good]
-    for split, places in places_of_splits(given, labels, digests, settings).items():
+    wanted, digests = [record.split for record, _ in good], [seen.digest for _, seen in good]
+    for split, places in places_of_splits(wanted, labels, digests, settings).items():
         names, looked = [good[p][0].name for p in places], [good[p][1] for p in places]
         splits[split] = FileSplit(found.files, names, labels[places], looked)
     mark = fingerprint(

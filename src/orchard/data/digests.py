@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 from safetensors import SafetensorError
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import load_file, save
 
 from orchard.data.boxes.collect import FileBoxes
 from orchard.data.captions.tsv import TsvSplit
@@ -69,8 +69,7 @@ def _(split: tuple) -> np.ndarray:  # type: ignore[type-arg]
 
 def write_digests(folder: Path, digests: dict[str, np.ndarray]) -> None:
     with atomic(folder / NAME) as file:
-        file.close()
-        save_file({name: array for name, array in digests.items() if len(array)}, file.name)
+        file.write(save({name: array for name, array in digests.items() if len(array)}))
 
 
 def read_digests(folder: Path) -> dict[str, np.ndarray]:

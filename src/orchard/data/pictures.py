@@ -12,6 +12,7 @@ from zipfile import BadZipFile
 
 import numpy as np
 from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
+from PIL.PngImagePlugin import PngImageFile
 
 from orchard.errors import OrchardError
 
@@ -64,7 +65,7 @@ def _several(value: object) -> tuple[object, ...]:
 def _settle_transparency(picture: Image.Image) -> None:
     """Which level of a PNG is transparent is said in the file's own depth; Pillow gives pixels in 8 bits."""
     clear = picture.info.get("transparency")
-    if picture.format != "PNG" or clear is None or not picture.tile:
+    if not isinstance(picture, PngImageFile) or clear is None or not picture.tile:
         return
     raw = picture.tile[0].args
     if isinstance(clear, int) and raw in ("L;2", "L;4"):

@@ -13,11 +13,13 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 from orchard.data.contracts import ImageData, ImageSplit, Preprocess, Problem
+from orchard.data.digests import count_known, digests_of, read_digests
 from orchard.data.loader import Loader
 from orchard.data.settings import AugmentSettings
 from orchard.errors import UsageError
 from orchard.inference.cost import multiply_adds, weight_bytes
 from orchard.inference.hardware import native_bf16
+from orchard.inference.loading import Loaded
 from orchard.tasks.record import Task
 from orchard.training.feed import Feed
 from orchard.training.metric import Metric
@@ -93,6 +95,15 @@ class Job(ABC):
     @abstractmethod
     def splits(self) -> Mapping[str, Any]:
         """The data, by the name of the split."""
+
+    @property
+    def records(self) -> Mapping[str, Any]:
+        """The splits as they are stored, by whose content they are known again."""
+        return self.splits
+
+    def remarks(self) -> list[str]:
+        """What else a person should know of the data before they are learned from."""
+        return []
 
     @property
     def report_split(self) -> str:
@@ -229,6 +240,13 @@ def read_start(settings: Start) -> tuple[Path, Portable, dict[str, Tensor]]:
     if about.model != settings.model:
         raise UsageError(f"{folder} holds a {about.model}, not a {settings.model}; train {about.model} from it")
     return folder, about, state
+
+
+def counted(loaded: Loaded, split: Any, count: int | None = None) -> dict[str, int]:
+    """How many records a model is asked about, and how many of them it has learned from, where its run says so."""
+    known = read_digests(loaded.folder.parent).get("train")
+    found = {"count": len(split) if count is None else count}
+    return found if known is None else found | {"learned": count_known(digests_of(split), [known])}
 
 
 def pick_split(splits: Mapping[str, S], name: str, source: str) -> S:

@@ -107,6 +107,9 @@ class Job(base.Job):
     def evaluate(self, model: nn.Module) -> Mapping[str, float]:
         return self.objective.compute_metrics(self.predictions(model, "validation"))
 
+    def remarks(self) -> list[str]:
+        return [line for name in self.final_splits if (line := missing_classes(self.data, name))]
+
     def cost(self, model: nn.Module) -> dict[str, int]:
         return base.cost_of(model, self.shape)
 
@@ -119,7 +122,7 @@ class Job(base.Job):
             (run / "evaluation").mkdir(exist_ok=True)
             for name, found in predictions.items():
                 save_file(dict(vars(found)), run / "evaluation" / f"{name}.safetensors")
-        metrics = {name: self.objective.compute_metrics(found) for name, found in predictions.items()}
+        metrics = {name: final_metrics(self.objective, found) for name, found in predictions.items()}
         return self.cost(model) | metrics
 
     def report(self, model: nn.Module, run: RunFolder) -> Path:
@@ -128,6 +131,14 @@ class Job(base.Job):
             run, objective=self.objective, split=self.data.splits[self.report_split], preprocess=self.preprocess,
             predictions=predictions, model=model,
         )  # fmt: skip
+
+
+def missing_classes(data: ImageData, split: str) -> str:
+    """Which classes a split cannot be asked about; empty if it has all."""
+    there = {*data.splits[split].labels.tolist()}
+    missing = [name for number, name in enumerate(data.classes) if number not in there]
+    more = f" and {len(missing) - 5} more" if len(missing) > 5 else ""
+    return f"the {split} split has no picture of {', '.join(missing[:5])}{more}" if missing else ""
 
 
 def start_model(settings: Settings, data: ImageData) -> nn.Module:
@@ -197,7 +208,12 @@ def evaluate_loaded(loaded: Loaded, source: str, split: str, settings: Source) -
     model, device = base.on_device(loaded.model)
     found = predict_split(model, (batch.to(device) for batch in loader.batches(0)))
     found = Predictions(found.logits, own[found.labels], found.indices)
-    return {"count": len(images), **ImageClassification(loaded.classes).compute_metrics(found)}
+    return {**base.counted(loaded, images), **final_metrics(ImageClassification(loaded.classes), found)}
+
+
+def final_metrics(objective: ImageClassification, found: Predictions) -> dict[str, float]:
+    """The metrics, and the accuracy that takes no model, beside which the model's is to be read."""
+    return {**objective.compute_metrics(found), "majority_accuracy": found.majority}
 
 
 def entries(loaded: Loaded) -> list[Entry]:

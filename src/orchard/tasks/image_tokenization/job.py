@@ -161,7 +161,7 @@ def evaluate_loaded(loaded: Loaded, source: str, split: str, settings: CaptionSo
     metrics = ImageTokenization(TokenizationSettings()).compute_metrics(
         model, (batch.to(device) for batch in loader.batches(0))
     )
-    return {"count": len(images), **metrics}
+    return {**base.counted(loaded, images), **metrics}
 
 
 def entries(loaded: Loaded) -> list[Entry]:

@@ -222,12 +222,13 @@ def evaluate_loaded(loaded: Loaded, source: str, split: str, settings: Source) -
             f"the model of {loaded.folder} does not know the class '{strange[0]}' of {source}; it was not trained on it"
         )
     sizing = sizing_of(loaded.facts, loaded.pictures.size)
+    asked = base.counted(loaded, images)
     images = Relabelled(images, [loaded.classes.index(name) for name in names])
     loader = BoxLoader(images, loaded.pictures, sizing, None, workers=settings.workers or 0)
     model, device = base.on_device(loaded.model)
     batches = (batch.to(device) for batch in loader.batches(0))
     found = predict_split(model, batches, ObjectDetection(DetectionSettings()).criterion)
-    return {"count": len(images), **evaluate_boxes(found, images, loaded.classes).figures}
+    return {**asked, **evaluate_boxes(found, images, loaded.classes).figures}
 
 
 class Answers(nn.Module):

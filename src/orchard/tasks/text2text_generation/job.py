@@ -198,7 +198,7 @@ def evaluate_loaded(loaded: Loaded, source: str, split: str, settings: TextPairS
     loader = PairLoader(pairs, writer.encoder, batch_size=ROWS, seed=0, training=False)
     found = measure(Text2Text(0.0), loaded.model, (batch.to(device) for batch in loader.batches(0)))
     texts = writer.write([pairs[index][0] for index in range(len(pairs))], 4, 0.6)
-    return {"count": len(pairs), **metrics_of(found, texts, pairs, data.languages[1])}
+    return {**base.counted(loaded, pairs), **metrics_of(found, texts, pairs, data.languages[1])}
 
 
 def entries(loaded: Loaded) -> list[Entry]:

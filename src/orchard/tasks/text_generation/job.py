@@ -65,6 +65,10 @@ class Job(base.Job):
         return self.data.splits
 
     @property
+    def records(self) -> Mapping[str, tuple[str, ...]]:
+        return self.data.texts.splits
+
+    @property
     def per_step(self) -> int:
         return self.settings.batch_size * self.context
 
@@ -156,7 +160,7 @@ def evaluate_loaded(loaded: Loaded, source: str, split: str, settings: Source) -
     objective = TextGeneration()
     found = measure(objective, model.eval(), (batch.to(device) for batch in loader.batches(0)))
     metrics = objective.compute_metrics(found, characters=text.characters, size=text.size, words=text.words)
-    return {"count": len(text), **metrics}
+    return {**base.counted(loaded, data.texts.splits[split], len(text)), **metrics}
 
 
 def evaluation_rows(model: nn.Module) -> int:

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from orchard.data.captions import open_captions
+from orchard.data.captions import CaptionSplit, open_captions
 from orchard.data.counter_rng import COLUMNS, uniforms
 from orchard.data.indexed import IndexedBatches
 from orchard.data.settings import CaptionSource
@@ -78,6 +78,10 @@ class Job(base.Job):
     @property
     def splits(self) -> Mapping[str, EncodedSplit]:
         return self.encoded
+
+    @property
+    def records(self) -> Mapping[str, CaptionSplit]:
+        return self.data.splits
 
     def feed(self) -> LoaderFeed:
         s, fabric = self.settings, self.fabric
@@ -238,7 +242,7 @@ def evaluate_loaded(loaded: Loaded, source: str, split: str, settings: CaptionSo
     device = next(loaded.model.parameters()).device
     loader = CodeLoader(captions, batch_size=64, seed=0, training=False)
     metrics = TextToImage().compute_metrics(measure_split(loaded.model, (b.to(device) for b in loader.batches(0))))
-    return {"count": len(captions.split), **metrics}
+    return {**base.counted(loaded, data.splits[split]), **metrics}
 
 
 def entries(loaded: Loaded) -> list[Entry]:

@@ -204,7 +204,7 @@ def evaluate_loaded(loaded: Loaded, source: str, split: str, settings: CaptionSo
     count = loaded.facts.get("samples", GenerationSettings().samples)
     real = judge.features(real_images(images, preprocess, count))
     found = compare(real, judge.features(generated_images(model, preprocess, len(real))))
-    return {"count": len(real)} | found | measure(model, images, preprocess, count)
+    return base.counted(loaded, images, len(real)) | found | measure(model, images, preprocess, count)
 
 
 def entries(loaded: Loaded) -> list[Entry]:

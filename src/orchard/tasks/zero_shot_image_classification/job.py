@@ -219,7 +219,7 @@ def evaluate_loaded(loaded: Loaded, source: str, split: str, settings: CaptionSo
     features = embed_captions(
         matcher.model, pairs, matcher.preprocess, matcher.encode, matcher.device, settings.workers
     )
-    return {"count": len(pairs), **ImageText().compute_metrics(features)}
+    return {**base.counted(loaded, pairs), **ImageText().compute_metrics(features)}
 
 
 def entries(loaded: Loaded) -> list[Entry]:
