@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Callable
 from pathlib import Path
 
-from torch import Tensor
-
-from orchard.data.text_tokenizer import add_special_tokens
+from orchard.data.text_tokenizer import SentenceEncoder
 from orchard.errors import OrchardError
 from orchard.packed import read_bytes
 
@@ -17,7 +14,7 @@ WORDS = r"'s|'t|'re|'ve|'m|'ll|'d|\p{L}+|\p{N}|[^\s\p{L}\p{N}]+"
 START, END = "<|startoftext|>", "<|endoftext|>"
 
 
-def read_clip_bpe(path: str | Path, context: int = 77) -> Callable[[str], Tensor]:
+def read_clip_bpe(path: str | Path, context: int = 77) -> SentenceEncoder:
     """Sentences to (context,) int64 as OpenAI's checkpoints expect them.
 
     `path` is `bpe_simple_vocab_16e6.txt.gz` of their repository: a heading, then one merge a line. Text is lower-cased
@@ -44,11 +41,10 @@ def read_clip_bpe(path: str | Path, context: int = 77) -> Callable[[str], Tensor
         ]
     )
 
-    def encode(text: str) -> Tensor:
-        ids = tokenizer.encode(html.unescape(html.unescape(text)), add_special_tokens=False).ids
-        return add_special_tokens(ids, context, places[START], places[END])
+    def ids(text: str) -> list[int]:
+        return tokenizer.encode(html.unescape(html.unescape(text)), add_special_tokens=False).ids  # type: ignore[no-any-return]
 
-    return encode
+    return SentenceEncoder(ids, context, places[START], places[END])
 
 
 def _read_merges(path: Path) -> list[tuple[str, str]]:

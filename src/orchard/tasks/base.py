@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any, ClassVar, Protocol, TypeVar
 
 import torch
 from lightning_fabric import Fabric
+from lightning_fabric.utilities.rank_zero import rank_zero_only
 from torch import Tensor, nn
 
 from orchard.data.contracts import ImageData, ImageSplit, Preprocess, Problem
@@ -240,6 +242,12 @@ def read_start(settings: Start) -> tuple[Path, Portable, dict[str, Tensor]]:
     if about.model != settings.model:
         raise UsageError(f"{folder} holds a {about.model}, not a {settings.model}; train {about.model} from it")
     return folder, about, state
+
+
+def warn(line: str) -> None:
+    """A line for the person who waits, on stderr, from the first of several processes."""
+    if getattr(rank_zero_only, "rank", 0) == 0:
+        sys.stderr.write(f"warning: {line}\n")
 
 
 def counted(loaded: Loaded, split: Any, count: int | None = None) -> dict[str, int]:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from orchard.data.pairs import PairBatch, PairLoader, Pairs, TextPairs, open_pairs
 from orchard.data.pairs.loader import ROLES, PairEncoder
 from orchard.data.settings import TextPairSource
-from orchard.data.text_tokenizer import FOLDER, make_text_tokenizer
+from orchard.data.text_tokenizer import FOLDER, cut_words, make_text_tokenizer
 from orchard.data.tokenizers import Tokenizer
 from orchard.errors import OrchardError, UsageError
 from orchard.inference.export import Entry, example_inputs, method_entry
@@ -29,6 +29,7 @@ from orchard.training.run import RunFolder
 from orchard.training.settings import Resolved
 from orchard.weights.portable import load_exactly, save_portable
 
+COUNTED = 2**14  # pairs whose texts are measured
 ROWS = 64  # pairs to evaluate side by side
 
 
@@ -81,6 +82,9 @@ class Job(base.Job):
             f"{len(self.splits['train']):,} pairs to learn from, {languages} ({kind}, a vocabulary of "
             f"{self.tokenizer.vocabulary:,})"
         )
+
+    def remarks(self) -> list[str]:
+        return cut_words("texts", _tokens(self.encoder, self.splits["train"]), self.encoder.length, "text.length")
 
     def manifest(self) -> dict[str, Any]:
         data, tokenizer = self.data, self.tokenizer
@@ -149,6 +153,11 @@ class Job(base.Job):
         return write_text2text_report(run, writer, pairs, self.report_split, self.settings.search)
 
 
+def _tokens(encoder: PairEncoder, pairs: Pairs) -> Iterator[int]:
+    """The lengths of sources and targets, of so many pairs as show whether many are cut."""
+    return (encoder.tokens(text) for index in range(min(len(pairs), COUNTED)) for text in pairs[index])
+
+
 def training_texts(data: TextPairs) -> Iterator[str]:
     """Sources and targets of the training pairs, from which one tokenizer for both learns."""
     train = data.splits["train"]
@@ -194,6 +203,8 @@ def evaluate_loaded(loaded: Loaded, source: str, split: str, settings: TextPairS
     data = open_pairs(source, settings.model_copy(update=asked | given))
     pairs = base.pick_split(data.splits, split, source)
     writer = writer_of(loaded)
+    for line in cut_words("texts", _tokens(writer.encoder, pairs), writer.encoder.length):
+        base.warn(line)
     device = next(loaded.model.parameters()).device
     loader = PairLoader(pairs, writer.encoder, batch_size=ROWS, seed=0, training=False)
     found = measure(Text2Text(0.0), loaded.model, (batch.to(device) for batch in loader.batches(0)))

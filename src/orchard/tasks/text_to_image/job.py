@@ -239,6 +239,8 @@ def evaluate_loaded(loaded: Loaded, source: str, split: str, settings: CaptionSo
         raise OrchardError(f"{loaded.folder} was trained with another picture tokenizer than it holds now")
     ids = CaptionIds(read_text_tokenizer(loaded.folder), int(loaded.facts["text_length"]))
     captions = Captions(encode_split(data, split, tokenizer, settings.workers), ids)
+    if captions.cut:
+        base.warn(f"{captions.cut:,} of {len(captions):,} captions are longer than {ids.length} tokens and are cut")
     device = next(loaded.model.parameters()).device
     loader = CodeLoader(captions, batch_size=64, seed=0, training=False)
     metrics = TextToImage().compute_metrics(measure_split(loaded.model, (b.to(device) for b in loader.batches(0))))
