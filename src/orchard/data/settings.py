@@ -112,6 +112,21 @@ class ImageSource(FolderSettings, Source):
     """Images with classes, and where they are."""
 
 
+class TextColumns(Settings):
+    """Which column of a table holds the text."""
+
+    text: str | int | None = Field(
+        None, description="column with the text, by its name or number; default: text, content, body, sentence"
+    )
+
+
+class TextSource(Source):
+    """Text, and where it is."""
+
+    columns: TextColumns = Field(default_factory=TextColumns, description="columns of a table of texts")
+    pattern: str | None = Field(None, description="files that are read as text, such as *.py; default: *.txt and *.md")
+
+
 class TextPairSource(Source):
     """Text in pairs, and where it is."""
 
@@ -125,11 +140,11 @@ class CaptionSource(CaptionSettings, Source):
     """Images with captions, and where they are."""
 
 
-class AnyColumns(Columns, ImageColumns):
+class AnyColumns(Columns, ImageColumns, TextColumns):
     """Which column of any table is what."""
 
 
-class AnySource(ImageSource, CaptionSource, TextPairSource):
+class AnySource(ImageSource, CaptionSource, TextPairSource, TextSource):
     """Data of any kind, for who only looks at it."""
 
     columns: AnyColumns = Field(default_factory=AnyColumns, description="columns of a table; default: found by looking")

@@ -94,7 +94,9 @@ class Job(base.Job):
     def manifest(self) -> dict[str, Any]:
         texts, splits = self.data.texts, self.data.splits
         counts = {name: len(split) for name, split in splits.items()}
-        manifest = base.data_manifest(texts.name, texts.source, texts.format, counts, self.data.fingerprint, ())
+        manifest = base.data_manifest(
+            texts.name, texts.source, texts.format, counts, self.data.fingerprint, texts.problems
+        )
         return {
             **manifest,
             "characters": {name: split.characters for name, split in splits.items()},
