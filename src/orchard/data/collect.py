@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
@@ -20,6 +21,8 @@ SPLIT_WORDS = {
     **dict.fromkeys(("val", "valid", "validation", "dev"), "validation"),
     **dict.fromkeys(("test", "testing"), "test"),
 }
+_NUMBER = re.compile(r"[-+]?\d+(\.\d+)?([eE][-+]?\d+)?")
+_MANY = 10  # classes from which on labels are looked at
 GO_ON = "or leave them out with --set data.bad_records=skip"
 
 
@@ -65,6 +68,8 @@ def collect(found: Found, settings: DataSettings) -> ImageData:
     classes = sort_classes(learned if settings.training else {record.label for record, _ in good})
     if settings.training and len(classes) == 1:
         raise OrchardError(f"{found.source} has one class only, '{classes[0]}'; to tell classes apart takes two")
+    if settings.training:
+        problems += _look_at_labels(found.source, [r.label for r, _ in good if r.split in ("", "train")])
     number = {label: place for place, label in enumerate(classes)}
     strange = [
         Problem(r.name, f"class '{r.label}' is not among the training classes")
@@ -98,6 +103,21 @@ def collect(found: Found, settings: DataSettings) -> ImageData:
     return ImageData(
         "images", found.source, found.format, found.reason, classes, channels, splits, mark, tuple(problems)
     )  # fmt: skip
+
+
+def _look_at_labels(source: str, labels: Sequence[str]) -> list[Problem]:
+    """Whether these are classes at all. OrchardError where most have one picture, a remark where they are measures."""
+    counts = Counter(labels)
+    single = sum(count == 1 for count in counts.values())
+    numbers = all(_NUMBER.fullmatch(label) for label in counts)
+    measured = numbers and not all(label.isdigit() for label in counts)
+    what = "numbers, so that this is a regression, which no task here learns; sort them into a few classes"
+    if len(counts) >= _MANY and single > len(counts) / 2:
+        why = what if numbers else "as good as a name for each picture; expected a class that several have"
+        raise OrchardError(f"{single} of {len(counts)} classes of {source} have one picture each: the labels are {why}")
+    if len(counts) >= _MANY and measured:
+        return [Problem(source, f"the labels are {what}; here {len(counts)} classes are told apart, near ones or far")]
+    return []
 
 
 def strangers(names: Sequence[str], endings: Collection[str], what: str = "pictures") -> list[Problem]:
