@@ -304,3 +304,14 @@ def test_a_pipe_is_answered_and_not_waited_for(tmp_path: Path, judge: Path, caps
     os.mkfifo(tmp_path / "a.tsv")
     with pytest.raises(OrchardError, match="it is no regular file"):
         open_captions(str(tmp_path / "a.tsv"), CaptionSource(source=""))
+
+
+def test_what_stands_beside_splits_is_not_learned_from_without_classes_either(tmp_path: Path) -> None:
+    draw_splits(tmp_path, "train", "val")
+    draw(tmp_path / "extra", 9)
+    data = open_pictures(str(tmp_path), CaptionSource(source=""))
+    assert sizes(data) == {"train": 6, "validation": 6}
+    assert [(p.key, p.what) for p in data.problems] == [("extra", "3 pictures beside the splits; left out")]
+    (tmp_path / "val").rename(tmp_path / "more")
+    data = open_pictures(str(tmp_path), CaptionSource(source=""))  # one folder that is called train, among others
+    assert sum(sizes(data).values()) == 15 and not data.problems

@@ -23,6 +23,7 @@ SPLIT_WORDS = {
 }
 _NUMBER = re.compile(r"[-+]?\d+(\.\d+)?([eE][-+]?\d+)?")
 _MANY = 10  # classes from which on labels are looked at
+_NOWHERE = "nowhere"  # the split of what is left out
 GO_ON = "or leave them out with --set data.bad_records=skip"
 
 
@@ -147,11 +148,18 @@ def sort_classes(labels: set[str]) -> tuple[str, ...]:
     return tuple(sorted(labels, key=lambda label: (int(label), label) if whole else (0, label)))
 
 
-def top_folders(source: str, names: Sequence[str], settings: DataSettings) -> list[str]:
-    """The split that the first folder of each name says; empty for all if any says none."""
+def top_folders(source: str, names: Sequence[str], problems: list[Problem], settings: DataSettings) -> list[str]:
+    """The split that the first folder of each name says.
+
+    What stands beside two splits or more is left out, and put on the list of problems; beside a single one it shows
+    that this is no split: then, as where there is none, all are empty.
+    """
     tops = [SPLIT_WORDS.get(name.partition("/")[0].lower(), "") if "/" in name else "" for name in names]
-    if not all(tops):
+    if not all(tops) and len({*tops}) < 3:
         return [""] * len(names)
+    beside = Counter(name.partition("/")[0] for name, top in zip(names, tops, strict=True) if not top)
+    problems += [Problem(name, f"{count} pictures beside the splits; left out") for name, count in beside.items()]
+    tops = [top or _NOWHERE for top in tops]
     if "train" not in tops and settings.training:
         raise OrchardError(f"{source} has no training pictures, only {', '.join(sorted(set(tops)))}")
     return tops

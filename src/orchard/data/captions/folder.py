@@ -49,7 +49,7 @@ def open_folder(source: str, files: Files, settings: CaptionSettings, listing: P
     if not good:
         raise OrchardError(f"{source} has no picture with a caption that can be read")
     places = places_of_splits(
-        top_folders(source, good, settings), zeros(len(good)), [seen[name].digest for name in good], settings
+        top_folders(source, good, problems, settings), zeros(len(good)), [seen[name].digest for name in good], settings
     )
     parts = {split: [good[place] for place in chosen] for split, chosen in places.items()}
     splits = {
