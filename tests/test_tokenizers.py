@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from orchard.data.text_tokenizer import cut_words
 from orchard.data.tokenizer_files import library_reads
 from orchard.data.tokenizers import (
     LOST,
@@ -290,3 +291,10 @@ def test_words_without_end_are_learned_from_in_parts() -> None:
     assert learned.vocabulary == 400 and learned.decode(learned.encode(text)) == text
     saved = json.loads(learned.inner.to_str())
     assert "128" not in json.dumps(saved["pre_tokenizer"])  # words are read whole
+
+
+def test_what_is_cut_is_counted() -> None:
+    assert cut_words("captions", [3, 5, 9], 4, "text.length") == [
+        "2 of 3 captions are longer than 4 tokens and are cut; the longest has 9 (--set text.length=9 reads them whole)"
+    ]
+    assert cut_words("captions", [3, 4], 4) == []

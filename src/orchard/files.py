@@ -5,12 +5,14 @@ Every output goes through `atomic`, every JSON file that may come from somebody 
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, TypeVar
+from typing import IO, TYPE_CHECKING, Any, BinaryIO, TypeVar
 
 from orchard.errors import OrchardError
 
@@ -19,6 +21,15 @@ if TYPE_CHECKING:
 
 M = TypeVar("M", bound="BaseModel")
 LARGEST_JSON = 64 * 2**20  # bytes of a JSON file that is read
+
+
+def open_regular(path: Path, buffering: int = -1) -> BinaryIO:
+    """Open a file for reading. OSError for what is none, such as a pipe, which would be waited for for ever."""
+    number = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_NONBLOCK", 0))
+    if not stat.S_ISREG(os.fstat(number).st_mode):
+        os.close(number)
+        raise OSError(errno.EINVAL, "it is no regular file", str(path))
+    return os.fdopen(number, "rb", buffering)
 
 
 @contextmanager
@@ -39,7 +50,8 @@ def atomic(path: Path) -> Iterator[IO[bytes]]:
 def write_json(path: Path, value: Any) -> None:
     """Write one JSON file atomically."""
     with atomic(path) as file:
-        file.write((json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode())
+        # The names of some files are no UTF-8: their strange bytes become escapes, which read back as they were.
+        file.write((json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode(errors="backslashreplace"))
 
 
 def disk_error(error: OSError, path: Path, kept: str) -> OrchardError:

@@ -11,8 +11,8 @@ from torch import nn
 
 from orchard.data.contracts import Preprocess
 from orchard.errors import OrchardError
-from orchard.weights.folders import model_folder
-from orchard.weights.portable import CONFIG, load_portable
+from orchard.weights.folders import CONFIG, model_folder
+from orchard.weights.portable import load_portable
 
 
 @dataclass(frozen=True)

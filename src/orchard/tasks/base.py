@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -10,14 +11,17 @@ from typing import Any, ClassVar, Protocol, TypeVar
 
 import torch
 from lightning_fabric import Fabric
+from lightning_fabric.utilities.rank_zero import rank_zero_only
 from torch import Tensor, nn
 
 from orchard.data.contracts import ImageData, ImageSplit, Preprocess, Problem
+from orchard.data.digests import count_known, digests_of, read_digests
 from orchard.data.loader import Loader
 from orchard.data.settings import AugmentSettings
 from orchard.errors import UsageError
 from orchard.inference.cost import multiply_adds, weight_bytes
 from orchard.inference.hardware import native_bf16
+from orchard.inference.loading import Loaded
 from orchard.tasks.record import Task
 from orchard.training.feed import Feed
 from orchard.training.metric import Metric
@@ -95,6 +99,15 @@ class Job(ABC):
         """The data, by the name of the split."""
 
     @property
+    def records(self) -> Mapping[str, Any]:
+        """The splits as they are stored, by whose content they are known again."""
+        return self.splits
+
+    def remarks(self) -> list[str]:
+        """What else a person should know of the data before they are learned from."""
+        return []
+
+    @property
     def report_split(self) -> str:
         """The split of the final metrics and of the report."""
         return "test" if "test" in self.splits else "validation"
@@ -127,7 +140,8 @@ class Job(ABC):
     @abstractmethod
     def finish(self, model: nn.Module, run: RunFolder) -> dict[str, Any]:
         """Metrics by split, and what else metrics.json says; all processes take part, the first writes the portable
-        model into `run / "model"` and what the report needs into `run / "evaluation"`."""
+        model into `run / "model"`, before anything that may fail, and what the report needs into
+        `run / "evaluation"`."""
 
     @abstractmethod
     def report(self, model: nn.Module, run: RunFolder) -> Path:
@@ -228,6 +242,20 @@ def read_start(settings: Start) -> tuple[Path, Portable, dict[str, Tensor]]:
     if about.model != settings.model:
         raise UsageError(f"{folder} holds a {about.model}, not a {settings.model}; train {about.model} from it")
     return folder, about, state
+
+
+def warn(line: str) -> None:
+    """A line for the person who waits, on stderr, from the first of several processes."""
+    if getattr(rank_zero_only, "rank", 0) == 0:
+        sys.stderr.write(f"warning: {line}\n")
+
+
+def counted(loaded: Loaded, split: Any, count: int | None = None) -> dict[str, int]:
+    """How many records a model is asked about, and how many of them it has learned from, where its run says so."""
+    found = {"count": len(split) if count is None else count}
+    known = read_digests(loaded.folder.parent).get("train")
+    learned = count_known(digests_of(split), [known]) if known is not None else 0
+    return {**found, "learned": learned} if learned else found
 
 
 def pick_split(splits: Mapping[str, S], name: str, source: str) -> S:

@@ -91,7 +91,7 @@ def _load_inert(path: Path) -> Any:
     """What torch.load finds with `weights_only=True`, with inert objects for the classes that it does not know."""
     inert: dict[str, type] = dict.fromkeys(_unknown_classes(path), _Inert)
     while True:
-        classes = [(_class(name, kind), name) for name, kind in inert.items()]
+        classes: list[Any] = [(_class(name, kind), name) for name, kind in inert.items()]
         try:
             # warnings are of other pickle protocols, which load or do not
             with warnings.catch_warnings(action="ignore"), torch.serialization.safe_globals(classes):  # type: ignore[no-untyped-call]

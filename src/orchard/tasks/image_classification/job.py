@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
@@ -107,18 +108,23 @@ class Job(base.Job):
     def evaluate(self, model: nn.Module) -> Mapping[str, float]:
         return self.objective.compute_metrics(self.predictions(model, "validation"))
 
+    def remarks(self) -> list[str]:
+        splits = ((name, self.data.splits[name].labels) for name in self.final_splits)
+        return [line for name, labels in splits if (line := missing_classes(self.data.classes, labels, name))]
+
     def cost(self, model: nn.Module) -> dict[str, int]:
         return base.cost_of(model, self.shape)
 
     def finish(self, model: nn.Module, run: RunFolder) -> dict[str, Any]:
-        predictions = {name: self.predictions(model, name) for name in self.final_splits}
         if self.fabric.is_global_zero:
             about = self.portable(model, run.path, classes=self.data.classes, preprocess=self.preprocess.to_json())
             save_portable(run / "model", model, about)
+        predictions = {name: self.predictions(model, name) for name in self.final_splits}
+        if self.fabric.is_global_zero:
             (run / "evaluation").mkdir(exist_ok=True)
             for name, found in predictions.items():
                 save_file(dict(vars(found)), run / "evaluation" / f"{name}.safetensors")
-        metrics = {name: self.objective.compute_metrics(found) for name, found in predictions.items()}
+        metrics = {name: final_metrics(self.objective, found) for name, found in predictions.items()}
         return self.cost(model) | metrics
 
     def report(self, model: nn.Module, run: RunFolder) -> Path:
@@ -127,6 +133,13 @@ class Job(base.Job):
             run, objective=self.objective, split=self.data.splits[self.report_split], preprocess=self.preprocess,
             predictions=predictions, model=model,
         )  # fmt: skip
+
+
+def missing_classes(classes: Sequence[str], labels: np.ndarray, split: str) -> str:
+    """Which classes a split cannot be asked about; empty if it has all."""
+    missing = [classes[n] for n in np.setdiff1d(np.arange(len(classes)), labels)]
+    more = f" and {len(missing) - 5} more" if len(missing) > 5 else ""
+    return f"the {split} split has no picture of {', '.join(missing[:5])}{more}" if missing else ""
 
 
 def start_model(settings: Settings, data: ImageData) -> nn.Module:
@@ -196,7 +209,14 @@ def evaluate_loaded(loaded: Loaded, source: str, split: str, settings: Source) -
     model, device = base.on_device(loaded.model)
     found = predict_split(model, (batch.to(device) for batch in loader.batches(0)))
     found = Predictions(found.logits, own[found.labels], found.indices)
-    return ImageClassification(loaded.classes).compute_metrics(found)
+    if missing := missing_classes(loaded.classes, found.labels.numpy(), split):
+        base.warn(missing)
+    return {**base.counted(loaded, images), **final_metrics(ImageClassification(loaded.classes), found)}
+
+
+def final_metrics(objective: ImageClassification, found: Predictions) -> dict[str, float]:
+    """The metrics, and the accuracy that takes no model, beside which the model's is to be read."""
+    return {**objective.compute_metrics(found), "majority_accuracy": found.majority}
 
 
 def entries(loaded: Loaded) -> list[Entry]:

@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from orchard.data.settings import MixSettings
+from orchard.data.settings import ImageSource, MixSettings
 from orchard.data.settings import Settings as Strict
 from orchard.training.settings import TrainSettings
 
@@ -14,6 +14,7 @@ from orchard.training.settings import TrainSettings
 class Settings(TrainSettings):
     """What training a classifier may be told beside what all trainings are."""
 
+    data: ImageSource
     image_size: int | None = Field(None, ge=1, description="side of the square images the model sees")
     label_smoothing: float = Field(0.0, ge=0, lt=1, description="share of the target spread over all classes")
     freeze_trunk: bool = Field(False, description="learn the head only")

@@ -7,13 +7,14 @@ from typing import Literal
 from pydantic import Field
 
 from orchard.data.settings import Settings as Strict
-from orchard.data.settings import TextSettings
+from orchard.data.settings import TextSettings, TextSource
 from orchard.training.settings import TrainSettings
 
 
 class Settings(TrainSettings):
     """What training a language model may be told beside what all trainings are."""
 
+    data: TextSource
     text: TextSettings = TextSettings()
 
 
