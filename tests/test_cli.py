@@ -50,9 +50,7 @@ def test_json_is_one_value_and_nothing_else() -> None:
         (["predict", "nowhere", "a.png"], 2, "nowhere is neither a run nor"),
     ],
 )
-def test_a_wrong_call_is_answered_in_a_line_or_two(
-    words: list[str], code: int, expected: str, tmp_path: Path
-) -> None:
+def test_a_wrong_call_is_answered_in_a_line_or_two(words: list[str], code: int, expected: str, tmp_path: Path) -> None:
     done = orchard(*words, cwd=tmp_path)
     assert done.returncode == code, done.stderr
     assert expected in done.stderr

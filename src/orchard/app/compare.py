@@ -6,10 +6,7 @@ contestant or seed costs only its own time.
 
 from __future__ import annotations
 
-import csv
-import io
 import statistics
-import sys
 import time
 import weakref
 from collections.abc import Callable, Mapping, Sequence
@@ -27,7 +24,7 @@ from torch.utils.weak import WeakIdKeyDictionary
 from orchard.app.train import resolve_training, train
 from orchard.data.kinds import kind_named
 from orchard.errors import OrchardError, UsageError
-from orchard.files import atomic, disk_error
+from orchard.files import write_table
 from orchard.inference.hardware import hardware
 from orchard.inference.loading import Loaded, load
 from orchard.models import landmark_of
@@ -37,6 +34,7 @@ from orchard.report.charts import Spot, percent, spot_chart, write_page
 from orchard.tasks.base import Job
 from orchard.tasks.record import Task
 from orchard.tasks.registry import task_named, task_of
+from orchard.terminal import note
 from orchard.training.loop import Interrupted, steps_per_epoch
 from orchard.training.metric import Metric
 
@@ -137,7 +135,7 @@ def _train_all(
         first = int(given.pop("seed", 0))
         for seed in range(first, first + seeds):
             name = f"{model}-{budget.kind}{budget.amount:g}-seed{seed}".replace(":", "-").replace("/", "-")
-            sys.stderr.write(f"{model}, seed {seed}, {budget.words()}\n")
+            note(f"{model}, seed {seed}, {budget.words()}")
             metrics = training(model, source, out / name, **given, seed=seed)
             report_split = "test" if "test" in metrics else "validation"
             found = {"quality": metrics[report_split][task.metric.name], "split": report_split}
@@ -148,7 +146,7 @@ def _train_all(
         lines = str(error).strip().splitlines() or [""]
         kind = "" if isinstance(error, OrchardError) else f"{type(error).__name__}: "
         row["error"] = kind + lines[0].removeprefix(f"{model}: ")
-        sys.stderr.write(f"error: {model}: {row['error']}\n")
+        note(f"error: {model}: {row['error']}")
         return row
     qualities = [run["quality"] for run in row["runs"]]
     return row | {
@@ -252,15 +250,8 @@ def peak_memory(model: nn.Module, inputs: Mapping[str, Tensor]) -> int:
 
 
 def _write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    text = io.StringIO(newline="")
-    writer = csv.DictWriter(text, COLUMNS, extrasaction="ignore", lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    try:
-        with atomic(path) as file:
-            file.write(text.getvalue().encode())
-    except OSError as error:
-        raise disk_error(error, path, "make room and run the same command again") from None
+    table = [["" if row[name] is None else row[name] for name in COLUMNS] for row in rows]
+    write_table(path, [COLUMNS, *table])
 
 
 def _write_page(path: Path, result: Mapping[str, Any], budget: Budget) -> None:

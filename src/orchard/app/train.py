@@ -5,7 +5,6 @@ What is wrong with the call (a model, a setting or a path that is not there) is 
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +14,7 @@ from orchard.data.kinds import canonical_name, kind_named
 from orchard.errors import OrchardError, UsageError
 from orchard.tasks.record import Task
 from orchard.tasks.registry import FOREIGN, task_named, task_names, task_of
+from orchard.terminal import note
 from orchard.training.settings import Resolved, TrainSettings, flatten, known_keys, resolve
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 def say(message: str) -> None:
     """A line for the person who waits, on stderr, from the first of several processes."""
     if _is_first_process():
-        sys.stderr.write(message + "\n")
+        note(message)
 
 
 def warn(message: str) -> None:

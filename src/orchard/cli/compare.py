@@ -48,10 +48,10 @@ def compare_models(
 
 
 def _show(result: dict[str, Any]) -> None:
-    from rich.console import Console
     from rich.table import Table
 
     from orchard.app.compare import in_order
+    from orchard.console import Console
     from orchard.report.charts import bytes_text, seconds_text, short
 
     table = Table(
@@ -63,7 +63,7 @@ def _show(result: dict[str, Any]) -> None:
         column.justify = "right"
     for column in table.columns:
         column.no_wrap = True
-    console = Console(highlight=False)
+    console = Console()
     if not console.is_terminal:
         console.width = 120  # a file or a pipe has room
     percent = result["metric"]["percent"]
@@ -82,5 +82,5 @@ def _show(result: dict[str, Any]) -> None:
     console.print(table)
     for row in result["contestants"]:
         if row["error"]:
-            console.print(f"{row['model']}: {row['error']}", markup=False)
+            console.print(f"{row['model']}: {row['error']}")
     console.print(f"plot:   {result['out']}/compare.html\ntable:  {result['out']}/compare.csv", soft_wrap=True)

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import io
 import sys
 
 import typer
@@ -39,10 +40,12 @@ def build(arguments: list[str]) -> typer.Typer:
 
 
 def main() -> None:
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # as stderr does: what an encoding lacks costs no answer
     debug = "--debug" in sys.argv
     if debug:
         sys.argv.remove("--debug")
-    sys.exit(run_app(build(sys.argv[1:]), debug))
+    sys.exit(run_app(lambda: build(sys.argv[1:]), debug))
 
 
 if __name__ == "__main__":

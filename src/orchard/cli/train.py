@@ -18,8 +18,9 @@ Set = Annotated[
 
 def show_figures(metrics: dict[str, Any]) -> None:
     """The final figures as a table."""
-    from rich.console import Console
     from rich.table import Table
+
+    from orchard.console import Console
 
     table = Table(title=f"{metrics['model']} on {metrics['data']}", title_justify="left")
     splits = [name for name, figures in metrics.items() if _are_figures(figures)]
@@ -34,10 +35,9 @@ def show_figures(metrics: dict[str, Any]) -> None:
         console.print(
             f"{metrics['epochs']:g} epochs in {metrics['seconds']:.0f} s{_rate(metrics)}; {metrics['parameters']:,} "
             f"parameters, {metrics['macs'] / 1e6:,.1f}M multiply-adds a sample",
-            highlight=False,
         )
     if "run" in metrics:
-        console.print(f"run:    {metrics['run']}\nreport: {metrics['run']}/report.html", highlight=False)
+        console.print(f"run:    {metrics['run']}\nreport: {metrics['run']}/report.html")
 
 
 def _are_figures(value: Any) -> bool:

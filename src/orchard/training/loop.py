@@ -42,6 +42,8 @@ from orchard.training.renamed import STATE, new_tensors
 from orchard.training.run import Log, RunFolder
 from orchard.training.settings import OptimizerSettings, TrainSettings
 
+STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
 
 class Trainable(Protocol):
     """What the loop asks of a training (`orchard.tasks.base.Job` is one)."""
@@ -78,7 +80,11 @@ class State:
 
 
 class Interrupted(OrchardError):
-    """Ctrl-C or SIGTERM came; everything is saved."""
+    """Ctrl-C or another signal came; everything is saved. The exit code is the one that shells give to it."""
+
+    def __init__(self, message: str, number: int = signal.SIGINT):
+        super().__init__(message)
+        self.exit_code = 128 + number
 
 
 class DivergedError(OrchardError):
@@ -119,7 +125,7 @@ class Trainer:
         self.state = State()
         self.sums: dict[str, Tensor] = {}  # of the log line that is being gathered; on the device
         self._restore()
-        self._stop_signal = ""
+        self._stop_signal = 0
 
     @property
     def evaluated(self) -> nn.Module:
@@ -153,9 +159,11 @@ class Trainer:
                         self._save(log)
                         saved_at = time.monotonic()
                     if stop and not last:
+                        by = "Ctrl-C" if stop == signal.SIGINT else "a signal"
                         raise Interrupted(
-                            f"{stop} after step {step} of {self.steps}; everything is saved in {self.run.path}, and "
-                            f"the same command goes on from there"
+                            f"stopped by {by} after step {step} of {self.steps}; everything is saved in "
+                            f"{self.run.path}, and the same command goes on from there",
+                            stop,
                         )
         finally:
             progress.stop()
@@ -348,14 +356,14 @@ class Trainer:
         self.state = State(**{STATE.get(key, key): value for key, value in facts.items()})
         self.sums = {key: torch.tensor(value, dtype=torch.float64) for key, value in self.state.sums.items()}
 
-    def _decide(self, saved_at: float) -> tuple[bool, bool, str]:
-        """Is the time over, is a checkpoint due, and why should we stop, if at all?
+    def _decide(self, saved_at: float) -> tuple[bool, bool, int]:
+        """Is the time over, is a checkpoint due, and which signal asks us to stop, if any?
 
         Clocks and signals differ between processes, decisions must not: the first decides, at every line of the log.
         """
         settings, step = self.settings, self.state.step
         if self.fabric.world_size > 1 and step % settings.log_every:
-            return False, False, ""
+            return False, False, 0
         time_over = settings.max_minutes is not None and self.state.seconds >= settings.max_minutes * 60
         due = time.monotonic() - saved_at >= settings.checkpoint_minutes * 60
         if settings.checkpoint_steps and step % settings.checkpoint_steps == 0:
@@ -365,15 +373,17 @@ class Trainer:
 
     @contextmanager
     def _signals(self) -> Iterator[None]:
-        """The first Ctrl-C or SIGTERM ends the training after the step it is in; a second Ctrl-C at once."""
+        """The first signal (Ctrl-C, SIGTERM, or SIGHUP when a terminal closes) ends the training after the step it is
+        in; a second Ctrl-C at once. What is ignored already (`nohup`) stays ignored."""
 
         def ask(number: int, frame: FrameType | None) -> None:
             if self._stop_signal and number == signal.SIGINT:
                 raise KeyboardInterrupt
-            self._stop_signal = "stopped by Ctrl-C" if number == signal.SIGINT else "stopped by a signal"
+            self._stop_signal = number
 
+        heard = [one for one in STOPPING if signal.getsignal(one) is not signal.SIG_IGN]
         try:
-            before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+            before = {number: signal.signal(number, ask) for number in heard}
         except ValueError:  # not the main thread: signals are its business
             yield
             return

@@ -8,21 +8,21 @@ from __future__ import annotations
 
 import hashlib
 import json
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from lightning_fabric.utilities.rank_zero import rank_zero_only
-from rich.console import Console
 from rich.progress import track
 
 from orchard.cache import cache_folder
+from orchard.console import Console
 from orchard.data.batches import ImageBatch
 from orchard.data.captions import CaptionData, CaptionSplit, cache
 from orchard.data.loader import Loader
 from orchard.tasks.image_tokenization.image_tokenizer import ImageTokenizer
+from orchard.terminal import note
 
 BATCH = 64
 
@@ -95,4 +95,4 @@ def _watched(batches: Iterator[ImageBatch], total: int, words: str) -> Iterator[
 def say(line: str) -> None:
     """A line for the person who waits, on stderr, from the first process."""
     if getattr(rank_zero_only, "rank", 0) == 0:
-        sys.stderr.write(line + "\n")
+        note(line)

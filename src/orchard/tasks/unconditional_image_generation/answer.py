@@ -14,9 +14,9 @@ def answer(folder: Path, items: Sequence[str], options: Options, say: Callable[[
     """Images in a folder, named by their numbers, with a sheet where there are several."""
     if items:
         raise UsageError(f"this model makes images out of noise and takes nothing, got '{items[0]}'; leave it out")
-    from rich.console import Console
     from rich.progress import Progress
 
+    from orchard.console import Console
     from orchard.inference.loading import load
     from orchard.inference.png_files import save_picture, sheet
     from orchard.tasks.unconditional_image_generation.pipeline import ImageGenerator
