@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import math
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,13 +13,15 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from orchard.app.answer import read_options
 from orchard.app.settings_page import page
-from orchard.app.train import train
+from orchard.app.train import resolve_training, train
 from orchard.errors import OrchardError, UsageError
+from orchard.inference.sampling import Sampling
 from orchard.models import create_model
 from orchard.tasks.image_classification.job import Job
 from orchard.tasks.image_classification.objective import ImageClassification
-from orchard.tasks.registry import task_of
+from orchard.tasks.registry import task_named, task_of
 from orchard.training.optim import average_of, build_optimizer
 from orchard.training.plan import Plan, less_memory
 from orchard.training.run import RunFolder, free_folder
@@ -172,3 +175,26 @@ def test_the_page_of_settings_is_made_from_the_settings() -> None:
     written = (Path(__file__).parents[1] / "docs" / "settings.md").read_text()
     assert written == page(), "write it anew: python -m orchard.app.settings_page > docs/settings.md"
     assert "`optimizer.lr`" in written
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [{"epochs": math.inf}, {"epochs": math.nan}, {"max_minutes": math.inf}, {"optimizer.lr": math.nan},
+     {"seed": 1_700_000_000_000}, {"ema": math.nan}, {"clip_norm": math.inf}],
+)  # fmt: skip
+def test_a_setting_that_is_no_number_is_answered_in_one_line(setting: dict[str, float]) -> None:
+    with pytest.raises(UsageError, match=rf"^setting '{next(iter(setting))}': input should be [^\n]*$"):
+        resolve_training("vit_nano", "digits", setting)
+
+
+@pytest.mark.parametrize("option", [{"temperature": math.nan}, {"temperature": 1e-40}, {"temperature": math.inf},
+                                    {"repetition_penalty": math.nan}, {"repetition_penalty": 1e-40}])  # fmt: skip
+def test_sampling_takes_numbers_that_logits_can_be_divided_by(option: dict[str, float]) -> None:
+    with pytest.raises(UsageError, match=f"{next(iter(option))} .*: expected"):
+        Sampling(**option)
+
+
+def test_an_option_that_is_no_number_is_answered_in_one_line() -> None:
+    for name, value in {"seed": 1_700_000_000_000, "temperature": math.nan, "repetition_penalty": math.nan}.items():
+        with pytest.raises(UsageError, match=rf"^option '--{name.replace('_', '-')}': input should be [^\n]*$"):
+            read_options(task_named("text-generation"), {name: value})

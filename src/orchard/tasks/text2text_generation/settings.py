@@ -42,4 +42,4 @@ class Options(SearchSettings, SamplingOptions):
     """How a model that reads one text and writes another answers."""
 
     count: int = Field(1, ge=1, description="texts for each source: the best of the beam, or samples")
-    seed: int = Field(0, ge=0, description="random seed of samples")
+    seed: int = Field(0, ge=0, lt=2**31, description="random seed of samples")

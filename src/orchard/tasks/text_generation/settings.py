@@ -29,7 +29,7 @@ class Options(SamplingOptions):
     """How a language model answers."""
 
     count: int = Field(1, ge=1, description="texts for each prompt")
-    seed: int = Field(0, ge=0, description="random seed; the same seed writes the same")
+    seed: int = Field(0, ge=0, lt=2**31, description="random seed; the same seed writes the same")
     length: int = Field(200, ge=1, description="tokens of a text at most")
     stop: tuple[str, ...] = Field((), description="a text ends before this word")
     repetition_penalty: float = Field(1.0, gt=0, lt=1e6, description="repetition penalty; 1 is off")

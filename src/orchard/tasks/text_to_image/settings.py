@@ -26,7 +26,7 @@ class Options(SamplingOptions):
     """How a text-to-image model answers."""
 
     count: int = Field(1, ge=1, description="images for each prompt")
-    seed: int = Field(0, ge=0, description="random seed; the same seed gives the same image")
+    seed: int = Field(0, ge=0, lt=2**31, description="random seed; the same seed gives the same image")
     data: Path | None = Field(None, description="a TSV of idx and text instead of prompts; --out is a TSV then")
     out: Path | None = Field(None, description="folder for the images (or the TSV of --data)")
     complete: Path | None = Field(None, description="complete the image whose upper part is in this file")
