@@ -96,13 +96,13 @@ def _is_still(path: Path, file: IO[bytes]) -> bool:
 def atomic_folder(path: Path) -> Iterator[Path]:
     """A folder to fill, which becomes `path` when all of it is there; after a kill or an error there is none.
 
-    `path` must not exist. Raises OSError as `Path.rename` does, OrchardError where another process is making it.
+    `path` must not exist when the work is done. Raises OSError where it cannot be written, OrchardError where another
+    process is making it.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(f".{path.name}.partial")
     if beside.is_symlink():
         raise OrchardError(f"{beside} is a link, which is not followed for writing; remove it")
-    beside.mkdir(exist_ok=True)
+    beside.mkdir(parents=True, exist_ok=True)
     lock = os.open(beside, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -128,10 +128,10 @@ def remove(path: Path) -> None:
 
 
 @contextmanager
-def locked(path: Path, doing: str) -> Iterator[IO[bytes]]:
+def locked(path: Path, busy: str) -> Iterator[IO[bytes]]:
     """A file to read and go on with (made if it is not there), which no other process writes meanwhile.
 
-    OrchardError where another process is `doing` something with it, or where it is a link.
+    OrchardError where another process has it, which says `busy`, or where it is a link.
     """
     try:
         number = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
@@ -139,11 +139,11 @@ def locked(path: Path, doing: str) -> Iterator[IO[bytes]]:
         if error.errno == errno.ELOOP:
             raise OrchardError(f"{path} is a link, which is not followed for writing; name the file itself") from None
         raise
-    with open(number, "r+b", buffering=0) as file:  # noqa: PTH123 a descriptor has no path
+    with os.fdopen(number, "r+b", buffering=0) as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise OrchardError(f"another process is {doing} {path}; wait for it, or name another place") from None
+            raise OrchardError(busy) from None
         yield file
 
 

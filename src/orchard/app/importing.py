@@ -7,6 +7,7 @@ vocabulary beside them.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,8 @@ from orchard.errors import UsageError
 from orchard.tasks.importing import WEIGHT_FILES, Checkpoint, Imported
 from orchard.tasks.registry import task_of
 from orchard.weights.foreign import PICKLES, read_checkpoint
-from orchard.weights.official import refuse_existing
-from orchard.weights.portable import save_portable
+from orchard.weights.official import new_model_folder, refuse_existing
+from orchard.weights.portable import not_finite, save_portable
 
 VOCABULARIES = (
     ("vocab.json", "merges.txt"),
@@ -48,14 +49,21 @@ def import_checkpoint(
     others = [path for path in files if _is_checkpoint(path)]
     if task.importer is None and (files or tokenizer):
         raise UsageError(f"{name} reads no text and writes no codes: --files and --tokenizer are for models that do")
-    wanted = Checkpoint(
-        name, file, read_checkpoint(file), source, overrides or {}, vocabulary or _beside(checkpoint), others,
-        tokenizer, out,
-    )  # fmt: skip
-    if task.importer is not None:
-        return task.load(task.importer)(wanted)  # type: ignore[no-any-return]
+    tensors = read_checkpoint(file)
+    with new_model_folder(out) as folder:
+        wanted = Checkpoint(
+            name, file, tensors, source, overrides or {}, vocabulary or _beside(checkpoint), others, tokenizer, folder
+        )
+        done: Imported = task.load(task.importer)(wanted) if task.importer else _import_plain(wanted)
+    strange = not_finite(done.official.model)
+    if strange:
+        done = replace(done, remarks=(*done.remarks, f"warning: '{strange[0]}' holds what is not a number"))
+    return done
+
+
+def _import_plain(wanted: Checkpoint) -> Imported:
     official = wanted.read()
-    save_portable(out, official.model, official.about)
+    save_portable(wanted.out, official.model, official.about)
     return Imported(official)
 
 

@@ -76,6 +76,9 @@ def train(
     if _is_first_process():
         run.open(requested)
     try:
+        if run.finished and run.extended:
+            say(f"{run.path} was finished and goes on")
+            (run / "report.html").unlink()  # it is finished again when this is written anew
         if run.finished:
             say(f"{run.path} is finished already")
             return {"run": str(run.path), **read_json(run / "metrics.json")}
@@ -130,8 +133,9 @@ def _train(
     settings, fabric = job.settings, job.fabric
     fabric.launch()
     if fabric.world_size > 1:  # the folder is where the first process says it is
-        shared = Path(fabric.broadcast(str(run.path)))
-        run = run if fabric.is_global_zero else RunFolder(shared)
+        path, extended = fabric.broadcast((str(run.path), run.extended))
+        run = run if fabric.is_global_zero else RunFolder(Path(path))
+        run.extended = extended
     trainer = Trainer(job, run, warn)
     plan = make_plan(trainer, cut=not task.whole_batch)
     if fabric.is_global_zero:

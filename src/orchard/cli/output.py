@@ -49,6 +49,8 @@ def parse_settings(pairs: list[str]) -> dict[str, Any]:
         key, equals, value = pair.partition("=")
         if not equals or not key:
             raise UsageError(f"--set {pair}: expected key=value, such as --set optimizer.lr=3e-4")
+        if key in settings:
+            raise UsageError(f"--set {key} is given twice; give it once")
         try:
             settings[key] = json.loads(value)
         except (ValueError, RecursionError):

@@ -10,6 +10,7 @@ from pathlib import Path
 from PIL import Image, PngImagePlugin
 
 from orchard.errors import OrchardError
+from orchard.files import atomic
 
 GAP = 2  # pixels between the pictures of a sheet
 
@@ -29,7 +30,8 @@ def save_picture(picture: Image.Image, path: Path) -> None:
     """Write a PNG with its text chunks. Raises OrchardError where it cannot be written."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(png_bytes(picture))
+        with atomic(path) as file:
+            file.write(png_bytes(picture))
     except OSError as error:
         raise OrchardError(f"{path} cannot be written: {error.strerror or error}") from None
 

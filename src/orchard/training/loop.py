@@ -22,7 +22,6 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 from orchard.errors import OrchardError
-from orchard.files import disk_error
 from orchard.training.checkpoint import Checkpoints
 from orchard.training.feed import Feed
 from orchard.training.learner import Learner
@@ -41,6 +40,7 @@ from orchard.training.progress import Progress
 from orchard.training.renamed import STATE, new_tensors
 from orchard.training.run import Log, RunFolder
 from orchard.training.settings import OptimizerSettings, TrainSettings
+from orchard.weights.portable import not_finite
 
 STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -126,6 +126,7 @@ class Trainer:
         self.sums: dict[str, Tensor] = {}  # of the log line that is being gathered; on the device
         self._restore()
         self._stop_signal = 0
+        self._evaluation = 0.0  # seconds that the latest one took
 
     @property
     def evaluated(self) -> nn.Module:
@@ -154,6 +155,8 @@ class Trainer:
                         self._log_training(log)
                     if step % (self.settings.evaluate_steps or per_epoch) == 0 or last:
                         self._validate(log, progress)
+                        now = time.monotonic() - began
+                        self._evaluation, self.state.seconds = now - self.state.seconds, now
                         last = last or bool(self.state.stopped)
                     if last or checkpoint_due or stop:
                         self._save(log)
@@ -178,7 +181,7 @@ class Trainer:
         self._seed(step)
         if not self.bare.training:
             self.job.train_mode(self.bare)
-        spent = self.state.seconds / (self.settings.max_minutes * 60) if self.settings.max_minutes else 0.0
+        spent = self._spent / (self.settings.max_minutes * 60) if self.settings.max_minutes else 0.0
         factor = learning_rate_factor(
             step, self.steps, self.warmup, self.settings.schedule, per_epoch=self.steps_per_epoch, spent=spent
         )  # fmt: skip
@@ -249,6 +252,11 @@ class Trainer:
         """The name of a metric that every phase has: the first phase's is the step's own."""
         return metric if phase is self.phases[0] else f"{phase.name}_{metric}"
 
+    @property
+    def _spent(self) -> float:
+        """Seconds of the time allowed: those that have passed, and those that the evaluation at the end will take."""
+        return self.state.seconds + self._evaluation
+
     def _mean_loss(self) -> float:
         return float(self.sums["loss"]) / self.state.counted if self.state.counted else math.nan
 
@@ -299,7 +307,7 @@ class Trainer:
         with torch.compiler.set_stance("force_eager"):  # each new batch shape would be compiled again
             metrics = self.job.evaluate(model)
         score = self.job.metric.score(metrics[self.job.metric.name])
-        if score >= self.state.best_score:  # never true of what is not a number
+        if math.isfinite(score) and score >= self.state.best_score and not not_finite(self.evaluated):
             self.state.stale_epochs = 0 if score > self.state.best_score else self.state.stale_epochs + 1
             self.state.best_score, self.state.best_step = score, self.state.step
             if self.fabric.is_global_zero:
@@ -317,16 +325,18 @@ class Trainer:
         best.save(self.state.step, {"model": self.evaluated.state_dict()}, {"score": self.state.best_score})
 
     def best_weights(self) -> dict[str, Tensor]:
-        """The weights of the best validation."""
+        """The weights of the best validation. DivergedError where no validation gave a number."""
         found = Checkpoints(self.run / "best", self.checkpoints.warn).load_newest()
-        return new_tensors(found[0])["model"] if found else dict(self.evaluated.state_dict())
+        if found is None:
+            raise DivergedError(
+                f"no validation gave a number for the {self.job.metric.name.replace('_', ' ')}, so that there is no model "
+                f"to keep; try a smaller --set optimizer.lr, or --set clip_norm=1, with another --out"
+            )
+        return new_tensors(found[0])["model"]
 
     def _save(self, log: Log | None) -> None:
         if log and self.fabric.is_global_zero:
-            try:
-                log.flush()  # first the lines, then the checkpoint that says they are there
-            except OSError as error:
-                raise disk_error(error, log.path, "make room and run the same command again") from None
+            log.flush()  # first the lines, then the checkpoint that says they are there
             self._write_checkpoint()
         self.fabric.barrier()
 
@@ -354,6 +364,8 @@ class Trainer:
             first = str(error).strip().splitlines()[0]
             raise OrchardError(f"the checkpoints in {self.checkpoints.folder} are of another model: {first}") from None
         self.state = State(**{STATE.get(key, key): value for key, value in facts.items()})
+        if self.run.extended:  # what ended it before was a limit that is another one now
+            self.state.stopped, self.state.stale_epochs = "", 0
         self.sums = {key: torch.tensor(value, dtype=torch.float64) for key, value in self.state.sums.items()}
 
     def _decide(self, saved_at: float) -> tuple[bool, bool, int]:
@@ -364,7 +376,7 @@ class Trainer:
         settings, step = self.settings, self.state.step
         if self.fabric.world_size > 1 and step % settings.log_every:
             return False, False, 0
-        time_over = settings.max_minutes is not None and self.state.seconds >= settings.max_minutes * 60
+        time_over = settings.max_minutes is not None and self._spent >= settings.max_minutes * 60
         due = time.monotonic() - saved_at >= settings.checkpoint_minutes * 60
         if settings.checkpoint_steps and step % settings.checkpoint_steps == 0:
             due = True

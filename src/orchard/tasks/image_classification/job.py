@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import nn
 
 from orchard.data.augment import mix
@@ -31,7 +31,7 @@ from orchard.tasks.image_classification.settings import Settings
 from orchard.training.feed import LoaderFeed
 from orchard.training.run import RunFolder
 from orchard.training.settings import Resolved
-from orchard.weights.portable import save_portable
+from orchard.weights.portable import save_portable, write_tensors
 
 
 class Job(base.Job):
@@ -117,7 +117,7 @@ class Job(base.Job):
             save_portable(run / "model", model, about)
             (run / "evaluation").mkdir(exist_ok=True)
             for name, found in predictions.items():
-                save_file(dict(vars(found)), run / "evaluation" / f"{name}.safetensors")
+                write_tensors(dict(vars(found)), run / "evaluation" / f"{name}.safetensors")
         metrics = {name: self.objective.compute_metrics(found) for name, found in predictions.items()}
         return self.cost(model) | metrics
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from orchard.data.batches import ImageBatch
@@ -28,7 +28,7 @@ from orchard.tasks.images import start_model, value_range_preprocess
 from orchard.training.feed import LoaderFeed
 from orchard.training.run import RunFolder
 from orchard.training.settings import Resolved
-from orchard.weights.portable import fingerprint_of, save_portable
+from orchard.weights.portable import fingerprint_of, save_portable, write_tensors
 
 BATCH = 64  # pictures at a time where nothing is learned, at least
 
@@ -120,7 +120,7 @@ class Job(base.Job):
             about = self.portable(tokenizer, run.path, preprocess=self.preprocess.to_json(), facts=codes)
             save_portable(run / "model", tokenizer, about)
             (run / "evaluation").mkdir(exist_ok=True)
-            save_file(seen, run / "evaluation" / f"{self.report_split}.safetensors")
+            write_tensors(seen, run / "evaluation" / f"{self.report_split}.safetensors")
         return {
             "parameters": sum(
                 parameter.numel() for parameter in tokenizer.parameters()

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from orchard.data.boxes.augment import Sizing
@@ -34,7 +34,7 @@ from orchard.training.run import RunFolder
 from orchard.training.settings import Resolved
 from orchard.weights.folders import model_folder
 from orchard.weights.official import preprocess_of
-from orchard.weights.portable import read_portable, save_portable
+from orchard.weights.portable import read_portable, save_portable, write_tensors
 
 
 class Job(base.Job):
@@ -130,7 +130,7 @@ class Job(base.Job):
             save_portable(run / "model", model, about)
             (run / "evaluation").mkdir(exist_ok=True)
             for name, found in predictions.items():
-                save_file(dict(vars(found)), run / "evaluation" / f"{name}.safetensors")
+                write_tensors(dict(vars(found)), run / "evaluation" / f"{name}.safetensors")
         metrics = {name: self.compare(found, name).figures for name, found in predictions.items()}
         return self.cost(model) | metrics
 

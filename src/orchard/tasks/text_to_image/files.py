@@ -51,7 +51,7 @@ def generate_table(
         )
     wanted = {"seed": str(seed), "sampling": pipeline.words_of(sampling), "model_hash": pipeline.fingerprint}
     try:
-        with locked(out, "writing") as file:
+        with locked(out, f"another process is writing {out}; wait for it, or name another file with --out") as file:
             known = _take_up(file, out, prompts, wanted)
             done(known)
             good = file.tell()

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from orchard.data.captions import CaptionData, CaptionSplit, PairLoader, open_captions
@@ -38,7 +38,7 @@ from orchard.tasks.zero_shot_image_classification.settings import Settings
 from orchard.training.feed import LoaderFeed
 from orchard.training.run import RunFolder
 from orchard.training.settings import Resolved
-from orchard.weights.portable import WEIGHTS, load_exactly, save_portable
+from orchard.weights.portable import WEIGHTS, load_exactly, save_portable, write_tensors
 
 KEPT = 2**16  # sentences whose tokens are remembered
 BATCH = 64  # pictures or sentences at a time where nothing is learned
@@ -155,7 +155,7 @@ class Job(base.Job):
         (run / "evaluation").mkdir(exist_ok=True)
         for name, seen in features.items():
             tensors = vars(seen) | {"scale": torch.tensor(seen.scale)}
-            save_file(tensors, run / "evaluation" / f"{name}.safetensors")
+            write_tensors(tensors, run / "evaluation" / f"{name}.safetensors")
         metrics = {name: self.objective.compute_metrics(seen) for name, seen in features.items()}
         return self.cost(model) | metrics
 
