@@ -6,7 +6,8 @@ import csv
 import math
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 import torch
@@ -19,14 +20,16 @@ from orchard.app.train import resolve_training, train
 from orchard.errors import OrchardError, UsageError
 from orchard.inference.sampling import Sampling
 from orchard.models import create_model
-from orchard.tasks.image_classification.job import Job
+from orchard.tasks.image_classification.job import Job, fine_tuned_model, head_rows
 from orchard.tasks.image_classification.objective import ImageClassification
+from orchard.tasks.image_tokenization.objective import ImageTokenization
 from orchard.tasks.registry import task_named, task_of
-from orchard.training.optim import average_of, build_optimizer
+from orchard.training.optim import average_of, build_optimizer, decayed_names
 from orchard.training.plan import Plan, less_memory
 from orchard.training.run import RunFolder, free_folder
 from orchard.training.settings import OptimizerSettings, TrainSettings
 from orchard.weights.official import export_official, import_official
+from orchard.weights.portable import Portable, architecture_of, save_portable
 
 TINY: dict[str, Any] = {
     "architecture.width": 16,
@@ -146,6 +149,72 @@ def test_lower_layers_learn_slower_and_only_matrices_decay() -> None:
     assert found["blocks.2.mlp.fc1.weight"][0] == 2 * found["blocks.1.mlp.fc1.weight"][0]
     assert found["position"][1] == 0.0
     assert found["patch_embed.weight"][0] == min(scale for scale, _ in found.values())
+
+
+@pytest.mark.parametrize(
+    ("name", "decayed"),
+    [("luong_nano", {"cell.weight_ih", "cell.weight_hh"}), ("gpt2_nano", {"blocks.0.attention.qkv.weight"})],
+)
+def test_tables_do_not_decay_and_recurrent_weights_do(name: str, decayed: set[str]) -> None:
+    model = create_model(name)
+    found = decayed_names(model)
+    assert decayed_names(nn.LSTM(2, 3)) == {"weight_ih_l0", "weight_hh_l0"}
+    assert all(any(one.endswith(wanted) for one in found) for wanted in decayed)
+    tables = [f"{prefix}.weight" for prefix, module in model.named_modules() if isinstance(module, nn.Embedding)]
+    assert tables and not found & set(tables)
+    optimizer = build_optimizer(model, OptimizerSettings(weight_decay=0.1))
+    plain = [p for group in optimizer.param_groups if not group["weight_decay"] for p in group["params"]]
+    assert all(any(model.get_parameter(table) is one for one in plain) for table in tables)  # that of a tied head too
+
+
+@pytest.mark.parametrize(
+    ("setting", "chosen"),
+    [({"schedule.milestones": [3]}, "cosine"), ({"optimizer.nesterov": True}, "adamw"),
+     ({"optimizer.name": "sgd", "optimizer.beta2": 0.9}, "sgd"),
+     ({"schedule.name": "constant", "schedule.gamma": 0.5}, "constant")],
+)  # fmt: skip
+def test_a_setting_that_nobody_reads_is_refused(setting: dict[str, Any], chosen: str) -> None:
+    with pytest.raises(UsageError, match=f"is read by .*, not by {chosen}; leave it out"):
+        resolve_training("lenet5", "a_folder", setting)
+
+
+def test_settings_of_a_classifier_are_not_a_painter_s() -> None:
+    for setting in ({"image_size": 32}, {"augmentation.flip": True}, {"label_smoothing": 0.1}, {"freeze_trunk": True}):
+        with pytest.raises(UsageError, match="which has no such setting; leave it out"):
+            resolve_training("painter_nano", "a_folder", setting)
+
+
+def test_a_head_goes_on_by_the_names_of_its_classes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    shape = {"width": 16, "depth": 1, "heads": 2, "patch": 4, "image_size": 8, "in_channels": 1}
+    torch.manual_seed(0)
+    model = create_model("vit_nano", num_classes=3, **shape)
+    nn.init.normal_(model.head.weight)
+    about = Portable("vit_nano", architecture_of(model), "image-classification", ("bear", "cat", "dog"), origin="")
+    save_portable(tmp_path / "run", model, about)
+    settings = cast(Any, SimpleNamespace(model="vit_nano", start_from=str(tmp_path / "run")))
+    tuned = fine_tuned_model(settings, {"num_classes": 3}, ("cat", "dog", "emu"))
+    assert torch.equal(tuned.head.weight[:2], model.head.weight[1:])
+    assert not torch.equal(tuned.head.weight[2], model.head.weight[0]) and not tuned.head.bias[2]
+    assert "the head goes on for cat, dog and is fresh for emu" in capsys.readouterr().err
+    same = fine_tuned_model(settings, {"num_classes": 3}, about.classes)
+    assert torch.equal(same.head.weight, model.head.weight) and not capsys.readouterr().err
+    other = fine_tuned_model(settings, {"num_classes": 3}, ("x", "y", "z"))
+    assert not torch.equal(other.head.weight, model.head.weight)
+    assert "knows none of the 3 classes by name" in capsys.readouterr().err
+    assert head_rows(torch.arange(4.0), torch.zeros(3), "abc", "cd", "c").tolist() == [2, 0, 3]  # and that for nothing
+
+
+def test_a_plan_counts_a_discriminator_that_joins_later(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[int] = []
+
+    def loss(self: object, model: nn.Module, batch: object, step: int) -> Any:
+        seen.append(step)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(ImageTokenization, "tokenizer_loss", loss)
+    with pytest.raises(KeyboardInterrupt):
+        train("vqvae_nano", "digits", tmp_path / "run", image_size=8, max_steps=5, epochs=9)
+    assert seen == [4]
 
 
 def test_the_average_follows_the_weights() -> None:

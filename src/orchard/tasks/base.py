@@ -10,6 +10,7 @@ from typing import Any, ClassVar, Protocol, TypeVar
 
 import torch
 from lightning_fabric import Fabric
+from lightning_fabric.utilities.rank_zero import rank_zero_only
 from torch import Tensor, nn
 
 from orchard.data.contracts import ImageData, ImageSplit, Preprocess, Problem
@@ -19,6 +20,7 @@ from orchard.errors import UsageError
 from orchard.inference.cost import multiply_adds, weight_bytes
 from orchard.inference.hardware import native_bf16
 from orchard.tasks.record import Task
+from orchard.terminal import note
 from orchard.training.feed import Feed
 from orchard.training.metric import Metric
 from orchard.training.phases import Phase
@@ -228,6 +230,12 @@ def read_start(settings: Start) -> tuple[Path, Portable, dict[str, Tensor]]:
     if about.model != settings.model:
         raise UsageError(f"{folder} holds a {about.model}, not a {settings.model}; train {about.model} from it")
     return folder, about, state
+
+
+def say(line: str) -> None:
+    """A line for the person who waits, on stderr, from the first of several processes."""
+    if getattr(rank_zero_only, "rank", 0) == 0:
+        note(line)
 
 
 def pick_split(splits: Mapping[str, S], name: str, source: str) -> S:

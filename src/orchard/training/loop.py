@@ -329,8 +329,8 @@ class Trainer:
         found = Checkpoints(self.run / "best", self.checkpoints.warn).load_newest()
         if found is None:
             raise DivergedError(
-                f"no validation gave a number for the {self.job.metric.name.replace('_', ' ')}, so that there is no model "
-                f"to keep; try a smaller --set optimizer.lr, or --set clip_norm=1, with another --out"
+                f"no validation gave a number for the {self.job.metric.name.replace('_', ' ')}: no model can be kept; "
+                f"try a smaller --set optimizer.lr, or --set clip_norm=1, with another --out"
             )
         return new_tensors(found[0])["model"]
 

@@ -147,7 +147,7 @@ def start_model(settings: Settings, data: DetectionData) -> nn.Module:
     """The model to train: fresh, with a classifier's weights in its trunk, or with those of another run or model."""
     wanted = {"num_classes": len(data.classes), **settings.architecture}
     if settings.start_from:
-        return fine_tuned_model(settings, wanted)
+        return fine_tuned_model(settings, wanted, data.classes)
     try:
         model = create_model(settings.model, **wanted)
     except ValueError as error:

@@ -21,8 +21,8 @@ from orchard.console import Console
 from orchard.data.batches import ImageBatch
 from orchard.data.captions import CaptionData, CaptionSplit, cache
 from orchard.data.loader import Loader
+from orchard.tasks.base import say
 from orchard.tasks.image_tokenization.image_tokenizer import ImageTokenizer
-from orchard.terminal import note
 
 BATCH = 64
 
@@ -90,9 +90,3 @@ def _watched(batches: Iterator[ImageBatch], total: int, words: str) -> Iterator[
     if not console.is_terminal:
         say(f"writing down {words}")
     yield from track(batches, words, total, console=console, disable=quiet or not console.is_terminal, transient=True)
-
-
-def say(line: str) -> None:
-    """A line for the person who waits, on stderr, from the first process."""
-    if getattr(rank_zero_only, "rank", 0) == 0:
-        note(line)

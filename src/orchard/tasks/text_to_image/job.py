@@ -27,7 +27,7 @@ from orchard.tasks.image_tokenization.image_tokenizer import FOLDER as PICTURE_F
 from orchard.tasks.image_tokenization.image_tokenizer import ImageTokenizer, read_image_tokenizer
 from orchard.tasks.text_to_image import TASK
 from orchard.tasks.text_to_image.caption_ids import CaptionIds
-from orchard.tasks.text_to_image.encoded_captions import EncodedSplit, encode_split, say
+from orchard.tasks.text_to_image.encoded_captions import EncodedSplit, encode_split
 from orchard.tasks.text_to_image.objective import CodeBatch, SplitLosses, TextToImage, measure_split
 from orchard.tasks.text_to_image.report import write_painter_report
 from orchard.tasks.text_to_image.settings import Settings
@@ -60,7 +60,7 @@ class Job(base.Job):
         self.ids = CaptionIds(make_text_tokenizer(settings.text, texts, settings.start_from), text_length(settings))
         self.captions = {name: Captions(split, self.ids) for name, split in self.encoded.items()}
         if (train := self.captions["train"]).cut:
-            say(
+            base.say(
                 f"warning: {train.cut:,} of {len(train):,} captions are longer than {self.ids.length} tokens and "
                 f"are cut; the longest has {train.longest} (--set text.length={train.longest} reads them whole)"
             )
