@@ -8,6 +8,7 @@ import json
 import os
 import signal
 import sys
+import warnings
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,7 @@ import typer
 from commands import orchard
 from rich.table import Table
 
-from orchard.cli.output import emit, run_app
+from orchard.cli.output import emit, run_app, show_warning
 from orchard.console import Console
 from orchard.errors import OrchardError
 from orchard.files import json_text, write_table
@@ -145,3 +146,13 @@ def test_a_table_that_cannot_be_written_leaves_the_old_one(tmp_path: Path) -> No
         write_table(path, rows())  # type: ignore[arg-type]
     assert path.read_text() == "old\n"
     assert [one.name for one in tmp_path.iterdir()] == ["a.csv"]
+
+
+def test_a_library_s_warning_is_one_line_without_its_place(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        monkeypatch.setattr(warnings, "showwarning", show_warning)
+        warnings.warn("Truncated File Read\n  of a tag", UserWarning, stacklevel=1)
+    assert capsys.readouterr().err == "warning: Truncated File Read of a tag\n"

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from orchard.cards import Recipe, card_of, find_recipe
-from orchard.data.kinds import canonical_name, kind_named
+from orchard.data.kinds import canonical_name, data_name, folder_name, kind_named
 from orchard.errors import OrchardError, UsageError
 from orchard.tasks.record import Task
 from orchard.tasks.registry import FOREIGN, task_named, task_names, task_of
@@ -71,7 +71,7 @@ def train(
     from orchard.training.run import RunFolder, free_folder
 
     requested = resolved.settings.model_dump(mode="json")
-    base = Path("runs") / f"{model}-{canonical_name(data)}".replace(":", "-").replace("/", "-")
+    base = Path("runs") / folder_name(model, data_name(data))
     run = RunFolder(Path(out) if out else free_folder(base, requested))
     if _is_first_process():
         run.open(requested)

@@ -6,12 +6,13 @@ from __future__ import annotations
 
 import io
 import sys
+import warnings
 
 import typer
 
 from orchard.cli import bench, catalogue, compare, data, export, imports, train, verify
 from orchard.cli.answer import answer_command
-from orchard.cli.output import run_app
+from orchard.cli.output import run_app, show_warning
 
 
 def build(arguments: list[str]) -> typer.Typer:
@@ -43,6 +44,8 @@ def main() -> None:
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # as stderr does: what an encoding lacks costs no answer
     debug = "--debug" in sys.argv
+    if not debug:
+        warnings.showwarning = show_warning
     if debug:
         sys.argv.remove("--debug")
     sys.exit(run_app(lambda: build(sys.argv[1:]), debug))

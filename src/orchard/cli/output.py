@@ -40,6 +40,11 @@ def warn(message: str) -> None:
     note(f"warning: {message}")
 
 
+def show_warning(message: Warning | str, *where: object, **more: object) -> None:
+    """A library's warning in one line, without the place in its source (`warnings.showwarning`)."""
+    warn(" ".join(str(message).split()))
+
+
 def parse_settings(pairs: list[str]) -> dict[str, Any]:
     """`["optimizer.lr=3e-4", "augmentation.flip=true"]` as a dictionary; values are read as JSON where they are."""
     from orchard.errors import UsageError
