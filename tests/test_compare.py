@@ -176,13 +176,10 @@ def test_a_comparison_is_added_to_and_never_overwritten_by_another(tmp_path, qui
     assert [model for model, *_ in asked] == ["lenet5", "lenet5_1998"]  # who failed is not tried again unasked
     before = {path: path.read_bytes() for path in tmp_path.glob("compare.*")}
     assert {path.suffix for path in before} == {".csv", ".json", ".html"}
-    for source, other in (
-        ("mnist", {}),
-        ("digits", {"budget": Budget("epochs", 4)}),
-        ("digits", {"settings": {"seed": 1}}),
-    ):
+    others = [("mnist", budget, {}), ("digits", Budget("epochs", 4), {}), ("digits", budget, {"seed": 1})]
+    for source, amount, settings in others:
         with pytest.raises(UsageError, match="holds a comparison with"):
-            compare(["lenet5"], source, tmp_path, **{"budget": budget, "training": pretend(asked), **other})
+            compare(["lenet5"], source, tmp_path, budget=amount, settings=settings, training=pretend(asked))
     with pytest.raises(UsageError, match=r"unknown setting 'optimizer.lrr'"):
         compare(["lenet5"], "digits", tmp_path / "new", budget=budget, settings={"optimizer.lrr": 1})
     assert not (tmp_path / "new").exists()
@@ -204,9 +201,8 @@ def test_language_models_are_compared_by_their_metric(tmp_path, quick):
         figures = {"perplexity": 3.0, "loss": 1.1, "bits_per_character": 1.5}
         return {"validation": figures, "test": figures, "parameters": 1, "macs": 1, "seconds": 1.0}
 
-    (tmp_path / "book.txt").write_text("a word " * 50)
-    result = compare(
-        ["gpt2_nano"], str(tmp_path / "book.txt"), tmp_path / "c", budget=Budget("epochs", 1), training=train
-    )
+    book = tmp_path / "book.txt"
+    book.write_text("a word " * 50)
+    result = compare(["gpt2_nano"], str(book), tmp_path / "c", budget=Budget("epochs", 1), training=train)
     (row,) = result["contestants"]
     assert row["error"] is None and row["quality"] in (3.0, 1.1, 1.5) and row["latency_s"] > 0

@@ -74,9 +74,8 @@ def _images(
     from orchard.tasks.text_to_image.files import read_picture
 
     count, seed, out = options.count, options.seed, options.out
-    places = [
-        (out or Path("painted")) / _slug(prompt, seed) if len(prompts) > 1 or not out else out for prompt in prompts
-    ]
+    base = out or Path("painted")
+    places = [base / _slug(prompt, seed) if len(prompts) > 1 or not out else base for prompt in prompts]
     folders = [new_images(place, named=out is not None) for place in places]
     with Canvas([prompt for prompt in prompts for _ in range(count)]) as canvas:
         how: dict[str, Any] = {"count": count, "seed": seed, "sampling": sampling, "watch": canvas.watch}
