@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import math
 from dataclasses import replace
 from pathlib import Path
@@ -20,10 +21,13 @@ from orchard.app.train import resolve_training, train
 from orchard.errors import OrchardError, UsageError
 from orchard.inference.sampling import Sampling
 from orchard.models import create_model
+from orchard.tasks import base as fine_tuning
+from orchard.tasks.base import fitting_batch
 from orchard.tasks.image_classification.job import Job, fine_tuned_model, head_rows
 from orchard.tasks.image_classification.objective import ImageClassification
 from orchard.tasks.image_tokenization.objective import ImageTokenization
 from orchard.tasks.registry import task_named, task_of
+from orchard.training.loop import Trainer
 from orchard.training.optim import average_of, build_optimizer, decayed_names
 from orchard.training.plan import Plan, less_memory
 from orchard.training.run import RunFolder, free_folder
@@ -267,3 +271,48 @@ def test_an_option_that_is_no_number_is_answered_in_one_line() -> None:
     for name, value in {"seed": 1_700_000_000_000, "temperature": math.nan, "repetition_penalty": math.nan}.items():
         with pytest.raises(UsageError, match=rf"^option '--{name.replace('_', '-')}': input should be [^\n]*$"):
             read_options(task_named("text-generation"), {name: value})
+
+
+def test_a_start_from_what_has_learned_takes_the_recipe_for_fine_tuning() -> None:
+    resolved, _ = resolve_training("resnet20", "own", {"start_from": "run", "optimizer.lr": 0.5})
+    shown = resolved.to_json()
+    assert shown["optimizer.lr"] == {"value": 0.5, "origin": "command"}
+    assert shown["optimizer.name"] == {"value": "adamw", "origin": "recipe for fine-tuning"}
+    assert shown["head_epochs"]["value"] == 2 and shown["optimizer.layer_decay"]["value"] < 1
+    scratch, _ = resolve_training("vit_nano", "digits", {})
+    assert scratch.origins["epochs"] == "recipe vit_nano on digits"
+    named, _ = resolve_training("vit_nano", "own", {"start_from": "run"}, recipe="digits")
+    assert named.origins["epochs"] == "recipe vit_nano on digits"
+
+
+@pytest.mark.parametrize("setting", [{"freeze_trunk": True}, {"head_epochs": 1}])
+def test_a_trunk_that_has_learned_nothing_is_not_kept(setting: dict[str, Any]) -> None:
+    with pytest.raises(
+        UsageError, match=f"^{next(iter(setting))} is for a model that has learned: name it with --from$"
+    ):
+        resolve_training("resnet20", "own", setting)
+
+
+def test_a_batch_fits_the_data() -> None:
+    assert [fitting_batch(count) for count in (3, 40, 200, 1_000, 10**6)] == [4, 4, 8, 32, 64]
+
+
+def test_the_head_learns_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tiny = {"image_size": 16, "data.workers": 0, "log_every": 1}
+    train("resnet20", "digits", tmp_path / "run", max_steps=1, batch_size=64, **tiny)
+    moved: list[set[str]] = []
+    step = Trainer._step
+
+    def watched(self: Trainer, batches: Any) -> None:
+        before = {name: tensor.clone() for name, tensor in self.bare.state_dict().items()}
+        step(self, batches)
+        after = self.bare.state_dict()
+        moved.append({name.partition(".")[0] for name in before if not torch.equal(before[name], after[name])})
+
+    monkeypatch.setattr(Trainer, "_step", watched)
+    monkeypatch.setattr(fine_tuning, "fitting_batch", lambda count: 600)
+    how = {"start_from": str(tmp_path / "run"), "head_epochs": 1, "max_steps": 3, **tiny}
+    train("resnet20", "digits", tmp_path / "tuned", **how)
+    assert moved == [{"head"}, {"head"}, {"conv1", "bn1", "layers", "head"}]
+    settings = json.loads((tmp_path / "tuned" / "settings.json").read_text())
+    assert settings["batch_size"] == {"value": 600, "origin": "chosen: some steps an epoch from 1,257 images"}

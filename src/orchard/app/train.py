@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from orchard.training.run import RunFolder
 
 
+FINE_TUNING = "recipe for fine-tuning"
+
+
 def say(message: str) -> None:
     """A line for the person who waits, on stderr, from the first of several processes."""
     if _is_first_process():
@@ -96,8 +99,12 @@ def resolve_training(
         card_of(model)
     task = task_of(model)
     command = flatten(settings) | {"model": model, "data.source": data}
-    found, name = pick_recipe(model, data, recipe)
     kind: type[TrainSettings] = task.load(task.settings)
+    found: Recipe | None
+    if command.get("start_from") and kind.fine_tuning and recipe is None:
+        found, name = Recipe(model, "", dict(kind.fine_tuning)), FINE_TUNING
+    else:
+        found, name = pick_recipe(model, data, recipe)
     refuse_foreign(command, task, kind)
     return resolve(command, found, name, kind), task
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -82,6 +83,11 @@ class Job(ABC):
     def per_step(self) -> int:
         """Units in a step, over all devices."""
         return self.settings.batch_size
+
+    @property
+    def head_epochs(self) -> float:
+        """Epochs at first in which the head alone (the last of the model's layer groups) learns."""
+        return 0.0
 
     def optimizer_settings(self, name: str) -> OptimizerSettings:
         """The settings of the optimizer of that name; a task with several may give each its own."""
@@ -236,6 +242,11 @@ def say(line: str) -> None:
     """A line for the person who waits, on stderr, from the first of several processes."""
     if getattr(rank_zero_only, "rank", 0) == 0:
         note(line)
+
+
+def fitting_batch(count: int) -> int:
+    """A batch with which a pass over so few samples is some steps, and over many no more of them than need be."""
+    return max(4, min(64, 2 ** int(math.log2(max(count, 1) / 16)))) if count > 16 else 4
 
 
 def pick_split(splits: Mapping[str, S], name: str, source: str) -> S:

@@ -56,6 +56,8 @@ class Trainable(Protocol):
     @property
     def settings(self) -> TrainSettings: ...
     @property
+    def head_epochs(self) -> float: ...
+    @property
     def phases(self) -> tuple[Phase, ...]: ...
     @property
     def logged(self) -> Sequence[str]: ...  # metrics with a column in log.csv
@@ -107,6 +109,9 @@ class Trainer:
         schedule = settings.schedule
         self.warmup = schedule.warmup_steps or round(schedule.warmup_epochs * self.steps_per_epoch)
         self.average = average_of(self.bare, settings.ema) if settings.ema else None
+        self.head_steps = round(job.head_epochs * self.steps_per_epoch)
+        head = self.bare.layer_groups()[-1] if self.head_steps else ()
+        self.below_head = [p for name, p in self.learning.items() if not name.startswith(head)] if head else []
         names = dict.fromkeys(phase.optimizer for phase in phases)
         self.rates = {name: job.optimizer_settings(name) for name in names}
         self.plain_optimizers = {
@@ -179,8 +184,10 @@ class Trainer:
         step = self.state.step
         parts = next(batches)
         self._seed(step)
-        if not self.bare.training:
+        if not self.bare.training or step == self.head_steps:
             self.job.train_mode(self.bare)
+            if step < self.head_steps:
+                self._rest_below_head()
         spent = self._spent / (self.settings.max_minutes * 60) if self.settings.max_minutes else 0.0
         factor = learning_rate_factor(
             step, self.steps, self.warmup, self.settings.schedule, per_epoch=self.steps_per_epoch, spent=spent
@@ -206,6 +213,9 @@ class Trainer:
         """One update of one phase's parameters."""
         learning = self._enable_gradients(phase)
         losses = self._accumulate(phase, parts)
+        if self.state.step < self.head_steps:
+            for parameter in self.below_head:
+                parameter.grad = None
         norm = torch.nn.utils.get_total_norm([p.grad for p in learning if p.grad is not None])
         if self.settings.clip_norm:
             torch.nn.utils.clip_grads_with_norm_(learning, self.settings.clip_norm, norm)
@@ -214,6 +224,14 @@ class Trainer:
         self._add({self._column("grad_norm", phase): norm.double()}, phase.repeat)
         self.optimizers[phase.optimizer].step()
         self.optimizers[phase.optimizer].zero_grad(set_to_none=True)
+
+    def _rest_below_head(self) -> None:
+        """The statistics of norms below the head stay as they are, too."""
+        below = set(self.below_head)
+        for module in self.bare.modules():
+            own = list(module.parameters(recurse=False))
+            if own and below.issuperset(own):
+                module.eval()
 
     def _enable_gradients(self, phase: Phase) -> list[nn.Parameter]:
         """The parameters that this phase updates. With several phases, no gradient is computed for the others."""

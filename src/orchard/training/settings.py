@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import BaseModel, Field, ValidationError
 
@@ -47,8 +47,11 @@ class ScheduleSettings(Settings):
 class TrainSettings(Settings):
     """What `orchard train` may be told, whatever the task; every field can be given as `--set key=value`.
 
-    A task adds fields of its own in a subclass.
+    A task adds fields of its own in a subclass, and in `fine_tuning` what it does otherwise with a model that has learned
+    (dotted keys): it takes the place of the recipe that begins from scratch.
     """
+
+    fine_tuning: ClassVar[Mapping[str, Any]] = {}
 
     model: str = Field(description="name of a variant, or timm:NAME")
     data: Source
@@ -176,6 +179,8 @@ def explain(error: ValidationError, kind: type[BaseModel]) -> str:
     """The first fault as one line: which key, what was given, what is expected."""
     first = error.errors()[0]
     key = ".".join(str(part) for part in first["loc"])
+    if not key:
+        return str(first["msg"]).removeprefix("Value error, ")
     if first["type"] == "extra_forbidden":
         known = known_keys(kind)
         near = difflib.get_close_matches(key, known, n=3, cutoff=0.6)

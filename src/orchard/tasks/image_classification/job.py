@@ -52,6 +52,10 @@ class Job(base.Job):
         size = picture_size(config)
         self.preprocess = start_preprocess(settings, self.data, size, config.in_channels)
         self.shape = (1, config.in_channels, *size)
+        count = len(self.data.splits["train"])
+        if settings.start_from and resolved.origins.get("batch_size", "default") == "default":
+            why = f"chosen: some steps an epoch from {count:,} images"
+            resolved = resolved.choose("batch_size", base.fitting_batch(count), why)
         self.resolved = base.settle_precision(resolved, self.model, self.shape, device)
         self.channels_last = base.wants_channels_last(self.model)
         if self.channels_last:
@@ -66,6 +70,10 @@ class Job(base.Job):
     @property
     def splits(self) -> Mapping[str, ImageSplit]:
         return self.data.splits
+
+    @property
+    def head_epochs(self) -> float:
+        return self.settings.head_epochs
 
     def train_mode(self, model: nn.Module) -> None:
         """A frozen trunk stays in evaluation mode, so that its norms' statistics do not move either."""

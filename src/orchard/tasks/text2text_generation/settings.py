@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
@@ -31,6 +32,14 @@ class SearchSettings(Strict):
 
 class Settings(TrainSettings):
     """What training on text in pairs may be told beside what all trainings are."""
+
+    fine_tuning: ClassVar[Mapping[str, Any]] = {
+        "epochs": 3,
+        "clip_norm": 1.0,
+        "optimizer.lr": 3e-4,
+        "optimizer.weight_decay": 0.01,
+        "schedule.warmup_epochs": 0.1,
+    }
 
     data: TextPairSource
     text: PairTextSettings = PairTextSettings()

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
@@ -14,6 +15,14 @@ from orchard.training.settings import TrainSettings
 
 class Settings(TrainSettings):
     """What training a text-to-image model may be told beside what all trainings are."""
+
+    fine_tuning: ClassVar[Mapping[str, Any]] = {
+        "epochs": 3,
+        "clip_norm": 1.0,
+        "optimizer.lr": 3e-4,
+        "optimizer.weight_decay": 0.01,
+        "schedule.warmup_epochs": 0.1,
+    }
 
     data: CaptionSource
     tokenizer: str | None = Field(
