@@ -47,8 +47,8 @@ class ScheduleSettings(Settings):
 class TrainSettings(Settings):
     """What `orchard train` may be told, whatever the task; every field can be given as `--set key=value`.
 
-    A task adds fields of its own in a subclass, and in `fine_tuning` what it does otherwise with a model that has learned
-    (dotted keys): it takes the place of the recipe that begins from scratch.
+    A task adds fields of its own in a subclass, and in `fine_tuning` (dotted keys) what suits a model that has learned:
+    it takes the place of the recipe that begins from scratch.
     """
 
     fine_tuning: ClassVar[Mapping[str, Any]] = {}
