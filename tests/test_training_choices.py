@@ -18,6 +18,7 @@ from torch import nn
 from orchard.app.answer import read_options
 from orchard.app.settings_page import page
 from orchard.app.train import resolve_training, train
+from orchard.data import Preprocess
 from orchard.errors import OrchardError, UsageError
 from orchard.inference.sampling import Sampling
 from orchard.models import create_model
@@ -296,8 +297,10 @@ def test_a_batch_fits_the_data() -> None:
 
 
 def test_the_head_learns_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    tiny = {"image_size": 8, "data.workers": 0, "log_every": 1}
-    train("resnet20", "digits", tmp_path / "run", max_steps=1, batch_size=64, **tiny)
+    network = create_model("resnet20", num_classes=3, in_channels=1, image_size=8, depths=(1, 1, 1))
+    preprocess = Preprocess((8, 8), 1, (0.5,), (0.5,)).to_json()
+    about = Portable("resnet20", architecture_of(network), "image-classification", ("0", "1", "x"), preprocess)
+    save_portable(tmp_path / "model", network, about)
     moved: list[set[str]] = []
     step = Trainer._step
 
@@ -306,11 +309,14 @@ def test_the_head_learns_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         step(self, batches)
         after = self.bare.state_dict()
         moved.append({name.partition(".")[0] for name in before if not torch.equal(before[name], after[name])})
+        if len(moved) == 3:
+            raise KeyboardInterrupt
 
     monkeypatch.setattr(Trainer, "_step", watched)
     monkeypatch.setattr(fine_tuning, "fitting_batch", lambda count: 600)
-    how = {"start_from": str(tmp_path / "run"), "head_epochs": 1, "max_steps": 3, **tiny}
-    train("resnet20", "digits", tmp_path / "tuned", **how)
+    how = {"start_from": str(tmp_path / "model"), "head_epochs": 1, "max_steps": 4, "data.workers": 0}
+    with pytest.raises(KeyboardInterrupt):
+        train("resnet20", "digits", tmp_path / "tuned", **how)
     assert moved == [{"head"}, {"head"}, {"conv1", "bn1", "layers", "head"}]
     settings = json.loads((tmp_path / "tuned" / "settings.json").read_text())
     assert settings["batch_size"] == {"value": 600, "origin": "chosen: some steps an epoch from 1,257 images"}

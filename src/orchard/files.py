@@ -44,8 +44,8 @@ def atomic(path: Path) -> Iterator[IO[bytes]]:
     if path.is_dir():
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
     if path.exists() and not path.is_file():  # /dev/stdout, a pipe
-        with path.open("wb") as file:
-            yield file
+        with path.open("wb") as through:
+            yield through
         return
     file, beside = _open_beside(path)
     try:

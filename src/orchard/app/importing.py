@@ -7,7 +7,6 @@ vocabulary beside them.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,7 @@ from orchard.tasks.importing import WEIGHT_FILES, Checkpoint, Imported
 from orchard.tasks.registry import task_of
 from orchard.weights.foreign import PICKLES, read_checkpoint
 from orchard.weights.official import new_model_folder, refuse_existing
-from orchard.weights.portable import not_finite, save_portable
+from orchard.weights.portable import save_portable
 
 VOCABULARIES = (
     ("vocab.json", "merges.txt"),
@@ -54,17 +53,11 @@ def import_checkpoint(
         wanted = Checkpoint(
             name, file, tensors, source, overrides or {}, vocabulary or _beside(checkpoint), others, tokenizer, folder
         )
-        done: Imported = task.load(task.importer)(wanted) if task.importer else _import_plain(wanted)
-    strange = not_finite(done.official.model)
-    if strange:
-        done = replace(done, remarks=(*done.remarks, f"warning: '{strange[0]}' holds what is not a number"))
-    return done
-
-
-def _import_plain(wanted: Checkpoint) -> Imported:
-    official = wanted.read()
-    save_portable(wanted.out, official.model, official.about)
-    return Imported(official)
+        if task.importer is not None:
+            return task.load(task.importer)(wanted)  # type: ignore[no-any-return]
+        official = wanted.read()
+        save_portable(folder, official.model, official.about)
+        return Imported(official)
 
 
 def _weights_of(checkpoint: Path) -> Path:

@@ -29,6 +29,7 @@ from orchard.training.metric import Metric
 from orchard.training.optim import (
     average_of,
     build_optimizer,
+    layer_groups,
     learning_rate_factor,
     load_optimizer_tensors,
     optimizer_tensors,
@@ -110,7 +111,7 @@ class Trainer:
         self.warmup = schedule.warmup_steps or round(schedule.warmup_epochs * self.steps_per_epoch)
         self.average = average_of(self.bare, settings.ema) if settings.ema else None
         self.head_steps = round(job.head_epochs * self.steps_per_epoch)
-        head = self.bare.layer_groups()[-1] if self.head_steps else ()
+        head = layer_groups(self.bare)[-1] if self.head_steps else ()
         self.below_head = [p for name, p in self.learning.items() if not name.startswith(head)] if head else []
         names = dict.fromkeys(phase.optimizer for phase in phases)
         self.rates = {name: job.optimizer_settings(name) for name in names}

@@ -78,9 +78,13 @@ def _make(groups: list[dict[str, Any]], s: OptimizerSettings) -> torch.optim.Opt
     return optim.Adafactor(groups, lr=s.lr)
 
 
+def layer_groups(model: nn.Module) -> Sequence[tuple[str, ...]]:
+    """Name prefixes of the parameters from the input to the head."""
+    return model.layer_groups()  # type: ignore[operator, no-any-return]
+
+
 def _layers_below_head(model: nn.Module, name: str) -> int:
-    groups: Sequence[tuple[str, ...]] = model.layer_groups()  # type: ignore[operator]
-    for depth, prefixes in enumerate(reversed(groups)):
+    for depth, prefixes in enumerate(reversed(layer_groups(model))):
         if name.startswith(prefixes):
             return depth
     raise ValueError(f"layer_groups of {type(model).__name__} does not cover {name}")
