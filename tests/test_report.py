@@ -157,7 +157,7 @@ def test_report_stands_alone_and_nests(report):
 
 def test_report_says_the_figures(report):
     text = words(report(mistakes=9))
-    assert "Right about 191 of 200 test pictures after 12 epochs in 83.2 s" in text
+    assert "Correct on 191 of 200 test images after 12 epochs in 83.2 s" in text
     assert "95.5 %" in text  # 191 / 200
     assert "95 % interval 91.7 % to 97.6 %" in text  # Wilson's, worked out by hand
     assert "The weights of step 200 of 240" in text and "best epoch: 10" in text
@@ -171,7 +171,8 @@ def test_mistakes_come_most_confident_first_with_their_records(report):
     split = digits()
     predictions = said(split, 10, 30)
     text = report(predictions=predictions)
-    shown = re.findall(r'class="wrongly">(\d)</span> ([\d.]+)\s%<br>truth <b>(\d)</b>.*?digits/test/(\d+)</span>', text)
+    figure = r'class="wrongly">(\d)</span> ([\d.]+)\s%<br>true class <b>(\d)</b>.*?digits/test/(\d+)</span>'
+    shown = re.findall(figure, text)
     assert len(shown) == 24  # of 30
     confidences = [float(confidence) for _, confidence, _, _ in shown]
     assert confidences == sorted(confidences, reverse=True)
@@ -187,8 +188,8 @@ def test_confusion_and_class_table_count_right(report):
     eights = np.flatnonzero(split.labels == 8)
     logits[eights[:3]] = torch.nn.functional.one_hot(torch.tensor(1), 10).float() * 9
     text = report(predictions=Predictions(logits, torch.from_numpy(split.labels), torch.arange(200)))
-    assert f"8 taken for 1: 3 of {len(eights)}" in text
-    assert text.count(" recognised: ") == 10 and text.count(" taken for ") - text.count("alt=") < 10
+    assert f"8 predicted as 1: 3 of {len(eights)}" in text
+    assert text.count(" correct: ") == 10 and text.count(" predicted as ") - text.count("alt=") < 10
     ones = int((split.labels == 1).sum())
     row = re.search(r'<tr><th scope="row">1</th>(.*?)</tr>', text)[1]
     assert f"{100 * ones / (ones + 3):.1f}\xa0%" in row and "100.0\xa0%" in row  # precision, recall
@@ -198,15 +199,15 @@ def test_confusion_and_class_table_count_right(report):
 
 def test_nothing_wrong_is_said_and_not_shown(report):
     text = words(report(mistakes=0))
-    assert "There are none: every test picture was recognised." in text
+    assert "There are none: every test image was classified correctly." in text
     assert "Most confused pairs" not in text
     assert "100.0 %" in text
 
 
 def test_run_without_test_split_or_log(report, tmp_path):
     text = words(report(report_split="validation", epochs=0))
-    assert "validation pictures" in text and "Validation accuracy" in text
-    assert "The run's log holds no figures." in text
+    assert "validation images" in text and "Validation accuracy" in text
+    assert "The run's log has no metrics." in text
 
 
 def test_names_cannot_break_the_page(report):
@@ -227,8 +228,8 @@ def test_any_number_of_classes(report, count):
     )
     text = report(classes=tuple(f"class {i}" for i in range(count)), split=split, predictions=predictions)
     Structure(text)
-    assert len(text) < 2_000_000  # even where every class is taken for every other
-    assert ("Confusion matrix" in text) == (count <= 100)
+    assert len(text) < 2_000_000  # even where every class is predicted as every other
+    assert ("Rows are true classes" in text) == (count <= 100)
     assert "Most confused pairs" in text
     assert ("Top-5 accuracy" in text) == (count > 5)
 

@@ -80,8 +80,8 @@ def _attention(maps: Tensor, seen: list[np.ndarray], chosen: list[tuple[int, str
         tiles += [(f"head {n}", _heat(pixels, head)) for n, head in enumerate(heads[: TILES - 1], 1)]
         insights.append(Insight(str(index), truth, predicted, data_uri(_picture(pixels)), tiles))
     words = (
-        f"Attention of the last block over {maps.shape[2]} × {maps.shape[3]} patches, laid over the picture the model "
-        "was given: the mean of all heads, then single heads. Each tile has its own scale, from no attention (dark) to "
+        f"Attention of the last block over {maps.shape[2]} × {maps.shape[3]} patches, laid over the image as the "
+        "model sees it: the mean of all heads, then single heads. Each tile has its own scale, from none (dark) to "
         "the most (bright)."
     )
     return words, insights
@@ -97,8 +97,8 @@ def _features(
         tiles = [(f"channel {c}", data_uri(_coloured(channels[c], pixels.shape[:2]))) for c in strongest]
         insights.append(Insight(str(index), truth, predicted, data_uri(_picture(pixels)), tiles))
     words = (
-        f"Feature maps of {layer}, {maps.shape[2]} × {maps.shape[3]} cells, for the picture the model was given: the "
-        "channels that answer most strongly to it. Each tile has its own scale, from lowest (dark) to highest (bright)."
+        f"Feature maps of {layer}, {maps.shape[2]} × {maps.shape[3]} cells, for the image as the model sees it: the "
+        "channels with the strongest activation. Each tile has its own scale, from lowest (dark) to highest (bright)."
     )
     return words, insights
 

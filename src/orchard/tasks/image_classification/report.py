@@ -62,22 +62,22 @@ def write_report(
     right = int((labels == said).sum())
     words, insights = look_inside(model, split, preprocess, _choose(predictions, objective.classes))
     interval = binomtest(right, len(labels)).proportion_ci(0.95, method="wilson")
-    between = f"95 % interval {percent(interval.low)} to {percent(interval.high)}, from {len(labels):,} pictures"
+    between = f"95 % interval {percent(interval.low)} to {percent(interval.high)}, from {len(labels):,} images"
     tiles = [
         Tile(f"{report_split.capitalize()} accuracy", percent(figures["accuracy"]), between),
-        Tile("Macro F1", percent(figures["macro_f1"]), "every class counts alike"),
-        Tile("Calibration error", percent(figures["calibration_error"]), "claimed against true certainty"),
-        Tile("Loss", short(figures["loss"]), "nats per picture"),
+        Tile("Macro F1", percent(figures["macro_f1"]), "mean over the classes"),
+        Tile("Calibration error", percent(figures["calibration_error"]), "between confidence and accuracy"),
+        Tile("Loss", short(figures["loss"]), "nats per image"),
     ]
     if "top5_accuracy" in figures:
-        tiles.insert(1, Tile("Top-5 accuracy", percent(figures["top5_accuracy"]), "truth among the first five"))
+        tiles.insert(1, Tile("Top-5 accuracy", percent(figures["top5_accuracy"]), "true class among the first five"))
     return write_run_page(
         run,
         Path(__file__).with_name("report.html.jinja"),
         tiles=tiles,
         curves=[
             Curve("Loss", "loss", "nats", falling=True),
-            Curve("Accuracy", "accuracy", "share right", percent=True),
+            Curve("Accuracy", "accuracy", "share correct", percent=True),
         ],
         more_facts={"classes": len(objective.classes)},
         report_split=report_split,
@@ -88,6 +88,7 @@ def write_report(
         table=_per_class(labels, said, objective.classes),
         calibration=_calibration(labels == said, confidence),
         mistakes=_mistakes(split, predictions, probabilities, objective.classes),
+        insight_title="Attention" if words.startswith("Attention") else "Feature maps",
         insight_words=words,
         insights=[replace(insight, key=split.key(int(insight.key))) for insight in insights],
     )
@@ -110,7 +111,7 @@ def _matrix(matrix: np.ndarray, classes: Sequence[str]) -> dict[str, Any] | None
     cells = []
     for row, column in zip(*matrix.nonzero(), strict=True):
         count, total = int(matrix[row, column]), int(matrix[row].sum())
-        says = f"{classes[row]} taken for {classes[column]}" if row != column else f"{classes[row]} recognised"
+        says = f"{classes[row]} predicted as {classes[column]}" if row != column else f"{classes[row]} correct"
         cells.append(
             {"x": round(margin + column * size, 1), "y": round(row * size, 1), "count": count, "right": row == column,
              "strength": round((count / total) ** 0.5 * 0.92 + 0.08, 3), "says": f"{says}: {count} of {total}"}
@@ -150,7 +151,7 @@ def _calibration(right: np.ndarray, confidence: np.ndarray) -> Chart | None:
     shares, claims = calibration_curve(right, confidence.clip(0, 1), n_bins=10)
     points = [(float(c), float(s)) for c, s in zip(claims, shares, strict=True)]
     lines = [Line("as claimed", [(0.0, 0.0), (1.0, 1.0)], "ideal"), Line("as it was", points, "train", dots=True)]
-    return line_chart("Calibration", lines, x_label="confidence", y_label="share right", percent=True)
+    return line_chart("Calibration", lines, x_label="confidence", y_label="share correct", percent=True)
 
 
 def _mistakes(
