@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gzip
+import io
+import os
 import struct
 import tracemalloc
 import zipfile
@@ -14,7 +16,11 @@ import pytest
 from PIL import Image
 
 from orchard.data import AugmentSettings, DataSettings, Loader, default_preprocess, open_data
+from orchard.data.captions import CaptionSettings, cache, read_prompts
+from orchard.data.pairs.lines import index_lines
+from orchard.data.text import read_text
 from orchard.errors import OrchardError, UsageError
+from orchard.weights.foreign import read_checkpoint
 
 SKIP = DataSettings(bad_records="skip")
 
@@ -196,7 +202,7 @@ def test_splits_without_training_pictures(root, tmp_path):
     for file in (root / "bee").iterdir():
         file.unlink()
     (root / "bee").rmdir()
-    assert "no class folders in train" in refused(root)
+    assert "only test; expected class folders in train" in refused(root)
 
 
 # Archives
@@ -215,6 +221,34 @@ def test_damaged_and_hostile_archives(root, tmp_path, monkeypatch):
     (tmp_path / "cut.zip").write_bytes(whole.read_bytes()[:2000])
     assert "damaged zip archive" in refused(tmp_path / "cut.zip")
     assert not (tmp_path.parent / "outside").exists()
+
+
+def test_bombs_and_odd_members_of_archives_cost_nothing(root, tmp_path):
+    bombs = tmp_path / "bombs.zip"
+    with zipfile.ZipFile(bombs, "w", zipfile.ZIP_DEFLATED) as packed:
+        for file in sorted(root.rglob("*.jpg")):
+            packed.write(file, file.relative_to(root).as_posix())
+        packed.writestr("bee/zeros.bmp", bytes(2**23))
+    assert "bee/zeros.bmp: it unpacks to 1,0" in refused(bombs)
+    odd = tmp_path / "odd.zip"
+    with zipfile.ZipFile(odd, "w", zipfile.ZIP_LZMA) as packed:
+        for label in ("ant", "bee"):
+            packed.writestr(f"{label}/0.jpg", (root / label / "0.jpg").read_bytes())
+            packed.writestr(f"{label}/1.jpg", (root / label / "1.jpg").read_bytes())
+    content = bytearray(odd.read_bytes())
+    content[60:90] = bytes(range(30))  # in the first stream
+    odd.write_bytes(bytes(content))
+    assert "ant/0.jpg: " in refused(odd)
+    said = set()
+    for at in range(content.rindex(b"PK\x01\x02") + 4, len(content) - 1):  # of versions and places nobody has
+        broken = content.copy()
+        broken[at] ^= 0xFF
+        odd.write_bytes(bytes(broken))
+        try:
+            open_data(str(odd), SKIP)
+        except OrchardError as error:
+            said.add(str(error).partition(": ")[0].replace(str(odd), "it"))
+    assert "it is a damaged zip archive" in said
 
 
 def test_a_name_twice_in_an_archive(root, tmp_path):
@@ -290,6 +324,56 @@ def test_damaged_idx_files(tmp_path):
     assert "train-images-idx3-ubyte.gz is damaged" in message
     (tmp_path / "train-images-idx3-ubyte.gz").write_bytes(gzip.compress(good))
     assert "not an IDX file of bytes with 3 dimensions" in refused(f"mnist:{tmp_path}")
+
+
+def test_idx_files_that_lie_or_swell(tmp_path):
+    def idx(*lengths: int, content: int = 0) -> bytes:
+        return bytes((0, 0, 8, len(lengths))) + struct.pack(f">{len(lengths)}I", *lengths) + bytes(content)
+
+    for name in ("train-labels-idx1-ubyte.gz", "t10k-labels-idx1-ubyte.gz"):
+        (tmp_path / name).write_bytes(gzip.compress(idx(10, content=10)))
+    (tmp_path / "t10k-images-idx3-ubyte.gz").write_bytes(gzip.compress(idx(10, 28, 28, content=7840)))
+    swollen = tmp_path / "train-images-idx3-ubyte.gz"
+    tracemalloc.start()
+    try:
+        for content in (
+            idx(10, 28, 28, content=2**26),
+            idx(2**31, 2, 2),
+            idx(0, 28, 28),
+            idx(2**16, 2**16, 0xFFFFFFFF),
+        ):
+            swollen.write_bytes(gzip.compress(content, 1))
+            tracemalloc.reset_peak()
+            assert "train-images-idx3-ubyte.gz is damaged" in refused(f"mnist:{tmp_path}")
+            assert tracemalloc.get_traced_memory()[1] < tracemalloc.get_traced_memory()[0] + 2e7
+    finally:
+        tracemalloc.stop()
+
+
+def test_text_that_unpacks_out_of_all_proportion(tmp_path, monkeypatch):
+    monkeypatch.setattr("orchard.packed._SURELY_FINE", 2**16)
+    bomb = tmp_path / "a.txt.gz"
+    bomb.write_bytes(gzip.compress(b"a" * 10**6))
+    for read in (read_text, lambda path: read_prompts(path, CaptionSettings()), cache.unpacked, index_lines):
+        with pytest.raises(OrchardError, match=r"a\.txt\.gz is damaged.* unpacks to more than 200 times its size"):
+            read(bomb)
+    os.mkfifo(tmp_path / "b.txt")
+    with pytest.raises(OrchardError, match="it is no regular file"):
+        read_text(tmp_path / "b.txt")
+
+
+def test_arrays_that_are_larger_than_their_file(tmp_path, monkeypatch):
+    path, header = tmp_path / "w.npz", io.BytesIO()
+    np.lib.format.write_array_header_1_0(header, {"descr": "<f4", "fortran_order": False, "shape": (10**12,)})
+    with zipfile.ZipFile(path, "w") as packed:
+        packed.writestr("w.npy", header.getvalue() + bytes(64))
+    with pytest.raises(OrchardError, match="too small for that"):
+        read_checkpoint(path)
+    np.savez_compressed(path, w=np.zeros(10**6, np.float32))
+    assert read_checkpoint(path)["w"].shape == (10**6,)
+    monkeypatch.setattr("orchard.packed._SURELY_FINE", 2**16)
+    with pytest.raises(OrchardError, match="unpacks to 4,000,128 bytes"):
+        read_checkpoint(path)
 
 
 def test_a_batch_that_cannot_be_dealt_out():

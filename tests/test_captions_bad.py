@@ -13,6 +13,7 @@ from orchard.data import Preprocess
 from orchard.data.captions import CaptionSettings, Columns, PairLoader, open_captions, read_prompts, write_row
 from orchard.data.captions import index as index_module
 from orchard.data.captions import tsv as tsv_module
+from orchard.data.captions.listing import read_listing
 from orchard.errors import OrchardError, UsageError
 
 SKIP = CaptionSettings(bad_records="skip")
@@ -260,3 +261,19 @@ def test_bad_prompts(tmp_path, content, said):
     if content:
         prompts, problems = read_prompts(path, SKIP)
         assert prompts == [("1", "a")] and len(problems) == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "texts"),
+    [
+        ("a.csv", '0.jpg,"a dog, black"\n1.jpg,"say ""no"""\n2.jpg,c\n', ["a dog, black", 'say "no"', "c"]),
+        ("a.csv", '"0.jpg","a dog"\n"1.jpg","two\nlines"\n2.jpg,one, two\n', ["a dog", "two\nlines", "one, two"]),
+        ("a.csv", 'file,text\n0.jpg,"a dog, black"\n1.jpg,"b ""c"""\n2.jpg,d\n', ["a dog, black", 'b "c"', "d"]),
+        ("a.txt", '0.jpg,"a dog, black"\n1.jpg,say "no"\n2.jpg,d\n', ["a dog, black", 'say "no"', "d"]),
+        ("a.txt", '0.jpg#0\t"a" or "b"\n1.jpg#0\t"a quote"\n2.jpg#0\td\n', ['"a" or "b"', '"a quote"', "d"]),
+    ],
+)
+def test_quotes_of_a_csv_are_undone_with_a_header_and_without(name: str, content: str, texts: list[str]) -> None:
+    pairs, problems = read_listing(name, content.encode(), CaptionSettings())
+    assert [(picture, text) for picture, text, _ in pairs] == [(f"{n}.jpg", text) for n, text in enumerate(texts)]
+    assert not problems

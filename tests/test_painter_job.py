@@ -188,6 +188,29 @@ def test_codes_and_captions_are_kept_on_disk_and_read_from_there(
         assert isinstance(array, np.memmap), name
 
 
+@pytest.mark.parametrize("room", [0, 1, 2])
+def test_all_pictures_are_learned_from_where_the_disk_is_full(
+    table: Path, tokenizer: Path, monkeypatch: pytest.MonkeyPatch, room: int
+) -> None:
+    data, reader = open_captions(str(table), CaptionSettings()), read_image_tokenizer(tokenizer)
+    whole = encode_split(data, "train", reader, 0)
+    monkeypatch.setattr("orchard.tasks.text_to_image.encoded_captions.BATCH", 4)
+    monkeypatch.setenv("ORCHARD_CACHE", str(table.with_name(f"room{room}")))
+    opened, writes = Path.open, []
+
+    def open_little(path: Path, mode: str = "r", *how: Any, **more: Any) -> Any:
+        if mode == "ab":
+            writes.append(path)
+            if len(writes) > room * 4:
+                raise OSError(28, "No space left on device")
+        return opened(path, mode, *how, **more)
+
+    monkeypatch.setattr(Path, "open", open_little)
+    found = encode_split(data, "train", reader, 0)
+    assert len(writes) > room * 4 and len(found) == len(whole) == len(data.splits["train"])
+    assert all(np.array_equal(array, getattr(whole, name)) for name, array in vars(found).items())
+
+
 def test_word_ids_leave_zero_to_the_padding() -> None:
     ids = CaptionIds(make_text_tokenizer(TextSettings(), ["abc"], None), 4)
     assert ids.row("ab") == ([1, 2, 0, 0], 2)

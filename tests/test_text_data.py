@@ -1,6 +1,7 @@
 """Text: what is read, how it is cut, and batches that come out the same wherever one starts."""
 
 import gzip
+import json
 import math
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 
 from orchard.data.batches import TokenBatch
 from orchard.data.contracts import DataSettings
+from orchard.data.settings import TextSource
 from orchard.data.text import TextSplit, encode_array, open_text, pieces, tokenize
 from orchard.data.text_loader import TextLoader
 from orchard.data.tokenizers import Characters, train_bpe
@@ -88,10 +90,11 @@ def test_a_folder_of_documents(tmp_path: Path) -> None:
         path.parent.mkdir(exist_ok=True)
         path.write_text(name[-1] * length)
     texts = open_text(str(tmp_path), SETTINGS)
-    assert texts.splits == {"train": ("a" * 50, "b" * 30), "validation": ("d" * 10,), "test": ("d" * 10,)}
+    held = ("a" * 5, "b" * 3, "d" * 2)  # each document is cut by itself, so that one more moves nothing
+    assert texts.splits == {"train": ("a" * 40, "b" * 24, "d" * 16), "validation": held, "test": held}
     data = tokenize(texts, Characters("abd", "unknown", specials=("end",)))
     tokens = data.splits["train"].tokens.tolist()
-    assert tokens == [0] * 50 + [4] + [1] * 30 + [4]  # every document has an end
+    assert tokens == [0] * 40 + [4] + [1] * 24 + [4] + [2] * 16 + [4]  # every document has an end
 
 
 def test_a_folder_split_by_names(tmp_path: Path) -> None:
@@ -109,16 +112,18 @@ def test_a_folder_split_by_names(tmp_path: Path) -> None:
 
 def test_what_is_wrong_is_named(tmp_path: Path) -> None:
     bad = {"gbk.txt": "一只狗".encode("gb18030"), "empty.txt": b" \n", "cut.txt.gz": gzip.compress(b"text" * 99)[:-9]}
-    words = {"gbk.txt": "not UTF-8 .byte 4 is 0xb9", "empty.txt": "is empty", "cut.txt.gz": "cannot be read"}
+    words = {"gbk.txt": "not UTF-8 .byte 4 is 0xb9", "empty.txt": "is empty", "cut.txt.gz": "is damaged"}
     for name, content in bad.items():
         (tmp_path / name).write_bytes(content)
         with pytest.raises(OrchardError, match=rf"{name}.*{words[name]}"):
             open_text(str(tmp_path / name), SETTINGS)
     (tmp_path / "none").mkdir()
     (tmp_path / "table.csv").write_text("a,b")
+    (tmp_path / "book.pdf").write_text("a")
     for source, expected in (
         (str(tmp_path / "none"), "has no text"),
-        (str(tmp_path / "table.csv"), "is no text"),
+        (str(tmp_path / "table.csv"), "no one column named text or content"),
+        (str(tmp_path / "book.pdf"), r"is no text; expected a \.txt or \.md file"),
         ("shakespear", "did you mean shakespeare"),
         (str(tmp_path / "nowhere.txt"), "there is no file or folder"),
     ):
@@ -254,3 +259,60 @@ def test_padding_costs_nothing() -> None:
     assert loss.item() == pytest.approx(0, abs=1e-6) and nats[1, 1] > 40
     (phase,) = TextGeneration().phases
     assert phase.loss(Sure(), TokenBatch(tokens, weights, tokens[:, 0]), 0)[0].item() == pytest.approx(0, abs=1e-6)
+
+
+LINES = [f"document {number}, of its own" for number in range(60)]
+TABLES = {
+    "a.jsonl": "".join(json.dumps({"id": n, "content": line}) + "\n" for n, line in enumerate(LINES)),
+    "a.csv": "id,Text\n" + "".join(f'{n},"{line}"\n' for n, line in enumerate(LINES)),
+    "a.tsv": "id\tbody\n" + "".join(f"{n}\t{line}\n" for n, line in enumerate(LINES)),
+}
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_a_table_has_a_document_in_every_row(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    path.write_text(TABLES[name])
+    before = open_text(str(path), SETTINGS).splits
+    assert sorted(sum(before.values(), ())) == sorted(LINES) and all(before.values())
+    path.write_text(TABLES[name].replace("document 7,", "another one"))
+    after = open_text(str(path), SETTINGS).splits
+    assert all({*after[split]} - {"another one of its own"} == {*before[split]} - {LINES[7]} for split in before)
+    (tmp_path / "b.txt").write_text("a text " * 20)
+    texts = open_text(str(tmp_path), SETTINGS)  # texts before tables
+    assert texts.splits["test"] == (("a text " * 20)[-14:],)
+    assert [problem.key for problem in texts.problems] == [f"*{path.suffix}"]
+
+
+def test_columns_and_patterns_by_name(tmp_path: Path) -> None:
+    (tmp_path / "src").mkdir()
+    (tmp_path / "src" / "a.py").write_text("print(1)\n" * 30)
+    (tmp_path / "src" / "a.pyc").write_bytes(b"\xff")
+    (tmp_path / "README.md").write_text("# words\n" * 30)
+    source = TextSource(source="", pattern="*.py")
+    assert open_text(str(tmp_path), source).splits["train"][0].startswith("print(1)")
+    assert open_text(str(tmp_path / "src" / "a.py"), source).format == "text file"
+    assert open_text(str(tmp_path), SETTINGS).splits["train"][0].startswith("# words")
+    (tmp_path / "t.csv").write_text("id,Review\n" + "".join(f"{n},it is {n}\n" for n in range(9)))
+    with pytest.raises(
+        UsageError, match=r"there is id, review\nsay which holds the text with --set data\.columns\.text"
+    ):
+        open_text(str(tmp_path / "t.csv"), SETTINGS)
+    for column in ("review", "Review", 2):
+        named = TextSource.model_validate({"source": "", "columns": {"text": column}})
+        assert sum(map(len, open_text(str(tmp_path / "t.csv"), named).splits.values())) == 9
+    (tmp_path / "t.csv").write_text("id,text\n1,one\n2,\n3,three\n4,four\n")
+    with pytest.raises(OrchardError, match="line 3: no text"):
+        open_text(str(tmp_path / "t.csv"), SETTINGS)
+    (tmp_path / "t.jsonl").write_text('{"text": "a"}\n{"text": ')
+    with pytest.raises(OrchardError, match="line 2 is no JSON"):
+        open_text(str(tmp_path / "t.jsonl"), SETTINGS)
+
+
+def test_folders_may_be_the_splits(tmp_path: Path) -> None:
+    for name in ("train/a", "train/b", "dev/a", "test/a"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / f"{name}.txt").write_text(name)
+    assert open_text(str(tmp_path), SETTINGS).splits == {
+        "train": ("train/a", "train/b"), "validation": ("dev/a",), "test": ("test/a",)
+    }  # fmt: skip

@@ -82,6 +82,7 @@ def test_the_run_has_figures_a_model_and_a_report(tmp_path: Path) -> None:
     lowest = loaded.pictures.normalise(torch.tensor([0, 255], dtype=torch.uint8).view(2, 1, 1, 1))
     assert lowest.flatten().tolist() == pytest.approx([-1, 1])
     figures = evaluate_loaded(loaded, "digits", "test", CaptionSource(source="digits"))
+    assert figures.pop("count") == 360
     assert figures == pytest.approx(metrics["test"], rel=1e-4)
     with pytest.raises(UsageError, match="digits has no dev split; it has train"):
         evaluate_loaded(loaded, "digits", "dev", CaptionSource(source="digits"))

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from orchard.data.text_tokenizer import cut_words
 from orchard.data.tokenizers import (
     LOST,
     Characters,
@@ -186,3 +187,10 @@ def test_chinese_characters_stand_for_themselves_in_a_learned_bpe() -> None:
     assert len(ids) == 6
     assert set(ids) <= {token for phrase in phrases for token in learned.encode(phrase)}
     assert learned.decode(ids) == "手写的数字二"
+
+
+def test_what_is_cut_is_counted() -> None:
+    assert cut_words("captions", [3, 5, 9], 4, "text.length") == [
+        "2 of 3 captions are longer than 4 tokens and are cut; the longest has 9 (--set text.length=9 reads them whole)"
+    ]
+    assert cut_words("captions", [3, 4], 4) == []

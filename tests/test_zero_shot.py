@@ -160,3 +160,16 @@ def test_as_a_pipeline(run: Path, pictures: Path) -> None:
     assert [answer.top[0][0] for answer in chosen(paths)] == list(SHADES)
     with pytest.raises(UsageError, match="name two or more"):
         pipeline(run, labels=["black"])
+
+
+def test_what_is_cut_is_said_and_an_empty_query_is_refused(
+    run: Path, pictures: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert command(run, pictures / "white.png", "--query", "whitewhite") == 0
+    assert "1 of 1 queries are longer than 6 tokens and are cut; the longest has 10" in capsys.readouterr().err
+    assert command(run, pictures / "white.png", "--labels", "white", "--labels", "blackblack") == 0
+    assert "1 of 2 sentences around labels are longer than 6 tokens" in capsys.readouterr().err
+    assert command(run, pictures / "white.png", *LABELS) == 0
+    assert "longer than" not in capsys.readouterr().err
+    assert command(run, pictures / "white.png", "--query", "  ") == 2
+    assert "a sentence is empty" in capsys.readouterr().err

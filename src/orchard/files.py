@@ -21,7 +21,7 @@ import stat
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, TypeVar
+from typing import IO, TYPE_CHECKING, Any, BinaryIO, TypeVar
 
 from orchard.errors import OrchardError
 from orchard.terminal import cell, plain_json
@@ -32,6 +32,15 @@ if TYPE_CHECKING:
 M = TypeVar("M", bound="BaseModel")
 LARGEST_JSON = 64 * 2**20  # bytes of a JSON file that is read
 NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS})  # of a disk, not of our code
+
+
+def open_regular(path: Path) -> BinaryIO:
+    """Open a file for reading. OSError for what is none, such as a pipe, which would be waited for for ever."""
+    number = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_NONBLOCK", 0))
+    if not stat.S_ISREG(os.fstat(number).st_mode):
+        os.close(number)
+        raise OSError(errno.EINVAL, "it is no regular file", str(path))
+    return os.fdopen(number, "rb")
 
 
 @contextmanager

@@ -7,18 +7,18 @@ from typing import Any
 
 from orchard.cards import find_recipe
 from orchard.data.kinds import canonical_name
-from orchard.data.settings import AugmentSettings, CaptionSource, MixSettings
+from orchard.data.settings import AnySource, AugmentSettings, MixSettings
 from orchard.training.settings import TrainSettings, resolve
 
 
 class LookSettings(TrainSettings):
     """What there is to say about any data, whichever task learns from it."""
 
-    data: CaptionSource
+    data: AnySource
     augmentation: MixSettings = MixSettings()
 
 
-def data_settings(source: str, model: str | None, command: Mapping[str, Any]) -> tuple[CaptionSource, AugmentSettings]:
+def data_settings(source: str, model: str | None, command: Mapping[str, Any]) -> tuple[AnySource, AugmentSettings]:
     """Settings of data and of augmentation: what was asked for, on top of those of the model's recipe."""
     recipe = find_recipe(model, canonical_name(source)) if model else None
     learned = (

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from orchard.cards import Recipe, card_of, find_recipe
 from orchard.data.kinds import canonical_name, data_name, folder_name, kind_named
-from orchard.errors import OrchardError, UsageError
+from orchard.errors import UsageError
 from orchard.tasks.record import Task
 from orchard.tasks.registry import FOREIGN, task_named, task_names, task_of
 from orchard.terminal import note
@@ -128,6 +128,8 @@ def _train(
 ) -> dict[str, Any]:
     import torch
 
+    from orchard.app.records import overlaps
+    from orchard.data.reading import read_through
     from orchard.training.loop import Trainer
     from orchard.training.plan import make_plan
     from orchard.training.progress import Progress
@@ -143,17 +145,25 @@ def _train(
         path, extended = fabric.broadcast((str(run.path), run.extended))
         run = run if fabric.is_global_zero else RunFolder(Path(path))
         run.extended = extended
+    read_through(job.records, job.final_splits, job.settings.data)
     trainer = Trainer(job, run, warn)
     plan = make_plan(trainer, cut=not task.whole_batch)
     if fabric.is_global_zero:
         _write_manifest(job, requested, run, recipe)
         on = f"; {settings.threads} thread{'s' if settings.threads != 1 else ''}" if settings.threads else ""
         say(f"{settings.model} on {job.manifest()['name']}: {job.describe()}; {plan.words()}{on}")
-        for warning in plan.warnings():
+        for warning in (*left_out(job.manifest()), *job.remarks(), *overlaps(job), *plan.warnings()):
             warn(warning)
     progress = Progress(job.per_step, job.unit, ("loss", *job.logged), quiet=not fabric.is_global_zero)
     state = trainer.fit(progress)
     return _finish(job, run, trainer, state, progress.throughput)
+
+
+def left_out(data: Mapping[str, Any], most: int = 5) -> list[str]:
+    """What is wrong with the data, or not learned from, in a few lines; run.json has more of it."""
+    found = data.get("problems", [])
+    more = [f"and {len(found) - most} more like these (orchard data check lists all)"] if len(found) > most else []
+    return [*found[:most], *more]
 
 
 def _set_threads(job: Job, run: RunFolder) -> None:
@@ -175,11 +185,13 @@ def _set_threads(job: Job, run: RunFolder) -> None:
 
 
 def _write_manifest(job: Job, requested: Mapping[str, Any], run: RunFolder, recipe: str | None) -> None:
+    from orchard.app.records import changed_records
+    from orchard.data.digests import digests_of, read_digests, write_digests
     from orchard.files import read_json
     from orchard.inference.hardware import hardware
     from orchard.training.run import now, versions
 
-    data = job.manifest()
+    data, digests = job.manifest(), {name: digests_of(split) for name, split in job.records.items()}
     manifest = {
         "requested": requested,
         "recipe": recipe,
@@ -194,12 +206,10 @@ def _write_manifest(job: Job, requested: Mapping[str, Any], run: RunFolder, reci
     if (run / "run.json").exists():
         before = read_json(run / "run.json")
         if before["data"]["fingerprint"] != data["fingerprint"]:
-            raise OrchardError(
-                f"the data in {job.settings.data.source} has changed since {run.path} was begun; "
-                "name another folder with --out"
-            )
+            warn(changed_records(before["data"], job, digests, read_digests(run.path), run.path))
         manifest["started"] = before["started"]
     run.write("run.json", manifest)
+    write_digests(run.path, digests)
     run.write("settings.json", job.resolved.to_json())
 
 

@@ -108,7 +108,7 @@ def train(
 def evaluate(
     run: Annotated[Path, typer.Argument(help="Run or model folder.")],
     data: Annotated[str, typer.Option(help="The data to evaluate on.")],
-    split: Annotated[str, typer.Option(help="Which split of it.")] = "test",
+    split: Annotated[str | None, typer.Option(help="Which split of it; default: its test, or all without one.")] = None,
     settings: Set = None,
     as_json: Json = False,
 ) -> None:

@@ -124,7 +124,7 @@ def _kind_of_file(path: Path) -> Kind:
         fields = [field for line in lines for field in split_fields(line, 0)]
         return "captions" if any(not picture_fault(field) for field in fields) else "pictures"
     names_pictures = any(re.search(rb"\.(?:png|jpe?g|webp|gif|bmp|tiff?)\b", line, re.IGNORECASE) for line in lines)
-    return "text" if name.endswith(text.ENDINGS) and not names_pictures else "pictures"
+    return "text" if name.endswith((*text.ENDINGS, ".jsonl")) and not names_pictures else "pictures"
 
 
 def check_captions(source: str, settings: CaptionSettings) -> tuple[CaptionData, CaptionCheck]:

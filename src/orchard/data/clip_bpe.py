@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import gzip
 import html
-from collections.abc import Callable
 from pathlib import Path
 
-from torch import Tensor
-
-from orchard.data.text_tokenizer import add_special_tokens
+from orchard.data.text_tokenizer import SentenceEncoder
 from orchard.errors import OrchardError
+from orchard.packed import read_bytes
 
 MERGES = 49152 - 256 - 2  # of the file's 262144, those that count; with the bytes, 49408 tokens
 WORDS = r"'s|'t|'re|'ve|'m|'ll|'d|\p{L}+|\p{N}|[^\s\p{L}\p{N}]+"
 START, END = "<|startoftext|>", "<|endoftext|>"
 
 
-def read_clip_bpe(path: str | Path, context: int = 77) -> Callable[[str], Tensor]:
+def read_clip_bpe(path: str | Path, context: int = 77) -> SentenceEncoder:
     """Sentences to (context,) int64 as OpenAI's checkpoints expect them.
 
     `path` is `bpe_simple_vocab_16e6.txt.gz` of their repository: a heading, then one merge a line. Text is lower-cased
@@ -44,18 +41,16 @@ def read_clip_bpe(path: str | Path, context: int = 77) -> Callable[[str], Tensor
         ]
     )
 
-    def encode(text: str) -> Tensor:
-        ids = tokenizer.encode(html.unescape(html.unescape(text)), add_special_tokens=False).ids
-        return add_special_tokens(ids, context, places[START], places[END])
+    def ids(text: str) -> list[int]:
+        return tokenizer.encode(html.unescape(html.unescape(text)), add_special_tokens=False).ids  # type: ignore[no-any-return]
 
-    return encode
+    return SentenceEncoder(ids, context, places[START], places[END])
 
 
 def _read_merges(path: Path) -> list[tuple[str, str]]:
     try:
-        raw = path.read_bytes()
-        lines = (gzip.decompress(raw) if path.suffix == ".gz" else raw).decode("utf-8").split("\n")
-    except (OSError, EOFError, UnicodeDecodeError) as error:
+        lines = read_bytes(path).decode("utf-8").split("\n")
+    except UnicodeDecodeError as error:
         raise OrchardError(f"{path}: no file of merges: {error}") from None
     merges = []
     for number, line in enumerate(lines[1 : MERGES + 1], 2):

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import unicodedata
+from collections import Counter
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from orchard.data.contracts import DataSettings, ImageData, Problem
 from orchard.data.files import Files, FileSplit, Seen, look_at_all
-from orchard.data.splits import fingerprint, hold_out
+from orchard.data.splits import fingerprint, hold_out_by_content
+from orchard.data.walk import ending_of
 from orchard.errors import OrchardError
 
 SPLIT_WORDS = {
@@ -43,17 +46,24 @@ class Found:
 
 def collect(found: Found, settings: DataSettings) -> ImageData:
     """Make a set of what was found. Raises OrchardError where it cannot be one, and for every bad record unless
-    `bad_records` is "skip"; then they are left out and listed, and every picture is decoded once to find them."""
+    `bad_records` is "skip"; then they are left out and listed, and every picture is decoded once to find them.
+
+    A set that is not for training needs no training pictures, and may have any classes."""
+    # One class, however its accents are spelled: macOS takes them apart, others do not.
+    found = replace(found, records=[replace(r, label=unicodedata.normalize("NFC", r.label)) for r in found.records])
     skip = settings.bad_records == "skip"
     problems = list(found.problems)
     looks = look_at_all(found.files, [r.name for r in found.records], thorough=skip)
     bad = [Problem(r.name, s) for r, s in zip(found.records, looks, strict=True) if isinstance(s, str)]
     good = [(r, s) for r, s in zip(found.records, looks, strict=True) if isinstance(s, Seen)]
     settle(bad, "cannot be read", "mend or remove them", settings, problems, len(looks))
-    if not any(record.split in ("", "train") for record, _ in good):
-        raise OrchardError(f"{found.source} has no training pictures that can be read")
-    classes = sort_classes({record.label for record, _ in good if record.split in ("", "train")})
-    if len(classes) == 1:
+    learned = {record.label for record, _ in good if record.split in ("", "train")}
+    if not good or (settings.training and not learned):
+        given = ", ".join(sorted({record.split for record, _ in good}))
+        only = f", only {given}; expected class folders in train" if given else " that can be read"
+        raise OrchardError(f"{found.source} has no training pictures{only}")
+    classes = sort_classes(learned if settings.training else {record.label for record, _ in good})
+    if settings.training and len(classes) == 1:
         raise OrchardError(f"{found.source} has one class only, '{classes[0]}'; to tell classes apart takes two")
     number = {label: place for place, label in enumerate(classes)}
     strange = [
@@ -72,7 +82,8 @@ def collect(found: Found, settings: DataSettings) -> ImageData:
     good = [(record, seen) for record, seen in good if record.label in number]
     labels = np.array([number[record.label] for record, _ in good])
     splits: dict[str, FileSplit] = {}
-    for split, places in places_of_splits([record.split for record, _ in good], labels, settings).items():
+    wanted, digests = [record.split for record, _ in good], [seen.digest for _, seen in good]
+    for split, places in places_of_splits(wanted, labels, digests, settings).items():
         names, looked = [good[p][0].name for p in places], [good[p][1] for p in places]
         splits[split] = FileSplit(found.files, names, labels[places], looked)
     mark = fingerprint(
@@ -87,6 +98,17 @@ def collect(found: Found, settings: DataSettings) -> ImageData:
     return ImageData(
         "images", found.source, found.format, found.reason, classes, channels, splits, mark, tuple(problems)
     )  # fmt: skip
+
+
+def strangers(names: Sequence[str], endings: Collection[str], what: str = "pictures") -> list[Problem]:
+    """Files that are none of `what` by their names, counted by ending."""
+    found = Counter(ending_of(name) for name in names)
+    return [
+        Problem(f"*{ending}" if ending else "names without an ending", f"{count} files are no {what} by their names; "
+                "left out")
+        for ending, count in sorted(found.items())
+        if ending not in endings
+    ]  # fmt: skip
 
 
 def settle(
@@ -105,31 +127,36 @@ def sort_classes(labels: set[str]) -> tuple[str, ...]:
     return tuple(sorted(labels, key=lambda label: (int(label), label) if whole else (0, label)))
 
 
-def top_folders(source: str, names: Sequence[str]) -> list[str]:
+def top_folders(source: str, names: Sequence[str], settings: DataSettings) -> list[str]:
     """The split that the first folder of each name says; empty for all if any says none."""
     tops = [SPLIT_WORDS.get(name.partition("/")[0].lower(), "") if "/" in name else "" for name in names]
     if not all(tops):
         return [""] * len(names)
-    if "train" not in tops:
+    if "train" not in tops and settings.training:
         raise OrchardError(f"{source} has no training pictures, only {', '.join(sorted(set(tops)))}")
     return tops
 
 
-def places_of_splits(given: list[str], labels: np.ndarray, settings: DataSettings) -> dict[str, np.ndarray]:
-    """The places of each split's records; what is not given is held out of the training records."""
-    splits = np.array(given)
-    if not any(given):
-        rest = np.arange(len(given))
-        test = np.empty(0, int)
-        if settings.test_fraction:
-            rest, test = hold_out(labels, settings.test_fraction, settings.split_seed)
-        share = min(settings.validation_fraction * len(given) / len(rest), 0.9)  # of all, as the test is
-    else:
-        rest, test = np.flatnonzero((splits == "train") | (splits == "")), np.flatnonzero(splits == "test")
-        share = settings.validation_fraction
-    validation = np.flatnonzero(splits == "validation")
-    if not len(validation):
-        keep, held = hold_out(labels[rest], share, settings.split_seed + 1)
-        rest, validation = rest[keep], rest[held]
-    found = {"train": rest, "validation": validation, "test": test}
+def places_of_splits(
+    given: Sequence[str], labels: np.ndarray, digests: Sequence[bytes], settings: DataSettings
+) -> dict[str, np.ndarray]:
+    """The places of each split's records; what is not given is held out of the training records, by their content."""
+    splits, marks = np.array(given), pack_digests(digests)
+    if not any(given) and settings.whole:
+        return {"test": np.arange(len(given))}
+    found = {name: np.flatnonzero(splits == name) for name in ("validation", "test")}
+    rest = np.flatnonzero((splits == "train") | (splits == ""))
+    wanted = {} if any(given) or not settings.test_fraction else {"test": settings.test_fraction}
+    if len(rest) and not len(found["validation"]) and not settings.whole:
+        wanted["validation"] = settings.validation_fraction
+    if wanted:
+        held = hold_out_by_content(marks[rest], labels[rest], list(wanted.values()), settings.split_seed)
+        found |= {name: rest[places] for name, places in zip(wanted, held, strict=True)}
+        rest = np.setdiff1d(rest, np.concatenate([rest[places] for places in held]))
+    found = {"train": rest, **found}
     return {split: places for split, places in found.items() if len(places)}
+
+
+def pack_digests(digests: Iterable[bytes]) -> np.ndarray:
+    """(N,) int64: the first eight bytes of each."""
+    return np.frombuffer(b"".join(digest[:8] for digest in digests), np.int64)

@@ -5,15 +5,18 @@ from __future__ import annotations
 import hashlib
 import io
 import os
+import struct
+import unicodedata
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
+from lzma import LZMAError
 from pathlib import Path
 from typing import IO
-from zipfile import ZipFile
+from zipfile import BadZipFile, ZipFile
 
 import numpy as np
 import torch
@@ -21,11 +24,15 @@ from PIL import Image
 from torch import Tensor
 
 from orchard.data.contracts import ImageSplit
-from orchard.data.pictures import FAULTS, GREY_MODES, fault, naming, open_picture, plain
+from orchard.data.pictures import DEEP_MODES, FAULTS, GREY_MODES, fault, naming, open_picture, plain
+from orchard.data.walk import is_junk, walk
 from orchard.errors import OrchardError
+from orchard.files import open_regular
+from orchard.packed import MOST_PACKED
 
 _EDGE = 64 * 1024  # bytes at each end of a large file that stand for its content
 _MAX_UNPACKED = 256 * 2**20  # bytes that one member of an archive may unpack to
+_SURELY_FINE = 2**22  # bytes up to which a member may be packed as tightly as it likes
 
 
 class Files(ABC):
@@ -46,21 +53,18 @@ class Folder(Files):
         self.path = path
 
     def names(self) -> tuple[list[str], list[str]]:
-        files: list[str] = []
-        folders: list[str] = []
-        seen: set[str] = set()
-        for here, below, found in os.walk(self.path, followlinks=True):
-            # A link back to a folder above would be walked for ever.
-            below[:] = sorted(f for f in below if not f.startswith(".") and os.path.realpath(f"{here}/{f}") not in seen)
-            seen.update(os.path.realpath(f"{here}/{f}") for f in below)
-            prefix = Path(here).relative_to(self.path).as_posix()
-            prefix = "" if prefix == "." else prefix + "/"
-            folders += [prefix + f for f in below]
-            files += [prefix + f for f in found if not f.startswith(".")]
-        return sorted(files), sorted(folders)
+        found = walk(self.path, ("",))
+        return sorted(found.files), sorted(found.folders)
 
     def open(self, name: str) -> IO[bytes]:
-        return (self.path / name).open("rb")
+        try:
+            return open_regular(self.path / name)
+        except FileNotFoundError:  # macOS takes the accents of a name apart, who wrote the table did not
+            forms = {unicodedata.normalize(form, name) for form in ("NFC", "NFD")} - {name}
+            there = next((self.path / form for form in sorted(forms) if (self.path / form).exists()), None)
+            if there is None:
+                raise
+            return open_regular(there)
 
 
 class Archive(Files):
@@ -75,11 +79,14 @@ class Archive(Files):
 
     def _zip(self) -> ZipFile:
         if self._opened is None or self._opened[0] != os.getpid():  # processes cannot share one place in a file
-            self._opened = (os.getpid(), ZipFile(self.path))
+            try:
+                self._opened = (os.getpid(), ZipFile(self.path))
+            except (NotImplementedError, ValueError, OverflowError, struct.error) as error:  # of a version nobody has
+                raise BadZipFile(str(error)) from None
         return self._opened[1]
 
     def names(self) -> tuple[list[str], list[str]]:
-        members = [m for m in self._zip().namelist() if not any(p.startswith((".", "__MACOSX")) for p in m.split("/"))]
+        members = [m for m in self._zip().namelist() if not any(is_junk(part) for part in m.rstrip("/").split("/"))]
         files = sorted(m for m in members if not m.endswith("/"))
         twice = next((a for a, b in pairwise(files) if a == b), None)
         if twice:
@@ -90,11 +97,14 @@ class Archive(Files):
 
     def open(self, name: str) -> IO[bytes]:
         archive = self._zip()
-        if archive.getinfo(name).file_size > _MAX_UNPACKED:
+        about = archive.getinfo(name)
+        if about.file_size > _MAX_UNPACKED:
             raise ValueError(f"it unpacks to more than {_MAX_UNPACKED // 2**20} MB")
+        if about.file_size > _SURELY_FINE and about.file_size > MOST_PACKED * about.compress_size:
+            raise ValueError(f"it unpacks to {about.file_size // max(about.compress_size, 1):,} times its size")
         try:
             return io.BytesIO(archive.read(name))
-        except (RuntimeError, NotImplementedError) as error:  # encrypted, or packed in an unusual way
+        except (RuntimeError, NotImplementedError, LZMAError) as error:  # encrypted, or packed in an unusual way
             raise ValueError(str(error)) from None
 
 
@@ -129,6 +139,8 @@ def look(files: Files, name: str, thorough: bool) -> Seen | str:
             file.seek(0)
             with open_picture(file) as picture:
                 ends = {"JPEG": b"\xff\xd9" in tail[-1024:], "PNG": b"IEND" in tail[-1024:]}
+                if picture.mode in DEEP_MODES:
+                    plain(picture, 1)  # their range shows in the pixels alone
                 if thorough or not ends.get(picture.format or "", False):
                     picture.load()
                 return Seen(*picture.size, picture.mode in GREY_MODES, digest)

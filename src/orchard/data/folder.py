@@ -4,47 +4,65 @@ from __future__ import annotations
 
 from collections import Counter
 
-from orchard.data.collect import SPLIT_WORDS, Found, Record
+from orchard.data.collect import SPLIT_WORDS, Found, Record, strangers
 from orchard.data.contracts import DataSettings, Problem
 from orchard.data.files import Archive, Files
+from orchard.data.settings import FolderSettings
 from orchard.data.walk import IMAGES as ENDINGS
+from orchard.data.walk import ending_of
 from orchard.errors import OrchardError
 
 _EXPECTED = "expected pictures in one folder for each class, such as {path}/cat/1.jpg or {path}/train/cat/1.jpg"
 
 
 def read_folder(files: Files, source: str, settings: DataSettings) -> Found:
-    """Find classes and splits from the names of folders. Raises OrchardError where there are none to find."""
+    """Find classes and splits from the names of folders. Raises OrchardError where there are none to find.
+
+    A folder called train, val or test that holds class folders is a split; what stands beside splits is left out.
+    """
     names, folders = files.names()
-    pictures = [name for name in names if _ending(name) in ENDINGS]
+    pictures = [name for name in names if ending_of(name) in ENDINGS]
     expected = _EXPECTED.format(path=source.rstrip("/"))
     if not pictures:
         idx = any("idx3-ubyte" in name for name in names)
         advice = f"its files are those of a named set; say which, such as mnist:{source}" if idx else expected
         raise OrchardError(f"there is no picture in {source}; {advice}")
     base = _descend(pictures)
-    inside = [name.removeprefix(base) for name in pictures]
-    tops = {name.split("/")[0] for name in inside if "/" in name}
+    inside = [name.removeprefix(base).split("/") for name in pictures]
+    tops = {parts[0] for parts in inside if len(parts) > 1}
     if not tops:
         raise OrchardError(f"the {len(pictures)} pictures in {source} stand in no class folder; {expected}")
-    split = all(top.lower() in SPLIT_WORDS for top in tops)
+    splits = {top for top in tops if top.lower() in SPLIT_WORDS}
+    split = splits == tops or any(len(parts) > 2 for parts in inside if parts[0] in splits)
     depth = 2 if split else 1  # folders above a picture
-    problems = _strangers(names)
+    how = settings.classes if isinstance(settings, FolderSettings) else "top"
+    problems = strangers(names, ENDINGS)
     records: list[Record] = []
     nested: Counter[str] = Counter()
-    for name, local in zip(pictures, inside, strict=True):
-        parts = local.split("/")
+    beside: Counter[str] = Counter()
+    for name, parts in zip(pictures, inside, strict=True):
+        if split and len(parts) > 1 and parts[0] not in splits:
+            beside[parts[0]] += 1
+            continue
         if len(parts) <= depth:
             problems.append(Problem(name, "stands in no class folder; left out"))
             continue
-        if len(parts) > depth + 1:
+        above = parts[depth - 1 : -1]
+        if len(above) > 1 and how == "top":
             nested["/".join(parts[:-1])] += 1
-        records.append(Record(name, parts[depth - 1], SPLIT_WORDS[parts[0].lower()] if split else ""))
+        label = {"top": above[0], "leaf": above[-1], "path": "/".join(above)}[how]
+        records.append(Record(name, label, SPLIT_WORDS[parts[0].lower()] if split else ""))
+    if not records:
+        raise OrchardError(f"{source} has folders {', '.join(sorted(splits))} but no class folders in them; {expected}")
     for folder, count in nested.items():
         label = folder.split("/")[depth - 1]
-        problems.append(Problem(base + folder, f"{count} pictures in a folder inside a class, taken as '{label}'"))
-    if split and not any(record.split == "train" for record in records):
-        raise OrchardError(f"{source} has folders {', '.join(sorted(tops))} but no class folders in train; {expected}")
+        what = (
+            f"{count} pictures in a folder inside a class, taken as '{label}' (data.classes=leaf or path: as its own)"
+        )
+        problems.append(Problem(base + folder, what))
+    for top, count in sorted(beside.items()):
+        what = f"{count} pictures in a folder beside the splits {', '.join(sorted(splits))}; left out"
+        problems.append(Problem(base + top, what))
     taken = {tuple(r.name.removeprefix(base).split("/")[:depth]) for r in records}
     classes = {tuple(f.removeprefix(base).split("/")) for f in folders if f.startswith(base)}
     empty = [
@@ -60,7 +78,7 @@ def read_folder(files: Files, source: str, settings: DataSettings) -> Found:
         )
     problems += empty
     where = "a zip archive" if isinstance(files, Archive) else "a folder"
-    layout = f"the splits {', '.join(sorted(tops))} with" if split else "pictures in"
+    layout = f"the splits {', '.join(sorted(splits))} with" if split else "pictures in"
     reason = f"it is {where} that holds {layout} {len({r.label for r in records})} class folders"
     return Found(
         source, "image folder", reason + (f" (in {base.rstrip('/')})" if base else ""), files, records, problems
@@ -76,19 +94,3 @@ def _descend(pictures: list[str]) -> str:
         if len(tops) > 1 or any(len(parts) < 3 for parts in inside) or next(iter(tops)).lower() in SPLIT_WORDS:
             return base
         base += tops.pop() + "/"
-
-
-def _strangers(names: list[str]) -> list[Problem]:
-    """Files that are no pictures by their names, counted by ending."""
-    endings = Counter(_ending(name) for name in names)
-    return [
-        Problem(f"*{ending}", f"{count} files are no pictures by their names; left out")
-        for ending, count in sorted(endings.items())
-        if ending not in ENDINGS
-    ]
-
-
-def _ending(name: str) -> str:
-    file = name.rsplit("/", 1)[-1]
-    dot = file.rfind(".")
-    return file[dot:].lower() if dot > 0 else ""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import gzip
+import math
 import socket
 import sys
 import zlib
@@ -17,7 +18,9 @@ from torchvision import datasets
 from orchard.data.contracts import DataSettings, ImageData
 from orchard.data.splits import ArraySplit, array_fingerprint, hold_out
 from orchard.errors import OrchardError, UsageError
+from orchard.files import open_regular
 
+_LARGEST_IDX = 2**28  # bytes that an IDX file may hold; those of MNIST come to 47 MB
 Splits = dict[str, ArraySplit]
 Classes = tuple[str, ...]
 
@@ -114,15 +117,19 @@ def _idx_set(name: str, folder: Path | None, settings: DataSettings) -> tuple[Sp
 
 def _read_idx(path: Path, dimensions: int) -> np.ndarray:
     """An IDX file of bytes, packed by gzip or not: magic 0, 0, 8, dimensions; each length as 4 bytes, big end first."""
+    header, data = 4 + 4 * dimensions, b""
     try:
-        data = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+        with open_regular(path) as packed, gzip.open(packed) if path.suffix == ".gz" else packed as file:
+            head = file.read(header)
+            lengths = [int.from_bytes(head[at : at + 4], "big") for at in range(4, len(head), 4)]
+            size = math.prod(lengths)
+            good = len(head) == header and head[:4] == bytes((0, 0, 8, dimensions)) and 0 < size <= _LARGEST_IDX
+            data = file.read(size + 1) if good else b""  # and no more, whatever it unpacks to
     except (OSError, EOFError, zlib.error) as error:
         raise OrchardError(f"{path} is damaged ({error}); fetch it again") from None
-    header = 4 + 4 * dimensions
-    shape = np.frombuffer(data, ">i4", dimensions, 4) if len(data) >= header else np.zeros(dimensions)
-    if data[:4] != bytes((0, 0, 8, dimensions)) or len(data) != header + int(np.prod(shape)) or not len(data) > header:
+    if not good or len(data) != size:
         raise OrchardError(f"{path} is damaged: not an IDX file of bytes with {dimensions} dimensions; fetch it again")
-    return np.frombuffer(data, np.uint8, offset=header).reshape(shape)
+    return np.frombuffer(data, np.uint8).reshape(lengths)
 
 
 def _cifar(name: str, folder: Path | None, settings: DataSettings) -> tuple[Splits, Classes]:

@@ -11,14 +11,18 @@ from typing import IO
 from zipfile import BadZipFile
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
+from PIL.PngImagePlugin import PngImageFile
 
 from orchard.errors import OrchardError
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM")  # others (EPS, say) would start other programs
 MAX_PIXELS = 100_000_000  # 300 MB once decoded
 GREY_MODES = frozenset({"1", "L", "LA", "La", "I", "F", "I;16", "I;16L", "I;16B", "I;16N"})
+DEEP_MODES = frozenset({"I", "F", "I;16", "I;16L", "I;16B", "I;16N"})
 _ORIENTATION = 0x0112  # the EXIF tag
+_BITS = 258  # the TIFF tag
+_BAND = 256  # rows
 FAULTS = (
     OSError,
     SyntaxError,
@@ -44,11 +48,30 @@ def open_picture(file: IO[bytes]) -> Image.Image:
     width, height = picture.size
     if width * height > MAX_PIXELS:
         raise ValueError(f"{width}x{height} pixels are more than the {MAX_PIXELS // 10**6} million that are read")
+    if picture.mode == "I" and picture.format == "TIFF" and 32 in _several(picture.tag_v2.get(_BITS)):  # type: ignore[attr-defined]
+        raise ValueError("its levels are integers of 32 bits, of which nobody knows the range; save it in 8 or 16 bits")
+    _settle_transparency(picture)
     if "exif" in picture.info or picture.format == "TIFF":
         turned = picture.getexif().get(_ORIENTATION, 1)
         if turned in range(2, 9):
             return ImageOps.exif_transpose(picture)
     return picture
+
+
+def _several(value: object) -> tuple[object, ...]:
+    return value if isinstance(value, tuple) else (value,)
+
+
+def _settle_transparency(picture: Image.Image) -> None:
+    """Which level of a PNG is transparent is said in the file's own depth; Pillow gives pixels in 8 bits."""
+    clear = picture.info.get("transparency")
+    if not isinstance(picture, PngImageFile) or clear is None or not picture.tile:
+        return
+    raw = picture.tile[0].args
+    if isinstance(clear, int) and raw in ("L;2", "L;4"):
+        picture.info["transparency"] = clear * (85 if raw == "L;2" else 17)
+    elif isinstance(clear, tuple) and raw == "RGB;16B":
+        picture.info["transparency"] = tuple(level >> 8 for level in clear)
 
 
 @contextmanager
@@ -74,18 +97,43 @@ def fault(error: BaseException) -> str:
 def plain(picture: Image.Image, channels: int) -> Image.Image:
     """8 bits a channel and nothing else: mode L (channels 1) or RGB (3). Decodes the pixels.
 
-    What is transparent becomes white; 16-bit values keep their upper byte, rounded; floats are taken as [0, 1] where
-    none is larger than 1, else as [0, 255].
+    One rule for every mode, whatever else is in the picture: integers of more than 8 bits are 16-bit levels, of which
+    the upper byte is kept, rounded; floats are levels in [0, 1]; then what is transparent becomes white, and colours
+    are converted as Pillow does. Raises ValueError for levels outside their range: nobody knows what they mean.
     """
     mode = "L" if channels == 1 else "RGB"
+    if picture.mode in DEEP_MODES:
+        picture = _eight_bits(picture)
+    elif picture.mode == "LAB":
+        picture = _from_lab(picture)
+    elif picture.mode == "La":
+        picture = picture.convert("LA")
     if picture.has_transparency_data:
         layer = picture.convert("RGBA")
         picture = Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer)
-    elif picture.mode in ("F", "I") or picture.mode.startswith("I;16"):
-        values = np.asarray(picture, dtype=np.float64)
-        if picture.mode == "F":
-            scale = 255.0 if values.size and values.max() <= 1 else 1.0
-        else:
-            scale = 1 / 257 if picture.mode != "I" or values.max() > 255 else 1.0
-        picture = Image.fromarray(np.clip(np.nan_to_num(values * scale).round(), 0, 255).astype(np.uint8))
     return picture if picture.mode == mode else picture.convert(mode)
+
+
+def _eight_bits(picture: Image.Image) -> Image.Image:
+    """Deep levels of grey as mode L, those that a PNG marks as transparent as white; a band at a time, as it may be
+    large."""
+    levels, top = np.asarray(picture), 1.0 if picture.mode == "F" else 65535.0
+    low, high = (levels.min(), levels.max()) if levels.size else (0, 0)
+    if not (low >= 0 and high <= top):
+        raise ValueError(f"its levels go from {low:g} to {high:g}; expected 0 to {top:g}, or 8 bits")
+    clear = picture.info.get("transparency")
+    pixels = np.empty(levels.shape, np.uint8)
+    for begin in range(0, len(levels), _BAND):
+        band = levels[begin : begin + _BAND]
+        pixels[begin : begin + _BAND] = (band * (255 / top)).round()
+        if clear is not None:
+            pixels[begin : begin + _BAND][band == clear] = 255
+    return Image.fromarray(pixels)
+
+
+def _from_lab(picture: Image.Image) -> Image.Image:
+    """CIE L*a*b* as sRGB."""
+    profiles = (ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB"))
+    found = ImageCms.profileToProfile(picture, *profiles, outputMode="RGB")
+    assert found is not None
+    return found

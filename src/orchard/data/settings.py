@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr
 
 
 class Settings(BaseModel):
@@ -24,6 +24,40 @@ class DataSettings(Settings):
     workers: int | None = Field(
         None, ge=0, description="processes that make batches; default: chosen from image size and cores"
     )
+    _training: bool = PrivateAttr(True)
+
+    @property
+    def training(self) -> bool:
+        """Is there to be something to learn from? If not, a set needs no training records, and may have one class."""
+        return self._training
+
+    @property
+    def whole(self) -> bool:
+        """Is all of a set without splits its test?"""
+        return self.test_fraction == 1
+
+    def for_evaluation(self, *, whole: bool) -> Self:
+        """The same for a model that is there; `whole`: of a set without splits all is its test."""
+        copy = self.model_copy(update={"test_fraction": 1.0} if whole else None)
+        copy._training = False
+        return copy
+
+
+class ImageColumns(Settings):
+    """Which column of a table of images is what, by its name in the header."""
+
+    path: str | None = Field(None, description="column with the image's path; default: path, file, filename or image")
+    label: str | None = Field(None, description="column with its class; default: label, class or category")
+    split: str | None = Field(None, description="column with its split; default: split, where there is one")
+
+
+class FolderSettings(DataSettings):
+    """How files of images with classes become splits."""
+
+    classes: Literal["top", "leaf", "path"] = Field(
+        "top", description="class of an image in nested folders: the outermost, the innermost, or all of them"
+    )
+    columns: ImageColumns = Field(default_factory=ImageColumns, description="columns of a table of images")
 
 
 class AugmentSettings(Settings):
@@ -74,6 +108,25 @@ class Source(DataSettings):
     source: str = Field(description="a named set, or the path of what holds the data: a folder, an archive, a file")
 
 
+class ImageSource(FolderSettings, Source):
+    """Images with classes, and where they are."""
+
+
+class TextColumns(Settings):
+    """Which column of a table holds the text."""
+
+    text: str | int | None = Field(
+        None, description="column with the text, by its name or number; default: text, content, body, sentence"
+    )
+
+
+class TextSource(Source):
+    """Text, and where it is."""
+
+    columns: TextColumns = Field(default_factory=TextColumns, description="columns of a table of texts")
+    pattern: str | None = Field(None, description="files that are read as text, such as *.py; default: *.txt and *.md")
+
+
 class TextPairSource(Source):
     """Text in pairs, and where it is."""
 
@@ -85,6 +138,16 @@ class TextPairSource(Source):
 
 class CaptionSource(CaptionSettings, Source):
     """Images with captions, and where they are."""
+
+
+class AnyColumns(Columns, ImageColumns, TextColumns):
+    """Which column of any table is what."""
+
+
+class AnySource(ImageSource, CaptionSource, TextPairSource, TextSource):
+    """Data of any kind, for who only looks at it."""
+
+    columns: AnyColumns = Field(default_factory=AnyColumns, description="columns of a table; default: found by looking")
 
 
 class TextSettings(Settings):

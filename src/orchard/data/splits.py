@@ -59,14 +59,42 @@ def hold_out(labels: np.ndarray, fraction: float, seed: int) -> tuple[np.ndarray
             quota[label] += 1
             missing -= 1
     if quota.sum() == 0:
-        raise OrchardError(
-            f"{len(labels)} pictures of {int((counts > 0).sum())} classes are too few to hold some out: "
-            "every class needs one to learn from; add pictures, or give train and validation folders"
-        )
+        raise _too_few(labels)
     held = np.zeros(len(labels), bool)
     for label, count in enumerate(quota):
         held[order[labels[order] == label][:count]] = True
     return np.flatnonzero(~held), np.flatnonzero(held)
+
+
+def _too_few(labels: np.ndarray) -> OrchardError:
+    return OrchardError(
+        f"{len(labels)} pictures of {len(np.unique(labels))} classes are too few to hold some out: "
+        "every class needs one to learn from; add pictures, or give train and validation folders"
+    )
+
+
+def hold_out_by_content(
+    digests: np.ndarray, labels: np.ndarray, fractions: Sequence[float], seed: int
+) -> list[np.ndarray]:
+    """For each of `fractions` the places held out, sorted: about that share of the records.
+
+    Which a record belongs to is decided by its own digest (N,) int64 alone, so that it stays where it was when others
+    are added or removed, and equal records stay together. Only where a class would have nothing to learn from, or a
+    part nothing in it, the record that is nearest to it goes there. Raises OrchardError if there is none.
+    """
+    chance, kept = uniforms(seed, 0, digests, 1)[:, 0], len(fractions)
+    part = np.searchsorted(np.cumsum(fractions), chance, side="right")
+    for label in np.setdiff1d(labels, labels[part == kept]):
+        of_class = labels == label
+        part[of_class & (chance == chance[of_class].max())] = kept
+    for number, fraction in enumerate(fractions):
+        if fraction and not (part == number).any():
+            left = np.bincount(labels[part == kept], minlength=int(labels.max()) + 1)
+            free = np.flatnonzero((part == kept) & (left[labels] > 1))
+            if not len(free):
+                raise _too_few(labels)
+            part[free[chance[free].argmin()]] = number
+    return [np.flatnonzero(part == number) for number in range(kept)]
 
 
 class AllBut:
@@ -75,6 +103,7 @@ class AllBut:
     def __init__(self, count: int, without: np.ndarray):
         """`without` (K,) int64, sorted."""
         self.count = count - len(without)
+        self.without = without
         self.below = without - np.arange(len(without))  # how many numbers that stay stand before each one left out
 
     def __len__(self) -> int:
@@ -99,9 +128,9 @@ def hold_out_of(count: int, fractions: Sequence[float], seed: int) -> tuple[AllB
 
 def fingerprint(records: Iterable[tuple[str, str, int, bytes]], classes: Sequence[str]) -> str:
     """sha256 over the classes and over every record's split, key, label and content digest."""
-    digest = hashlib.sha256("\0".join(classes).encode())
+    digest = hashlib.sha256("\0".join(classes).encode(errors="surrogatepass"))
     for split, key, label, content in records:
-        digest.update(f"\n{split}\0{key}\0{label}\0".encode() + content)
+        digest.update(f"\n{split}\0{key}\0{label}\0".encode(errors="surrogatepass") + content)
     return digest.hexdigest()
 
 

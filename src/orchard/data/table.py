@@ -9,7 +9,9 @@ from pathlib import Path
 from orchard.data.collect import GO_ON, SPLIT_WORDS, Found, Record
 from orchard.data.contracts import DataSettings, Problem
 from orchard.data.files import Folder
+from orchard.data.settings import FolderSettings, ImageColumns
 from orchard.errors import OrchardError
+from orchard.packed import read_bytes
 
 ENDINGS = frozenset({".csv", ".tsv", ".txt"})
 _COLUMNS = {
@@ -33,7 +35,8 @@ def read_table(path: Path, source: str, settings: DataSettings) -> Found:
     delimiter = max(_DELIMITERS, key=lines[0].count)
     rows = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
     header = [name.strip().lower() for name in next(rows)]
-    columns = {role: _column(path, header, role) for role in _COLUMNS}
+    asked = settings.columns if isinstance(settings, FolderSettings) else ImageColumns()
+    columns = {role: _column(path, header, role, getattr(asked, role)) for role in _COLUMNS}
     records: dict[str, Record] = {}
     problems: list[Problem] = []
     try:
@@ -67,7 +70,7 @@ def read_table(path: Path, source: str, settings: DataSettings) -> Found:
 
 
 def _decode(path: Path) -> str:
-    data = path.read_bytes()
+    data = read_bytes(path)
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -77,14 +80,19 @@ def _decode(path: Path) -> str:
         ) from None
 
 
-def _column(path: Path, header: list[str], role: str) -> int | None:
-    """Where a column stands. Raises OrchardError if it is not there or there twice; only `split` may be missing."""
-    found = [place for place, name in enumerate(header) if name in _COLUMNS[role]]
+def _column(path: Path, header: list[str], role: str, asked: str | None) -> int | None:
+    """Where a column stands: the one that is asked for, or one with a usual name.
+
+    Raises OrchardError if it is not there or there twice; only `split` may be missing.
+    """
+    names = (asked.strip().lower(),) if asked is not None else _COLUMNS[role]
+    found = [place for place, name in enumerate(header) if name in names]
+    say = f"say which with --set data.columns.{role}=NAME"
     if len(found) > 1:
-        raise OrchardError(f"{path}: columns {', '.join(header[f] for f in found)} could all be the {role}; keep one")
-    if not found and role != "split":
-        wanted = " or ".join(_COLUMNS[role])
-        raise OrchardError(f"{path}: no column named {wanted} in the header, which has {', '.join(header)}")
+        raise OrchardError(f"{path}: columns {', '.join(header[f] for f in found)} could all be the {role}; {say}")
+    if not found and (role != "split" or asked is not None):
+        wanted = " or ".join(names)
+        raise OrchardError(f"{path}: no column named {wanted} in the header, which has {', '.join(header)}; {say}")
     return found[0] if found else None
 
 

@@ -6,21 +6,23 @@ Reading and tokenizing are two steps, as a tokenizer may be learned from the tra
 from __future__ import annotations
 
 import difflib
-import gzip
 import hashlib
-import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from orchard.data.contracts import DataSettings
+from orchard.data.collect import SPLIT_WORDS, pack_digests
+from orchard.data.contracts import DataSettings, Problem
+from orchard.data.splits import hold_out_by_content
+from orchard.data.text_files import ENDINGS as ENDINGS
+from orchard.data.text_files import find_texts, is_table, is_text, read_documents
 from orchard.data.tokenizers import Tokenizer
 from orchard.errors import OrchardError, UsageError
 
-ENDINGS = (".txt", ".txt.gz")
-SPLITS = {"train": "train", "valid": "validation", "validation": "validation", "val": "validation", "test": "test"}
+SPLITS = SPLIT_WORDS
+NAMED_ENDINGS = (".txt", ".txt.gz")
 NAMED = {"shakespeare": ("input",), "wikitext-2": ("train", "valid", "test")}  # the files that each consists of
 
 
@@ -34,6 +36,7 @@ class Texts:
     reason: str  # how the format was recognised, one sentence
     splits: Mapping[str, tuple[str, ...]]
     fingerprint: str  # sha256 over all of it
+    problems: tuple[Problem, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -61,12 +64,13 @@ class TextData:
 
 
 def open_text(source: str, settings: DataSettings) -> Texts:
-    """Read what `source` is: `shakespeare:FOLDER`, `wikitext-2:FOLDER`, a .txt or .txt.gz file, a folder of them.
+    """Read what `source` is: `shakespeare:FOLDER`, `wikitext-2:FOLDER`, a file of text, a folder of them.
 
-    A folder whose files are called train, valid (validation, val) and test is split so (without a validation file, the
-    end of train is cut off); other text is cut, in the order of the files' names: the end is the test, what comes
-    before it validation. Raises UsageError if there is nothing
-    of that name, OrchardError that names the file if it is empty or no UTF-8.
+    Files of text are .txt and .md, files that fit `data.pattern`, and tables with a column of text (.jsonl, .csv,
+    .tsv), packed by gzip or not. A folder whose files or folders are called train, valid (validation, val) and test is
+    split so (without a validation file, the end of train is cut off). Of other texts each is cut by itself, so that a
+    file more moves nothing: its end is the test, what comes before it validation; rows of a table are held out whole.
+    Raises UsageError if there is nothing of that name, OrchardError that names the file if it is empty or no UTF-8.
     """
     name, _, folder = source.partition(":")
     if name in NAMED:
@@ -77,36 +81,50 @@ def open_text(source: str, settings: DataSettings) -> Texts:
     path = Path(source).expanduser()
     if path.is_dir():
         return _folder(path, source, settings)
-    if path.is_file() and path.name.lower().endswith(ENDINGS):
-        cut = _cut([read_text(path)], settings.validation_fraction, settings.test_fraction)
-        return _texts("text", source, "text file", "the ending of its name", cut)
+    if path.is_file() and is_text(path, settings):
+        kind = "table of texts" if is_table(path) else "text file"
+        return _texts("text", source, kind, "the ending of its name", _split([path], settings))
     if path.exists():
-        raise UsageError(f"{source} is no text; expected a .txt or .txt.gz file, or a folder of them")
+        raise UsageError(
+            f"{source} is no text; expected a .txt or .md file, a .jsonl, .csv or .tsv table, or a folder of them "
+            "(data.pattern=*.py reads others)"
+        )
     near = difflib.get_close_matches(name.lower(), NAMED, n=2, cutoff=0.6)
     advice = f"did you mean {' or '.join(near)}?" if near else f"texts known by name: {', '.join(NAMED)}"
     raise UsageError(f"there is no file or folder '{source}'; {advice}")
 
 
 def _folder(path: Path, source: str, settings: DataSettings) -> Texts:
-    files = sorted(file for file in path.rglob("*") if file.name.lower().endswith(ENDINGS) and file.is_file())
+    files, others = find_texts(path, settings)
     if not files:
-        raise UsageError(f"{source} has no text; expected files ending in .txt or .txt.gz")
+        raise UsageError(
+            f"{source} has no text; expected files ending in .txt or .md, or tables (.jsonl, .csv, .tsv); "
+            "data.pattern=*.py reads others"
+        )
+    tops = {file.relative_to(path).parts[0].lower() for file in files if file.parent != path}
+    by_folder = all(file.parent != path for file in files) and tops <= {*SPLITS}
     by_split: dict[str, list[Path]] = {}
     for file in files:
-        by_split.setdefault(SPLITS.get(_stem(file), ""), []).append(file)
-    if "train" not in by_split:
-        cut = _cut([read_text(file) for file in files], settings.validation_fraction, settings.test_fraction)
-        return _texts("text", source, "text folder", f"a folder with {len(files)} text files", cut)
-    strays = by_split.pop("", []) + [file for group in by_split.values() for file in group[1:]]
+        word = file.relative_to(path).parts[0].lower() if by_folder else _stem(file)
+        by_split.setdefault(SPLITS.get(word, ""), []).append(file)
+    if "train" not in by_split and (settings.training or "" in by_split):
+        reason = f"a folder with {len(files)} text files"
+        return _texts("text", source, "text folder", reason, _split(files, settings), others)
+    strays = by_split.pop("", []) + [file for group in by_split.values() for file in group[1:] if not by_folder]
     if strays:
+        beside = by_split.get("train", next(iter(by_split.values())))[0].name
         raise OrchardError(
-            f"{strays[0]} lies beside {by_split['train'][0].name} and is no further split; expected one file each for "
-            f"train, validation and test, or none of these names"
+            f"{strays[0]} lies beside {beside} and is no further split; expected one file each for train, validation "
+            f"and test, or none of these names"
         )
-    splits: dict[str, tuple[str, ...]] = {split: (read_text(group[0]),) for split, group in by_split.items()}
-    if "validation" not in splits:
+    splits = {
+        split: tuple(document for file in group for document in read_documents(file, settings))
+        for split, group in by_split.items()
+    }
+    if "validation" not in splits and "train" in splits and not settings.whole:
         splits |= _cut(list(splits["train"]), settings.validation_fraction, 0.0)
-    return _texts("text", source, "text folder", "its files are named after the splits", splits)
+    reason = f"its {'folders' if by_folder else 'files'} are named after the splits"
+    return _texts("text", source, "text folder", reason, splits, others)
 
 
 def _named(name: str, root: Path, source: str) -> Texts:
@@ -114,7 +132,7 @@ def _named(name: str, root: Path, source: str) -> Texts:
     (Merity et al. 2016, arXiv:1609.07843) as it is split."""
     found: dict[str, tuple[str, ...]] = {}
     for part in NAMED[name]:
-        paths = [root / (part + ending) for ending in ENDINGS]
+        paths = [root / (part + ending) for ending in NAMED_ENDINGS]
         there = [path for path in paths if path.is_file()]
         if not there:
             wanted = ", ".join(f"{file}.txt" for file in NAMED[name])
@@ -124,33 +142,54 @@ def _named(name: str, root: Path, source: str) -> Texts:
     return _texts(name, source, "named set", f"'{name}' is the name of a set that Orchard knows", splits)
 
 
-def _texts(name: str, source: str, format: str, reason: str, splits: Mapping[str, tuple[str, ...]]) -> Texts:
+def _texts(
+    name: str,
+    source: str,
+    format: str,
+    reason: str,
+    splits: Mapping[str, tuple[str, ...]],
+    problems: Sequence[Problem] = (),
+) -> Texts:
     mark = hashlib.sha256()
     for split, documents in splits.items():
         for document in documents:
             mark.update(f"{split} {len(document)}\n".encode() + document.encode())
-    return Texts(name, source, format, reason, splits, mark.hexdigest())
+    return Texts(name, source, format, reason, splits, mark.hexdigest(), tuple(problems))
 
 
 def read_text(path: Path) -> str:
     """A UTF-8 file, packed by gzip or not. Raises OrchardError that names it if it is empty or of another encoding."""
-    try:
-        data = path.read_bytes()
-        text = (gzip.decompress(data) if path.suffix.lower() == ".gz" else data).decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise OrchardError(
-            f"{path} is not UTF-8 (byte {error.start} is {error.object[error.start]:#04x}); convert it, for example "
-            f"with iconv -f gb18030 -t utf-8"
-        ) from None
-    except (OSError, EOFError, zlib.error) as error:
-        raise OrchardError(f"{path} cannot be read: {error}") from None
-    if not text.strip():
-        raise OrchardError(f"{path} is empty; a language model needs text to learn from")
-    return text
+    return read_documents(path, DataSettings())[0]
 
 
 def _stem(path: Path) -> str:
-    return path.name.lower().removesuffix(".gz").removesuffix(".txt")
+    name = path.name.lower().removesuffix(".gz")
+    return name.rpartition(".")[0] or name
+
+
+def _split(files: Sequence[Path], settings: DataSettings) -> dict[str, tuple[str, ...]]:
+    """The documents of files without splits: held out, or all of them the test."""
+    if settings.whole:
+        return {"test": tuple(document for file in files for document in read_documents(file, settings))}
+    found: dict[str, list[str]] = {"train": [], "validation": [], "test": []}
+    for file in files:
+        documents = read_documents(file, settings)
+        parts = _hold_out(documents, settings) if is_table(file) else _cut(
+            documents, settings.validation_fraction, settings.test_fraction
+        )  # fmt: skip
+        for split, pieces_ in parts.items():
+            found[split] += pieces_
+    return {split: tuple(documents) for split, documents in found.items() if documents or split != "test"}
+
+
+def _hold_out(documents: list[str], settings: DataSettings) -> dict[str, tuple[str, ...]]:
+    """Whole documents, by what is in them."""
+    digests = pack_digests(hashlib.sha256(document.encode()).digest() for document in documents)
+    fractions, labels = (settings.test_fraction, settings.validation_fraction), np.zeros(len(documents), np.int64)
+    test, validation = hold_out_by_content(digests, labels, fractions, settings.split_seed)
+    held = {"validation": {*validation.tolist()}, "test": {*test.tolist()}}
+    train = set(range(len(documents))) - held["validation"] - held["test"]
+    return {name: tuple(documents[n] for n in sorted(places)) for name, places in {"train": train, **held}.items()}
 
 
 def _cut(documents: list[str], validation: float, test: float) -> dict[str, tuple[str, ...]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import torch
@@ -85,3 +85,31 @@ def add_special_tokens(ids: Sequence[int], context: int, start: int, end: int) -
     if max(kept) >= end:
         raise ValueError(f"id {max(kept)} is not smaller than the end token's, {end}, which must be the largest of all")
     return F.pad(torch.tensor([*kept, end]), (0, context - len(kept) - 1))
+
+
+class SentenceEncoder:
+    """Sentences as a text tower reads them, (context,) int64: see `add_special_tokens`."""
+
+    def __init__(self, ids: Callable[[str], Sequence[int]], context: int, start: int, end: int):
+        self.ids, self.context, self.start, self.end = ids, context, start, end
+
+    def __call__(self, text: str) -> Tensor:
+        return add_special_tokens(self.ids(text), self.context, self.start, self.end)
+
+    @property
+    def most(self) -> int:
+        """Tokens of a sentence that are read; what comes behind is cut."""
+        return self.context - 2
+
+    def length(self, text: str) -> int:
+        return len(self.ids(text))
+
+
+def cut_words(what: str, lengths: Iterable[int], most: int, setting: str = "") -> list[str]:
+    """A line where some of `lengths` are more tokens than the `most` that are read; `setting` reads them whole."""
+    total = cut = longest = 0
+    for length in lengths:
+        total, cut, longest = total + 1, cut + (length > most), max(longest, length)
+    whole = f" (--set {setting}={longest} reads them whole)" if setting else ""
+    line = f"{cut:,} of {total:,} {what} are longer than {most} tokens and are cut; the longest has {longest}{whole}"
+    return [line] if cut else []

@@ -11,13 +11,14 @@ from orchard.data.captions import CaptionSettings, open_captions
 from orchard.data.captions.contracts import zeros
 from orchard.data.captions.listing import is_listing
 from orchard.data.captions.tsv import ENDINGS as TSV_ENDINGS
-from orchard.data.collect import places_of_splits, settle, top_folders
+from orchard.data.collect import places_of_splits, settle, strangers, top_folders
 from orchard.data.contracts import ImageData, Problem
 from orchard.data.files import Archive, Files, FileSplit, Folder, Seen, look_at_all
 from orchard.data.named import NAMED
 from orchard.data.sources import open_data
 from orchard.data.splits import fingerprint
 from orchard.data.walk import IMAGES as ENDINGS
+from orchard.data.walk import ending_of
 from orchard.errors import OrchardError
 
 _TABLE = re.compile(rb"(?:^|[\t,;|])\s*(?:label|class|category)\s*(?:[\t,;|\r\n]|$)", re.IGNORECASE)
@@ -63,18 +64,19 @@ def _captioned(names: Sequence[str]) -> bool:
 def _collect(source: str, files: Files, names: Sequence[str], settings: CaptionSettings) -> ImageData:
     """A set of all pictures in one place. Where every one stands in a folder train, validation or test, those are the
     splits; else some are held out. Bad files are refused or left out, as the settings say."""
-    pictures = [name for name in names if name[name.rfind(".") :].lower() in ENDINGS]
+    pictures = [name for name in names if ending_of(name) in ENDINGS]
     looks = look_at_all(files, pictures, thorough=settings.bad_records == "skip")
-    problems: list[Problem] = []
+    problems = strangers(names, ENDINGS)
     bad = [Problem(name, look) for name, look in zip(pictures, looks, strict=True) if isinstance(look, str)]
     settle(bad, "cannot be read", "mend or remove them", settings, problems, len(looks))
     seen = {name: look for name, look in zip(pictures, looks, strict=True) if isinstance(look, Seen)}
     if not seen:
         raise OrchardError(f"there is no picture in {source}; expected files such as {source.rstrip('/')}/1.jpg")
     good = list(seen)
+    given, digests = top_folders(source, good, settings), [seen[name].digest for name in good]
     splits = {
         split: FileSplit(files, [good[p] for p in places], zeros(len(places)), [seen[good[p]] for p in places])
-        for split, places in places_of_splits(top_folders(source, good), zeros(len(good)), settings).items()
+        for split, places in places_of_splits(given, zeros(len(good)), digests, settings).items()
     }
     mark = fingerprint(
         ((split, name, 0, digest)

@@ -13,7 +13,8 @@ from pathlib import Path
 IMAGES = frozenset(
     {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm", ".pbm"}
 )
-JUNK = frozenset({"__MACOSX", "Thumbs.db", "desktop.ini", "$RECYCLE.BIN", "@eaDir"})  # of macOS, Windows and NAS boxes
+# What macOS, Windows and NAS boxes leave, in lower case.
+JUNK = frozenset({"__macosx", "thumbs.db", "ehthumbs.db", "desktop.ini", "$recycle.bin", "@eadir", "icon\r"})
 
 
 @dataclass
@@ -27,7 +28,7 @@ class Walk:
 
 def is_junk(name: str) -> bool:
     """Is this name (of a file or folder) one that no walk enters or lists?"""
-    return name.startswith(".") or name in JUNK
+    return name.startswith(".") or name.lower() in JUNK
 
 
 def walk(folder: Path, endings: Collection[str]) -> Walk:
@@ -53,5 +54,12 @@ def _walk(folder: Path, prefix: str, above: tuple[str, ...]) -> Iterator[tuple[s
             if real not in above:
                 yield prefix + entry.name, True
                 yield from _walk(Path(entry.path), f"{prefix}{entry.name}/", (*above, real))
-        elif entry.is_file():
+        else:  # a broken link and a pipe too: who reads it says what is wrong with it
             yield prefix + entry.name, False
+
+
+def ending_of(name: str) -> str:
+    """The ending of a file's name in lower case, with its dot; empty if it has none."""
+    file = name.rsplit("/", 1)[-1]
+    dot = file.rfind(".")
+    return file[dot:].lower() if dot > 0 else ""

@@ -15,11 +15,13 @@ from lightning_fabric.utilities.rank_zero import rank_zero_only
 from torch import Tensor, nn
 
 from orchard.data.contracts import ImageData, ImageSplit, Preprocess, Problem
+from orchard.data.digests import count_known, digests_of, read_digests
 from orchard.data.loader import Loader
 from orchard.data.settings import AugmentSettings
 from orchard.errors import UsageError
 from orchard.inference.cost import multiply_adds, weight_bytes
 from orchard.inference.hardware import native_bf16
+from orchard.inference.loading import Loaded
 from orchard.tasks.record import Task
 from orchard.terminal import note
 from orchard.training.feed import Feed
@@ -103,6 +105,15 @@ class Job(ABC):
         """The data, by the name of the split."""
 
     @property
+    def records(self) -> Mapping[str, Any]:
+        """The splits as they are stored, by whose content they are known again."""
+        return self.splits
+
+    def remarks(self) -> list[str]:
+        """What else a person should know of the data before they are learned from."""
+        return []
+
+    @property
     def report_split(self) -> str:
         """The split of the final metrics and of the report."""
         return "test" if "test" in self.splits else "validation"
@@ -135,7 +146,8 @@ class Job(ABC):
     @abstractmethod
     def finish(self, model: nn.Module, run: RunFolder) -> dict[str, Any]:
         """Metrics by split, and what else metrics.json says; all processes take part, the first writes the portable
-        model into `run / "model"` and what the report needs into `run / "evaluation"`."""
+        model into `run / "model"`, before anything that may fail, and what the report needs into
+        `run / "evaluation"`."""
 
     @abstractmethod
     def report(self, model: nn.Module, run: RunFolder) -> Path:
@@ -244,9 +256,21 @@ def say(line: str) -> None:
         note(line)
 
 
+def warn(line: str) -> None:
+    """A warning, as `say` says it."""
+    say(f"warning: {line}")
+
+
 def fitting_batch(count: int) -> int:
     """A batch with which a pass over so few samples is some steps, and over many no more of them than need be."""
     return max(4, min(64, 2 ** int(math.log2(max(count, 1) / 16)))) if count > 16 else 4
+
+
+def counted(loaded: Loaded, split: Any, count: int | None = None) -> dict[str, int]:
+    """How many records a model is asked about, and how many of them it has learned from, where its run says so."""
+    known = read_digests(loaded.folder.parent).get("train")
+    found = {"count": len(split) if count is None else count}
+    return found if known is None else found | {"learned": count_known(digests_of(split), [known])}
 
 
 def pick_split(splits: Mapping[str, S], name: str, source: str) -> S:

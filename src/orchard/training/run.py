@@ -2,6 +2,7 @@
 
 settings.json   every setting, its value and where it came from
 run.json        what was asked for, seed, versions, hardware, data fingerprint
+records.safetensors  by what each record of the data is known again
 log.csv         one line per interval of training and per evaluation (also tensorboard/)
 checkpoints/    the newest two, for going on
 best/           the weights with the best validation so far
@@ -32,11 +33,12 @@ from orchard.training.settings import flatten
 LOG_COLUMNS = ("step", "epoch", "split", "loss", "lr", "grad_norm", "seconds")
 # None of these changes what is learned.
 MAY_DIFFER = {"checkpoint_minutes", "checkpoint_steps", "log_every", "data.workers"}
+MAY_DIFFER |= {"data.bad_records"}  # what it leaves out is counted, and said or refused
 MAY_GROW = {"epochs", "max_steps", "max_minutes", "patience"}  # a run goes on for longer than was asked for at first
 LOCK = ".lock"
 WRITTEN = (
-    "run.json", "settings.json", "log.csv", "tensorboard", "checkpoints", "best", "model", "evaluation", "metrics.json",
-    "report.html",
+    "run.json", "settings.json", "records.safetensors", "log.csv", "tensorboard", "checkpoints", "best", "model",
+    "evaluation", "metrics.json", "report.html",
 )  # fmt: skip
 LEFT = re.compile(r"\.lock|\.run\.json\.partial\d*")
 

@@ -7,6 +7,7 @@ No file is ever given the chance to run code: arrays are read without object sup
 from __future__ import annotations
 
 import json
+import math
 import re
 import warnings
 import zipfile
@@ -17,6 +18,7 @@ import torch
 from torch import Tensor
 
 from orchard.errors import OrchardError, UsageError
+from orchard.packed import most_unpacked
 from orchard.weights.portable import read_tensors
 from orchard.weights.torchscript import is_torchscript, read_torchscript
 
@@ -49,11 +51,25 @@ def read_checkpoint(path: Path) -> dict[str, Tensor]:
 def _read_npz(path: Path) -> dict[str, Tensor]:
     try:
         with np.load(path, allow_pickle=False) as arrays:
+            _look_at_sizes(arrays.zip)
             return {name: torch.from_numpy(arrays[name]) for name in arrays.files}
     except (OSError, EOFError, zipfile.BadZipFile) as error:
         raise _damaged(path, "an .npz file", error) from None
     except (ValueError, TypeError) as error:  # an array of Python objects, or of a type torch lacks
         raise OrchardError(f"{path} holds something other than plain arrays of numbers: {_line(error)}") from None
+
+
+def _look_at_sizes(archive: zipfile.ZipFile) -> None:
+    """ValueError where arrays say that they are larger than what is there, or unpack out of all proportion."""
+    for member in archive.infolist():
+        with archive.open(member) as file:
+            version = np.lib.format.read_magic(file)
+            read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+            shape, _, kind = read(file)
+        if math.prod(shape) * kind.itemsize > member.file_size:
+            raise ValueError(f"{member.filename} says that it has the shape {shape}, but is too small for that")
+        if member.file_size > most_unpacked(member.compress_size):
+            raise ValueError(f"{member.filename} unpacks to {member.file_size:,} bytes")
 
 
 def _read_shards(index: Path) -> dict[str, Tensor]:

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 import torch
 
 from orchard.data.boxes.contracts import DetectionData, DetectionRecord, DetectionSplit, Objects
-from orchard.data.collect import GO_ON
+from orchard.data.collect import GO_ON, places_of_splits
 from orchard.data.contracts import Problem
 from orchard.data.files import Files, Seen, look_at_all
 from orchard.data.pictures import naming, open_picture, plain
 from orchard.data.settings import DataSettings
-from orchard.data.splits import hold_out_of
 from orchard.errors import OrchardError
 
 
@@ -57,8 +56,11 @@ class Found:
 class FileBoxes(DetectionSplit):
     """Pictures in files, decoded when they are needed."""
 
-    def __init__(self, files: Files, names: Sequence[str], objects: Sequence[Objects], channels: int):
+    def __init__(
+        self, files: Files, names: Sequence[str], objects: Sequence[Objects], channels: int, digests: Sequence[bytes]
+    ):
         self.files, self.names, self._objects, self.channels = files, list(names), list(objects), channels
+        self.digests = list(digests)
 
     def __len__(self) -> int:
         return len(self.names)
@@ -98,12 +100,13 @@ def collect(found: Found, settings: DataSettings) -> DetectionData:
     channels = 1 if all(seen.grey for _, seen, _ in good) else 3
     splits: dict[str, FileBoxes] = {}
     digest = hashlib.sha256("\0".join(found.classes).encode())
-    for split, places in _places([picture.split for picture, _, _ in good], settings).items():
+    given, digests = [picture.split for picture, _, _ in good], [seen.digest for _, seen, _ in good]
+    for split, places in places_of_splits(given, np.zeros(len(good), np.int64), digests, settings).items():
         chosen = [good[place] for place in places]
         names, objects = [picture.name for picture, _, _ in chosen], [one for _, _, one in chosen]
-        splits[split] = FileBoxes(found.files, names, objects, channels)
+        splits[split] = FileBoxes(found.files, names, objects, channels, [seen.digest for _, seen, _ in chosen])
         for picture, seen, one in chosen:
-            digest.update(f"\n{split}\0{picture.name}\0".encode() + seen.digest)
+            digest.update(f"\n{split}\0{picture.name}\0".encode(errors="surrogatepass") + seen.digest)
             digest.update(one.boxes.tobytes() + one.labels.tobytes() + one.ignored.tobytes())
     return DetectionData(
         "boxes", found.source, found.format, found.reason, found.classes, channels, splits, digest.hexdigest(),
@@ -142,21 +145,3 @@ def _settle(bad: Sequence[Problem], what: str, settings: DataSettings, problems:
         first = "; ".join(f"{p.key}: {p.what}" for p in bad[:3]) + ("; ..." if len(bad) > 3 else "")
         raise OrchardError(f"{len(bad)} {what}: {first}\nmend them, {GO_ON}")
     problems.extend(bad)
-
-
-def _places(given: Sequence[str], settings: DataSettings) -> Mapping[str, np.ndarray]:
-    """The places of each split's pictures; validation is held out of train, and where no split is given the test too.
-
-    A set of other pictures than for training has no train.
-    """
-    splits = np.array(given)
-    rest, test, validation = (np.flatnonzero(splits == name) for name in ("train", "test", "validation"))
-    if not any(given):
-        fractions = [settings.validation_fraction, settings.test_fraction]
-        kept, (validation, test) = hold_out_of(len(given), fractions, settings.split_seed)
-        rest = np.array([kept[n] for n in range(len(kept))])
-    elif len(rest) and not len(validation):
-        kept, (held,) = hold_out_of(len(rest), [settings.validation_fraction], settings.split_seed)
-        rest, validation = rest[[kept[n] for n in range(len(kept))]], rest[held]
-    found = {"train": rest, "validation": validation, "test": test}
-    return {split: places for split, places in found.items() if len(places)}

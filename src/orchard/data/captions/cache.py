@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import atexit
 import contextlib
-import gzip
 import hashlib
 import json
 import os
 import shutil
 import tempfile
 import time
-import zlib
 from array import array
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -22,10 +20,11 @@ import numpy as np
 
 from orchard.cache import cache_folder
 from orchard.errors import OrchardError
+from orchard.files import open_regular
+from orchard.packed import DAMAGE, unpack
 
 KEPT = 24  # indexes in a cache; the oldest go
 ABANDONED = 86400  # seconds after which a half-made one is nobody's any more
-_CHUNK = 2**20
 _UNPACKED: dict[tuple[str, int, int], Path] = {}
 
 
@@ -41,9 +40,9 @@ def unpacked(path: Path) -> Path:
         folder = Path(tempfile.mkdtemp(prefix="orchard-"))
         atexit.register(_remove, folder, os.getpid())
         try:
-            with gzip.open(path) as packed, (folder / path.stem).open("wb") as plain:
-                shutil.copyfileobj(packed, plain, _CHUNK)
-        except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+            with open_regular(path) as packed, (folder / path.stem).open("wb") as plain:
+                unpack(packed, stat.st_size, plain)
+        except (*DAMAGE, ValueError) as error:
             raise OrchardError(f"{path} is damaged ({error}); fetch it again") from None
         except OSError as error:
             raise OrchardError(f"{path} cannot be unpacked to {folder}: {error.strerror or error}") from None
@@ -72,30 +71,37 @@ class Index:
 
 
 def load(folder: Path) -> Index | None:
-    """A kept index; none if it is not there or cannot be read."""
+    """A kept index; none if it is not there, cannot be read or is not what was written."""
     try:
-        facts = json.loads((folder / "facts.json").read_text())
+        kept = json.loads((folder / "facts.json").read_text())
+        if kept["checksum"] != _checksum(kept["facts"], kept["arrays"]):
+            return None
         arrays = {}
-        for name, (kind, count) in facts.pop("arrays").items():
-            file = folder / name
-            if file.stat().st_size != count * np.dtype(kind).itemsize:
-                return None
-            arrays[name] = np.memmap(file, kind, "r").view(np.ndarray) if count else np.empty(0, kind)
-        return Index(arrays, facts)
-    except (OSError, ValueError, KeyError, AttributeError, TypeError):
+        for name, (kind, count, digest) in kept["arrays"].items():
+            with (folder / name).open("rb") as file:
+                if hashlib.file_digest(file, "sha256").hexdigest() != digest:
+                    return None
+            arrays[name] = np.memmap(folder / name, kind, "r").view(np.ndarray) if count else np.empty(0, kind)
+        return Index(arrays, kept["facts"])
+    except (OSError, ValueError, KeyError, AttributeError, TypeError, RecursionError):
         return None
+
+
+def _checksum(facts: Mapping[str, Any], arrays: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps([facts, arrays]).encode()).hexdigest()
 
 
 class Making:
     """An index while it is made: its arrays grow in memory, and with a `folder` to be kept in, on disk.
 
-    A cache that cannot be written, or whose disk is full, is done without.
+    A cache that cannot be written, or whose disk is full, is done without. The arrays stay the same objects throughout.
     """
 
     def __init__(self, folder: Path | None, **kinds: str):
         """`kinds` are the arrays' names and their kinds, as `array` has them."""
         self.folder, self.arrays = folder, {name: array(kind) for name, kind in kinds.items()}
         self.spilled = dict.fromkeys(kinds, 0)
+        self.digests = {name: hashlib.sha256() for name in kinds}
         self.scratch: Path | None = None
         with contextlib.suppress(OSError):
             if folder is not None:
@@ -117,6 +123,7 @@ class Making:
             for name, grown in self.arrays.items():
                 with (self.scratch / name).open("ab") as file:
                     grown.tofile(file)
+                self.digests[name].update(grown)
                 self.spilled[name] += len(grown)
                 del grown[:]
         except OSError:
@@ -125,10 +132,14 @@ class Making:
     def done(self, facts: dict[str, Any]) -> Index:
         """The index, from now on kept."""
         self.spill()
-        sizes = {name: (grown.typecode, self.spilled[name]) for name, grown in self.arrays.items()}
+        sizes = {
+            name: [grown.typecode, self.spilled[name], self.digests[name].hexdigest()]
+            for name, grown in self.arrays.items()
+        }
         if self.scratch is not None and self.folder is not None:
             with contextlib.suppress(OSError):
-                (self.scratch / "facts.json").write_text(json.dumps({**facts, "arrays": sizes}))
+                kept = {"facts": facts, "arrays": sizes, "checksum": _checksum(facts, sizes)}
+                (self.scratch / "facts.json").write_text(json.dumps(kept))
                 if index := load(self.scratch):
                     shutil.rmtree(self.folder, ignore_errors=True)
                     self.scratch.rename(self.folder)  # whole or not there; what is open stays open
@@ -147,8 +158,8 @@ class Making:
             if self.spilled[name]:
                 with (self.scratch / name).open("rb") as file:
                     before.fromfile(file, self.spilled[name])
-            before.extend(grown)
-            self.arrays[name] = before
+            grown[0:0] = before  # in place: who fills it keeps hold of it
+            self.spilled[name] = 0
         shutil.rmtree(self.scratch, ignore_errors=True)
         self.scratch = None
 

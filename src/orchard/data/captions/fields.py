@@ -72,12 +72,19 @@ def picture_to_base64(picture: Image.Image) -> str:
     return base64.urlsafe_b64encode(file.getvalue()).decode("ascii")
 
 
+def row_fault(idx: str, text: str) -> str:
+    """Why a row with these cannot be written, so that it is read again as it was; empty if it can."""
+    if "\t" in idx or set("\r\n") & set(idx + text):
+        return f"idx {idx!r} and text {text!r} must stand in one line, and the idx without tabs"
+    return ""
+
+
 def write_row(idx: str, text: str, picture: Image.Image) -> str:
     """The line `idx<TAB>text<TAB>picture` with its end; the text is quoted where it would be misread otherwise.
 
     Raises ValueError for an idx with a tab and for a line break in either.
     """
-    if "\t" in idx or set("\r\n") & set(idx + text):
-        raise ValueError(f"idx {idx!r} and text {text!r} must stand in one line, and the idx without tabs")
+    if what := row_fault(idx, text):
+        raise ValueError(what)
     quoted = '"' + text.replace('"', '""') + '"' if "\t" in text or text.startswith('"') else text
     return f"{idx}\t{quoted}\t{picture_to_base64(picture)}\n"

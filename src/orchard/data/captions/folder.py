@@ -46,7 +46,9 @@ def open_folder(source: str, files: Files, settings: CaptionSettings, listing: P
     good = list(seen)
     if not good:
         raise OrchardError(f"{source} has no picture with a caption that can be read")
-    places = places_of_splits(top_folders(source, good), zeros(len(good)), settings)
+    places = places_of_splits(
+        top_folders(source, good, settings), zeros(len(good)), [seen[name].digest for name in good], settings
+    )
     parts = {split: [good[place] for place in chosen] for split, chosen in places.items()}
     splits = {
         split: FolderSplit(files, part, [captions[name] for name in part], [seen[name] for name in part])

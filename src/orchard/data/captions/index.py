@@ -1,7 +1,7 @@
 """A picture TSV of any length by row: one pass finds where each row begins, and a row is read when it is asked for.
 
-The index takes twelve bytes for a row (its place in the file, int64, and its length, uint32). That of a large file lies
-on disk, as rows and pictures do, so that memory stays flat however many rows there are.
+The index takes twenty bytes for a row (its place in the file, its length, and what its picture is known by). That of a
+large file lies on disk, as rows and pictures do, so that memory stays flat however many rows there are.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import numpy as np
 from orchard.data.captions import cache
 from orchard.data.captions.contracts import CaptionSettings, Progress
 from orchard.data.captions.fields import picture_bytes, picture_fault, split_fields
-from orchard.data.captions.layout import Layout, find_layout
+from orchard.data.captions.layout import NAMES, Layout, find_layout
 from orchard.data.collect import GO_ON
 from orchard.data.contracts import Problem
 from orchard.data.pictures import FAULTS, fault, open_picture
@@ -47,6 +47,7 @@ class TsvFile:
     offsets: np.ndarray  # (N,) int64, bytes
     lengths: np.ndarray  # (N,) uint32, bytes with the line's end
     passed: np.ndarray  # int64, sorted: numbers of the lines that are no records
+    marks: np.ndarray  # (N,) int64, the beginning of sha256 over the picture's field
     digest: bytes  # sha256 over the whole file
     problems: tuple[Problem, ...]
 
@@ -83,7 +84,7 @@ def index_file(path: Path, settings: CaptionSettings, progress: Progress | None 
     with its line, unless bad rows are skipped; then it is raised only if no row is left.
     """
     plain = cache.unpacked(path) if path.suffix.lower() == ".gz" else path
-    asked = f"2 {settings.columns.model_dump_json()} {settings.header} {settings.bad_records}"
+    asked = f"3 {settings.columns.model_dump_json(include={*NAMES})} {settings.header} {settings.bad_records}"
     kept = cache.place_of(path, asked) if plain is path and path.stat().st_size >= _CACHED else None
     index = (cache.load(kept) if kept else None) or _scan(path, plain, settings, progress, kept)
     arrays, facts = index.arrays, index.facts
@@ -92,7 +93,7 @@ def index_file(path: Path, settings: CaptionSettings, progress: Progress | None 
         why = f"; {problems[0].key}: {problems[0].what}" if problems else ""
         raise OrchardError(f"{path} has no row that can be read{why}")
     return TsvFile(
-        path, plain, Layout(**facts["layout"]), arrays["offsets"], arrays["lengths"], arrays["passed"],
+        path, plain, Layout(**facts["layout"]), arrays["offsets"], arrays["lengths"], arrays["passed"], arrays["marks"],
         bytes.fromhex(facts["digest"]), problems,
     )  # fmt: skip
 
@@ -105,12 +106,15 @@ def _scan(
     bad = 0
     digest = hashlib.sha256()
     total = plain.stat().st_size
-    with plain.open("rb", buffering=2**20) as file, cache.Making(kept, offsets="q", lengths="I", passed="q") as making:
+    with (
+        plain.open("rb", buffering=2**20) as file,
+        cache.Making(kept, offsets="q", lengths="I", passed="q", marks="q") as making,
+    ):
         offset = _begin(path, file)
         layout = find_layout(path, [line.rstrip(b"\r\n") for line in islice(_lines(file), 20)], settings)
         file.seek(offset)
         told = offset
-        offsets, lengths, passed = making.arrays.values()
+        offsets, lengths, passed, marks = making.arrays.values()
         for number, line in enumerate(_lines(file), 1):
             digest.update(line)
             bare = line.rstrip(b"\r\n")
@@ -127,11 +131,12 @@ def _scan(
             else:
                 offsets.append(offset)
                 lengths.append(len(line))
+                picture = split_fields(bare, layout.count)[layout.picture]
+                marks.append(int.from_bytes(hashlib.sha256(picture).digest()[:8], "little", signed=True))
             offset += len(line)
             if offset - told >= _TOLD:
                 told = offset
                 making.spill()
-                offsets, lengths, passed = making.arrays.values()
                 if progress:
                     progress(offset, total)
         if progress:

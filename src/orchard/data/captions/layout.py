@@ -41,7 +41,7 @@ def find_layout(path: Path, lines: Sequence[bytes], settings: CaptionSettings) -
     rows = [split_fields(line, 0) for line in lines if line]
     if not rows:
         raise OrchardError(f"{path} is empty; {_EXPECTED}")
-    wanted = {role: value for role, value in settings.columns.model_dump().items() if value is not None}
+    wanted = {role: value for role, value in settings.columns.model_dump(include={*NAMES}).items() if value is not None}
     header = [field.decode("utf-8", "replace").strip().lower() for field in rows[0]]
     names = _has_header(path, header, wanted, settings.header)
     body = rows[1:] if names else rows

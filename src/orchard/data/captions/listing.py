@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import csv
-import gzip
 import io
 import json
 import re
-import zlib
 from collections.abc import Iterator
 from typing import Any
 
@@ -16,6 +14,7 @@ from orchard.data.collect import GO_ON
 from orchard.data.contracts import Problem
 from orchard.data.walk import IMAGES as ENDINGS
 from orchard.errors import OrchardError, UsageError
+from orchard.packed import DAMAGE, unpacked_bytes
 
 NAMES = {
     "picture": ("file_name", "filename", "file", "path", "image", "picture"),
@@ -23,7 +22,10 @@ NAMES = {
 }
 _ENDINGS = "|".join(re.escape(ending) for ending in sorted(ENDINGS, key=len, reverse=True))
 # `1.jpg#zhm#0 sentence` (Flickr8k-CN), `1.jpg#0<TAB>sentence` (Flickr8k), `1.jpg<TAB>sentence`, `1.jpg,sentence`.
-_LINE = re.compile(rf"(?P<name>.+?(?:{_ENDINGS}))(?P<mark>(?:#\w+)*)(?:[ \t,]+(?P<text>.*))?", re.IGNORECASE)
+_LINE = re.compile(
+    rf"(?P<name>.+?(?:{_ENDINGS}))(?P<mark>(?:#\w+)*)(?:(?P<between>[ \t,]+)(?P<text>.*))?", re.IGNORECASE
+)
+_QUOTED = re.compile(r'"[^"]*(?:""[^"]*)*"')
 LISTINGS = tuple(ending + packed for ending in (".txt", ".csv", ".jsonl") for packed in ("", ".gz"))
 Pair = tuple[str, str, int]  # name of a picture, a caption, the line where it stands
 
@@ -45,7 +47,13 @@ def read_listing(path: str, data: bytes, settings: CaptionSettings) -> tuple[lis
         found = _json_lines(path, text, settings)
     else:
         first = next((line for line in text.splitlines() if line.strip()), "")
-        found = _lines(text) if _LINE.fullmatch(first) and settings.header != "yes" else _table(path, text, settings)
+        bare = settings.header != "yes" and _LINE.fullmatch(
+            _unquoted(first.partition(",")[0]) if "," in first else first
+        )
+        if bare and path.lower().removesuffix(".gz").endswith(".csv") and "," in first:
+            found = _rows(path, text)
+        else:
+            found = _lines(text) if bare else _table(path, text, settings)
     pairs: list[Pair] = []
     problems: list[Problem] = []
     for number, name, sentence, what in found:
@@ -61,8 +69,8 @@ def read_listing(path: str, data: bytes, settings: CaptionSettings) -> tuple[lis
 
 def _decode(path: str, data: bytes) -> str:
     try:
-        data = gzip.decompress(data) if path.lower().endswith(".gz") else data
-    except (OSError, EOFError, zlib.error) as error:
+        data = unpacked_bytes(data) if path.lower().endswith(".gz") else data
+    except (OSError, ValueError, *DAMAGE) as error:
         raise OrchardError(f"{path} is damaged ({error}); fetch it again") from None
     try:
         return data.decode("utf-8-sig")
@@ -74,6 +82,22 @@ def _decode(path: str, data: bytes) -> str:
 Found = Iterator[tuple[int, str, str, str]]  # line, name, caption, what is wrong
 
 
+def _unquoted(field: str) -> str:
+    """A field of a CSV without the quotes around it, doubled ones inside undone (RFC 4180); any other as it is."""
+    return field[1:-1].replace('""', '"') if _QUOTED.fullmatch(field) else field
+
+
+def _rows(path: str, text: str) -> Found:
+    """A CSV without a header: name, caption. Commas of a caption without quotes are its own."""
+    rows = csv.reader(io.StringIO(text, newline=""), strict=True)
+    try:
+        for row in rows:
+            if row:
+                yield rows.line_num, row[0].strip().partition("#")[0], ",".join(row[1:]), ""
+    except csv.Error as error:
+        raise OrchardError(f"{path}, line {rows.line_num}: {error}") from None
+
+
 def _lines(text: str) -> Found:
     for number, line in enumerate(text.split("\n"), 1):
         if line.strip():
@@ -81,7 +105,13 @@ def _lines(text: str) -> Found:
             if found is None:
                 yield number, "", "", f"no picture's name at the beginning: '{line[:40]}'"
             else:
-                yield number, found["name"], found["text"] or "", ""
+                said = found["text"] or ""
+                yield (
+                    number,
+                    found["name"],
+                    _unquoted(said) if found["between"] and "," in found["between"] else said,
+                    "",
+                )
 
 
 def _table(path: str, text: str, settings: CaptionSettings) -> Found:

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import gzip
-import zlib
 from pathlib import Path
 
 from orchard.data.captions.contracts import CaptionSettings
-from orchard.data.captions.fields import split_fields
+from orchard.data.captions.fields import row_fault, split_fields
 from orchard.data.captions.layout import NAMES
 from orchard.data.collect import GO_ON
 from orchard.data.contracts import Problem
 from orchard.errors import OrchardError
+from orchard.packed import read_bytes
 
 Prompt = tuple[str, str]  # idx, text
 
@@ -23,11 +22,7 @@ def read_prompts(path: Path, settings: CaptionSettings) -> tuple[list[Prompt], t
     bad row with its line, unless `bad_records` is "skip": a wrong number of fields, no UTF-8, an empty idx or text, an
     idx that was there before.
     """
-    try:
-        data = path.read_bytes()
-        data = gzip.decompress(data) if path.suffix.lower() == ".gz" else data
-    except (OSError, EOFError, zlib.error) as error:
-        raise OrchardError(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}") from None
+    data = read_bytes(path)
     prompts: dict[str, str] = {}
     problems: list[Problem] = []
     for number, line in enumerate(data.removeprefix(b"\xef\xbb\xbf").split(b"\n"), 1):
@@ -62,4 +57,5 @@ def _prompt(line: bytes) -> tuple[str, str, str]:
         idx, text = (field.decode().strip() for field in fields)
     except UnicodeDecodeError:
         return "", "", "this is not UTF-8"
-    return idx, text, "the idx is empty" if not idx else "" if text else "the text is empty"
+    what = "the idx is empty" if not idx else "the text is empty" if not text else row_fault(idx, text)
+    return idx, text, what

@@ -20,7 +20,7 @@ from orchard.data.captions.fields import picture_bytes
 from orchard.data.captions.index import TsvFile, index_file
 from orchard.data.collect import GO_ON, SPLIT_WORDS
 from orchard.data.pictures import FAULTS, GREY_MODES, fault, open_picture
-from orchard.data.splits import AllBut, fingerprint, hold_out_of
+from orchard.data.splits import AllBut, fingerprint, hold_out_by_content
 from orchard.errors import OrchardError, UsageError
 
 ENDINGS = (".tsv", ".tsv.gz")
@@ -47,6 +47,13 @@ class TsvSplit(CaptionSplit):
         row = index if self.places is None else int(self.places[index])
         number = bisect_right(self.ends, row)
         return self.files[number], row - (self.ends[number - 1] if number else 0)
+
+    def marks(self) -> np.ndarray:
+        """(N,) int64: what each row's picture is known by."""
+        every = np.concatenate([file.marks for file in self.files])
+        if isinstance(self.places, AllBut):
+            return np.delete(every, self.places.without)
+        return every if self.places is None else every[self.places]
 
     def texts(self, index: int) -> tuple[str, ...]:
         said = self._said.pop(index, None)
@@ -118,27 +125,27 @@ def open_tsv(
 ) -> CaptionData:
     """The set in `paths`. Several files whose names say so are its splits; others are read one after the other.
 
-    What is not given is held out of the training rows (rows that share a picture may come apart; give files where that
-    matters). Of up to 20,000 pictures every header is looked at, of more a sample; what is wrong with the others shows
-    when they are read, with file and line. Raises OrchardError for bad rows as `index_file` does.
+    What is not given is held out of the training rows, by their pictures, so that rows that share one stay together.
+    Of up to 20,000 pictures every header is looked at, of more a sample; what is wrong with the others shows when they
+    are read, with file and line. Raises OrchardError for bad rows as `index_file` does.
     """
     words = [split_word(path) for path in paths] if len(paths) > 1 else [""]
     if any(words) and not all(words):
         without = paths[words.index("")]
         raise UsageError(f"the names of some files say train, validation or test, but not that of {without}")
-    if any(words) and "train" not in words:
+    if any(words) and "train" not in words and settings.training:
         raise UsageError(f"no file of {source} is named train; it has {', '.join(sorted(set(words)))}")
     groups: dict[str, list[TsvFile]] = {}
     for word, path in zip(words, paths, strict=True):
         groups.setdefault(word or "train", []).append(index_file(path, settings, progress))
     splits = _splits(groups, settings, given=any(words))
     channels = _look(splits)
+    layout = next(iter(groups.values()))[0].layout
     mark = fingerprint(
         ((name, file.path.name, len(split), file.digest + hashlib.sha256(_chosen(split)).digest())
          for name, split in splits.items() for file in split.files),
-        (repr(groups["train"][0].layout), settings.bad_records),
+        (repr(layout), settings.bad_records),
     )  # fmt: skip
-    layout = groups["train"][0].layout
     reason = f"it has {layout.count} columns, of which number {layout.picture + 1} holds pictures in base64"
     problems = tuple(problem for files in groups.values() for file in files for problem in file.problems)
     return CaptionData("captions", source, "picture TSV", reason, channels, splits, mark, problems)
@@ -146,11 +153,13 @@ def open_tsv(
 
 def _splits(groups: Mapping[str, list[TsvFile]], settings: CaptionSettings, given: bool) -> dict[str, TsvSplit]:
     splits = {name: TsvSplit(files) for name, files in groups.items()}
-    if "validation" not in splits:
-        files, count = groups["train"], len(splits["train"])
+    if settings.whole and not given:
+        return {"test": splits["train"]}
+    if "validation" not in splits and "train" in splits and not settings.whole:
+        files, marks = groups["train"], splits["train"].marks()
         shares = (settings.validation_fraction, 0.0 if given else settings.test_fraction)
-        kept, held = hold_out_of(count, shares, settings.split_seed)
-        splits["train"] = TsvSplit(files, kept)
+        held = hold_out_by_content(marks, np.zeros(len(marks), np.int64), shares, settings.split_seed)
+        splits["train"] = TsvSplit(files, AllBut(len(marks), np.sort(np.concatenate(held))))
         splits |= {
             name: TsvSplit(files, part) for name, part in zip(("validation", "test"), held, strict=True) if len(part)
         }

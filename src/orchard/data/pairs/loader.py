@@ -63,6 +63,10 @@ class PairEncoder:
         self.tokenizer, self.length = tokenizer, length
         self.pad, self.begin, self.end = (tokenizer.specials[role] for role in ROLES)
 
+    def tokens(self, text: str) -> int:
+        """How many tokens a text has, its end among them; more than `length` are cut."""
+        return len(self.tokenizer.encode(text)) + 1
+
     def source(self, text: str) -> list[int]:
         return [*self.tokenizer.encode(text)[: self.length - 1], self.end]
 

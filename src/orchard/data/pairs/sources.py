@@ -60,18 +60,18 @@ def open_pairs(source: str, settings: TextPairSource) -> TextPairs:
             parallel.setdefault(found["stem"], {})[found["language"]] = file
     parallel = {stem: languages for stem, languages in parallel.items() if len(languages) > 1}
     if parallel:
-        by_split = _by_split(parallel, source)
-        languages = _pick_languages(source, sorted(by_split["train"]), settings)
+        by_split = _by_split(parallel, source, settings)
+        languages = _pick_languages(source, sorted(next(iter(by_split.values()))), settings)
         return _Opening(source, settings).parallel(by_split, languages)
     tables = {file.name.removesuffix(".gz").rpartition(".")[0]: file for file in files if is_table(file)}
     if not tables:
         raise UsageError(
             f"{source} has no pairs; expected files such as train.de and train.en, or a table (.tsv, .csv, .jsonl)"
         )
-    return _Opening(source, settings).tables(_by_split(tables, source))
+    return _Opening(source, settings).tables(_by_split(tables, source, settings))
 
 
-def _by_split(by_stem: Mapping[str, T], source: str) -> dict[str, T]:
+def _by_split(by_stem: Mapping[str, T], source: str, settings: TextPairSource) -> dict[str, T]:
     """Files by the split that their stems name (`train`, `news.dev`); a single one is all there is."""
     if len(by_stem) == 1:
         return {"train": next(iter(by_stem.values()))}
@@ -82,9 +82,9 @@ def _by_split(by_stem: Mapping[str, T], source: str) -> dict[str, T]:
             raise UsageError(f"several files of {source} are {words[-1]}, '{stem}' among them; keep one of each split")
         if words:
             splits[words[-1]] = files
-    if "train" not in splits:
+    if "train" not in splits and (settings.training or not splits):
         raise UsageError(f"no file of {source} is named train; it has {', '.join(by_stem)}")
-    return splits
+    return {split: splits[split] for split in sorted(splits, key=lambda split: split != "train")}
 
 
 def _pick_languages(source: str, found: Sequence[str], settings: TextPairSource) -> Languages:
@@ -164,7 +164,7 @@ class _Opening:
                 except ValueError as error:
                     bad[row] = str(error)
             self.splits[split] = Pairs((lines,), layout.parse, self._records(lines, bad))
-        self.format, self.reason = "table", f"{self.splits['train'].files[0].path.name} has one pair a line"
+        self.format, self.reason = "table", f"{next(iter(self.splits.values())).files[0].path.name} has one pair a line"
         return self._finish(languages)
 
     def _records(self, lines: Lines, bad: Mapping[int, str]) -> AllBut:
@@ -182,7 +182,9 @@ class _Opening:
         mark = hashlib.sha256(repr((languages, self.settings.bad_records)).encode())
         for split, pairs in self.splits.items():
             mark.update("\n".join([split, *(file.digest for file in pairs.files)]).encode())
-        if "validation" not in self.splits:
+        if self.settings.whole and list(self.splits) == ["train"]:
+            self.splits = {"test": self.splits["train"]}
+        if "validation" not in self.splits and "train" in self.splits and not self.settings.whole:
             mark.update(repr(self._hold_out()).encode())
         return TextPairs(self.name, self.source, self.format, self.reason, languages, self.splits, mark.hexdigest(),
                          tuple(self.problems))  # fmt: skip

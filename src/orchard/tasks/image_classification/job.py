@@ -115,18 +115,22 @@ class Job(base.Job):
     def evaluate(self, model: nn.Module) -> Mapping[str, float]:
         return self.objective.compute_metrics(self.predictions(model, "validation"))
 
+    def remarks(self) -> list[str]:
+        return [line for name in self.final_splits if (line := missing_classes(self.data, name))]
+
     def cost(self, model: nn.Module) -> dict[str, int]:
         return base.cost_of(model, self.shape)
 
     def finish(self, model: nn.Module, run: RunFolder) -> dict[str, Any]:
-        predictions = {name: self.predictions(model, name) for name in self.final_splits}
         if self.fabric.is_global_zero:
             about = self.portable(model, run.path, classes=self.data.classes, preprocess=self.preprocess.to_json())
             save_portable(run / "model", model, about)
+        predictions = {name: self.predictions(model, name) for name in self.final_splits}
+        if self.fabric.is_global_zero:
             (run / "evaluation").mkdir(exist_ok=True)
             for name, found in predictions.items():
                 write_tensors(dict(vars(found)), run / "evaluation" / f"{name}.safetensors")
-        metrics = {name: self.objective.compute_metrics(found) for name, found in predictions.items()}
+        metrics = {name: final_metrics(self.objective, found) for name, found in predictions.items()}
         return self.cost(model) | metrics
 
     def report(self, model: nn.Module, run: RunFolder) -> Path:
@@ -135,6 +139,14 @@ class Job(base.Job):
             run, objective=self.objective, split=self.data.splits[self.report_split], preprocess=self.preprocess,
             predictions=predictions, model=model,
         )  # fmt: skip
+
+
+def missing_classes(data: ImageData, split: str) -> str:
+    """Which classes a split cannot be asked about; empty if it has all."""
+    there = {*data.splits[split].labels.tolist()}
+    missing = [name for number, name in enumerate(data.classes) if number not in there]
+    more = f" and {len(missing) - 5} more" if len(missing) > 5 else ""
+    return f"the {split} split has no picture of {', '.join(missing[:5])}{more}" if missing else ""
 
 
 def start_model(settings: Settings, data: ImageData) -> nn.Module:
@@ -244,7 +256,12 @@ def evaluate_loaded(loaded: Loaded, source: str, split: str, settings: Source) -
     model, device = base.on_device(loaded.model)
     found = predict_split(model, (batch.to(device) for batch in loader.batches(0)))
     found = Predictions(found.logits, own[found.labels], found.indices)
-    return ImageClassification(loaded.classes).compute_metrics(found)
+    return {**base.counted(loaded, images), **final_metrics(ImageClassification(loaded.classes), found)}
+
+
+def final_metrics(objective: ImageClassification, found: Predictions) -> dict[str, float]:
+    """The metrics, and the accuracy that takes no model, beside which the model's is to be read."""
+    return {**objective.compute_metrics(found), "majority_accuracy": found.majority}
 
 
 def entries(loaded: Loaded) -> list[Entry]:

@@ -87,6 +87,11 @@ class Predictions:
         """(N,) bool: was the likeliest class the right one?"""
         return self.logits.argmax(1) == self.labels
 
+    @property
+    def majority(self) -> float:
+        """The accuracy of who always names the most frequent class of these records."""
+        return float(self.labels.bincount().max()) / len(self.labels)
+
 
 @torch.no_grad()
 def predict_split(model: nn.Module, batches: Iterable[ImageBatch]) -> Predictions:

@@ -62,7 +62,8 @@ def write_report(
     right = int((labels == said).sum())
     words, insights = look_inside(model, split, preprocess, _choose(predictions, objective.classes))
     interval = binomtest(right, len(labels)).proportion_ci(0.95, method="wilson")
-    between = f"95 % interval {percent(interval.low)} to {percent(interval.high)}, from {len(labels):,} images"
+    between = f"95 % interval {percent(interval.low)} to {percent(interval.high)}, from {len(labels):,} images; "
+    between += f"always naming the most frequent class: {percent(predictions.majority)}"
     tiles = [
         Tile(f"{report_split.capitalize()} accuracy", percent(figures["accuracy"]), between),
         Tile("Macro F1", percent(figures["macro_f1"]), "mean over the classes"),

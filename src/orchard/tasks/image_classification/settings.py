@@ -7,7 +7,7 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from orchard.data.settings import MixSettings
+from orchard.data.settings import ImageSource, MixSettings
 from orchard.data.settings import Settings as Strict
 from orchard.training.settings import TrainSettings
 
@@ -28,6 +28,7 @@ class Settings(TrainSettings):
         "augmentation.area": (0.7, 1.0),
     }
 
+    data: ImageSource
     image_size: int | None = Field(None, ge=1, description="side of the square images the model sees")
     label_smoothing: float = Field(0.0, ge=0, lt=1, description="share of the target spread over all classes")
     freeze_trunk: bool = Field(False, description="learn the head only, of a model that is gone on with")

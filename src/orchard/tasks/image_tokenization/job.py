@@ -112,13 +112,14 @@ class Job(base.Job):
 
     def finish(self, model: nn.Module, run: RunFolder) -> dict[str, Any]:
         tokenizer = self.tokenizer(model)
-        metrics = {name: self.metrics(model, name) for name in self.final_splits}
-        with self.fabric.autocast():
-            seen = look_at_split(tokenizer, self.batches(self.report_split))
         if self.fabric.is_global_zero:
             codes = {"codes": self.model.config.codes, "grid": self.grid, "fingerprint": fingerprint_of(tokenizer)}  # type: ignore[union-attr]
             about = self.portable(tokenizer, run.path, preprocess=self.preprocess.to_json(), facts=codes)
             save_portable(run / "model", tokenizer, about)
+        metrics = {name: self.metrics(model, name) for name in self.final_splits}
+        with self.fabric.autocast():
+            seen = look_at_split(tokenizer, self.batches(self.report_split))
+        if self.fabric.is_global_zero:
             (run / "evaluation").mkdir(exist_ok=True)
             write_tensors(seen, run / "evaluation" / f"{self.report_split}.safetensors")
         return {
@@ -157,9 +158,10 @@ def evaluate_loaded(loaded: Loaded, source: str, split: str, settings: CaptionSo
     preprocess = dataclasses.replace(loaded.pictures, squash=images.small)
     loader = Loader(images, preprocess, None, batch_size=BATCH, seed=0, workers=settings.workers)
     model, device = base.on_device(loaded.model)
-    return ImageTokenization(TokenizationSettings()).compute_metrics(
+    metrics = ImageTokenization(TokenizationSettings()).compute_metrics(
         model, (batch.to(device) for batch in loader.batches(0))
     )
+    return {**base.counted(loaded, images), **metrics}
 
 
 def entries(loaded: Loaded) -> list[Entry]:

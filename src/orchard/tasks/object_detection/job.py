@@ -121,13 +121,14 @@ class Job(base.Job):
         return base.cost_of(model, self.shape)
 
     def finish(self, model: nn.Module, run: RunFolder) -> dict[str, Any]:
-        predictions = {name: self.predictions(model, name) for name in self.final_splits}
         if self.fabric.is_global_zero:
             about = self.portable(
                 model, run.path, classes=self.data.classes, preprocess=self.preprocess.to_json(),
                 facts={"shorter_side": self.sizing.shorter, "longest_side": self.sizing.longest},
             )  # fmt: skip
             save_portable(run / "model", model, about)
+        predictions = {name: self.predictions(model, name) for name in self.final_splits}
+        if self.fabric.is_global_zero:
             (run / "evaluation").mkdir(exist_ok=True)
             for name, found in predictions.items():
                 write_tensors(dict(vars(found)), run / "evaluation" / f"{name}.safetensors")
@@ -221,12 +222,13 @@ def evaluate_loaded(loaded: Loaded, source: str, split: str, settings: Source) -
             f"the model of {loaded.folder} does not know the class '{strange[0]}' of {source}; it was not trained on it"
         )
     sizing = sizing_of(loaded.facts, loaded.pictures.size)
+    asked = base.counted(loaded, images)
     images = Relabelled(images, [loaded.classes.index(name) for name in names])
     loader = BoxLoader(images, loaded.pictures, sizing, None, workers=settings.workers or 0)
     model, device = base.on_device(loaded.model)
     batches = (batch.to(device) for batch in loader.batches(0))
     found = predict_split(model, batches, ObjectDetection(DetectionSettings()).criterion)
-    return evaluate_boxes(found, images, loaded.classes).figures
+    return {**asked, **evaluate_boxes(found, images, loaded.classes).figures}
 
 
 class Answers(nn.Module):

@@ -98,9 +98,9 @@ class Job(base.Job):
 
     def finish(self, model: nn.Module, run: RunFolder) -> dict[str, Any]:
         network = self.network(model)
-        played = {name: self.episodes(model, name) for name in self.final_splits}
         facts = {"environment": self.data.source, "action_names": list(self.data.action_names)}
         save_portable(run / "model", network, self.portable(network, run.path, facts=facts))
+        played = {name: self.episodes(model, name) for name in self.final_splits}
         (run / "evaluation").mkdir(exist_ok=True)
         for name, episodes in played.items():
             table = {
@@ -137,7 +137,7 @@ def start_network(settings: Settings, observation: tuple[int, ...], actions: int
 def evaluate_loaded(loaded: Loaded, source: str, split: str, settings: Source) -> dict[str, float]:
     """Metrics of a trained agent in `source`, over the episodes by which trainings are evaluated."""
     seed = base.pick_split(SEEDS, split, source)
-    return compute_metrics(Player(loaded, source, seed=seed)(EPISODES))
+    return {"count": EPISODES, **compute_metrics(Player(loaded, source, seed=seed)(EPISODES))}
 
 
 def entries(loaded: Loaded) -> list[Entry]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -45,17 +45,23 @@ class WrittenTexts(Artifact):
                 console.print(text, soft_wrap=True)
 
 
-def answer(folder: Path, items: Sequence[str], options: Options, say: object) -> Iterator[WrittenTexts]:
+def answer(folder: Path, items: Sequence[str], options: Options, say: Callable[[str], None]) -> Iterator[WrittenTexts]:
     """`count` texts for each source: the best of a beam search, or samples where a sampling option is given."""
     if not items:
         raise UsageError('nothing is asked for; give a text, such as orchard generate RUN "Ein Hund läuft."')
+    empty = next((number for number, item in enumerate(items, 1) if not item.strip()), None)
+    if empty:
+        raise UsageError(f"text {empty} is empty; say what is to be read")
     if options.count > options.beam and not _samples(options):
         raise UsageError(f"a beam of {options.beam} has no {options.count} texts; give --beam {options.count}")
+    from orchard.data.text_tokenizer import cut_words
     from orchard.inference.loading import load
     from orchard.inference.sampling import Sampling, sampling_from
     from orchard.tasks.text2text_generation.pipeline import writer_of
 
     writer = writer_of(load(folder))
+    for line in cut_words("texts", map(writer.encoder.tokens, items), writer.encoder.length):
+        say(f"warning: {line}")
     if _samples(options):
         written = writer.sample(items, sampling_from(Sampling(), options), options.count, options.seed)
         yield from (WrittenTexts(item, tuple(texts)) for item, texts in zip(items, written, strict=True))

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from orchard.data.pairs import PairBatch, PairLoader, Pairs, TextPairs, open_pairs
 from orchard.data.pairs.loader import ROLES, PairEncoder
 from orchard.data.settings import TextPairSource
-from orchard.data.text_tokenizer import FOLDER, make_text_tokenizer
+from orchard.data.text_tokenizer import FOLDER, cut_words, make_text_tokenizer
 from orchard.data.tokenizers import Tokenizer
 from orchard.errors import OrchardError, UsageError
 from orchard.inference.export import Entry, example_inputs, method_entry
@@ -29,6 +29,7 @@ from orchard.training.run import RunFolder
 from orchard.training.settings import Resolved
 from orchard.weights.portable import load_exactly, save_portable
 
+COUNTED = 2**14  # pairs whose texts are measured
 ROWS = 64  # pairs to evaluate side by side
 
 
@@ -82,6 +83,9 @@ class Job(base.Job):
             f"{self.tokenizer.vocabulary:,})"
         )
 
+    def remarks(self) -> list[str]:
+        return cut_words("texts", _tokens(self.encoder, self.splits["train"]), self.encoder.length, "text.length")
+
     def manifest(self) -> dict[str, Any]:
         data, tokenizer = self.data, self.tokenizer
         counts = {name: len(split) for name, split in data.splits.items()}
@@ -132,13 +136,14 @@ class Job(base.Job):
         return base.cost_of(model, self.sample(), self.sample())
 
     def finish(self, model: nn.Module, run: RunFolder) -> dict[str, Any]:
-        written = {name: self.write(model, name, beam=self.settings.search.beam) for name in self.final_splits}
-        metrics = {name: self.metrics(model, name, texts) for name, texts in written.items()}
         if self.fabric.is_global_zero:
             self.tokenizer.save(run / "model" / FOLDER)
             facts = {FOLDER: self.tokenizer.fingerprint, LENGTH: self.encoder.length,
                      "languages": list(self.data.languages)}  # fmt: skip
             save_portable(run / "model", model, self.portable(model, run.path, facts=facts))
+        written = {name: self.write(model, name, beam=self.settings.search.beam) for name in self.final_splits}
+        metrics = {name: self.metrics(model, name, texts) for name, texts in written.items()}
+        if self.fabric.is_global_zero:
             (run / "evaluation").mkdir(exist_ok=True)
             run.write(f"evaluation/{TEXTS}", written[self.report_split])
         return self.cost(model) | metrics
@@ -146,6 +151,11 @@ class Job(base.Job):
     def report(self, model: nn.Module, run: RunFolder) -> Path:
         writer, pairs = TextWriter(model.eval(), self.encoder), self.splits[self.report_split]
         return write_text2text_report(run, writer, pairs, self.report_split, self.settings.search)
+
+
+def _tokens(encoder: PairEncoder, pairs: Pairs) -> Iterator[int]:
+    """The lengths of sources and targets, of so many pairs as show whether many are cut."""
+    return (encoder.tokens(text) for index in range(min(len(pairs), COUNTED)) for text in pairs[index])
 
 
 def training_texts(data: TextPairs) -> Iterator[str]:
@@ -193,11 +203,13 @@ def evaluate_loaded(loaded: Loaded, source: str, split: str, settings: TextPairS
     data = open_pairs(source, settings.model_copy(update=asked | given))
     pairs = base.pick_split(data.splits, split, source)
     writer = writer_of(loaded)
+    for line in cut_words("texts", _tokens(writer.encoder, pairs), writer.encoder.length):
+        base.warn(line)
     device = next(loaded.model.parameters()).device
     loader = PairLoader(pairs, writer.encoder, batch_size=ROWS, seed=0, training=False)
     found = measure(Text2Text(0.0), loaded.model, (batch.to(device) for batch in loader.batches(0)))
     texts = writer.write([pairs[index][0] for index in range(len(pairs))], 4, 0.6)
-    return metrics_of(found, texts, pairs, data.languages[1])
+    return {**base.counted(loaded, pairs), **metrics_of(found, texts, pairs, data.languages[1])}
 
 
 def entries(loaded: Loaded) -> list[Entry]:

@@ -65,6 +65,10 @@ class Job(base.Job):
         return self.data.splits
 
     @property
+    def records(self) -> Mapping[str, tuple[str, ...]]:
+        return self.data.texts.splits
+
+    @property
     def per_step(self) -> int:
         return self.settings.batch_size * self.context
 
@@ -90,7 +94,9 @@ class Job(base.Job):
     def manifest(self) -> dict[str, Any]:
         texts, splits = self.data.texts, self.data.splits
         counts = {name: len(split) for name, split in splits.items()}
-        manifest = base.data_manifest(texts.name, texts.source, texts.format, counts, self.data.fingerprint, ())
+        manifest = base.data_manifest(
+            texts.name, texts.source, texts.format, counts, self.data.fingerprint, texts.problems
+        )
         return {
             **manifest,
             "characters": {name: split.characters for name, split in splits.items()},
@@ -121,11 +127,11 @@ class Job(base.Job):
         return base.cost_of(model, self.sample())
 
     def finish(self, model: nn.Module, run: RunFolder) -> dict[str, Any]:
-        metrics = {name: self.metrics(model, name) for name in self.final_splits}
         if self.fabric.is_global_zero:
             self.tokenizer.save(run / "model" / TOKENIZER)
             facts = {TOKENIZER: self.tokenizer.fingerprint}
             save_portable(run / "model", model, self.portable(model, run.path, facts=facts))
+        metrics = {name: self.metrics(model, name) for name in self.final_splits}
         return self.cost(model) | metrics
 
     def report(self, model: nn.Module, run: RunFolder) -> Path:
@@ -155,7 +161,8 @@ def evaluate_loaded(loaded: Loaded, source: str, split: str, settings: Source) -
     loader = TextLoader(text, model.config.context, evaluation_rows(model), training=False, seed=0)
     objective = TextGeneration()
     found = measure(objective, model.eval(), (batch.to(device) for batch in loader.batches(0)))
-    return objective.compute_metrics(found, characters=text.characters, size=text.size, words=text.words)
+    metrics = objective.compute_metrics(found, characters=text.characters, size=text.size, words=text.words)
+    return {**base.counted(loaded, data.texts.splits[split], len(text)), **metrics}
 
 
 def evaluation_rows(model: nn.Module) -> int:

@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Literal
 from pydantic import Field
 
 from orchard.data.settings import Settings as Strict
-from orchard.data.settings import TextSettings
+from orchard.data.settings import TextSettings, TextSource
 from orchard.training.settings import TrainSettings
 
 
@@ -23,6 +23,7 @@ class Settings(TrainSettings):
         "schedule.warmup_epochs": 0.1,
     }
 
+    data: TextSource
     text: TextSettings = TextSettings()
 
 

@@ -21,6 +21,7 @@ from orchard.console import Console
 from orchard.data.batches import ImageBatch
 from orchard.data.captions import CaptionData, CaptionSplit, cache
 from orchard.data.loader import Loader
+from orchard.errors import OrchardError
 from orchard.tasks.base import say
 from orchard.tasks.image_tokenization.image_tokenizer import ImageTokenizer
 
@@ -58,6 +59,9 @@ def encode_split(data: CaptionData, name: str, tokenizer: ImageTokenizer, worker
     folder = cache_folder("codes") / hashlib.sha256(repr(about).encode()).hexdigest()[:32]
     index = cache.load(folder) or _encode(data.splits[name], name, tokenizer, workers, folder)
     codes = index.arrays["codes"].reshape(-1, tokenizer.grid[0] * tokenizer.grid[1])
+    count = len(data.splits[name])
+    if not len(codes) == len(index.arrays["firsts"]) - 1 == count:
+        raise OrchardError(f"{folder} holds {len(codes):,} of {count:,} pictures as codes; remove it")
     return EncodedSplit(codes, **{name: index.arrays[name] for name in ("firsts", "ends", "text")})
 
 

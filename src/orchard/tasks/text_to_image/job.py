@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from orchard.data.captions import open_captions
+from orchard.data.captions import CaptionSplit, open_captions
 from orchard.data.counter_rng import COLUMNS, uniforms
 from orchard.data.indexed import IndexedBatches
 from orchard.data.settings import CaptionSource
@@ -79,6 +79,10 @@ class Job(base.Job):
     def splits(self) -> Mapping[str, EncodedSplit]:
         return self.encoded
 
+    @property
+    def records(self) -> Mapping[str, CaptionSplit]:
+        return self.data.splits
+
     def feed(self) -> LoaderFeed:
         s, fabric = self.settings, self.fabric
         loader = CodeLoader(
@@ -126,7 +130,6 @@ class Job(base.Job):
         return base.cost_of(model, self.sample)
 
     def finish(self, model: nn.Module, run: RunFolder) -> dict[str, Any]:
-        metrics = {name: self.metrics(model, name) for name in self.final_splits}
         if self.fabric.is_global_zero:
             facts = {
                 "picture_tokenizer": self.tokenizer.fingerprint,
@@ -136,6 +139,7 @@ class Job(base.Job):
             self.ids.tokenizer.save(run / "model" / TEXT_FOLDER)
             self.tokenizer.save(run / "model" / PICTURE_FOLDER)
             save_portable(run / "model", model, self.portable(model, run.path, facts=facts))
+        metrics = {name: self.metrics(model, name) for name in self.final_splits}
         return self.cost(model) | metrics
 
     def report(self, model: nn.Module, run: RunFolder) -> Path:
@@ -235,9 +239,12 @@ def evaluate_loaded(loaded: Loaded, source: str, split: str, settings: CaptionSo
         raise OrchardError(f"{loaded.folder} was trained with another picture tokenizer than it holds now")
     ids = CaptionIds(read_text_tokenizer(loaded.folder), int(loaded.facts["text_length"]))
     captions = Captions(encode_split(data, split, tokenizer, settings.workers), ids)
+    if captions.cut:
+        base.warn(f"{captions.cut:,} of {len(captions):,} captions are longer than {ids.length} tokens and are cut")
     device = next(loaded.model.parameters()).device
     loader = CodeLoader(captions, batch_size=64, seed=0, training=False)
-    return TextToImage().compute_metrics(measure_split(loaded.model, (b.to(device) for b in loader.batches(0))))
+    metrics = TextToImage().compute_metrics(measure_split(loaded.model, (b.to(device) for b in loader.batches(0))))
+    return {**base.counted(loaded, data.splits[split]), **metrics}
 
 
 def entries(loaded: Loaded) -> list[Entry]:

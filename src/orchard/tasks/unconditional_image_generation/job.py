@@ -128,6 +128,10 @@ class Job(base.Job):
 
     def finish(self, model: nn.Module, run: RunFolder) -> dict[str, Any]:
         made = cast(GenerationLearner, model).model
+        if self.fabric.is_global_zero:
+            facts = {**self.judge.to_json(), "samples": self.settings.generation.samples}
+            about = self.portable(made, run.path, preprocess=self.preprocess.to_json(), facts=facts)
+            save_portable(run / "model", made, about)
         most = max(len(self.real_features(split)) for split in self.final_splits)
         images = self.generated(made, most)
         features = self.judge.features(images)
@@ -138,9 +142,6 @@ class Job(base.Job):
         real = self.real_features(self.report_split)
         training = self.real_features("train")[: len(real)]
         if self.fabric.is_global_zero:
-            facts = {**self.judge.to_json(), "samples": self.settings.generation.samples}
-            about = self.portable(made, run.path, preprocess=self.preprocess.to_json(), facts=facts)
-            save_portable(run / "model", made, about)
             (run / "evaluation").mkdir(exist_ok=True)
             seen = {
                 "real": real_images(self.data.splits[self.report_split], self.preprocess, SHOWN),
@@ -203,7 +204,7 @@ def evaluate_loaded(loaded: Loaded, source: str, split: str, settings: CaptionSo
     count = loaded.facts.get("samples", GenerationSettings().samples)
     real = judge.features(real_images(images, preprocess, count))
     found = compare(real, judge.features(generated_images(model, preprocess, len(real))))
-    return found | measure(model, images, preprocess, count)
+    return base.counted(loaded, images, len(real)) | found | measure(model, images, preprocess, count)
 
 
 def entries(loaded: Loaded) -> list[Entry]:

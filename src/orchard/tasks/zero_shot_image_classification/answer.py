@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +14,8 @@ from orchard.tasks.zero_shot_image_classification.settings import Options
 
 if TYPE_CHECKING:
     from rich.console import Console
+
+    from orchard.inference.loading import Loaded
 
 
 @dataclass(frozen=True)
@@ -53,7 +55,7 @@ class HitArtifact(Artifact):
         console.print(table)
 
 
-def answer(folder: Path, items: Sequence[str], options: Options, say: object) -> Iterator[Artifact]:
+def answer(folder: Path, items: Sequence[str], options: Options, say: Callable[[str], None]) -> Iterator[Artifact]:
     """For each image the likeliest of `labels`; or, for a `query`, the images that fit it."""
     if options.labels and options.query is not None:
         raise UsageError("--labels asks what is on each picture, --query which pictures fit a text; give one of them")
@@ -62,6 +64,8 @@ def answer(folder: Path, items: Sequence[str], options: Options, say: object) ->
     from orchard.tasks.zero_shot_image_classification.pipeline import classifier, search
 
     loaded = load(folder)
+    for line in _cut(loaded, options):
+        say(line)
     if options.query is not None:
         for hit in search(loaded, paths, options.query, options.top):
             yield HitArtifact(hit.picture, hit.cosine, options.query, hit.error)
@@ -70,3 +74,21 @@ def answer(folder: Path, items: Sequence[str], options: Options, say: object) ->
     count = min(options.top, len(options.labels))
     for one in model.predict(paths, options.top):
         yield ClassesArtifact(one.picture, one.top, one.error, count)
+
+
+def _cut(loaded: Loaded, options: Options) -> list[str]:
+    """A line for what is asked in more words than the model reads."""
+    from orchard.data.text_tokenizer import cut_words
+    from orchard.models.image_text.clip import CLIP
+    from orchard.tasks.zero_shot_image_classification.matcher import read_encoder
+    from orchard.tasks.zero_shot_image_classification.pipeline import templates_for
+
+    if not isinstance(loaded.model, CLIP):
+        return []
+    encoder = read_encoder(loaded.folder, loaded.model.config)
+    around = templates_for(loaded, options.labels)
+    texts = [options.query] if options.query is not None else [
+        template.replace("{}", label) for label in options.labels for template in around
+    ]  # fmt: skip
+    what = "queries" if options.query is not None else "sentences around labels"
+    return [f"warning: {line}" for line in cut_words(what, map(encoder.length, texts), encoder.most)]

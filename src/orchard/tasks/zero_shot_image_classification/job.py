@@ -17,7 +17,7 @@ from orchard.data.captions.templates import wordings
 from orchard.data.contracts import Preprocess
 from orchard.data.preprocess import default_preprocess
 from orchard.data.settings import CaptionSource
-from orchard.data.text_tokenizer import make_text_tokenizer, read_text_tokenizer
+from orchard.data.text_tokenizer import cut_words, make_text_tokenizer, read_text_tokenizer
 from orchard.errors import UsageError
 from orchard.inference.export import Entry, example_inputs, image_inputs, method_entry
 from orchard.inference.loading import Loaded
@@ -40,6 +40,7 @@ from orchard.training.run import RunFolder
 from orchard.training.settings import Resolved
 from orchard.weights.portable import WEIGHTS, load_exactly, save_portable, write_tensors
 
+COUNTED = 2**17  # pictures whose captions are measured
 KEPT = 2**16  # sentences whose tokens are remembered
 BATCH = 64  # pictures or sentences at a time where nothing is learned
 
@@ -83,7 +84,8 @@ class Job(base.Job):
         self.model: Any = create_model(settings.model, **wanted)
         config: Any = self.model.config
         self.preprocess = default_preprocess(self.data.pictures(), picture_size(config), config.in_channels)
-        self.encode: Encode = functools.lru_cache(KEPT)(encoder_of(tokenizer, config.context))
+        self.encoder = encoder_of(tokenizer, config.context)
+        self.encode: Encode = functools.lru_cache(KEPT)(self.encoder)
         self.words: dict[str, Callable[[Path], object]] = {TOKENIZER: tokenizer.save}
 
     def _resume_from(self, settings: Settings) -> None:
@@ -95,7 +97,8 @@ class Job(base.Job):
         load_exactly(self.model, state, str(folder / WEIGHTS))
         config = self.model.config
         self.preprocess = dataclasses.replace(Preprocess.from_json(about.preprocess), size=picture_size(config))
-        self.encode = functools.lru_cache(KEPT)(read_encoder(folder, config))
+        self.encoder = read_encoder(folder, config)
+        self.encode = functools.lru_cache(KEPT)(self.encoder)
         if (folder / MERGES).is_file():  # OpenAI's weights come with theirs
             merges = (folder / MERGES).read_bytes()
             self.words = {MERGES: lambda path: Path(path).write_bytes(merges)}
@@ -127,6 +130,13 @@ class Job(base.Job):
         pairs = f"{len(self.data.splits['train']):,} pictures with captions to learn from"
         return f"{pairs}, up to {config.context} of {config.vocabulary:,} tokens each"
 
+    def remarks(self) -> list[str]:
+        """What is cut; captions that differ behind the cut are one."""
+        train = self.data.splits["train"]
+        texts = (text for index in range(min(len(train), COUNTED)) for text in train.texts(index))
+        setting = "" if self.settings.start_from else "text.length"
+        return cut_words("captions", map(self.encoder.length, texts), self.encoder.most, setting)
+
     def manifest(self) -> dict[str, Any]:
         data, counts = self.data, {name: len(split) for name, split in self.data.splits.items()}
         return base.data_manifest(data.name, data.source, data.format, counts, data.fingerprint, data.problems)
@@ -145,13 +155,13 @@ class Job(base.Job):
         return base.cost_of(model, self.shape, torch.zeros(1, self.model.config.context, dtype=torch.int64))
 
     def finish(self, model: nn.Module, run: RunFolder) -> dict[str, Any]:
-        features = {name: self.features(model, name) for name in self.final_splits}
         facts = {"templates": prompts_of(self.data, self.settings.data)}
         about = self.portable(model, run.path, preprocess=self.preprocess.to_json(), facts=facts)
         for name, save in self.words.items():
             (run / "model").mkdir(exist_ok=True)
             save(run / "model" / name)
         save_portable(run / "model", model, about)
+        features = {name: self.features(model, name) for name in self.final_splits}
         (run / "evaluation").mkdir(exist_ok=True)
         for name, seen in features.items():
             tensors = vars(seen) | {"scale": torch.tensor(seen.scale)}
@@ -219,7 +229,10 @@ def evaluate_loaded(loaded: Loaded, source: str, split: str, settings: CaptionSo
     features = embed_captions(
         matcher.model, pairs, matcher.preprocess, matcher.encode, matcher.device, settings.workers
     )
-    return ImageText().compute_metrics(features)
+    texts = (text for index in range(len(pairs)) for text in pairs.texts(index))
+    for line in cut_words("captions", map(matcher.encoder.length, texts), matcher.encoder.most):
+        base.warn(line)
+    return {**base.counted(loaded, pairs), **ImageText().compute_metrics(features)}
 
 
 def entries(loaded: Loaded) -> list[Entry]:

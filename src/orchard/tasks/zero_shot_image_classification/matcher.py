@@ -13,7 +13,7 @@ from torch import Tensor
 from orchard.data.clip_bpe import read_clip_bpe
 from orchard.data.contracts import Preprocess
 from orchard.data.preprocess import LUMA, kept_box
-from orchard.data.text_tokenizer import add_special_tokens
+from orchard.data.text_tokenizer import SentenceEncoder
 from orchard.data.tokenizers import Tokenizer, load_tokenizer
 from orchard.errors import OrchardError, UsageError
 from orchard.inference.loading import Loaded, load
@@ -44,9 +44,9 @@ class Matcher:
     training. The work is done where the model is; answers come back to the CPU.
     """
 
-    def __init__(self, model: CLIP, encode: Encode, preprocess: Preprocess):
+    def __init__(self, model: CLIP, encode: SentenceEncoder, preprocess: Preprocess):
         self.model = model.eval()
-        self.encode = encode
+        self.encode = self.encoder = encode
         self.preprocess = preprocess
         self.device = model.logit_scale.device
 
@@ -63,6 +63,8 @@ class Matcher:
         """(N, D), of length one."""
         if not texts:
             raise UsageError("no sentence was given; name at least one")
+        if not all(text.strip() for text in texts):
+            raise UsageError("a sentence is empty; say what is looked for")
         parts = [torch.stack([self.encode(text) for text in texts[n : n + BATCH]]) for n in _starts(texts)]
         return torch.cat([self.model.text_features(part.to(self.device)) for part in parts]).float().cpu()
 
@@ -104,13 +106,12 @@ class Matcher:
         return wanted.normalise(255 * x)
 
 
-def encoder_of(tokenizer: Tokenizer, context: int) -> Encode:
+def encoder_of(tokenizer: Tokenizer, context: int) -> SentenceEncoder:
     """Sentences as models trained here read them: START and END have the two ids that follow the tokenizer's own."""
-    start, end = tokenizer.vocabulary, tokenizer.vocabulary + 1
-    return lambda text: add_special_tokens(tokenizer.encode(text), context, start, end)
+    return SentenceEncoder(tokenizer.encode, context, tokenizer.vocabulary, tokenizer.vocabulary + 1)
 
 
-def read_encoder(folder: Path, config: CLIPConfig) -> Encode:
+def read_encoder(folder: Path, config: CLIPConfig) -> SentenceEncoder:
     """What brings sentences to the model in `folder`; OrchardError where that is missing or of another model."""
     if (folder / MERGES).is_file():
         return read_clip_bpe(folder / MERGES, config.context)
