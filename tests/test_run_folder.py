@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 from commands import orchard
+from PIL import Image
 
 from orchard.app.train import train
 from orchard.errors import OrchardError, UsageError
@@ -118,6 +119,27 @@ def _umask() -> int:
     before = os.umask(0o022)
     os.umask(before)
     return before
+
+
+def test_a_run_that_is_not_finished_answers_by_its_best(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def stop(*given: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(Job, "predictions", stop)  # before anything is evaluated
+        train("vit_nano", "digits", tmp_path / "run", **TINY)
+    assert not (tmp_path / "run" / "model").exists()
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(Job, "finish", stop)
+        train("vit_nano", "digits", tmp_path / "run", **TINY)
+    Image.new("L", (8, 8), 128).save(tmp_path / "a.png")
+    capsys.readouterr()
+    assert orchard("predict", tmp_path / "run", tmp_path / "a.png", "--json") == 0
+    said = capsys.readouterr()
+    assert "run is not finished; this is by the best of its model so far" in said.err
+    assert len(json.loads(said.out)[0]["top"]) == 5
 
 
 def test_what_is_not_a_number_is_never_best(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -220,6 +220,8 @@ def _finish(job: Job, run: RunFolder, trainer: Trainer, state: State, throughput
     model = trainer.evaluated
     load_exactly(model, trainer.best_weights(), str(run / "best"))
     model.eval()
+    if job.fabric.is_global_zero:
+        job.write_model(model, run)  # before it is judged, which may fail
     metrics: dict[str, Any] = {
         "model": job.settings.model,
         "task": job.task.name,

@@ -144,10 +144,14 @@ class Job(ABC):
         """`macs` of one sample and `size_bytes` of what is kept of the model (`cost_of`)."""
 
     @abstractmethod
+    def write_model(self, model: nn.Module, run: RunFolder) -> None:
+        """Write the portable model into `run / "model"`: the best so far, and at last the best. Only the first process
+        does."""
+
+    @abstractmethod
     def finish(self, model: nn.Module, run: RunFolder) -> dict[str, Any]:
-        """Metrics by split, and what else metrics.json says; all processes take part, the first writes the portable
-        model into `run / "model"`, before anything that may fail, and what the report needs into
-        `run / "evaluation"`."""
+        """Metrics by split, and what else metrics.json says; all processes take part, the first writes what the report
+        needs into `run / "evaluation"`."""
 
     @abstractmethod
     def report(self, model: nn.Module, run: RunFolder) -> Path:

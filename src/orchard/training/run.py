@@ -6,7 +6,7 @@ records.safetensors  by what each record of the data is known again
 log.csv         one line per interval of training and per evaluation (also tensorboard/)
 checkpoints/    the newest two, for going on
 best/           the weights with the best validation so far
-model/          the portable model; evaluation/ the predictions behind the figures
+model/          the portable model, of the best so far; evaluation/ the predictions behind the figures
 metrics.json    the final figures
 report.html     all of it to look at, written last: a run that has it is finished
 """

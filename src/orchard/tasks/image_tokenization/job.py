@@ -110,12 +110,14 @@ class Job(base.Job):
     def cost(self, model: nn.Module) -> dict[str, int]:
         return base.cost_of(self.tokenizer(model), self.shape)
 
+    def write_model(self, model: nn.Module, run: RunFolder) -> None:
+        tokenizer = self.tokenizer(model)
+        codes = {"codes": self.model.config.codes, "grid": self.grid, "fingerprint": fingerprint_of(tokenizer)}  # type: ignore[union-attr]
+        about = self.portable(tokenizer, run.path, preprocess=self.preprocess.to_json(), facts=codes)
+        save_portable(run / "model", tokenizer, about)
+
     def finish(self, model: nn.Module, run: RunFolder) -> dict[str, Any]:
         tokenizer = self.tokenizer(model)
-        if self.fabric.is_global_zero:
-            codes = {"codes": self.model.config.codes, "grid": self.grid, "fingerprint": fingerprint_of(tokenizer)}  # type: ignore[union-attr]
-            about = self.portable(tokenizer, run.path, preprocess=self.preprocess.to_json(), facts=codes)
-            save_portable(run / "model", tokenizer, about)
         metrics = {name: self.metrics(model, name) for name in self.final_splits}
         with self.fabric.autocast():
             seen = look_at_split(tokenizer, self.batches(self.report_split))

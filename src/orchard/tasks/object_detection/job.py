@@ -120,13 +120,14 @@ class Job(base.Job):
     def cost(self, model: nn.Module) -> dict[str, int]:
         return base.cost_of(model, self.shape)
 
+    def write_model(self, model: nn.Module, run: RunFolder) -> None:
+        about = self.portable(
+            model, run.path, classes=self.data.classes, preprocess=self.preprocess.to_json(),
+            facts={"shorter_side": self.sizing.shorter, "longest_side": self.sizing.longest},
+        )  # fmt: skip
+        save_portable(run / "model", model, about)
+
     def finish(self, model: nn.Module, run: RunFolder) -> dict[str, Any]:
-        if self.fabric.is_global_zero:
-            about = self.portable(
-                model, run.path, classes=self.data.classes, preprocess=self.preprocess.to_json(),
-                facts={"shorter_side": self.sizing.shorter, "longest_side": self.sizing.longest},
-            )  # fmt: skip
-            save_portable(run / "model", model, about)
         predictions = {name: self.predictions(model, name) for name in self.final_splits}
         if self.fabric.is_global_zero:
             (run / "evaluation").mkdir(exist_ok=True)

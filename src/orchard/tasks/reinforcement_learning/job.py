@@ -96,10 +96,13 @@ class Job(base.Job):
     def cost(self, model: nn.Module) -> dict[str, int]:
         return base.cost_of(self.network(model), self.sample)
 
-    def finish(self, model: nn.Module, run: RunFolder) -> dict[str, Any]:
+    def write_model(self, model: nn.Module, run: RunFolder) -> None:
         network = self.network(model)
         facts = {"environment": self.data.source, "action_names": list(self.data.action_names)}
         save_portable(run / "model", network, self.portable(network, run.path, facts=facts))
+
+    def finish(self, model: nn.Module, run: RunFolder) -> dict[str, Any]:
+        network = self.network(model)
         played = {name: self.episodes(model, name) for name in self.final_splits}
         (run / "evaluation").mkdir(exist_ok=True)
         for name, episodes in played.items():

@@ -129,16 +129,17 @@ class Job(base.Job):
     def cost(self, model: nn.Module) -> dict[str, int]:
         return base.cost_of(model, self.sample)
 
+    def write_model(self, model: nn.Module, run: RunFolder) -> None:
+        facts = {
+            "picture_tokenizer": self.tokenizer.fingerprint,
+            "grid": list(self.tokenizer.grid),
+            "text_length": self.ids.length,
+        }
+        self.ids.tokenizer.save(run / "model" / TEXT_FOLDER)
+        self.tokenizer.save(run / "model" / PICTURE_FOLDER)
+        save_portable(run / "model", model, self.portable(model, run.path, facts=facts))
+
     def finish(self, model: nn.Module, run: RunFolder) -> dict[str, Any]:
-        if self.fabric.is_global_zero:
-            facts = {
-                "picture_tokenizer": self.tokenizer.fingerprint,
-                "grid": list(self.tokenizer.grid),
-                "text_length": self.ids.length,
-            }
-            self.ids.tokenizer.save(run / "model" / TEXT_FOLDER)
-            self.tokenizer.save(run / "model" / PICTURE_FOLDER)
-            save_portable(run / "model", model, self.portable(model, run.path, facts=facts))
         metrics = {name: self.metrics(model, name) for name in self.final_splits}
         return self.cost(model) | metrics
 

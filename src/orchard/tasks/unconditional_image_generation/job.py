@@ -126,12 +126,14 @@ class Job(base.Job):
     def cost(self, model: nn.Module) -> dict[str, int]:
         return base.cost_of(cast(GenerationLearner, model).model, *self.inputs)
 
+    def write_model(self, model: nn.Module, run: RunFolder) -> None:
+        made = cast(GenerationLearner, model).model
+        facts = {**self.judge.to_json(), "samples": self.settings.generation.samples}
+        about = self.portable(made, run.path, preprocess=self.preprocess.to_json(), facts=facts)
+        save_portable(run / "model", made, about)
+
     def finish(self, model: nn.Module, run: RunFolder) -> dict[str, Any]:
         made = cast(GenerationLearner, model).model
-        if self.fabric.is_global_zero:
-            facts = {**self.judge.to_json(), "samples": self.settings.generation.samples}
-            about = self.portable(made, run.path, preprocess=self.preprocess.to_json(), facts=facts)
-            save_portable(run / "model", made, about)
         most = max(len(self.real_features(split)) for split in self.final_splits)
         images = self.generated(made, most)
         features = self.judge.features(images)

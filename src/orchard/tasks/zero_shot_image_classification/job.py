@@ -154,13 +154,15 @@ class Job(base.Job):
     def cost(self, model: nn.Module) -> dict[str, int]:
         return base.cost_of(model, self.shape, torch.zeros(1, self.model.config.context, dtype=torch.int64))
 
-    def finish(self, model: nn.Module, run: RunFolder) -> dict[str, Any]:
+    def write_model(self, model: nn.Module, run: RunFolder) -> None:
         facts = {"templates": prompts_of(self.data, self.settings.data)}
         about = self.portable(model, run.path, preprocess=self.preprocess.to_json(), facts=facts)
         for name, save in self.words.items():
             (run / "model").mkdir(exist_ok=True)
             save(run / "model" / name)
         save_portable(run / "model", model, about)
+
+    def finish(self, model: nn.Module, run: RunFolder) -> dict[str, Any]:
         features = {name: self.features(model, name) for name in self.final_splits}
         (run / "evaluation").mkdir(exist_ok=True)
         for name, seen in features.items():
