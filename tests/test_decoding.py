@@ -233,12 +233,12 @@ def test_a_compiler_that_fails_is_asked_once(tmp_path, monkeypatch):
     for _ in range(2):
         kernels.build_kernels(said.append)
         assert not kernels.native_kernels()
-    assert [line.partition(" ")[0] for line in said] == ["compiling", "they"]
+    assert [line.partition(" ")[0] for line in said] == ["compiling", "they", "they"]  # slow, but never in silence
     (kept,) = (tmp_path / "compiled").glob("kernels-*.failed")
     assert f"{kept} says why" in said[1]
     kept.unlink()
     kernels.build_kernels(said.append)
-    assert len(said) == 4
+    assert [line.partition(" ")[0] for line in said[3:]] == ["compiling", "they"]
 
 
 @needs_native

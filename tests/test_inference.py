@@ -131,7 +131,6 @@ def test_without_a_compiler_it_works_and_says_so(model: nn.Module, monkeypatch: 
 def test_a_compiled_model_that_differs_is_not_trusted(model: nn.Module, monkeypatch: pytest.MonkeyPatch) -> None:
     example = torch.randn(4, 1, *[model.config.image_size] * 2)
     path = package_path(model, example.shape, "fp32")
-    path.parent.mkdir(parents=True)
     path.touch()
     monkeypatch.setattr(fast_module, "_open", lambda *_: FastModel(lambda x: -model(x), "fp32", "wrong", 4))
     run = make_fast(model, example, precision="fp32")
@@ -143,7 +142,6 @@ def test_a_damaged_file_of_the_cache_is_thrown_away(model: nn.Module, monkeypatc
     monkeypatch.setenv("CXX", "no-such-compiler")
     example = torch.randn(4, 1, *[model.config.image_size] * 2)
     path = package_path(model, example.shape, "fp32")
-    path.parent.mkdir(parents=True)
     path.write_bytes(b"cut off")
     assert torch.equal(make_fast(model, example, precision="fp32")(example), model(example))
     assert not path.exists()
@@ -266,3 +264,37 @@ def test_an_unknown_model_of_timm_is_refused() -> None:
     pytest.importorskip("timm")
     with pytest.raises(UsageError, match=r"unknown timm model 'resnet19'; did you mean resnet18"):
         create_foreign("timm:resnet19", num_classes=5)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["hf:some/folder", "hf:../folder", "hf:/etc", "hf:", "timm:../../x", "timm:resnet18.../../x", "timm:local-dir:/a"],
+)
+def test_a_path_is_no_model_and_its_code_does_not_run(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("transformers")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("builtins.input", lambda _: "y")
+    for folder in ("some/folder", "../folder"):
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        auto = {"AutoConfig": "evil.C", "AutoModelForImageClassification": "evil.M"}
+        (Path(folder) / "config.json").write_text(json.dumps({"model_type": "x", "auto_map": auto}))
+        (Path(folder) / "evil.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')")
+    with pytest.raises(UsageError, match=r"is no name of|is a file or folder here"):
+        create_foreign(name, num_classes=3)
+    assert not (tmp_path / "ran").exists()
+
+
+def test_nothing_is_fetched(monkeypatch: pytest.MonkeyPatch) -> None:
+    transformers = pytest.importorskip("transformers")
+    asked = []
+
+    def find(*_: object, **how: object) -> None:
+        asked.append(how)
+        raise OSError("not in the cache")
+
+    monkeypatch.setattr(transformers.AutoConfig, "from_pretrained", find)
+    with pytest.raises(UsageError, match="nothing is fetched"):
+        create_foreign("hf:someone/x", num_classes=3)
+    assert asked[0]["local_files_only"] and asked[0]["trust_remote_code"] is False

@@ -83,7 +83,8 @@ def test_a_folder_with_somebody_s_links_is_no_run_of_ours(tmp_path: Path) -> Non
 def test_a_run_may_be_given_more_and_nothing_else(tmp_path: Path) -> None:
     run = RunFolder(tmp_path / "run")
     run.open({"epochs": 2, "seed": 0, "max_minutes": 1})
-    run.write("run.json", {"requested": {"epochs": 2, "seed": 0, "max_minutes": 1}})
+    requested = {"epochs": 2, "seed": 0, "max_minutes": 1}
+    run.write("run.json", {"requested": requested, "data": {"fingerprint": "f"}, "started": "then"})
     run.close()
     for more in ({"epochs": 3}, {"max_minutes": None}, {"epochs": 5, "max_minutes": 2}):
         again = RunFolder(tmp_path / "run")

@@ -2,12 +2,15 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from orchard.data.text_tokenizer import cut_words
+from orchard.data.tokenizer_files import library_reads
 from orchard.data.tokenizers import (
     LOST,
     Characters,
@@ -147,20 +150,20 @@ def test_what_the_library_saves_is_its_own_format(tmp_path: Path, bpe: Pieces) -
 
 
 def test_what_is_wrong_is_named(tmp_path: Path, bpe: Pieces) -> None:
-    with pytest.raises(OrchardError, match=r"text\.json cannot be read"):
+    with pytest.raises(OrchardError, match=r"text\.json is missing"):
         load_tokenizer(tmp_path)
     (tmp_path / "text.json").write_text("{")
     with pytest.raises(OrchardError, match=r"text\.json is damaged"):
         load_tokenizer(tmp_path)
     (tmp_path / "text.json").write_text('{"kind": "characters"}')
-    with pytest.raises(OrchardError, match=r"text\.json is not of the form"):
+    with pytest.raises(OrchardError, match=r"text\.json: 'specials': field required"):
         load_tokenizer(tmp_path)
     (tmp_path / "text.json").write_text('{"kind": "bpa", "specials": {}}')
     with pytest.raises(UsageError, match="did you mean bpe"):
         load_tokenizer(tmp_path)
     (tmp_path / "text.json").write_text('{"kind": "bpe", "specials": {}}')
     (tmp_path / "tokenizer.json").write_text("{}")
-    with pytest.raises(OrchardError, match=r"tokenizer\.json is no file of the tokenizers library"):
+    with pytest.raises(OrchardError, match=r"tokenizer\.json: 'pre_tokenizer': field required"):
         load_tokenizer(tmp_path)
     with pytest.raises(OrchardError, match="no token 400"):
         bpe.decode([1, 400])
@@ -172,7 +175,7 @@ def test_what_is_wrong_is_named(tmp_path: Path, bpe: Pieces) -> None:
         read_bpe(tmp_path / "vocab.json", tmp_path / "merges.txt")
     (tmp_path / "vocab.json").write_text("[]")
     (tmp_path / "merges.txt").write_text("a b\n")
-    with pytest.raises(OrchardError, match="no byte-level BPE"):
+    with pytest.raises(OrchardError, match=r"vocab\.json: 'the whole': input should be a valid dictionary"):
         read_bpe(tmp_path / "vocab.json", tmp_path / "merges.txt")
     with pytest.raises(OrchardError, match=r"has no \[UNK\]"):
         read_wordpiece(tmp_path / "merges.txt", lowercase=True)
@@ -194,3 +197,104 @@ def test_what_is_cut_is_counted() -> None:
         "2 of 3 captions are longer than 4 tokens and are cut; the longest has 9 (--set text.length=9 reads them whole)"
     ]
     assert cut_words("captions", [3, 4], 4) == []
+
+
+def changed(value: Any, keys: str, new: Any) -> Any:
+    """A JSON value with what stands at `keys` (dotted; numbers are places in lists) replaced."""
+    copy = json.loads(json.dumps(value))
+    *way, last = (int(key) if key.isdigit() else key for key in keys.split("."))
+    inside = copy
+    for key in way:
+        inside = inside[key]
+    inside[last] = new
+    return copy
+
+
+@pytest.mark.parametrize(
+    ("keys", "value"),
+    [
+        ("padding", {"strategy": {"Fixed": 10**9}, "direction": "Right", "pad_id": 0, "pad_token": "x"}),
+        ("truncation", {"max_length": -1}),
+        ("post_processor", {"type": "ByteLevel"}),
+        ("pre_tokenizer", {"type": "Split", "pattern": {"Regex": "(a+)+$"}, "behavior": "Isolated", "invert": False}),
+        ("pre_tokenizer.pretokenizers.0.pattern.Regex", "(a+)+$"),
+        ("normalizer", {"type": "Replace", "pattern": {"Regex": "(a+)+$"}, "content": ""}),
+        ("decoder", {"type": "Sequence", "decoders": []}),
+        ("model.vocab.zz", 2**31),
+        ("model.vocab.!", 2**31),
+        ("model.vocab.!", -1),
+        ("model.vocab.!", 2),
+        ("model.vocab.!", "1"),
+        ("model.vocab", None),
+        ("model.merges", [["no", "where"]]),
+        ("model.merges", [["a"]]),
+        ("model.merges", [1]),
+        ("model.type", "WordPiece"),
+        ("model.dropout", 2.0),
+        ("added_tokens", [{"id": 2**32, "content": "x"}]),
+        ("added_tokens.0.id", 3),
+        ("added_tokens.0.special", 7),
+        ("version", []),
+    ],
+)
+def test_a_changed_tokenizer_is_one_line(tmp_path: Path, bpe: Pieces, keys: str, value: object) -> None:
+    """Some of these took 24 GB, some had no end, and some ended the process inside the library."""
+    bpe.save(tmp_path)
+    file = tmp_path / "tokenizer.json"
+    file.write_text(json.dumps(changed(json.loads(file.read_text()), keys, value)))
+    with pytest.raises(OrchardError, match=r"tokenizer\.json") as caught:
+        load_tokenizer(tmp_path)
+    assert "\n" not in str(caught.value) and len(str(caught.value)) < 500
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["[]", "null", '{"kind": 1, "specials": {}}', '{"kind": "bpe", "specials": {"end": 1}}', "[" * 10**5,
+     '{"kind": "bpe", "specials": {"end": "gone"}}', '{"kind": "bpe", "specials": []}',
+     '{"kind": "characters", "specials": [], "fallback": "x", "characters": "a"}',
+     '{"kind": "characters", "specials": [], "fallback": "bytes", "characters": "aa"}'],
+)  # fmt: skip
+def test_a_changed_text_json_is_one_line(tmp_path: Path, bpe: Pieces, text: str) -> None:
+    bpe.save(tmp_path)
+    (tmp_path / "text.json").write_text(text)
+    with pytest.raises(OrchardError, match=r"text\.json"):
+        load_tokenizer(tmp_path)
+
+
+def test_vocabularies_with_gaps_and_twins_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "vocab.json").write_text('{"a": 0, "b": 2147483647}')
+    (tmp_path / "merges.txt").write_text("#version: 0.2\n")
+    with pytest.raises(OrchardError, match=r"vocab\.json has 2 tokens and none with the id 1; expected ids from 0 up"):
+        read_bpe(tmp_path / "vocab.json", tmp_path / "merges.txt")
+    (tmp_path / "vocab.txt").write_text("[UNK]\na\na\n")
+    with pytest.raises(OrchardError, match=r"vocab\.txt, line 3: 'a' is there twice"):
+        read_wordpiece(tmp_path / "vocab.txt", lowercase=True)
+
+
+def test_what_a_library_raises_below_exception_is_an_error() -> None:
+    class PanicException(BaseException):
+        """As pyo3's."""
+
+    with (
+        pytest.raises(OrchardError, match="x is no tokenizer: index out of bounds"),
+        library_reads("x is no tokenizer"),
+    ):
+        raise PanicException("index out of bounds")
+    with pytest.raises(KeyboardInterrupt), library_reads("x"):
+        raise KeyboardInterrupt
+
+
+def test_half_a_character_is_refused(bpe: Pieces) -> None:
+    for tokenizer in (bpe, BYTES):
+        with pytest.raises(OrchardError, match="character 2 of the text"):
+            tokenizer.encode("a\udcff")
+
+
+def test_words_without_end_are_learned_from_in_parts() -> None:
+    """The time goes with the square of a word's length: without parts these would take minutes."""
+    letters = np.random.default_rng(0).integers(0, 4, 60_000)
+    text = "".join("ACGT"[n] for n in letters)
+    learned = train_bpe([text, " " * 60_000], 400)
+    assert learned.vocabulary == 400 and learned.decode(learned.encode(text)) == text
+    saved = json.loads(learned.inner.to_str())
+    assert "128" not in json.dumps(saved["pre_tokenizer"])  # words are read whole

@@ -19,7 +19,9 @@ from safetensors.torch import load_file
 from orchard.app.train import train
 from orchard.errors import OrchardError, UsageError
 from orchard.training.checkpoint import Checkpoints
+from orchard.training.loop import State
 from orchard.training.optim import learning_rate_factor
+from orchard.training.run import RunFolder
 from orchard.training.settings import ScheduleSettings, TrainSettings, resolve
 
 SMALL: dict[str, Any] = {
@@ -230,3 +232,47 @@ def test_the_rate_rises_and_falls() -> None:
     assert rates[100] == pytest.approx(0.1)
     assert rates[10:] == sorted(rates[10:], reverse=True)
     assert learning_rate_factor(20, 100, 10, settings, spent=1.0) == pytest.approx(0.1)
+
+
+CHANGES = [{}, {"step": 1}, {"step": -1}, {"sums": None}, {"best_score": "high"}, {"counted": 1.5}]
+
+
+@pytest.mark.parametrize("change", CHANGES)
+@pytest.mark.parametrize("summed", [True, False])
+def test_facts_that_are_not_those_of_a_checkpoint_are_not_trained_on(
+    tmp_path: Path, change: dict[str, object], summed: bool
+) -> None:
+    """As version 0.1 wrote them they have no sum; then their form tells."""
+    warnings: list[str] = []
+    checkpoints = Checkpoints(tmp_path, warnings.append)
+    for step in (1, 2):
+        checkpoints.save(step, {"model": {"w": torch.full((3,), float(step))}}, State(step=step).facts())
+    file = tmp_path / "step_000000002" / "state.json"
+    state = json.loads(file.read_text())
+    state["facts"] = state["facts"] | change if change else {}
+    if not summed:
+        del state["sha256"]["facts"]
+    file.write_text(json.dumps(state))
+    found = checkpoints.load_newest()
+    assert found is not None
+    if summed or not change or "step" in change:
+        assert found[1]["step"] == 1 and "step_000000002" in warnings[0] and State.read(found[1], tmp_path).step == 1
+    else:
+        with pytest.raises(OrchardError, match="not of the form that is written"):
+            State.read(found[1], tmp_path)
+
+
+def test_a_state_is_read_as_it_was_written(tmp_path: Path) -> None:
+    for state in (State(), State(3, 1.5, -2.0, 2, 1, "early", {"loss": 0.5}, 4)):
+        assert State.read(json.loads(json.dumps(state.facts(), allow_nan=False)), tmp_path) == state
+    with pytest.raises(OrchardError, match="remove that checkpoint"):
+        State.read({"step": 3}, tmp_path)
+
+
+@pytest.mark.parametrize(
+    "text", ["{}", "[]", "null", "", '{"requested": 3}', "[" * 10_000, '{"requested": {}, "data": {}}']
+)
+def test_a_run_json_of_another_form_is_named(tmp_path: Path, text: str) -> None:
+    (tmp_path / "run.json").write_text(text)
+    with pytest.raises(OrchardError, match=r"run\.json"):
+        RunFolder(tmp_path).open({"seed": 0})

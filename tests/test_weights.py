@@ -1,9 +1,14 @@
 """Official checkpoints in and out, what happens to bad ones, and whether the proof can fail."""
 
+import argparse
+import collections
+import io
 import json
+import logging
 import os
 import pickle
 import sys
+import zipfile
 from dataclasses import replace
 from pathlib import Path
 
@@ -43,6 +48,16 @@ def model() -> nn.Module:
     return vit()
 
 
+class Poison:
+    """Makes a folder, or calls a function, when it is unpickled."""
+
+    def __init__(self, path: Path, function=os.mkdir):
+        self.path, self.function = path, function
+
+    def __reduce__(self):
+        return (self.function, (str(self.path),))
+
+
 def write(path: Path, state: dict[str, torch.Tensor]) -> Path:
     """The state in the format that the file's ending asks for."""
     if path.suffix == ".npz":
@@ -79,19 +94,78 @@ def test_every_format_reads_the_same(model, tmp_path, name):
     assert all(torch.equal(read[key], state[key]) for key in state)
 
 
-@pytest.mark.parametrize("key", ["state_dict", "model"])
+WRAPPED = ["state_dict", "model", "model_state_dict", "net", "ema", "model.state_dict"]
+
+
+@pytest.mark.parametrize("key", WRAPPED)
 def test_training_checkpoints_are_unwrapped(model, tmp_path, key):
-    state = export_official(model, "timm")
-    torch.save({"epoch": 3, key: state}, tmp_path / "c.pth")
-    assert read_checkpoint(tmp_path / "c.pth").keys() == state.keys()
+    state = found = export_official(model, "timm")
+    for name in reversed(key.split(".")):
+        found = {"epoch": 3, "config": {"model": {"depth": 2}}, name: found}
+    torch.save(found, tmp_path / "c.pth.tar")
+    assert read_checkpoint(tmp_path / "c.pth.tar").keys() == state.keys()
 
 
-class Poison:
-    def __init__(self, path: Path):
-        self.path = path
+def test_an_average_is_taken_where_it_is_alone(tmp_path):
+    torch.save({"ema": {"a": torch.zeros(1)}, "model": {"a": torch.ones(1)}}, tmp_path / "c.pth")
+    assert read_checkpoint(tmp_path / "c.pth")["a"] == 1
 
-    def __reduce__(self):
-        return (os.mkdir, (str(self.path),))
+
+class Unknown:
+    def __init__(self):
+        self.inside = [Unknown.__name__, {"fields": (1, 2)}]
+
+
+class Settings(dict):
+    """As a configuration is that can be asked by key and by attribute."""
+
+
+@pytest.mark.parametrize("archive", [True, False])
+def test_what_lies_beside_the_weights_is_inert(tmp_path, archive):
+    beside = {
+        "args": argparse.Namespace(lr=0.1, out=Path("x")),
+        "best": np.float64(3),
+        "history": np.ones(2),
+        "unknown": Unknown(),
+        "settings": Settings(a=1),
+        "meters": collections.defaultdict(list, loss=[1.0]),
+        "evil": Poison(tmp_path / "it-ran", logging.FileHandler),
+    }
+    before = set(torch.serialization.get_safe_globals())
+    weights = {"a": torch.randn(2, 3), "b": nn.Parameter(torch.ones(1))}
+    torch.save({"state_dict": weights, **beside}, tmp_path / "c.pt", _use_new_zipfile_serialization=archive)
+    found = read_checkpoint(tmp_path / "c.pt")
+    assert found.keys() == weights.keys() and torch.equal(found["a"], weights["a"])
+    assert not (tmp_path / "it-ran").exists() and set(torch.serialization.get_safe_globals()) == before
+
+
+def test_what_is_no_state_dict_says_what_it_is(tmp_path):
+    torch.save(nn.Linear(2, 2), tmp_path / "whole.pt")
+    with pytest.raises(OrchardError, match=r"holds a whole torch\.nn\.modules\.linear\.Linear"):
+        read_checkpoint(tmp_path / "whole.pt")
+    torch.save({"model": {"a": Unknown()}}, tmp_path / "c.pt")
+    with pytest.raises(OrchardError, match="'model' is a dict, expected a tensor"):
+        read_checkpoint(tmp_path / "c.pt")
+    torch.save({"a": torch.zeros(1).expand(10**9)}, tmp_path / "wide.pt")
+    with pytest.raises(OrchardError, match="'a' claims 1,000,000,000 numbers and has 1"):
+        read_checkpoint(tmp_path / "wide.pt")
+
+
+@pytest.mark.parametrize("kind", ["zeros", "header", "lzma", "encrypted"])
+def test_a_small_npz_takes_little_memory(tmp_path, kind):
+    header = io.BytesIO()
+    np.lib.format.write_array_header_1_0(header, {"descr": "<f4", "fortran_order": False, "shape": (10**12,)})
+    packing = zipfile.ZIP_LZMA if kind == "lzma" else zipfile.ZIP_DEFLATED
+    with zipfile.ZipFile(tmp_path / "c.npz", "w", packing) as archive:
+        archive.writestr("a.npy", bytes(10**8) if kind == "zeros" else header.getvalue() + b"1234")
+    if kind == "encrypted":
+        content = bytearray((tmp_path / "c.npz").read_bytes())
+        content[content.index(b"PK\x01\x02") + 8] |= 1
+        (tmp_path / "c.npz").write_bytes(content)
+    expected = {"zeros": "would unpack to", "header": "claims the shape", "lzma": "packed", "encrypted": "encrypted"}
+    with pytest.raises(OrchardError, match=expected[kind]) as caught:
+        read_checkpoint(tmp_path / "c.npz")
+    assert len(one_line(caught)) < 500
 
 
 @pytest.mark.parametrize("name", ["c.pth", "c.bin", "c.npz", "old.pt"])

@@ -34,3 +34,9 @@ def unknown(kind: str, name: str, known: Iterable[str]) -> UsageError:
     else:
         advice = f"{len(known)} are known, {known[0]} among them"
     return UsageError(f"unknown {kind} '{name}'; {advice}")
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of what another library's error says, at a length that fits on one."""
+    lines = str(error).strip().splitlines()
+    return (lines[0] if lines else type(error).__name__)[:160]

@@ -11,10 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from orchard.errors import UsageError
-from orchard.tasks.importing import WEIGHT_FILES, Checkpoint, Imported
+from orchard.tasks.importing import Checkpoint, Imported
 from orchard.tasks.registry import task_of
-from orchard.weights.foreign import PICKLES, read_checkpoint
+from orchard.weights.beside import WEIGHT_FILES
+from orchard.weights.foreign import read_checkpoint
 from orchard.weights.official import new_model_folder, refuse_existing
+from orchard.weights.pickles import PICKLES
 from orchard.weights.portable import save_portable
 
 VOCABULARIES = (
@@ -80,4 +82,4 @@ def _beside(checkpoint: Path) -> list[Path]:
 
 
 def _is_checkpoint(path: Path) -> bool:
-    return path.suffix in (*PICKLES, ".safetensors")
+    return path.name.endswith((*PICKLES, ".safetensors"))

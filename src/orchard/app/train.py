@@ -187,7 +187,6 @@ def _set_threads(job: Job, run: RunFolder) -> None:
 def _write_manifest(job: Job, requested: Mapping[str, Any], run: RunFolder, recipe: str | None) -> None:
     from orchard.app.records import changed_records
     from orchard.data.digests import digests_of, read_digests, write_digests
-    from orchard.files import read_json
     from orchard.inference.hardware import hardware
     from orchard.training.run import now, versions
 
@@ -204,10 +203,10 @@ def _write_manifest(job: Job, requested: Mapping[str, Any], run: RunFolder, reci
         "started": now(),
     }
     if (run / "run.json").exists():
-        before = read_json(run / "run.json")
-        if before["data"]["fingerprint"] != data["fingerprint"]:
-            warn(changed_records(before["data"], job, digests, read_digests(run.path), run.path))
-        manifest["started"] = before["started"]
+        before = run.facts()
+        if before.data.fingerprint != data["fingerprint"]:
+            warn(changed_records(before.data.model_dump(), job, digests, read_digests(run.path), run.path))
+        manifest["started"] = before.started
     run.write("run.json", manifest)
     write_digests(run.path, digests)
     run.write("settings.json", job.resolved.to_json())

@@ -53,7 +53,7 @@ def import_model(
         "text_tokenizer": done.words,
         "picture_tokenizer": pictures.about.model if pictures else "",
     }
-    for remark in done.remarks:
+    for remark in (*done.official.remarks, *done.remarks):
         note(remark)
     emit(answer, as_json, lambda _: show(name, out, done, aside))
 

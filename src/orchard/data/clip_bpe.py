@@ -6,6 +6,7 @@ import html
 from pathlib import Path
 
 from orchard.data.text_tokenizer import SentenceEncoder
+from orchard.data.tokenizer_files import check_unicode, library_reads
 from orchard.errors import OrchardError
 from orchard.packed import read_bytes
 
@@ -29,7 +30,10 @@ def read_clip_bpe(path: str | Path, context: int = 77) -> SentenceEncoder:
     names = _byte_names()
     tokens = [*names, *(name + "</w>" for name in names), *("".join(merge) for merge in merges), START, END]
     places = {token: n for n, token in enumerate(tokens)}
-    model = models.BPE(places, merges, continuing_subword_prefix="", end_of_word_suffix="</w>")
+    if len(places) != len(tokens):
+        raise OrchardError(f"{path} merges the same tokens twice, or makes one that there is already")
+    with library_reads(f"{path} is no file of merges"):
+        model = models.BPE(places, merges, continuing_subword_prefix="", end_of_word_suffix="</w>")
     tokenizer = Tokenizer(model)
     tokenizer.normalizer = normalizers.Sequence(
         [normalizers.NFC(), normalizers.Replace(Regex(r"\s+"), " "), normalizers.Lowercase()]
@@ -42,6 +46,7 @@ def read_clip_bpe(path: str | Path, context: int = 77) -> SentenceEncoder:
     )
 
     def ids(text: str) -> list[int]:
+        check_unicode(text)
         return tokenizer.encode(html.unescape(html.unescape(text)), add_special_tokens=False).ids  # type: ignore[no-any-return]
 
     return SentenceEncoder(ids, context, places[START], places[END])

@@ -16,11 +16,20 @@ from typing import Any, Literal
 import tokenizers
 from tokenizers import decoders, models, normalizers, pre_tokenizers, trainers
 
+from orchard.data.tokenizer_files import (
+    CHINESE,
+    check_library_file,
+    check_unicode,
+    check_vocabulary,
+    library_reads,
+    read_about,
+)
 from orchard.errors import OrchardError, UsageError, unknown
+from orchard.files import read_json
 
 END = "<|endoftext|>"  # what GPT-2 calls the end of a text
 BERT_SPECIALS = {"unknown": "[UNK]", "pad": "[PAD]", "class": "[CLS]", "separator": "[SEP]", "mask": "[MASK]"}
-CHINESE = r"[\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff]"  # the blocks of ideographs that BERT keeps apart, too
+LONGEST = 128  # bytes of a word that are learned from at once; the time goes with the square of a word's length
 LOST = "\ufffd"  # stands in a decoded text for what no character was
 Fallback = Literal["unknown", "bytes"]
 
@@ -105,6 +114,7 @@ class Characters(Tokenizer):
         if self.fallback == "unknown":
             return [ids.get(character, known) for character in text]
         found: list[int] = []
+        check_unicode(text)
         for character in text:
             if character in ids:
                 found.append(ids[character])
@@ -145,6 +155,7 @@ class Pieces(Tokenizer):
         self.vocabulary = len(ids)
 
     def encode(self, text: str) -> list[int]:
+        check_unicode(text)
         return self.inner.encode_batch_fast([text], add_special_tokens=False)[0].ids  # without places in the text
 
     def decode(self, ids: Iterable[int]) -> str:
@@ -165,7 +176,8 @@ def train_bpe(texts: Iterable[str], vocabulary: int, specials: Sequence[str] = (
 
     Chinese characters stand for themselves: without spaces, whole phrases would be learned as one token each, and a
     phrase that is new would have nothing in common with them. A vocabulary of 257 is bytes alone. Pairs that occur once
-    are not joined, so that a short text gives fewer. Long texts come in pieces (`orchard.data.text.pieces`).
+    are not joined, so that a short text gives fewer. Long texts come in pieces (`orchard.data.text.pieces`); words of
+    more than `LONGEST` bytes are learned from in parts.
     """
     roles = {role: END if role == "end" else f"<|{role}|>" for role in specials}
     if vocabulary < 256 + len(roles):
@@ -173,7 +185,9 @@ def train_bpe(texts: Iterable[str], vocabulary: int, specials: Sequence[str] = (
         raise UsageError(f"a vocabulary of {vocabulary} is too small: {needed}")
     inner = _byte_level(models.BPE())
     apart = pre_tokenizers.Split(tokenizers.Regex(CHINESE), "isolated")
-    inner.pre_tokenizer = pre_tokenizers.Sequence([apart, inner.pre_tokenizer])
+    reading = pre_tokenizers.Sequence([apart, inner.pre_tokenizer])
+    cut = pre_tokenizers.Split(tokenizers.Regex(f".{{{LONGEST}}}"), "isolated")
+    inner.pre_tokenizer = pre_tokenizers.Sequence([apart, inner.pre_tokenizer, cut])
     trainer = trainers.BpeTrainer(
         vocab_size=vocabulary,
         min_frequency=2,
@@ -182,6 +196,7 @@ def train_bpe(texts: Iterable[str], vocabulary: int, specials: Sequence[str] = (
         show_progress=False,
     )
     inner.train_from_iterator(texts, trainer)
+    inner.pre_tokenizer = reading
     return Pieces("bpe", inner, roles)
 
 
@@ -190,10 +205,9 @@ def read_bpe(vocabulary: str | Path, merges: str | Path) -> Pieces:
     for path in (vocabulary, merges):
         if not Path(path).is_file():
             raise UsageError(f"there is no file '{path}'; byte-level BPE needs vocab.json and merges.txt")
-    try:
+    check_vocabulary(Path(vocabulary))
+    with library_reads(f"{vocabulary} and {merges} are no byte-level BPE"):
         inner = _byte_level(models.BPE.from_file(str(vocabulary), str(merges)))
-    except Exception as error:  # the library raises nothing narrower
-        raise OrchardError(f"{vocabulary} and {merges} are no byte-level BPE: {error}") from None
     return Pieces("bpe", inner, {"end": END} if inner.token_to_id(END) is not None else {})
 
 
@@ -213,7 +227,10 @@ def read_wordpiece(path: str | Path, *, lowercase: bool) -> Pieces:
         lines = Path(path).read_text(encoding="utf-8").split("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise OrchardError(f"{path} cannot be read as a list of pieces: {error}") from None
-    words = {word.rstrip("\r"): n for n, word in enumerate(lines[:-1] if not lines[-1] else lines)}
+    words: dict[str, int] = {}
+    for n, word in enumerate(lines[:-1] if not lines[-1] else lines):
+        if words.setdefault(word.rstrip("\r"), n) != n:
+            raise OrchardError(f"{path}, line {n + 1}: '{word[:80]}' is there twice")
     if BERT_SPECIALS["unknown"] not in words:
         raise OrchardError(f"{path} has no [UNK]; expected BERT's vocab.txt, one piece a line")
     inner = tokenizers.Tokenizer(
@@ -227,31 +244,23 @@ def read_wordpiece(path: str | Path, *, lowercase: bool) -> Pieces:
 
 def load_tokenizer(folder: str | Path) -> Tokenizer:
     """What `save` wrote. Raises OrchardError that names the file which is missing or not of the form."""
-    about = _read(Path(folder) / "text.json")
-    try:
-        if about["kind"] == "characters":
-            return Characters(about["characters"], about["fallback"], about["specials"])
-        if about["kind"] not in ("bpe", "wordpiece"):
-            raise unknown("kind of tokenizer", about["kind"], ("bpe", "characters", "wordpiece"))
-        path, roles = Path(folder) / "tokenizer.json", dict(about["specials"])
-    except (KeyError, TypeError, ValueError) as error:
-        raise OrchardError(f"{Path(folder) / 'text.json'} is not of the form that save() writes: {error!r}") from None
-    content = _json(_read(path))
-    try:
-        inner = tokenizers.Tokenizer.from_str(content)
-    except Exception as error:  # the library raises nothing narrower
-        raise OrchardError(f"{path} is no file of the tokenizers library: {error}") from None
-    return Pieces(about["kind"], inner, roles)
+    path, library = Path(folder) / "text.json", Path(folder) / "tokenizer.json"
+    about = read_about(path)
+    if about.kind == "characters":
+        if about.characters is None or about.fallback is None or isinstance(about.specials, dict):
+            raise OrchardError(f"{path} is not of the form that save() writes: expected characters, fallback, specials")
+        try:
+            return Characters(about.characters, about.fallback, about.specials)
+        except UsageError as error:
+            raise OrchardError(f"{path}: {error}") from None
+    if about.kind not in ("bpe", "wordpiece"):
+        raise unknown("kind of tokenizer", about.kind, ("bpe", "characters", "wordpiece"))
+    if not isinstance(about.specials, dict):
+        raise OrchardError(f"{path} is not of the form that save() writes: 'specials' has no token for each role")
+    check_library_file(library, about.kind, about.specials.values())
+    with library_reads(f"{library} is no file of the tokenizers library"):
+        return Pieces(about.kind, tokenizers.Tokenizer.from_str(_json(read_json(library))), about.specials)
 
 
 def _json(content: Any) -> str:
     return json.dumps(content, ensure_ascii=False, indent=1)
-
-
-def _read(path: Path) -> Any:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise OrchardError(f"{path} cannot be read: {error.strerror or error}; expected a saved tokenizer") from None
-    except ValueError as error:
-        raise OrchardError(f"{path} is damaged: {error}") from None

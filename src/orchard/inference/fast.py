@@ -15,7 +15,6 @@ import os
 import shutil
 import statistics
 import sys
-import tempfile
 import time
 import warnings
 from collections.abc import Callable, Sequence
@@ -26,7 +25,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from orchard.cache import cache_folder
+from orchard.cache import cache_folder, drop, is_kept, keep, scratch
 from orchard.inference.hardware import native_bf16, processor
 
 Precision = Literal["auto", "fp32", "bf16"]
@@ -148,17 +147,16 @@ def _compile(model: nn.Module, example: Tensor, precision: str, path: Path) -> f
 
     logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)  # it misses a GPU that nobody asked for
     began = time.perf_counter()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix="making-") as scratch, warnings.catch_warnings():
+    with scratch(path.parent) as folder, warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        with torch.no_grad(), fresh_cache(dir=scratch):
+        with torch.no_grad(), fresh_cache(dir=str(folder)):
             program = torch.export.export(_Cast(model, precision).eval(), (example,))
             package = aoti_compile_and_package(
-                program, package_path=f"{scratch}/model.pt2", inductor_configs={"freezing": True}
+                program, package_path=f"{folder}/model.pt2", inductor_configs={"freezing": True}
             )
-        Path(package).replace(path)  # whole or not there, even when two processes make it at once
+        keep(Path(package), path)
     for old in sorted(path.parent.glob("*.pt2"), key=lambda file: file.stat().st_mtime)[:-KEPT]:
-        old.unlink(missing_ok=True)
+        drop(old)
     return time.perf_counter() - began
 
 
@@ -171,11 +169,14 @@ def _runner(path: Path) -> Callable[[Tensor], Tensor]:
 
 
 def _open(path: Path, precision: str, batch: int) -> FastModel | None:
-    """The compiled model in a file of the cache; a file that cannot be read is thrown away."""
+    """The compiled model in a file of the cache; one that is not as it was written, or cannot be read, is removed."""
+    if not is_kept(path):
+        drop(path)
+        return None
     try:
         run = _runner(path)
     except (RuntimeError, OSError):
-        path.unlink(missing_ok=True)
+        drop(path)
         return None
     path.touch()
     return FastModel(run, precision, "compiled, from the cache", batch)
@@ -205,5 +206,5 @@ def _slower(fast: FastModel, model: nn.Module, example: Tensor) -> bool:
 
 
 def _distrust(path: Path, model: nn.Module, precision: str, why: str) -> FastModel:
-    path.unlink(missing_ok=True)
+    drop(path)
     return plain(model, "fp32", f"the compiled model is not used: {why}")

@@ -73,20 +73,29 @@ class Session:
 
 
 def session_folder(folder: Path) -> Path:
-    """Where the session of a model folder is kept: named by the files of the model as they are now."""
+    """Where the session of a model folder is kept: named by the files of the model as they are now.
+
+    Raises OrchardError for a cache that others could have written into.
+    """
     stamps = [(path.name, (s := path.stat()).st_size, s.st_mtime_ns) for path in (folder / CONFIG, folder / WEIGHTS)]
     name = hashlib.sha256(repr((str(folder.resolve()), stamps)).encode()).hexdigest()[:32]
     return cache_folder(KIND) / name
 
 
 def find_session(folder: Path) -> Session | None:
-    """The session that is kept for a model folder; None where there is none, or none of use."""
+    """The session that is kept for a model folder; None where there is none, or none of use.
+
+    Raises OrchardError for a cache that others could have written into.
+    """
     try:
         kept = session_folder(folder)
-        if not (kept / ABOUT).is_file() or find_spec("onnxruntime") is None:
-            return None
+    except OSError:
+        return None
+    if not (kept / ABOUT).is_file() or find_spec("onnxruntime") is None:
+        return None
+    try:
         about = read_as(kept / ABOUT, About)
-    except (OSError, OrchardError):
+    except OrchardError:
         return None
     return Session(kept / GRAPH, about) if about.usable and (kept / GRAPH).is_file() else None
 

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from orchard.cards import card_of, variant_names
 from orchard.errors import UsageError, unknown
+from orchard.models.config_json import ConfigJson
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,8 @@ class Landmark:
     `names[source](config)` gives the rules that translate checkpoints of that source (see orchard.weights).
     `settings_from(config, source, find)` reads fields of the configuration off such a checkpoint: `find(name)` is
     what the checkpoint has under one of our names, or None. The number of classes needs no such help.
-    `not_weights[source]` are patterns (`loss.*`) of entries in official files that are no part of the model, and
+    `not_weights[source]` are patterns (`loss.*`) of entries in official files that are no part of the model.
+    `config_json` says how a config.json of transformers beside the weights is read; without it none is, which is said.
     `preprocess[source]` how pictures come to such a checkpoint where that is not ImageNet's way (fields of data's
     Preprocess: `mean`, `std`, `crop`, `squash`, `interpolation`); "" stands for all sources.
     `split_checkpoint(tensors)` tells a model's own tensors from those of the image tokenizer that its official files
@@ -61,6 +63,7 @@ class Landmark:
     names: Mapping[str, Callable[[Any], Sequence[Rule | tuple[str, str]]]] = field(default_factory=dict)
     settings_from: Callable[[Any, str, Callable[[str], Tensor | None]], dict[str, Any]] | None = None
     not_weights: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    config_json: ConfigJson | None = None
     preprocess: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     example: Callable[[Any, int, torch.Generator | None], dict[str, Tensor]] = example_pictures
     split_checkpoint: Callable[[Mapping[str, Tensor]], tuple[Mapping[str, Tensor], Mapping[str, Tensor]]] | None = None

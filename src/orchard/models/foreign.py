@@ -6,12 +6,14 @@ They are built with fresh weights for the classes at hand and offer what the roo
 
 from __future__ import annotations
 
+import os
+import re
 from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor, nn
 
-from orchard.errors import OrchardError, UsageError, unknown
+from orchard.errors import OrchardError, UsageError, first_line, unknown
 from orchard.nn.checks import check_images
 
 LIBRARIES = ("timm", "hf")
@@ -58,10 +60,14 @@ def create_foreign(
 ) -> Foreign:
     """Build `timm:NAME` or `hf:NAME` with fresh weights; without `image_size`, at the size the library gives it.
 
-    `hf:` takes a model type of transformers (`hf:vit`), a folder with a config.json or a name on the Hub. Raises
-    UsageError for a name the library does not know, OrchardError where the library is not installed.
+    `hf:` takes a model type of transformers (`hf:vit`), or the name of a model on the Hub whose config.json is in
+    transformers' cache on this machine. Nothing is fetched, and no code runs that comes with a model. Raises UsageError
+    for a name the library does not know and for a path, OrchardError where the library is not installed.
     """
     library, _, inner = name.partition(":")
+    plain_name = re.fullmatch(r"\w[\w.-]*" + (r"(/\w[\w.-]*)?" if library == "hf" else ""), inner, re.ASCII)
+    if plain_name is None or ".." in inner:
+        raise UsageError(f"{name!r} is no name of a {library} model; files and folders are not taken for one")
     build = {"timm": _from_timm, "hf": _from_transformers}[library]
     return build(inner, num_classes, in_channels, tuple(image_size) if isinstance(image_size, list) else image_size)
 
@@ -76,13 +82,18 @@ def _from_timm(name: str, num_classes: int, in_channels: int, size: int | tuple[
         ) from None
     if not timm.is_model(name):
         raise unknown("timm model", name, timm.list_models())
-    facts: Any = timm.get_pretrained_cfg(name)
+    try:
+        facts: Any = timm.get_pretrained_cfg(name)
+    except RuntimeError:  # of the weights' tag behind the dot
+        raise unknown("timm model", name, timm.list_pretrained(f"{name.partition('.')[0]}*")) from None
     size = size or facts.input_size[-1]
     fixed: dict[str, Any] = {"img_size": size} if facts.fixed_input_size else {}
     try:
         model: Any = timm.create_model(name, num_classes=num_classes, in_chans=in_channels, **fixed)
     except (TypeError, AssertionError, ValueError) as error:
-        raise UsageError(f"timm:{name} cannot be built with {in_channels} channels at {size} pixels: {error}") from None
+        raise UsageError(
+            f"timm:{name} cannot be built with {in_channels} channels at {size} pixels: {first_line(error)}"
+        ) from None
     groups = group_parameters(model, model.group_matcher(coarse=False))
     head = model.pretrained_cfg["classifier"]
     return Foreign(
@@ -104,15 +115,18 @@ def _from_transformers(name: str, num_classes: int, in_channels: int, size: int 
     try:
         if name in CONFIG_MAPPING:
             config = AutoConfig.for_model(name, **settings)
+        elif os.path.lexists(name):
+            raise UsageError(f"hf:{name} is a file or folder here, which is not taken for a model")
         else:
-            config = AutoConfig.from_pretrained(name, **settings)
+            config = AutoConfig.from_pretrained(name, trust_remote_code=False, local_files_only=True, **settings)
         size = size or int(getattr(config, "image_size", 224))
         if hasattr(config, "image_size"):
             config.image_size = size
-        model = AutoModelForImageClassification.from_config(config)  # type: ignore[no-untyped-call]
+        model = AutoModelForImageClassification.from_config(config, trust_remote_code=False)  # type: ignore[no-untyped-call]
     except (OSError, ValueError) as error:
         raise UsageError(
-            f"hf:{name} is no image classifier to be had here: {str(error).strip().splitlines()[0]}"
+            f"hf:{name} is no image classifier to be had here: {first_line(error)}; expected a model type of "
+            "transformers or a model in its cache on this machine (nothing is fetched)"
         ) from None
     heads = [key for key, module in model.named_modules() if isinstance(module, nn.Linear)]
     head = heads[-1]  # the classifier is the last map of every one of them

@@ -11,8 +11,6 @@ from torch import Tensor
 
 from orchard.weights.official import Official, read_official
 
-WEIGHT_FILES = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin")  # of a folder, the first
-
 
 @dataclass(frozen=True)
 class Checkpoint:

@@ -1,7 +1,7 @@
 """Checkpoints that are whole or not there: written beside, flushed to disk, then renamed.
 
 A checkpoint is a folder `step_00000123` with safetensors files and `state.json`, which holds the sha256 of each
-of them. A damaged one is recognised by its sums, named, and passed over for the one before it.
+of them and of the facts in it. A damaged one is recognised by its sums, named, and passed over for the one before it.
 """
 
 from __future__ import annotations
@@ -14,14 +14,17 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from pydantic import BaseModel, ConfigDict, Field
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor
 
 from orchard.errors import OrchardError
-from orchard.files import atomic, atomic_folder, disk_error, write_json
+from orchard.files import atomic, atomic_folder, disk_error, json_text, read_as, write_json
 
 NAME = re.compile(r"step_\d{9,}")
 STATE, ENDING = "state.json", ".safetensors"  # what is in its folder
+FACTS = "facts"  # the name of their sum; checkpoints of version 0.1 lack it
 KEPT = 2  # the newest, and the one before it in case the newest is damaged
 
 
@@ -48,7 +51,7 @@ class Checkpoints:
                     sums[name] = hashlib.sha256(data).hexdigest()
                     with atomic(beside / f"{name}{ENDING}") as file:
                         file.write(data)
-                write_json(beside / STATE, {"step": step, "sha256": sums, "facts": facts})
+                write_json(beside / STATE, {"step": step, "sha256": sums | {FACTS: _sum(facts)}, "facts": facts})
                 _remove(final)
         except OSError as error:
             kept = self.newest_first()
@@ -77,16 +80,34 @@ def _remove(checkpoint: Path) -> None:
         checkpoint.rmdir()
 
 
+class _State(BaseModel):
+    """state.json."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    step: int = Field(ge=0)
+    sha256: dict[str, str]
+    facts: dict[str, Any] = Field(min_length=1)
+
+
+def _sum(facts: Mapping[str, Any]) -> str:
+    as_read = json.loads(json_text(facts))
+    return hashlib.sha256(json.dumps(as_read, sort_keys=True).encode()).hexdigest()
+
+
 def read_checkpoint(path: Path) -> tuple[dict[str, dict[str, Tensor]], dict[str, Any]]:
     """Tensors by group, and the facts. OrchardError where a file is missing or its sum is not the one written."""
     try:
-        state = json.loads((path / STATE).read_text())
+        state = read_as(path / STATE, _State)
+        whole = state.sha256.pop(FACTS, None) in (None, _sum(state.facts))
+        if not whole or state.facts.get("step", state.step) != state.step:
+            raise OrchardError(f"checkpoint {path / STATE} is damaged: its content is not what was written")
         groups = {}
-        for name, wanted in state["sha256"].items():
+        for name, wanted in state.sha256.items():
             file = path / f"{name}{ENDING}"
-            if hashlib.sha256(file.read_bytes()).hexdigest() != wanted:
+            if file.parent != path or hashlib.sha256(file.read_bytes()).hexdigest() != wanted:
                 raise OrchardError(f"checkpoint {file} is damaged: its content is not what was written")
             groups[name] = load_file(file)
-        return groups, state["facts"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        return groups, state.facts
+    except (OSError, ValueError, SafetensorError) as error:
         raise OrchardError(f"checkpoint {path} is damaged: {error}") from None

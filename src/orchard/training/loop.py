@@ -13,15 +13,17 @@ import signal
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
 from types import FrameType
 from typing import Any, Protocol
 
 import torch
 from lightning_fabric import Fabric
+from pydantic import TypeAdapter
 from torch import Tensor, nn
 
-from orchard.errors import OrchardError
+from orchard.errors import OrchardError, first_line
 from orchard.training.checkpoint import Checkpoints
 from orchard.training.feed import Feed
 from orchard.training.learner import Learner
@@ -81,6 +83,27 @@ class State:
     stopped: str = ""  # why training ended before its last step
     sums: dict[str, float] = field(default_factory=dict)  # of the log line that is being gathered
     counted: int = 0
+
+    def facts(self) -> dict[str, Any]:
+        """As JSON has it, which knows no infinity."""
+        return asdict(self) | {"best_score": self.best_score if math.isfinite(self.best_score) else None}
+
+    @classmethod
+    def read(cls, facts: Mapping[str, Any], where: Path) -> State:
+        """The inverse of `facts`. OrchardError where any is missing: the weights would be trained on from step 0."""
+        found = {STATE.get(key, key): value for key, value in facts.items()}
+        if found.get("best_score", 0) is None:
+            found["best_score"] = -math.inf
+        names = {one.name for one in fields(cls)}
+        try:
+            if found.keys() != names:
+                raise ValueError(f"expected {', '.join(sorted(names))}")
+            return TypeAdapter(cls).validate_python(found)
+        except ValueError as error:
+            raise OrchardError(
+                f"the facts in the newest checkpoint in {where} are not of the form that is written: "
+                f"{first_line(error)}; remove that checkpoint to go on from the one before it"
+            ) from None
 
 
 class Interrupted(OrchardError):
@@ -367,8 +390,9 @@ class Trainer:
             groups["average"] = self.average.state_dict()
         if feed := dict(self.feed.state()):
             groups["feed"] = feed
-        self.state.sums = {key: float(value) for key, value in self.sums.items()}
-        self.checkpoints.save(self.state.step, groups, asdict(self.state))
+        sums = {key: float(value) for key, value in self.sums.items()}
+        self.state.sums = {key: value for key, value in sums.items() if math.isfinite(value)}  # JSON has no others
+        self.checkpoints.save(self.state.step, groups, self.state.facts())
 
     def _restore(self) -> None:
         found = self.checkpoints.load_newest()
@@ -384,7 +408,7 @@ class Trainer:
         except (RuntimeError, KeyError) as error:
             first = str(error).strip().splitlines()[0]
             raise OrchardError(f"the checkpoints in {self.checkpoints.folder} are of another model: {first}") from None
-        self.state = State(**{STATE.get(key, key): value for key, value in facts.items()})
+        self.state = State.read(facts, self.checkpoints.folder)
         if self.run.extended:  # what ended it before was a limit that is another one now
             self.state.stopped, self.state.stale_epochs = "", 0
         self.sums = {key: torch.tensor(value, dtype=torch.float64) for key, value in self.state.sums.items()}

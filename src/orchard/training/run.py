@@ -24,8 +24,10 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from pydantic import BaseModel, ConfigDict
+
 from orchard.errors import OrchardError, UsageError
-from orchard.files import atomic, disk_error, locked, read_json, write_json
+from orchard.files import atomic, disk_error, locked, read_as, write_json
 from orchard.training.board import Board
 from orchard.training.renamed import new_settings
 from orchard.training.settings import flatten
@@ -41,6 +43,24 @@ WRITTEN = (
     "evaluation", "metrics.json", "report.html",
 )  # fmt: skip
 LEFT = re.compile(r"\.lock|\.run\.json\.partial\d*")
+
+
+class DataFacts(BaseModel):
+    """What is known of the data that a run learns from."""
+
+    model_config = ConfigDict(extra="allow")
+
+    fingerprint: str
+
+
+class RunFacts(BaseModel):
+    """run.json, as far as a run that goes on needs it."""
+
+    model_config = ConfigDict(extra="allow")
+
+    requested: dict[str, Any]
+    data: DataFacts
+    started: str
 
 
 class RunFolder:
@@ -62,6 +82,10 @@ class RunFolder:
     @property
     def finished(self) -> bool:
         return (self / "report.html").exists()
+
+    def facts(self) -> RunFacts:
+        """What run.json says; OrchardError where it is not of its form."""
+        return read_as(self / "run.json", RunFacts)
 
     def open(self, requested: Mapping[str, Any]) -> None:
         """Create the folder, or take up the unfinished run in it if it was asked for with the same settings.
@@ -100,7 +124,7 @@ class RunFolder:
 
     def _compare(self, requested: Mapping[str, Any]) -> bool:
         """Is more of the same asked for than before? Raises UsageError for other settings."""
-        then, now = new_settings(flatten(read_json(self / "run.json")["requested"])), flatten(requested)
+        then, now = new_settings(flatten(self.facts().requested)), flatten(requested)
         known = {*then} & {*now}  # version 0.1 kept the settings of other tasks, too
         architecture = {key for key in (*then, *now) if key.startswith("architecture.")}
         different = [key for key in sorted(known | architecture) if then.get(key) != now.get(key)]

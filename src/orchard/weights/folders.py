@@ -2,13 +2,37 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
 
 from orchard.errors import OrchardError, UsageError
+from orchard.files import read_as
 
 CONFIG = "config.json"
+
+
+class Description(BaseModel):
+    """The config.json of a model's folder."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    model: str = Field(min_length=1, max_length=200)
+    architecture: dict[str, Any]
+    task: str = Field(min_length=1, max_length=200)
+    classes: tuple[str, ...] = ()
+    preprocess: dict[str, Any] = {}
+    origin: str = ""
+    facts: dict[str, Any] = {}
+
+
+def read_description(folder: Path) -> Description:
+    """What a model's folder says of itself; OrchardError names the key of config.json that is not of its form."""
+    if not (folder / CONFIG).exists():
+        raise OrchardError(f"{folder} is no Orchard model: it has no {CONFIG}")
+    return read_as(folder / CONFIG, Description)
 
 
 @dataclass(frozen=True)
@@ -24,9 +48,9 @@ def find_model(path: Path) -> ModelFolder | None:
     """The model in a run or model folder; None where there is no readable one."""
     for folder in (path / "model", path):
         try:
-            table = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
-            return ModelFolder(folder, str(table["model"]), str(table["task"]))
-        except (OSError, ValueError, KeyError, TypeError):
+            about = read_description(folder)
+            return ModelFolder(folder, about.model, about.task)
+        except OrchardError:
             continue
     return None
 
@@ -41,9 +65,7 @@ def require_model(path: Path) -> ModelFolder:
         return found
     for folder in (path / "model", path):
         if (folder / CONFIG).exists():
-            raise OrchardError(
-                f"{folder / CONFIG} is not a model's description; expected what a training or import writes"
-            )
+            read_description(folder)  # says what is wrong with it
     if (path / "run.json").exists():
         raise OrchardError(f"{path} has no model yet: its training is not finished; the same train command resumes it")
     raise UsageError(f"{path} is neither a run nor a model's folder (no model/{CONFIG} and no {CONFIG} in it)")

@@ -9,7 +9,7 @@ from __future__ import annotations
 import fnmatch
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,11 +21,13 @@ from orchard.cards import card_of
 from orchard.errors import OrchardError, unknown
 from orchard.files import atomic_folder, disk_error
 from orchard.models import Landmark, configuration, create_model, landmark_of, picture_size
+from orchard.weights.beside import CONFIG as BESIDE
+from orchard.weights.beside import NOTHING, Beside, read_beside
+from orchard.weights.fields import building, check_fields
 from orchard.weights.foreign import read_checkpoint
 from orchard.weights.names import Table, find_ours, foreign_names, to_ours, to_theirs
-from orchard.weights.portable import Portable, architecture_of, load_exactly, save_portable
+from orchard.weights.portable import Portable, architecture_of, check_finite, load_exactly, save_portable
 
-WRAPPINGS = ("module.", "_orig_mod.")  # of DistributedDataParallel and torch.compile
 IMAGENET = {
     "mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225), "crop": 0.875, "squash": False,
     "interpolation": "bilinear",
@@ -53,9 +55,10 @@ def load_official(
     where = where or path
     landmark = landmark_for(model)
     expected = model.state_dict()
-    source = source or _guess(landmark, model.config, expected, theirs, where)
+    source, theirs = _guess(landmark, model.config, expected, theirs, where, source)
     table = table_of(landmark, source, model.config)
     theirs = weights_of(landmark, source, theirs)
+    check_finite(theirs, where)
     load_exactly(model, _translate(table, theirs, expected, f"{where} as {source} names"), where)
     return {name: foreign_names(table, name)[1] for name in expected}
 
@@ -73,6 +76,7 @@ class Official:
     about: Portable
     went: dict[str, tuple[str, ...]]  # for each of our tensors the official names it was made of
     aside: tuple[str, ...]  # entries of the checkpoint that are no part of the model, such as a discriminator's
+    remarks: tuple[str, ...] = ()  # what a person should know
 
 
 def read_official(
@@ -85,15 +89,20 @@ def read_official(
     """An official checkpoint of variant `name` as a model: a file, or tensors out of one that `where` names.
 
     The number of classes is read from the shape of the head, and what else the landmark can tell from the
-    tensors (picture size, vocabulary, an extra layer) is read too; `overrides` of the configuration win over both.
-    Classes are named by their numbers, as a checkpoint does not hold their names.
+    tensors (picture size, vocabulary, an extra layer) is read too. Files of transformers or timm beside the weights
+    (config.json, preprocessor_config.json) say more than the tensors do, the names of the classes too; without them
+    classes are named by their numbers. `overrides` of the configuration win over all.
     """
     theirs, path = _tensors(checkpoint)
     where = where or path
     card, landmark = card_of(name), landmark_of(name)
-    with torch.device("meta"):
-        sketch = create_model(name, **overrides)
-    source = source or _guess(landmark, sketch.config, sketch.state_dict(), theirs, where)
+    beside = read_beside(Path(where), name, landmark)
+    given = {**beside.settings, **overrides}
+    described = Path(where).with_name(BESIDE)
+    check_fields(name, beside.settings, described)
+    with building(theirs, described) if beside.settings else nullcontext(), torch.device("meta"):
+        sketch = create_model(name, **given)
+    source, theirs = _guess(landmark, sketch.config, sketch.state_dict(), theirs, where, source)
     table = table_of(landmark, source, sketch.config)
 
     def find(ours: str) -> Tensor | None:
@@ -105,19 +114,20 @@ def read_official(
         settings["num_classes"] = len(head)
     if landmark.settings_from is not None:
         settings |= landmark.settings_from(sketch.config, source, find)
-    config = configuration(name, **{**settings, **overrides})
+    config = configuration(name, **{**settings, **given})
     model = landmark.model(config)
     went = load_official(model, theirs, source, where)
     about = Portable(
         model=name,
         architecture=architecture_of(model),
         task=card.task,
-        classes=tuple(str(n) for n in range(getattr(config, "num_classes", 0))),
-        preprocess=preprocess_of(landmark, config, source) if hasattr(config, "image_size") else {},
+        classes=beside.names(getattr(config, "num_classes", 0)),
+        preprocess=preprocess_of(landmark, config, source, beside) if hasattr(config, "image_size") else {},
         origin=f"{Path(where).name}, {source} names",
     )
     kept = weights_of(landmark, source, theirs)
-    return Official(model.eval(), about, went, tuple(name for name in theirs if name not in kept))
+    aside = tuple(name for name in theirs if name not in kept)
+    return Official(model.eval(), about, went, aside, beside.remarks)
 
 
 def import_official(
@@ -157,14 +167,18 @@ def table_of(landmark: Landmark, source: str, config: Any) -> Table:
 
 
 def _tensors(checkpoint: str | Path | Mapping[str, Tensor]) -> tuple[Mapping[str, Tensor], str]:
-    """The tensors and where they are from, without the prefix that a compiled or distributed module puts before all."""
-    state, where = checkpoint, "the checkpoint"
-    if not isinstance(state, Mapping):
-        state, where = read_checkpoint(Path(state)), str(checkpoint)
-    for prefix in WRAPPINGS:
-        if all(name.startswith(prefix) for name in state):
-            state = {name.removeprefix(prefix): tensor for name, tensor in state.items()}
-    return state, where
+    """The tensors and where they are from."""
+    if isinstance(checkpoint, Mapping):
+        return checkpoint, "the checkpoint"
+    return read_checkpoint(Path(checkpoint)), str(checkpoint)
+
+
+def _without_prefixes(state: Mapping[str, Tensor]) -> Iterator[Mapping[str, Tensor]]:
+    """The tensors as they are, then without what stands before all names: `_orig_mod.module.`, Lightning's `model.`."""
+    yield state
+    first = next(iter(state), "").partition(".")[0] + "."
+    if len(first) > 1 and all(name.startswith(first) and name != first for name in state):
+        yield from _without_prefixes({name.removeprefix(first): tensor for name, tensor in state.items()})
 
 
 def _translate(
@@ -177,19 +191,31 @@ def _translate(
 
 
 def _guess(
-    landmark: Landmark, config: Any, expected: Mapping[str, Tensor], theirs: Mapping[str, Tensor], where: str
-) -> str:
-    """The source whose names the checkpoint has most of."""
+    landmark: Landmark,
+    config: Any,
+    expected: Mapping[str, Tensor],
+    theirs: Mapping[str, Tensor],
+    where: str,
+    source: str | None,
+) -> tuple[str, Mapping[str, Tensor]]:
+    """The source whose names the checkpoint has most of, and the tensors without a prefix that all names share.
+
+    With a `source` only the prefix is looked for.
+    """
     if not landmark.names:
         raise OrchardError("this landmark has no name table, so no official checkpoint can be read into it")
-    known = {source: _known(table(config), expected, theirs) for source, table in landmark.names.items()}
-    best = max(known, key=lambda source: known[source])
-    if not known[best]:
+    tables = {name: table_of(landmark, name, config) for name in ([source] if source else landmark.names)}
+    states = list(_without_prefixes(theirs))
+    known = {
+        (name, n): _known(table, expected, state) for n, state in enumerate(states) for name, table in tables.items()
+    }
+    best, prefixes = max(known, key=lambda key: known[key])
+    if not known[best, prefixes] and not source:
         raise OrchardError(
             f"{where} has none of the names that {', '.join(landmark.names)} use for this model; its first is "
             f"'{next(iter(theirs), '')}'. Is it of another model?"
         )
-    return best
+    return best, states[prefixes]
 
 
 def _known(table: Table, expected: Mapping[str, Tensor], theirs: Mapping[str, Tensor]) -> int:
@@ -207,11 +233,17 @@ def weights_of(landmark: Landmark, source: str, theirs: Mapping[str, Tensor]) ->
     return {name: t for name, t in theirs.items() if not any(fnmatch.fnmatchcase(name, other) for other in others)}
 
 
-def preprocess_of(landmark: Landmark, config: Any, source: str) -> dict[str, Any]:
-    """How pictures come to this model, in the form that data's `Preprocess` reads. The file itself does not say."""
+def preprocess_of(landmark: Landmark, config: Any, source: str, beside: Beside = NOTHING) -> dict[str, Any]:
+    """How pictures come to this model, in the form that data's `Preprocess` reads.
+
+    Files beside the weights say it, else what is usual for the source. Raises OrchardError where they do not fit.
+    """
     channels = config.in_channels
     ways = landmark.preprocess
     numbers = {**IMAGENET, **ways.get("", {}), **ways.get(source, {})}
     if channels != len(numbers["mean"]):
         numbers |= {"mean": (0.5,) * channels, "std": (0.5,) * channels}
+    numbers |= beside.preprocess(config)
+    if not len(numbers["mean"]) == len(numbers["std"]) == channels:
+        raise OrchardError(f"{beside.folder}: mean and std are of {len(numbers['mean'])} channels, expected {channels}")
     return {"size": picture_size(config), "channels": channels, **numbers}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import math
 import os
 import stat
 from collections.abc import Mapping
@@ -21,8 +22,9 @@ from orchard.errors import OrchardError
 from orchard.files import atomic, json_text
 from orchard.models import create_model
 from orchard.models.foreign import create_foreign, is_foreign
+from orchard.weights.fields import building, check_fields
+from orchard.weights.folders import CONFIG, read_description
 
-CONFIG = "config.json"
 WEIGHTS = "model.safetensors"
 
 
@@ -79,16 +81,34 @@ def write_tensors(tensors: Mapping[str, Tensor], path: Path) -> None:
 
 
 def read_portable(folder: Path) -> tuple[Portable, dict[str, Tensor]]:
-    """What the folder says and its tensors by name; OrchardError names the file that is missing or damaged."""
-    try:
-        table = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
-        table["classes"] = tuple(table["classes"])
-        about = Portable(**table)
-    except FileNotFoundError:
-        raise OrchardError(f"{folder} is no Orchard model: it has no {CONFIG}") from None
-    except (ValueError, TypeError, KeyError) as error:
-        raise OrchardError(f"{folder / CONFIG} is not a model's description: {error}") from None
-    return about, read_tensors(folder / WEIGHTS)
+    """What the folder says and its tensors by name.
+
+    Raises OrchardError that names the file which is missing or damaged, a field of the architecture that is not of its
+    form or asks for another model than the weights are of, and a tensor that is not finite.
+    """
+    about, state = _read(folder)
+    if not is_foreign(about.model):
+        with building(state, folder / CONFIG), torch.device("meta"):
+            about.build()
+    return about, state
+
+
+def _read(folder: Path) -> tuple[Portable, dict[str, Tensor]]:
+    about = Portable(**dict(read_description(folder)))
+    check_fields(about.model, about.architecture, folder / CONFIG)
+    state = read_tensors(folder / WEIGHTS)
+    check_finite(state, str(folder / WEIGHTS))
+    return about, state
+
+
+def check_finite(state: Mapping[str, Tensor], where: str) -> None:
+    """Raises OrchardError for weights that are not numbers: a model with them answers nothing but that."""
+    for name, tensor in state.items():
+        if tensor.is_floating_point() and tensor.numel():
+            plain = tensor.detach() if tensor.element_size() > 1 else tensor.detach().float()
+            low, high = (float(value) for value in plain.aminmax())
+            if not (math.isfinite(low) and math.isfinite(high)):
+                raise OrchardError(f"{where}: '{name}' holds values that are no finite numbers")
 
 
 def fingerprint_of(model: nn.Module) -> str:
@@ -112,8 +132,9 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
 
 def load_portable(folder: Path) -> tuple[Portable, nn.Module]:
     """The model of a folder with its weights, in evaluation mode."""
-    about, state = read_portable(folder)
-    model = about.build()
+    about, state = _read(folder)
+    with building(state, folder / CONFIG):
+        model = about.build()
     load_exactly(model, state, str(folder / WEIGHTS))
     return about, model.eval()
 

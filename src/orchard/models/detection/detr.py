@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from orchard.models import Landmark
 from orchard.models.detection.contract import Detections, check_padding
-from orchard.models.detection.detr_names import NAMES, settings_from
+from orchard.models.detection.detr_names import CONFIG_JSON, NAMES, settings_from
 from orchard.models.vision.trunk import Trunk, create_trunk, freeze_batch_norms
 from orchard.nn.attention import Attention
 from orchard.nn.checks import check_images
@@ -215,4 +215,6 @@ VARIANTS = {
         num_classes=10,
     ),
 }
-LANDMARK = Landmark(model=build, variants=VARIANTS, names=NAMES, settings_from=settings_from, example=example)
+LANDMARK = Landmark(
+    model=build, variants=VARIANTS, names=NAMES, settings_from=settings_from, config_json=CONFIG_JSON, example=example
+)

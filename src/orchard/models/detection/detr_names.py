@@ -10,6 +10,7 @@ from torch import Tensor
 
 from orchard.errors import OrchardError
 from orchard.models import Rule, configuration, landmark_of
+from orchard.models.config_json import ConfigJson, only
 
 if TYPE_CHECKING:
     from orchard.models.detection.detr import DETRConfig
@@ -106,4 +107,19 @@ def settings_from(config: DETRConfig, source: str, find: Callable[[str], Tensor 
     return {name: size - (name == "num_classes") for name, size in sizes.items()}
 
 
+CONFIG_JSON: ConfigJson = {
+    "d_model": "width",
+    "encoder_layers": "encoder_layers",
+    "decoder_layers": "decoder_layers",
+    "encoder_attention_heads": "heads",
+    "decoder_attention_heads": "heads",
+    "encoder_ffn_dim": "hidden",
+    "decoder_ffn_dim": "hidden",
+    "num_queries": "queries",
+    "num_channels": "in_channels",
+    "activation_function": only("relu"),
+    "position_embedding_type": "position",
+    "backbone": "trunk",
+    "dilation": {False: {"trunk_settings": ()}, True: {"trunk_settings": (("dilated_stages", 1),)}},
+}
 NAMES: dict[str, Callable[[Any], Table]] = {"official": official_names, "hf": hf_names, "hf_hub": hf_hub_names}

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from orchard.models import Landmark
-from orchard.models.image_text.clip_names import NAMES, NOT_WEIGHTS, settings_from
+from orchard.models.image_text.clip_names import CONFIG_JSON, NAMES, NOT_WEIGHTS, settings_from
 from orchard.models.image_text.clip_resnet import STRIDE, ResNetTower
 from orchard.models.image_text.clip_towers import PatchTower, TextTower
 from orchard.nn.checks import check_images
@@ -193,6 +193,7 @@ LANDMARK = Landmark(
     names=NAMES,
     settings_from=settings_from,
     not_weights=NOT_WEIGHTS,
+    config_json=CONFIG_JSON,
     preprocess={"": PREPROCESS},
     example=example,
 )

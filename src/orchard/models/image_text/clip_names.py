@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
 from orchard.models import Rule
+from orchard.models.config_json import ConfigJson, ConfigRule, only
 
 if TYPE_CHECKING:
     from orchard.models.image_text.clip import CLIPConfig
@@ -115,6 +116,23 @@ def _hf_blocks(ours: str, theirs: str) -> Table:
     ]
 
 
+def _tower_rules(tower: str) -> dict[str, ConfigRule]:
+    def four_times(hidden: int, table: Mapping[str, Any]) -> dict[str, Any]:
+        width = table[f"{tower}_config"]["hidden_size"]
+        return {f"{tower}_width": {4 * width: width}[hidden]}
+
+    rules: dict[str, ConfigRule] = {
+        "hidden_size": f"{tower}_width",
+        "num_hidden_layers": f"{tower}_depth",
+        "num_attention_heads": f"{tower}_heads",
+        "intermediate_size": four_times,
+        "hidden_act": only("quick_gelu"),
+        "layer_norm_eps": only(1e-5),
+        "projection_dim": "width",
+    }
+    return {f"{tower}_config.{key}": rule for key, rule in rules.items()}
+
+
 def settings_from(config: CLIPConfig, source: str, find: Callable[[str], Tensor | None]) -> dict[str, Any]:
     """What a checkpoint says of the configuration: picture size (a square), vocabulary, longest sentence."""
     settings: dict[str, Any] = {}
@@ -129,4 +147,14 @@ def settings_from(config: CLIPConfig, source: str, find: Callable[[str], Tensor 
     return settings
 
 
+CONFIG_JSON: ConfigJson = {
+    "projection_dim": "width",
+    **_tower_rules("text"),
+    **_tower_rules("vision"),
+    "text_config.vocab_size": "vocabulary",
+    "text_config.max_position_embeddings": "context",
+    "vision_config.image_size": "image_size",
+    "vision_config.patch_size": "patch",
+    "vision_config.num_channels": "in_channels",
+}
 NAMES = {"openai": openai_names, "hf": hf_names}

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from orchard.models import Landmark
-from orchard.models.language.gpt_names import NAMES
+from orchard.models.language.gpt_names import CONFIG_JSON, NAMES, NOT_WEIGHTS
 from orchard.nn.attention import Attention, KVCache
 from orchard.nn.transformer import Mlp, PreNormBlock, Stack
 
@@ -171,4 +171,12 @@ VARIANTS = {
     "gpt3_13b": GPTConfig(5120, 40, 40, context=2048),
     "gpt3_175b": GPTConfig(12288, 96, 96, context=2048),
 }
-LANDMARK = Landmark(model=GPT, variants=VARIANTS, names=NAMES, settings_from=settings_from, example=example_tokens)
+LANDMARK = Landmark(
+    model=GPT,
+    variants=VARIANTS,
+    names=NAMES,
+    settings_from=settings_from,
+    not_weights=NOT_WEIGHTS,
+    config_json=CONFIG_JSON,
+    example=example_tokens,
+)

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from orchard.errors import OrchardError
 from orchard.models import Rule
+from orchard.models.config_json import GELU, ConfigJson, only
 
 if TYPE_CHECKING:
     from orchard.models.language.gpt import GPTConfig
@@ -130,6 +131,25 @@ def _one_table(table: Tensor, head: Tensor) -> Tensor:
     return table
 
 
+MASKS = ("*.attn.bias", "*.attn.masked_bias")  # buffers of older versions, from which nothing is learned
+NOT_WEIGHTS = {
+    **dict.fromkeys(("hf_file", "hf", "hf_base", "nanogpt"), MASKS),
+    "hf_hub": MASKS[1:],
+}
+CONFIG_JSON: ConfigJson = {
+    "n_embd": "width",
+    "n_layer": "depth",
+    "n_head": "heads",
+    "n_inner": lambda inner, table: {"width": {4 * table["n_embd"]: table["n_embd"]}[inner]},
+    "vocab_size": "vocabulary",
+    "n_positions": "context",
+    "layer_norm_epsilon": "norm_eps",
+    "activation_function": GELU,
+    "tie_word_embeddings": "tied_head",
+    "scale_attn_weights": only(True),
+    "scale_attn_by_inverse_layer_idx": only(False),
+    "add_cross_attention": only(False),
+}
 NAMES = {  # a file is taken for the first of those that know most of its names
     "hf_file": hf_file_names,
     "hf": hf_names,

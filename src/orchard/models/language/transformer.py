@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from orchard.models import Landmark
 from orchard.models.language.source_target import check_source, check_target, example_sentences
-from orchard.models.language.transformer_names import NAMES
+from orchard.models.language.transformer_names import CONFIG_JSON, NAMES
 from orchard.nn.attention import Attention, KVCache, ProjectedMemory
 from orchard.nn.position import sinusoids
 from orchard.nn.transformer import DecoderBlock, Mlp, PostNormBlock, PreNormBlock, Stack, post_norm, pre_norm
@@ -215,5 +215,10 @@ VARIANTS = {
     ),
 }  # fmt: skip
 LANDMARK = Landmark(
-    model=Transformer, variants=VARIANTS, names=NAMES, settings_from=settings_from, example=example_sentences
+    model=Transformer,
+    variants=VARIANTS,
+    names=NAMES,
+    settings_from=settings_from,
+    config_json=CONFIG_JSON,
+    example=example_sentences,
 )

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from orchard.errors import OrchardError
 from orchard.models import Rule
+from orchard.models.config_json import ConfigJson, only
 from orchard.nn.position import sinusoids
 
 if TYPE_CHECKING:
@@ -112,4 +113,25 @@ def _sinusoids(config: TransformerConfig, like: Tensor) -> Tensor:
     return sinusoids(*like.shape, interleaved=config.interleaved).to(like)
 
 
+ACTIVATIONS = {"relu": "relu", "silu": "silu", "swish": "silu"}
+CONFIG_JSON: ConfigJson = {
+    "d_model": "width",
+    "encoder_layers": "depth",
+    "decoder_layers": "depth",
+    "encoder_attention_heads": "heads",
+    "decoder_attention_heads": "heads",
+    "encoder_ffn_dim": "hidden",
+    "decoder_ffn_dim": "hidden",
+    "vocab_size": "vocabulary",
+    "max_position_embeddings": "context",
+    "pad_token_id": "pad",
+    "activation_function": {name: {"activation": ours} for name, ours in ACTIVATIONS.items()},
+    "normalize_before": {False: {"norm": "post"}, True: {"norm": "pre"}},
+    "add_final_layer_norm": "final_norm",
+    "scale_embedding": only(True),
+    "static_position_embeddings": only(True),
+    "normalize_embedding": only(False),
+    "tie_word_embeddings": only(True),
+    "share_encoder_decoder_embeddings": only(True),
+}
 NAMES = {"hf_file": hf_file_names, "hf": hf_names, "torch": torch_names}

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from orchard.models import Rule
+from orchard.models.config_json import GELU, ConfigJson, only
 from orchard.models.vision.vit_hybrid import google_stem_names, timm_stem_names
 
 if TYPE_CHECKING:
@@ -171,6 +172,18 @@ def settings_from(config: ViTConfig, source: str, find: Callable[[str], Tensor |
     return settings
 
 
+CONFIG_JSON: ConfigJson = {
+    "hidden_size": "width",
+    "num_hidden_layers": "depth",
+    "num_attention_heads": "heads",
+    "intermediate_size": lambda hidden, table: {"mlp_ratio": hidden / table["hidden_size"]},
+    "hidden_act": GELU,
+    "layer_norm_eps": "norm_eps",
+    "image_size": lambda size, _: {"image_size": tuple(size) if isinstance(size, list) else size},
+    "patch_size": "patch",
+    "num_channels": "in_channels",
+    "qkv_bias": only(True),
+}
 NAMES = {
     "google": google_names,
     "timm": timm_names,
