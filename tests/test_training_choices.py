@@ -85,7 +85,7 @@ def test_a_run_nobody_named_gets_a_folder_of_its_own(tmp_path: Path) -> None:
     assert free_folder(base, {"epochs": 1}) == base
     run = RunFolder(base)
     run.open({"epochs": 1})
-    run.write("run.json", {"requested": {"epochs": 1}})
+    run.write("run.json", {"requested": {"epochs": 1}, "data": {"fingerprint": "f"}, "started": "then"})
     run.close()
     assert free_folder(base, {"epochs": 1}) == base  # unfinished: it goes on
     assert free_folder(base, {"epochs": 2}).name == "vit_nano-digits-2"
