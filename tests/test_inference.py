@@ -12,6 +12,7 @@ import pytest
 import torch
 from commands import orchard
 from PIL import Image
+from safetensors.torch import load_file, save_file
 from torch import nn
 
 from orchard.app.pipeline import pipeline
@@ -298,3 +299,54 @@ def test_nothing_is_fetched(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(UsageError, match="nothing is fetched"):
         create_foreign("hf:someone/x", num_classes=3)
     assert asked[0]["local_files_only"] and asked[0]["trust_remote_code"] is False
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "expected"),
+    [
+        ("architecture.num_classes", 10**9, "'num_classes' is 1000000000"),
+        ("architecture.num_classes", 10**7, "larger model than the weights"),
+        ("architecture.num_classes", "ten", "'num_classes': input should be a valid integer"),
+        ("architecture.num_classes", None, "'num_classes': input should be a valid integer"),
+        ("architecture.image_size", -1, "cannot be built|image_size is -1"),
+        ("architecture.nothing", 1, "'nothing' is no field of lenet5"),
+        ("architecture", [], "'architecture': input should be a valid dictionary"),
+        ("model", "lenet6", "unknown model 'lenet6'"),
+        ("model", 5, "'model': input should be a valid string"),
+        ("model", "hf:some/folder", "is no field of|is no name of|is a file or folder"),
+        ("classes", "abc", "'classes': input should be a valid tuple"),
+        ("preprocess.std", [0.0], r"'preprocess\.std\.0': input should be greater than 0"),
+        ("preprocess.mean", [float("nan")], r"'preprocess\.mean\.0': input should be a finite number"),
+        ("preprocess.mean", [0.1, 0.2], "not one mean and std for each of its 1 channels"),
+        ("preprocess.size", [10**9, 28], r"'preprocess\.size\.0': input should be less than"),
+        ("more", 1, "'more': extra inputs are not permitted"),
+    ],
+)
+def test_a_changed_description_is_one_line(run: Path, key: str, value: object, expected: str) -> None:
+    file = run / "model" / "config.json"
+    table = inside = json.loads(file.read_text())
+    *way, last = key.split(".")
+    for name in way:
+        inside = inside[name]
+    inside[last] = value
+    file.write_text(json.dumps(table))
+    with pytest.raises(OrchardError, match=expected) as caught:
+        load(run)
+    assert "\n" not in str(caught.value) and len(str(caught.value)) < 700
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "null", "{}", "[" * 100_000])
+def test_a_damaged_description_is_one_line(run: Path, text: str) -> None:
+    (run / "model" / "config.json").write_text(text)
+    with pytest.raises(OrchardError, match=r"config\.json"):
+        load(run)
+
+
+def test_weights_that_are_no_numbers_are_not_answered_with(run: Path) -> None:
+    file = run / "model" / "model.safetensors"
+    state = load_file(file)
+    name = next(iter(state))
+    state[name].view(-1)[0] = float("nan")
+    save_file(state, file)
+    with pytest.raises(OrchardError, match=f"'{name}' holds values that are no finite numbers"):
+        load(run)

@@ -6,13 +6,15 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
 from PIL import Image
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from orchard.data.settings import AugmentSettings as AugmentSettings
 from orchard.data.settings import DataSettings as DataSettings
+from orchard.errors import OrchardError
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -47,8 +49,30 @@ class Preprocess:
 
     @classmethod
     def from_json(cls, table: Mapping[str, Any]) -> Preprocess:
-        values: dict[str, Any] = {key: tuple(v) if isinstance(v, list) else v for key, v in table.items()}
-        return cls(**values)
+        """The inverse of `to_json`; OrchardError names a value that is not of its form, or makes no image."""
+        try:
+            found = _SavedPreprocess.model_validate(dict(table))
+        except ValidationError as error:
+            first = error.errors()[0]
+            key = ".".join(("preprocess", *map(str, first["loc"])))
+            raise OrchardError(f"'{key}': {first['msg'][0].lower()}{first['msg'][1:]}") from None
+        if not len(found.mean) == len(found.std) == found.channels:
+            raise OrchardError(f"'preprocess' has not one mean and std for each of its {found.channels} channels")
+        return cls(**dict(found))
+
+
+class _SavedPreprocess(BaseModel):
+    """`Preprocess` in a file."""
+
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
+
+    size: tuple[Annotated[int, Field(ge=1, le=100_000)], Annotated[int, Field(ge=1, le=100_000)]]
+    channels: Annotated[int, Field(ge=1, le=1000)]
+    mean: tuple[float, ...]
+    std: tuple[Annotated[float, Field(gt=0)], ...]
+    crop: Annotated[float, Field(gt=0, le=1)] = 1.0
+    squash: bool = False
+    interpolation: Literal["bilinear", "bicubic"] = "bilinear"
 
 
 class ImageSplit(ABC):

@@ -44,6 +44,9 @@ def load(path: str | Path) -> Loaded:
     classes = getattr(model.config, "num_classes", 0)
     if len(about.classes) != classes:
         raise OrchardError(f"{path}: {CONFIG} names {len(about.classes)} classes, the model has {classes}")
-    preprocess = Preprocess.from_json(about.preprocess) if about.preprocess else None
     folder = model_folder(Path(path))
+    try:
+        preprocess = Preprocess.from_json(about.preprocess) if about.preprocess else None
+    except OrchardError as error:
+        raise OrchardError(f"{folder / CONFIG}: {error}") from None
     return Loaded(about.model, model, about.classes, preprocess, about.task, folder, about.facts)
