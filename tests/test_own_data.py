@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import unicodedata
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from commands import orchard
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
@@ -261,3 +263,55 @@ def test_a_file_more_moves_no_other_and_copies_stay_together(tmp_path: Path) -> 
     assert {name: after[name] for name in before if name not in ("dog/0.png", "cat/1.png")} == {
         name: split for name, split in before.items() if name not in ("dog/0.png", "cat/1.png")
     }
+
+
+def test_measures_are_no_classes(tmp_path: Path) -> None:
+    draw(tmp_path / "all", count=48)
+
+    def table(label: Callable[[int], object], split: str = "") -> str:
+        rows = "".join(f"all/{n}.png,{label(n)}{split and ',train'}\n" for n in range(48))
+        (tmp_path / "t.csv").write_text(f"path,label{split}\n{rows}")
+        return str(tmp_path / "t.csv")
+
+    for split in ("", ",split"):
+        with pytest.raises(OrchardError, match=r"48 of 48 classes of .* numbers, so that this is a regression"):
+            open_data(table(lambda n: 1.5 * n, split), DataSettings())
+        with pytest.raises(OrchardError, match="as good as a name for each picture"):
+            open_data(table(lambda n: f"picture {n}", split), DataSettings())
+    said = open_data(table(lambda n: n % 12 / 10), DataSettings()).problems
+    assert len(said) == 1 and "here 12 classes are told apart, near ones or far" in said[0].what
+    assert not open_data(table(lambda n: n % 12), DataSettings()).problems
+
+
+def test_captions_of_names_with_accents_and_what_is_left_out(tmp_path: Path) -> None:
+    draw(tmp_path, count=4)
+    one, two = (unicodedata.normalize(form, "é.png") for form in ("NFC", "NFD"))
+    (tmp_path / "0.png").rename(tmp_path / two)
+    (tmp_path / "phone.heic").write_bytes(b"x")
+    rows = [one, "1.png", "2.png", "3.png"]
+    (tmp_path / "captions.csv").write_text("file,text\n" + "".join(f"{name},a {name}\n" for name in rows))
+    data = open_captions(str(tmp_path), CaptionSource(source=""))
+    assert sum(map(len, data.splits.values())) == 4 and [p.key for p in data.problems] == ["*.heic"]
+
+
+def test_a_pipe_is_answered_and_not_waited_for(tmp_path: Path, judge: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    draw(tmp_path / "all", count=2)
+    os.mkfifo(tmp_path / "all" / "p.png")
+    (tmp_path / "all" / "lost.png").symlink_to("nowhere.png")
+    assert orchard("predict", judge, tmp_path / "all", "--json") in (0, 1)
+    said = capsys.readouterr().out
+    assert "it is no regular file" in said and "there is no such file" in said and said.count("cat") >= 2
+    os.mkfifo(tmp_path / "a.tsv")
+    with pytest.raises(OrchardError, match="it is no regular file"):
+        open_captions(str(tmp_path / "a.tsv"), CaptionSource(source=""))
+
+
+def test_what_stands_beside_splits_is_not_learned_from_without_classes_either(tmp_path: Path) -> None:
+    draw_splits(tmp_path, "train", "val")
+    draw(tmp_path / "extra", 9)
+    data = open_pictures(str(tmp_path), CaptionSource(source=""))
+    assert sizes(data) == {"train": 6, "validation": 6}
+    assert [(p.key, p.what) for p in data.problems] == [("extra", "3 pictures beside the splits; left out")]
+    (tmp_path / "val").rename(tmp_path / "more")
+    data = open_pictures(str(tmp_path), CaptionSource(source=""))  # one folder that is called train, among others
+    assert sum(sizes(data).values()) == 15 and not data.problems

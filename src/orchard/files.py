@@ -34,13 +34,13 @@ LARGEST_JSON = 64 * 2**20  # bytes of a JSON file that is read
 NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS})  # of a disk, not of our code
 
 
-def open_regular(path: Path) -> BinaryIO:
+def open_regular(path: Path, buffering: int = -1) -> BinaryIO:
     """Open a file for reading. OSError for what is none, such as a pipe, which would be waited for for ever."""
     number = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_NONBLOCK", 0))
     if not stat.S_ISREG(os.fstat(number).st_mode):
         os.close(number)
         raise OSError(errno.EINVAL, "it is no regular file", str(path))
-    return os.fdopen(number, "rb")
+    return os.fdopen(number, "rb", buffering)
 
 
 @contextmanager

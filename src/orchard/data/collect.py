@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
@@ -20,6 +21,9 @@ SPLIT_WORDS = {
     **dict.fromkeys(("val", "valid", "validation", "dev"), "validation"),
     **dict.fromkeys(("test", "testing"), "test"),
 }
+_NUMBER = re.compile(r"[-+]?\d+(\.\d+)?([eE][-+]?\d+)?")
+_MANY = 10  # classes from which on labels are looked at
+_NOWHERE = "nowhere"  # the split of what is left out
 GO_ON = "or leave them out with --set data.bad_records=skip"
 
 
@@ -65,6 +69,8 @@ def collect(found: Found, settings: DataSettings) -> ImageData:
     classes = sort_classes(learned if settings.training else {record.label for record, _ in good})
     if settings.training and len(classes) == 1:
         raise OrchardError(f"{found.source} has one class only, '{classes[0]}'; to tell classes apart takes two")
+    if settings.training:
+        problems += _look_at_labels(found.source, [r.label for r, _ in good if r.split in ("", "train")])
     number = {label: place for place, label in enumerate(classes)}
     strange = [
         Problem(r.name, f"class '{r.label}' is not among the training classes")
@@ -100,6 +106,21 @@ def collect(found: Found, settings: DataSettings) -> ImageData:
     )  # fmt: skip
 
 
+def _look_at_labels(source: str, labels: Sequence[str]) -> list[Problem]:
+    """Whether these are classes at all. OrchardError where most have one picture, a remark where they are measures."""
+    counts = Counter(labels)
+    single = sum(count == 1 for count in counts.values())
+    numbers = all(_NUMBER.fullmatch(label) for label in counts)
+    measured = numbers and not all(label.isdigit() for label in counts)
+    what = "numbers, so that this is a regression, which no task here learns; sort them into a few classes"
+    if len(counts) >= _MANY and single > len(counts) / 2:
+        why = what if numbers else "as good as a name for each picture; expected a class that several have"
+        raise OrchardError(f"{single} of {len(counts)} classes of {source} have one picture each: the labels are {why}")
+    if len(counts) >= _MANY and measured:
+        return [Problem(source, f"the labels are {what}; here {len(counts)} classes are told apart, near ones or far")]
+    return []
+
+
 def strangers(names: Sequence[str], endings: Collection[str], what: str = "pictures") -> list[Problem]:
     """Files that are none of `what` by their names, counted by ending."""
     found = Counter(ending_of(name) for name in names)
@@ -127,11 +148,18 @@ def sort_classes(labels: set[str]) -> tuple[str, ...]:
     return tuple(sorted(labels, key=lambda label: (int(label), label) if whole else (0, label)))
 
 
-def top_folders(source: str, names: Sequence[str], settings: DataSettings) -> list[str]:
-    """The split that the first folder of each name says; empty for all if any says none."""
+def top_folders(source: str, names: Sequence[str], problems: list[Problem], settings: DataSettings) -> list[str]:
+    """The split that the first folder of each name says.
+
+    What stands beside two splits or more is left out, and put on the list of problems; beside a single one it shows
+    that this is no split: then, as where there is none, all are empty.
+    """
     tops = [SPLIT_WORDS.get(name.partition("/")[0].lower(), "") if "/" in name else "" for name in names]
-    if not all(tops):
+    if not all(tops) and len({*tops}) < 3:
         return [""] * len(names)
+    beside = Counter(name.partition("/")[0] for name, top in zip(names, tops, strict=True) if not top)
+    problems += [Problem(name, f"{count} pictures beside the splits; left out") for name, count in beside.items()]
+    tops = [top or _NOWHERE for top in tops]
     if "train" not in tops and settings.training:
         raise OrchardError(f"{source} has no training pictures, only {', '.join(sorted(set(tops)))}")
     return tops

@@ -73,7 +73,7 @@ def _collect(source: str, files: Files, names: Sequence[str], settings: CaptionS
     if not seen:
         raise OrchardError(f"there is no picture in {source}; expected files such as {source.rstrip('/')}/1.jpg")
     good = list(seen)
-    given, digests = top_folders(source, good, settings), [seen[name].digest for name in good]
+    given, digests = top_folders(source, good, problems, settings), [seen[name].digest for name in good]
     splits = {
         split: FileSplit(files, [good[p] for p in places], zeros(len(places)), [seen[good[p]] for p in places])
         for split, places in places_of_splits(given, zeros(len(good)), digests, settings).items()

@@ -15,6 +15,7 @@ import numpy as np
 
 from orchard.data.walk import IMAGES, walk
 from orchard.errors import UsageError
+from orchard.files import open_regular
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -44,7 +45,7 @@ def read_array(path: str, preprocess: Preprocess) -> np.ndarray | str:
     from orchard.data.preprocess import fit
 
     try:
-        with Path(path).open("rb") as file, open_picture(file) as picture:
+        with open_regular(Path(path)) as file, open_picture(file) as picture:
             return np.array(fit(picture, preprocess).transpose(2, 0, 1), order="C")
     except FAULTS as error:
         return fault(error)

@@ -272,9 +272,10 @@ def fitting_batch(count: int) -> int:
 
 def counted(loaded: Loaded, split: Any, count: int | None = None) -> dict[str, int]:
     """How many records a model is asked about, and how many of them it has learned from, where its run says so."""
-    known = read_digests(loaded.folder.parent).get("train")
     found = {"count": len(split) if count is None else count}
-    return found if known is None else found | {"learned": count_known(digests_of(split), [known])}
+    known = read_digests(loaded.folder.parent).get("train")
+    learned = count_known(digests_of(split), [known]) if known is not None else 0
+    return {**found, "learned": learned} if learned else found
 
 
 def pick_split(splits: Mapping[str, S], name: str, source: str) -> S:

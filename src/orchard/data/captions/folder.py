@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
 
 from orchard.data.captions.contracts import CaptionData, CaptionSettings, CaptionSplit, zeros
 from orchard.data.captions.listing import is_listing, read_listing
-from orchard.data.collect import places_of_splits, settle, top_folders
+from orchard.data.collect import places_of_splits, settle, strangers, top_folders
 from orchard.data.contracts import Problem
 from orchard.data.files import Files, FileSplit, Seen, look_at_all
 from orchard.data.splits import fingerprint
 from orchard.data.walk import IMAGES as ENDINGS
+from orchard.data.walk import ending_of
 from orchard.errors import OrchardError, UsageError
 
 
@@ -47,7 +49,7 @@ def open_folder(source: str, files: Files, settings: CaptionSettings, listing: P
     if not good:
         raise OrchardError(f"{source} has no picture with a caption that can be read")
     places = places_of_splits(
-        top_folders(source, good, settings), zeros(len(good)), [seen[name].digest for name in good], settings
+        top_folders(source, good, problems, settings), zeros(len(good)), [seen[name].digest for name in good], settings
     )
     parts = {split: [good[place] for place in chosen] for split, chosen in places.items()}
     splits = {
@@ -79,13 +81,13 @@ def _captions(
             f"{source} has no captions; expected pictures with captions.txt, captions.csv or metadata.jsonl, or TSVs "
             "of idx<TAB>text<TAB>picture in base64"
         )
-    pictures = [name for name in names if name[name.rfind(".") :].lower() in ENDINGS]
-    known = set(pictures)
+    pictures = [name for name in names if ending_of(name) in ENDINGS]
+    known = {_composed(name): name for name in pictures}
     base: dict[str, list[str]] = {}
     for name in pictures:
-        base.setdefault(name.rpartition("/")[2], []).append(name)
+        base.setdefault(_composed(name.rpartition("/")[2]), []).append(name)
     found: dict[str, list[str]] = {}
-    problems: list[Problem] = []
+    problems = strangers([name for name in names if not is_listing(name)], ENDINGS)
     lost: list[Problem] = []
     for name, place in zip(listings, where, strict=True):
         shown = str(files.path / name) if listing is None else name
@@ -94,8 +96,8 @@ def _captions(
         problems += wrong
         for picture, text, line in pairs:
             near = f"{place}/{picture}".lstrip("/")
-            others = base.get(picture.rpartition("/")[2], [])
-            at = near if near in known else others[0] if len(others) == 1 else None
+            others = base.get(_composed(picture.rpartition("/")[2]), [])
+            at = known.get(_composed(near), others[0] if len(others) == 1 else None)
             if at is None:
                 lost.append(Problem(f"{shown}, line {line}", f"there is no picture {near}"))
             else:
@@ -106,3 +108,8 @@ def _captions(
         first = next(name for name in pictures if name not in found)
         problems.append(Problem(first, f"{without} pictures such as this have no caption; left out"))
     return {name: tuple(dict.fromkeys(texts)) for name, texts in found.items()}, problems
+
+
+def _composed(name: str) -> str:
+    """A name with its accents in one spelling: who wrote the captions may have had another than the file system."""
+    return unicodedata.normalize("NFC", name)

@@ -27,6 +27,7 @@ from orchard.data.contracts import Problem
 from orchard.data.pictures import FAULTS, fault, open_picture
 from orchard.data.splits import AllBut
 from orchard.errors import OrchardError
+from orchard.files import open_regular
 
 MAX_ROW = 256 * 2**20  # bytes
 MAX_LISTED = 1000  # bad rows of a file that are listed one by one
@@ -107,7 +108,7 @@ def _scan(
     digest = hashlib.sha256()
     total = plain.stat().st_size
     with (
-        plain.open("rb", buffering=2**20) as file,
+        open_regular(plain, 2**20) as file,
         cache.Making(kept, offsets="q", lengths="I", passed="q", marks="q") as making,
     ):
         offset = _begin(path, file)

@@ -14,6 +14,7 @@ import numpy as np
 
 from orchard.data.captions import cache
 from orchard.errors import OrchardError
+from orchard.files import open_regular
 
 _CACHED = 64 * 2**20  # bytes of a file from which on its index is kept for the next run
 _SPILL = 2**20  # lines between two writes of an index to disk
@@ -71,7 +72,7 @@ def index_lines(path: Path) -> Lines:
 
 def _scan(path: Path, plain: Path, kept: Path | None) -> cache.Index:
     digest = hashlib.sha256()
-    with plain.open("rb", buffering=2**20) as file, cache.Making(kept, offsets="q", blank="q") as making:
+    with open_regular(plain, 2**20) as file, cache.Making(kept, offsets="q", blank="q") as making:
         offset = len(_BOM) if file.read(3) == _BOM else 0
         file.seek(offset)
         making.arrays["offsets"].append(offset)

@@ -17,6 +17,7 @@ from orchard.data.pairs.lines import Lines, index_lines
 from orchard.data.pairs.tables import find_layout, is_table
 from orchard.data.settings import TextPairSource
 from orchard.data.splits import AllBut, hold_out_of
+from orchard.data.walk import is_junk
 from orchard.errors import OrchardError, UsageError
 
 MULTI30K = {  # splits, and what their files are called
@@ -52,7 +53,7 @@ def open_pairs(source: str, settings: TextPairSource) -> TextPairs:
         return _Opening(source, settings).tables({"train": path})
     if not path.is_dir():
         raise UsageError(f"there is no file or folder '{source}'; sets known by name: multi30k")
-    files = sorted(file for file in path.iterdir() if file.is_file() and not file.name.startswith("."))
+    files = sorted(file for file in path.iterdir() if file.is_file() and not is_junk(file.name))
     parallel: dict[str, dict[str, Path]] = {}
     for file in files:
         found = _PARALLEL.fullmatch(file.name)

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
@@ -116,7 +117,8 @@ class Job(base.Job):
         return self.objective.compute_metrics(self.predictions(model, "validation"))
 
     def remarks(self) -> list[str]:
-        return [line for name in self.final_splits if (line := missing_classes(self.data, name))]
+        splits = ((name, self.data.splits[name].labels) for name in self.final_splits)
+        return [line for name, labels in splits if (line := missing_classes(self.data.classes, labels, name))]
 
     def cost(self, model: nn.Module) -> dict[str, int]:
         return base.cost_of(model, self.shape)
@@ -142,10 +144,9 @@ class Job(base.Job):
         )  # fmt: skip
 
 
-def missing_classes(data: ImageData, split: str) -> str:
+def missing_classes(classes: Sequence[str], labels: np.ndarray, split: str) -> str:
     """Which classes a split cannot be asked about; empty if it has all."""
-    there = {*data.splits[split].labels.tolist()}
-    missing = [name for number, name in enumerate(data.classes) if number not in there]
+    missing = [classes[n] for n in np.setdiff1d(np.arange(len(classes)), labels)]
     more = f" and {len(missing) - 5} more" if len(missing) > 5 else ""
     return f"the {split} split has no picture of {', '.join(missing[:5])}{more}" if missing else ""
 
@@ -257,6 +258,8 @@ def evaluate_loaded(loaded: Loaded, source: str, split: str, settings: Source) -
     model, device = base.on_device(loaded.model)
     found = predict_split(model, (batch.to(device) for batch in loader.batches(0)))
     found = Predictions(found.logits, own[found.labels], found.indices)
+    if missing := missing_classes(loaded.classes, found.labels.numpy(), split):
+        base.warn(missing)
     return {**base.counted(loaded, images), **final_metrics(ImageClassification(loaded.classes), found)}
 
 

@@ -20,6 +20,7 @@ from orchard.data.boxes.contracts import Objects
 from orchard.data.boxes.loader import with_channels
 from orchard.data.pictures import FAULTS, fault, open_picture, plain
 from orchard.errors import UsageError
+from orchard.files import open_regular
 from orchard.inference.fast import Precision, pick_precision
 from orchard.inference.image_files import find_images, read_ahead
 from orchard.inference.loading import Loaded
@@ -104,7 +105,7 @@ class ObjectDetector:
 def read_image(path: str) -> Tensor | str:
     """An image as it is stored, RGB, (3, H, W) uint8; or what is wrong with it."""
     try:
-        with Path(path).open("rb") as file, open_picture(file) as picture:
+        with open_regular(Path(path)) as file, open_picture(file) as picture:
             return torch.from_numpy(np.array(plain(picture, 3))).permute(2, 0, 1)
     except FAULTS as error:
         return fault(error)

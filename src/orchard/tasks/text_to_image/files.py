@@ -15,7 +15,7 @@ from orchard.data.captions import write_row
 from orchard.data.captions.fields import picture_bytes
 from orchard.data.pictures import GREY_MODES, naming, open_picture, plain
 from orchard.errors import OrchardError, UsageError
-from orchard.files import locked
+from orchard.files import locked, open_regular
 from orchard.inference.png_files import png_bytes
 from orchard.inference.sampling import Sampling
 from orchard.tasks.text_to_image.pipeline import GeneratedImage, TextToImagePipeline
@@ -24,7 +24,7 @@ from orchard.tasks.text_to_image.preview import ProgressCallback
 
 def read_picture(path: Path) -> Image.Image:
     """A picture in a file, decoded. Raises OrchardError that names it."""
-    with naming(str(path)), path.open("rb") as file, open_picture(file) as picture:
+    with naming(str(path)), open_regular(path) as file, open_picture(file) as picture:
         return plain(picture, 1 if picture.mode in GREY_MODES else 3).copy()  # the file is closed behind it
 
 
