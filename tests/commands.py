@@ -12,6 +12,6 @@ def orchard(*words: object) -> int:
     """The exit code of `orchard WORDS`."""
     before, sys.argv = sys.argv, ["orchard", *map(str, words)]
     try:
-        return run_app(build(sys.argv[1:]), debug=False)
+        return run_app(lambda: build(sys.argv[1:]), debug=False)
     finally:
         sys.argv = before

@@ -7,11 +7,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import typer
+from commands import orchard
 from PIL import Image
 
-from orchard.cli.data import data_app
-from orchard.cli.output import run_app
 from orchard.data.captions import CaptionSettings, write_row
 from orchard.data.check_text import check_captions, check_text, kind_of
 from orchard.data.contracts import DataSettings
@@ -98,6 +96,4 @@ def test_the_command(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture
 
 
 def command(*words: str) -> int:
-    app = typer.Typer()
-    app.add_typer(data_app, name="data")
-    return run_app(lambda standalone_mode: app(["data", *words], standalone_mode=standalone_mode), debug=False)  # type: ignore[arg-type]
+    return orchard("data", *words)

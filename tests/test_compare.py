@@ -13,6 +13,7 @@ from orchard.app import compare as module
 from orchard.app.compare import Budget, compare, peak_memory, turn_by_turn
 from orchard.cards import card_of
 from orchard.data import Preprocess
+from orchard.data.kinds import data_name, folder_name
 from orchard.errors import UsageError
 from orchard.models import create_model
 from orchard.weights.portable import Portable, architecture_of, save_portable
@@ -162,3 +163,46 @@ def test_a_contestant_that_failed_before_it_began_can_try_again(tmp_path, quick)
     for _ in range(2):
         result = compare(["vit_nano"], "digits", tmp_path, budget=Budget("epochs", 1), settings=settings)
         assert "a picture of 3x3 does not divide" in result["contestants"][0]["error"]
+
+
+def test_a_comparison_is_added_to_and_never_overwritten_by_another(tmp_path, quick):
+    budget = Budget("epochs", 3)
+    compare(["lenet5", "alexnet"], "digits", tmp_path, budget=budget, training=pretend([]))
+    asked = []
+    result = compare(["lenet5_1998"], "digits", tmp_path, budget=budget, training=pretend(asked))
+    assert {row["model"]: bool(row["error"]) for row in result["contestants"]} == {
+        "lenet5": False, "alexnet": True, "lenet5_1998": False,
+    }  # fmt: skip
+    assert [model for model, *_ in asked] == ["lenet5", "lenet5_1998"]  # who failed is not tried again unasked
+    before = {path: path.read_bytes() for path in tmp_path.glob("compare.*")}
+    assert {path.suffix for path in before} == {".csv", ".json", ".html"}
+    others = [("mnist", budget, {}), ("digits", Budget("epochs", 4), {}), ("digits", budget, {"seed": 1})]
+    for source, amount, settings in others:
+        with pytest.raises(UsageError, match="holds a comparison with"):
+            compare(["lenet5"], source, tmp_path, budget=amount, settings=settings, training=pretend(asked))
+    with pytest.raises(UsageError, match=r"unknown setting 'optimizer.lrr'"):
+        compare(["lenet5"], "digits", tmp_path / "new", budget=budget, settings={"optimizer.lrr": 1})
+    assert not (tmp_path / "new").exists()
+    assert all(path.read_bytes() == content for path, content in before.items())
+
+
+def test_folders_carry_the_name_of_the_data(tmp_path):
+    assert [data_name(source) for source in ("digits", str(tmp_path / "my flowers"), "a/b/birds.tar.gz")] == [
+        "digits", "my flowers", "birds",
+    ]  # fmt: skip
+    assert folder_name("timm:../../x", "my flowers") == "timm-..-..-x-my-flowers"
+    assert "/" not in folder_name("hf:a/b", "\udce9/..")
+
+
+def test_language_models_are_compared_by_their_metric(tmp_path, quick):
+    def train(model, data, out, **settings):
+        network = create_model(model, vocabulary=20, context=8, width=16, depth=1, heads=2)
+        save_portable(out / "model", network, Portable(model, architecture_of(network), "text-generation"))
+        figures = {"perplexity": 3.0, "loss": 1.1, "bits_per_character": 1.5}
+        return {"validation": figures, "test": figures, "parameters": 1, "macs": 1, "seconds": 1.0}
+
+    book = tmp_path / "book.txt"
+    book.write_text("a word " * 50)
+    result = compare(["gpt2_nano"], str(book), tmp_path / "c", budget=Budget("epochs", 1), training=train)
+    (row,) = result["contestants"]
+    assert row["error"] is None and row["quality"] in (3.0, 1.1, 1.5) and row["latency_s"] > 0

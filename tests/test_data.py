@@ -9,12 +9,12 @@ import pickle
 import struct
 import zipfile
 import zlib
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from commands import orchard
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
@@ -422,25 +422,9 @@ def test_check_finds_duplicates_within_and_across_splits(photos, tmp_path):
 
 
 def test_the_command_prints_one_json_value(capsys, tmp_path):
-    import typer
-
-    from orchard.cli.data import data_app
-    from orchard.cli.output import run_app
-
-    app = typer.Typer()
-    app.add_typer(data_app, name="data")
-    arguments = [
-        "data",
-        "check",
-        "digits",
-        "--json",
-        "--mosaic",
-        str(tmp_path / "m.png"),
-        "--set",
-        "augmentation.rotate=10",
-    ]
-    command: Callable[..., object] = lambda standalone_mode: app(arguments, standalone_mode=standalone_mode)  # noqa: E731
-    assert run_app(command, debug=True) == 0  # type: ignore[arg-type]
+    mosaic = tmp_path / "m.png"
+    words = ["digits", "--json", "--mosaic", mosaic, "--set", "augmentation.rotate=10"]
+    assert orchard("data", "check", *words) == 0
     answer = json.loads(capsys.readouterr().out)
     assert answer["ok"] and answer["format"] == "named set" and answer["counts"]["test"]["3"] == 37
     assert answer["augmentation"]["rotate"] == 10 and (tmp_path / "m.png").stat().st_size > 1000

@@ -163,7 +163,9 @@ def test_the_command_answers_in_json(run: Path, capsys: pytest.CaptureFixture[st
     assert command(str(run), "--format", "tflite") == 2
     (run / "a file").touch()
     assert command(str(run), "--format", "torch", "--out", str(run / "a file" / "m.pt2")) == 1
-    assert "cannot be written" in capsys.readouterr().err
+    assert "cannot write" in capsys.readouterr().err
+    assert command(str(run), "--format", "torch", "--out", "/dev/full") == 1
+    assert capsys.readouterr().err == "error: cannot write /dev/full: No space left on device; nothing was written\n"
 
 
 def command(*words: str) -> int:

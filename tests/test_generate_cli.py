@@ -33,8 +33,11 @@ def test_pictures_and_a_sheet(run: Path, tmp_path: Path, capsys: pytest.CaptureF
     assert "painted 3 of 3: a red apple" in said.err
     assert [Path(file).name for file in answer["pictures"]] == ["0.png", "1.png", "2.png"]
     before = [Path(file).read_bytes() for file in (*answer["pictures"], answer["sheet"])]
-    assert orchard(*words) == 0
-    assert [Path(file).read_bytes() for file in (*answer["pictures"], answer["sheet"])] == before
+    assert orchard(*words) == 2  # what an earlier call made stays
+    assert "new holds 0.png of an earlier call; name another folder with --out" in capsys.readouterr().err
+    assert orchard(*words[:-2], tmp_path / "again", "--json") == 0
+    files = [*answer["pictures"], answer["sheet"]]
+    assert [(tmp_path / "again" / Path(file).name).read_bytes() for file in files] == before
     with Image.open(answer["sheet"]) as sheet:
         assert sheet.text["prompt"] == "a red apple"  # type: ignore[attr-defined]
 
@@ -45,6 +48,8 @@ def test_several_prompts_have_a_folder_each(run: Path, tmp_path: Path, monkeypat
     names = sorted(path.name for path in (tmp_path / "painted").iterdir())
     assert names[0].startswith("a-red-apple-") and names[1].startswith("一只俏皮的狗-")
     assert all((tmp_path / "painted" / name / "0.png").is_file() for name in names)
+    assert orchard("generate", run, "a red/apple") == 0
+    assert (tmp_path / "painted" / f"{names[0]}-2" / "0.png").is_file()
 
 
 def test_a_table(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

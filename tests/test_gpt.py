@@ -15,6 +15,7 @@ from orchard.models import create_model
 from orchard.models.language.gpt import GPT, VARIANTS, GPTConfig
 from orchard.models.language.gpt_names import NAMES
 from orchard.nn.attention import causal_mask
+from orchard.training.optim import decayed_names
 from orchard.weights.official import export_official, load_official
 from orchard.weights.proof import verify
 
@@ -76,6 +77,9 @@ def test_golden_of_mingpt() -> None:
         torch.testing.assert_close(gradient, io[f"out.grad.{theirs}"], atol=1e-5, rtol=1e-4)
     generated = greedy(model, io["in.prompt"], 16)
     assert generated.shape[1] > config.context and torch.equal(generated, io["out.greedy16"])
+    decayed = decayed_names(model)
+    assert len(decayed) == io["out.n_decay_params"] and "token.weight" not in decayed
+    assert len(list(model.parameters())) - len(decayed) == io["out.n_no_decay_params"]
 
 
 @pytest.mark.parametrize("name", ["gpt2", "gpt2_nano", "gpt3_125m", "gpt3_1_3b", "gpt3_175b"])

@@ -17,6 +17,7 @@ from PIL import Image
 import orchard
 from orchard.data.captions import CaptionSettings, open_captions
 from orchard.errors import OrchardError, UsageError
+from orchard.files import locked
 from orchard.inference.loading import load
 from orchard.inference.png_files import png_bytes, save_picture, sheet
 from orchard.inference.sampling import Sampling
@@ -192,6 +193,18 @@ def test_a_table_of_something_else_is_left_alone(pipeline: TextToImagePipeline, 
         generate_table(pipeline, table(4), out, sampling=replace(pipeline.sampling, temperature=0.5))
     with pytest.raises(UsageError, match="name a CLIP"):
         generate_table(pipeline, table(4), out, count=2)
+    assert out.read_bytes() == before
+    for notes in ("remember the milk", "remember\n", "0\ta red\tnotes of mine, not pictures"):
+        (tmp_path / "notes.txt").write_text(notes)
+        with pytest.raises(UsageError, match="line 1 is not for prompt 1"):
+            generate_table(pipeline, table(3), tmp_path / "notes.txt")
+        assert (tmp_path / "notes.txt").read_text() == notes
+    with (tmp_path / "more.tsv").open("wb") as file:
+        file.write(before + b"and a word of mine")
+    with pytest.raises(UsageError, match="line 4 is not for prompt 4"):
+        generate_table(pipeline, table(3), tmp_path / "more.tsv")
+    with locked(out, ""), pytest.raises(OrchardError, match="another process is writing"):
+        generate_table(pipeline, table(4), out)
     assert out.read_bytes() == before
 
 

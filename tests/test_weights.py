@@ -330,7 +330,7 @@ def test_import_leaves_an_existing_folder_alone(model, tmp_path):
 def test_a_folder_that_cannot_be_written_is_named(model, tmp_path):
     path = write(tmp_path / "c.pth", export_official(model, "timm"))
     (tmp_path / "file").write_text("in the way")
-    with pytest.raises(OrchardError, match=r"the model cannot be written to .*file/model"):
+    with pytest.raises(OrchardError, match=r"cannot write .*file/model"):
         import_official(BASE, path, tmp_path / "file" / "model", **TINY)
 
 

@@ -31,6 +31,9 @@ def answer(
     if task.answer is None:
         raise UsageError(f"{found.folder} is for {task.name}, which answers no questions by itself")
     chosen = read_options(task, options or {})
+    folder = Path(run)
+    if (folder / "run.json").exists() and not (folder / "report.html").exists():
+        say(f"{folder} is not finished; this is by the best of its model so far")
     return task.load(task.answer)(found.folder, items, chosen, say)  # type: ignore[no-any-return]
 
 

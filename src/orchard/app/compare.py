@@ -6,10 +6,8 @@ contestant or seed costs only its own time.
 
 from __future__ import annotations
 
-import csv
-import io
+import json
 import statistics
-import sys
 import time
 import weakref
 from collections.abc import Callable, Mapping, Sequence
@@ -25,9 +23,9 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.weak import WeakIdKeyDictionary
 
 from orchard.app.train import resolve_training, train
-from orchard.data.kinds import kind_named
+from orchard.data.kinds import data_name, folder_name, kind_named
 from orchard.errors import OrchardError, UsageError
-from orchard.files import atomic, disk_error
+from orchard.files import disk_error, json_text, read_json, write_json, write_table
 from orchard.inference.hardware import hardware
 from orchard.inference.loading import Loaded, load
 from orchard.models import landmark_of
@@ -37,6 +35,7 @@ from orchard.report.charts import Spot, percent, spot_chart, write_page
 from orchard.tasks.base import Job
 from orchard.tasks.record import Task
 from orchard.tasks.registry import task_named, task_of
+from orchard.terminal import note
 from orchard.training.loop import Interrupted, steps_per_epoch
 from orchard.training.metric import Metric
 
@@ -44,6 +43,7 @@ TRAINING_PASSES = 3  # a step costs one pass forward and two backward, as the fi
 ROUNDS = 30  # in which every contestant has its turn
 SECONDS = 20.0  # after which no further round is begun, three have been made
 THROUGHPUT_BATCH = 64
+TABLE = "compare.json"  # what a later call adds to
 COLUMNS = (
     "model", "quality", "spread", "seeds", "parameters", "macs", "latency_s", "pictures_per_second", "memory_bytes",
     "training_seconds", "error",
@@ -88,9 +88,10 @@ def compare(
 ) -> dict[str, Any]:
     """Train every model (variants or timm:NAME) on `source` under the same budget, measure and write the comparison.
 
-    Writes compare.csv and compare.html into `out` beside the run folders, and returns the same as one table. A model
-    that fails has its reason under "error"; the others are not disturbed. Raises UsageError for an unknown variant,
-    a name given twice, or less than one seed.
+    Writes compare.csv, compare.json and compare.html into `out` beside the run folders, and returns the same as one
+    table. Models that were compared there before stay in it. A model that fails has its reason under "error"; the
+    others are not disturbed. Raises UsageError, before anything is written, for an unknown variant or setting, a name
+    given twice, less than one seed, or an `out` with a comparison under other terms.
     """
     if len(set(models)) < len(models):
         raise UsageError("a model is named twice; name each contestant once")
@@ -101,22 +102,52 @@ def compare(
         raise UsageError(f"models for {' and '.join(sorted(tasks))} cannot be compared; name models for one task")
     task = task_named(tasks.pop())
     kind_named(task.data).require(source)
-    rows = [_train_all(task, model, source, out, budget, seeds, settings or {}, training) for model in models]
+    for model in models:
+        resolve_training(model, source, settings or {})
+    terms = {
+        "task": task.name, "data": source, "budget": {"kind": budget.kind, "amount": budget.amount},
+        "settings": dict(settings or {}),
+    }  # fmt: skip
+    before = _earlier(out, terms)
+    rows = [row for row in before if row["error"] and row["model"] not in models]  # are not tried again unasked
+    models = [*(row["model"] for row in before if not row["error"] and row["model"] not in models), *models]
+    rows += [_train_all(task, model, source, out, budget, seeds, settings or {}, training) for model in models]
     _measure([row for row in rows if not row["error"]])
     result = {
-        "task": task.name,
-        "metric": asdict(task.metric),
-        "data": source,
-        "budget": {"kind": budget.kind, "amount": budget.amount},
+        **terms,
+        "name": data_name(source),
         "seeds": seeds,
+        "metric": asdict(task.metric),
         "device": "cuda" if torch.cuda.is_available() else "cpu",
         "hardware": hardware(),
         "out": str(out),
         "contestants": rows,
     }
     _write_csv(out / "compare.csv", rows)
+    _write_json(out / TABLE, result)
     _write_page(out / "compare.html", result, budget)
     return result
+
+
+def _earlier(out: Path, terms: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The contestants of the comparison that `out` holds; UsageError where it was under other terms."""
+    if not (out / TABLE).exists():
+        return []
+    found = read_json(out / TABLE)
+    advice = "name another folder with --out"
+    if not isinstance(found, dict) or not isinstance(found.get("contestants"), list):
+        raise UsageError(f"{out / TABLE} is no comparison of ours; {advice}")
+    for key, value in terms.items():
+        if found.get(key) != json.loads(json_text(value)):
+            raise UsageError(f"{out} holds a comparison with {key} {found.get(key)}, not {value}; {advice}")
+    return [row for row in found["contestants"] if {"model", "error"} <= set(row)]
+
+
+def _write_json(path: Path, result: Mapping[str, Any]) -> None:
+    try:
+        write_json(path, result)
+    except OSError as error:
+        raise disk_error(error, path, "make room and run the same command again") from None
 
 
 def _train_all(
@@ -136,8 +167,8 @@ def _train_all(
         given = {**settings, **budget.settings(model, source, settings)}
         first = int(given.pop("seed", 0))
         for seed in range(first, first + seeds):
-            name = f"{model}-{budget.kind}{budget.amount:g}-seed{seed}".replace(":", "-").replace("/", "-")
-            sys.stderr.write(f"{model}, seed {seed}, {budget.words()}\n")
+            name = folder_name(model, f"{budget.kind}{budget.amount:g}", f"seed{seed}")
+            note(f"{model}, seed {seed}, {budget.words()}")
             metrics = training(model, source, out / name, **given, seed=seed)
             report_split = "test" if "test" in metrics else "validation"
             found = {"quality": metrics[report_split][task.metric.name], "split": report_split}
@@ -148,7 +179,7 @@ def _train_all(
         lines = str(error).strip().splitlines() or [""]
         kind = "" if isinstance(error, OrchardError) else f"{type(error).__name__}: "
         row["error"] = kind + lines[0].removeprefix(f"{model}: ")
-        sys.stderr.write(f"error: {model}: {row['error']}\n")
+        note(f"error: {model}: {row['error']}")
         return row
     qualities = [run["quality"] for run in row["runs"]]
     return row | {
@@ -252,15 +283,8 @@ def peak_memory(model: nn.Module, inputs: Mapping[str, Tensor]) -> int:
 
 
 def _write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    text = io.StringIO(newline="")
-    writer = csv.DictWriter(text, COLUMNS, extrasaction="ignore", lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    try:
-        with atomic(path) as file:
-            file.write(text.getvalue().encode())
-    except OSError as error:
-        raise disk_error(error, path, "make room and run the same command again") from None
+    table = [["" if row[name] is None else row[name] for name in COLUMNS] for row in rows]
+    write_table(path, [COLUMNS, *table])
 
 
 def _write_page(path: Path, result: Mapping[str, Any], budget: Budget) -> None:

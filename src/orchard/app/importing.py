@@ -15,7 +15,7 @@ from orchard.tasks.importing import Checkpoint, Imported
 from orchard.tasks.registry import task_of
 from orchard.weights.beside import WEIGHT_FILES
 from orchard.weights.foreign import read_checkpoint
-from orchard.weights.official import refuse_existing
+from orchard.weights.official import new_model_folder, refuse_existing
 from orchard.weights.pickles import PICKLES
 from orchard.weights.portable import save_portable
 
@@ -50,15 +50,16 @@ def import_checkpoint(
     others = [path for path in files if _is_checkpoint(path)]
     if task.importer is None and (files or tokenizer):
         raise UsageError(f"{name} reads no text and writes no codes: --files and --tokenizer are for models that do")
-    wanted = Checkpoint(
-        name, file, read_checkpoint(file), source, overrides or {}, vocabulary or _beside(checkpoint), others,
-        tokenizer, out,
-    )  # fmt: skip
-    if task.importer is not None:
-        return task.load(task.importer)(wanted)  # type: ignore[no-any-return]
-    official = wanted.read()
-    save_portable(out, official.model, official.about)
-    return Imported(official)
+    tensors = read_checkpoint(file)
+    with new_model_folder(out) as folder:
+        wanted = Checkpoint(
+            name, file, tensors, source, overrides or {}, vocabulary or _beside(checkpoint), others, tokenizer, folder
+        )
+        if task.importer is not None:
+            return task.load(task.importer)(wanted)  # type: ignore[no-any-return]
+        official = wanted.read()
+        save_portable(folder, official.model, official.about)
+        return Imported(official)
 
 
 def _weights_of(checkpoint: Path) -> Path:

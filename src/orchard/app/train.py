@@ -5,16 +5,16 @@ What is wrong with the call (a model, a setting or a path that is not there) is 
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from orchard.cards import Recipe, card_of, find_recipe
-from orchard.data.kinds import canonical_name, kind_named
+from orchard.data.kinds import canonical_name, data_name, folder_name, kind_named
 from orchard.errors import UsageError
 from orchard.tasks.record import Task
 from orchard.tasks.registry import FOREIGN, task_named, task_names, task_of
+from orchard.terminal import note
 from orchard.training.settings import Resolved, TrainSettings, flatten, known_keys, resolve
 
 if TYPE_CHECKING:
@@ -23,10 +23,13 @@ if TYPE_CHECKING:
     from orchard.training.run import RunFolder
 
 
+FINE_TUNING = "recipe for fine-tuning"
+
+
 def say(message: str) -> None:
     """A line for the person who waits, on stderr, from the first of several processes."""
     if _is_first_process():
-        sys.stderr.write(message + "\n")
+        note(message)
 
 
 def warn(message: str) -> None:
@@ -71,11 +74,14 @@ def train(
     from orchard.training.run import RunFolder, free_folder
 
     requested = resolved.settings.model_dump(mode="json")
-    base = Path("runs") / f"{model}-{canonical_name(data)}".replace(":", "-").replace("/", "-")
+    base = Path("runs") / folder_name(model, data_name(data))
     run = RunFolder(Path(out) if out else free_folder(base, requested))
     if _is_first_process():
         run.open(requested)
     try:
+        if run.finished and run.extended:
+            say(f"{run.path} was finished and goes on")
+            (run / "report.html").unlink()  # it is finished again when this is written anew
         if run.finished:
             say(f"{run.path} is finished already")
             return {"run": str(run.path), **read_json(run / "metrics.json")}
@@ -93,8 +99,12 @@ def resolve_training(
         card_of(model)
     task = task_of(model)
     command = flatten(settings) | {"model": model, "data.source": data}
-    found, name = pick_recipe(model, data, recipe)
     kind: type[TrainSettings] = task.load(task.settings)
+    found: Recipe | None
+    if command.get("start_from") and kind.fine_tuning and recipe is None:
+        found, name = Recipe(model, "", dict(kind.fine_tuning)), FINE_TUNING
+    else:
+        found, name = pick_recipe(model, data, recipe)
     refuse_foreign(command, task, kind)
     return resolve(command, found, name, kind), task
 
@@ -132,8 +142,9 @@ def _train(
     settings, fabric = job.settings, job.fabric
     fabric.launch()
     if fabric.world_size > 1:  # the folder is where the first process says it is
-        shared = Path(fabric.broadcast(str(run.path)))
-        run = run if fabric.is_global_zero else RunFolder(shared)
+        path, extended = fabric.broadcast((str(run.path), run.extended))
+        run = run if fabric.is_global_zero else RunFolder(Path(path))
+        run.extended = extended
     read_through(job.records, job.final_splits, job.settings.data)
     trainer = Trainer(job, run, warn)
     plan = make_plan(trainer, cut=not task.whole_batch)
@@ -208,6 +219,8 @@ def _finish(job: Job, run: RunFolder, trainer: Trainer, state: State, throughput
     model = trainer.evaluated
     load_exactly(model, trainer.best_weights(), str(run / "best"))
     model.eval()
+    if job.fabric.is_global_zero:
+        job.write_model(model, run)  # before it is judged, which may fail
     metrics: dict[str, Any] = {
         "model": job.settings.model,
         "task": job.task.name,

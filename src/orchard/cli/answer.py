@@ -6,10 +6,7 @@ them, made from the task's record.
 
 from __future__ import annotations
 
-import csv
 import inspect
-import io
-import json
 import sys
 import typing
 from collections.abc import Callable, Iterator
@@ -18,7 +15,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from orchard.cli.output import Json, note, parse_settings
+from orchard.cli.output import Json, parse_settings
+from orchard.terminal import note
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -119,7 +117,7 @@ def _watched(answers: Iterator[Artifact], failed: list[str], count: list[int]) -
 
 def show(answers: Iterator[Artifact]) -> None:
     """For a person, as the kind of answer is shown."""
-    from rich.console import Console
+    from orchard.console import Console
 
     first = next(answers, None)
     if first is None:
@@ -134,28 +132,26 @@ def show(answers: Iterator[Artifact]) -> None:
 
 def write_json(answers: Iterator[Artifact]) -> None:
     """One JSON list, written as the answers come: memory does not grow with their number."""
+    from orchard.files import json_text
+
     separator, end = "[\n", "\n]\n"
     for one in answers:
         if one.single:
-            sys.stdout.write(json.dumps(one.to_json(), indent=2, ensure_ascii=False) + "\n")
+            sys.stdout.write(json_text(one.to_json(), indent=2) + "\n")
             return
-        sys.stdout.write(separator + json.dumps(one.to_json(), ensure_ascii=False))
+        sys.stdout.write(separator + json_text(one.to_json()))
         separator = ",\n"
     sys.stdout.write(end if separator == ",\n" else "[]\n")
 
 
 def write_csv(answers: Iterator[Artifact], path: Path) -> None:
     """A line for each answer. Yesterday's file stays until today's is whole."""
-    from orchard.files import atomic, disk_error
+    from orchard.files import write_table
 
-    try:
-        with atomic(path) as file:
-            text = io.TextIOWrapper(file, newline="", encoding="utf-8", write_through=True)
-            writer = csv.writer(text)
-            for number, one in enumerate(answers):
-                if number == 0:
-                    writer.writerow(one.columns())
-                writer.writerow(one.cells())
-            text.detach()
-    except OSError as error:
-        raise disk_error(error, path, "nothing of it was changed") from None
+    def rows() -> Iterator[list[str]]:
+        for number, one in enumerate(answers):
+            if number == 0:
+                yield one.columns()
+            yield one.cells()
+
+    write_table(path, rows())

@@ -7,7 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
-from orchard.cli.output import Json, emit, note
+from orchard.cli.output import Json, emit, tell
+from orchard.terminal import note
 
 
 def bench(
@@ -42,7 +43,7 @@ def bench(
         from orchard.tasks.image_classification.agreement import agreement
 
         result["agreement"] = agreement(run, pictures, batch=batch or 8, precision=precision)  # type: ignore[arg-type]
-    emit(result, as_json, lambda found: print(row(found)) if markdown else show(found))
+    emit(result, as_json, lambda found: tell(row(found)) if markdown else show(found))
 
 
 def row(found: dict[str, Any]) -> str:
@@ -61,8 +62,9 @@ def row(found: dict[str, Any]) -> str:
 
 def show(found: dict[str, Any]) -> None:
     """A table for a person."""
-    from rich.console import Console
     from rich.table import Table
+
+    from orchard.console import Console
 
     title = f"{found['name']} and {found['peer']}: {found['mode']}, {found['precision']}, batch {found['batch']}"
     table = Table("side", "how", title=title, title_justify="left")
@@ -81,11 +83,10 @@ def show(found: dict[str, Any]) -> None:
         limit = (
             f"a {found['precision']} matrix product reaches {found['matrix_rate'] / 1e9:,.0f} GFLOP/s, of which ours is"
         )
-    console.print(f"{found['device']}: {limit} {found['limit_fraction']:.0%}", highlight=False)
+    console.print(f"{found['device']}: {limit} {found['limit_fraction']:.0%}")
     if "agreement" in found:
         same = found["agreement"]
         console.print(
             f"top-1 agreement with float32 on {same['pictures']} pictures: {same['agreement']:.2%} (median margin "
             f"{same['margin']:.2f}, median error {same['error']:.3f})",
-            highlight=False,
         )

@@ -47,16 +47,16 @@ def list_models(
 
 
 def _show_rows(rows: list[dict[str, Any]]) -> None:
-    from rich.console import Console
+    from orchard.console import Console
 
-    console = Console(highlight=False, soft_wrap=True)
+    console = Console(soft_wrap=True)
     console.print(f"{'':34}{'parameters':>10}{'multiply-adds':>15}  recipes")
     before = ""
     for row in rows:
         if row["landmark"] != before:
             before = row["landmark"]
             label = all_cards()[before].label
-            console.print(f"\n[bold]{label}[/bold] ({row['year']}), {row['task']}, proof: {row['proof']}")
+            console.print(f"\n[bold]{label}[/bold] ({row['year']}), {row['task']}, proof: {row['proof']}", markup=True)
         sizes = f"{millions(row['parameters']):>10}{millions(row['macs']):>15}"
         console.print(f"  {row['name']:32}{sizes}  {', '.join(row['recipes'])}")
 
@@ -72,33 +72,34 @@ def show(
 
 
 def _show_card(card: Card, name: str) -> None:
-    from rich.console import Console
     from rich.padding import Padding
 
-    console = Console(highlight=False)
+    from orchard.console import Console
+
+    console = Console()
     wanted = {name: card.variants[name]} if name in card.variants else card.variants
-    console.print(f"[bold]{card.label}[/bold]  {card.authors}, {card.year}")
-    console.print(f"{card.title}\n{card.paper}" + (f"\n{card.code}" if card.code else ""), markup=False)
+    console.print(f"[bold]{card.label}[/bold]  {card.authors}, {card.year}", markup=True)
+    console.print(f"{card.title}\n{card.paper}" + (f"\n{card.code}" if card.code else ""))
     console.print()
-    console.print(Padding(" ".join(card.idea.split()), (0, 2)), markup=False)
-    console.print("\n[bold]lineage[/bold]")
-    console.print(_lineage(card), markup=False)
-    console.print("\n[bold]shape[/bold]")
-    console.print(card.diagram.strip("\n"), markup=False, no_wrap=True, crop=False)
+    console.print(Padding(" ".join(card.idea.split()), (0, 2)))
+    console.print("\n[bold]lineage[/bold]", markup=True)
+    console.print(_lineage(card))
+    console.print("\n[bold]shape[/bold]", markup=True)
+    console.print(card.diagram.strip("\n"), no_wrap=True, crop=False)
     console.print()
     console.print(_sizes(wanted))
-    console.print(f"[bold]proof[/bold] (`orchard verify {next(iter(wanted))}`)")
+    console.print(f"[bold]proof[/bold] (`orchard verify {next(iter(wanted))}`)", markup=True)
     for row in card.references:
-        console.print(f"  {row.reference}, same weights, difference at most {row.tolerance:g}", markup=False)
+        console.print(f"  {row.reference}, same weights, difference at most {row.tolerance:g}")
     if not card.references:
         console.print("  no published code to compare with: parameter counts and tests of its own")
     for deviation in card.deviations:
-        console.print(Padding(f"- {deviation}", (0, 2)), markup=False)
+        console.print(Padding(f"- {deviation}", (0, 2)))
     figures = _figures(card, wanted)
     if figures:
-        console.print("[bold]figures[/bold], published and reached here")
+        console.print("[bold]figures[/bold], published and reached here", markup=True)
         for line in figures:
-            console.print(Padding(line, (0, 2)), markup=False)
+            console.print(Padding(line, (0, 2)))
 
 
 def _lineage(card: Card) -> str:

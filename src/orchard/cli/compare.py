@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -17,7 +18,7 @@ def compare_models(
     minutes: Annotated[float | None, typer.Option(help="Budget of each: minutes of training.")] = None,
     macs: Annotated[float | None, typer.Option(help="Budget of each: multiply-adds of training, such as 5e13.")] = None,
     seeds: Annotated[int, typer.Option(help="Trainings of each, with seeds 0, 1, ...")] = 1,
-    out: Annotated[Path | None, typer.Option(help="Folder of all runs; runs/compare-DATA by itself.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder of all runs; runs/compare-DATA-BUDGET by itself.")] = None,
     settings: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="A setting of every training; repeatable.")
     ] = None,
@@ -25,10 +26,10 @@ def compare_models(
 ) -> None:
     """Train each under the same budget, then one table and one plot.
 
-    The same command goes on where a stopped one was, and trains nothing twice.
+    The same command goes on where a stopped one was, and trains nothing twice; other models join those in the table.
     """
     from orchard.app.compare import Budget, compare
-    from orchard.data import canonical_name
+    from orchard.data.kinds import data_name, folder_name
     from orchard.errors import OrchardError, UsageError
 
     given = {"epochs": epochs, "minutes": minutes, "macs": macs}
@@ -36,9 +37,9 @@ def compare_models(
     if len(chosen) > 1:
         raise UsageError("one budget at a time: --epochs, --minutes or --macs")
     ((kind, amount),) = chosen
-    if amount <= 0:
-        raise UsageError(f"--{kind} {amount:g}: expected more than nothing")
-    folder = out or Path("runs") / f"compare-{canonical_name(data)}"
+    if not 0 < amount < math.inf:
+        raise UsageError(f"--{kind} {amount:g}: expected a number above 0")
+    folder = out or Path("runs") / folder_name("compare", data_name(data), f"{kind}{amount:g}")
     budget = Budget(kind, amount)  # type: ignore[arg-type]
     result = compare(models, data, folder, budget=budget, seeds=seeds, settings=parse_settings(settings or []))
     emit(result, as_json, _show)
@@ -48,22 +49,22 @@ def compare_models(
 
 
 def _show(result: dict[str, Any]) -> None:
-    from rich.console import Console
     from rich.table import Table
 
     from orchard.app.compare import in_order
+    from orchard.console import Console
     from orchard.report.charts import bytes_text, seconds_text, short
 
     table = Table(
         "model", result["metric"]["name"].replace("_", " "), "parameters", "MACs", "latency", "throughput", "memory",
         "training",
-        box=None, pad_edge=False,
+        box=None, pad_edge=False, title=f"on {result['name']}", title_justify="left",
     )  # fmt: skip
     for column in table.columns[1:]:
         column.justify = "right"
     for column in table.columns:
         column.no_wrap = True
-    console = Console(highlight=False)
+    console = Console()
     if not console.is_terminal:
         console.width = 120  # a file or a pipe has room
     percent = result["metric"]["percent"]
@@ -82,5 +83,5 @@ def _show(result: dict[str, Any]) -> None:
     console.print(table)
     for row in result["contestants"]:
         if row["error"]:
-            console.print(f"{row['model']}: {row['error']}", markup=False)
+            console.print(f"{row['model']}: {row['error']}")
     console.print(f"plot:   {result['out']}/compare.html\ntable:  {result['out']}/compare.csv", soft_wrap=True)

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from orchard.cli.output import Json, emit, note, parse_settings
+from orchard.cli.output import Json, emit, parse_settings
+from orchard.terminal import note
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
+    from orchard.console import Console
     from orchard.data.check import Check, Duplicate
     from orchard.data.check_text import CaptionCheck, TextCheck
     from orchard.data.checked import Checked
@@ -87,16 +87,16 @@ def _other_kind(source: str, model: str | None) -> Kind | None:
 
 
 def _show_checked(report: Checked) -> None:
-    from rich.console import Console
+    from orchard.console import Console
 
     console = Console()
-    console.print(f"{report.source}: {report.format}, because {report.reason}", highlight=False, markup=False)
+    console.print(f"{report.source}: {report.format}, because {report.reason}")
     if report.counts:
         _counts(console, report.counts)
     for name, value in report.facts.items():
-        console.print(f"{name}: {value}", highlight=False, markup=False)
+        console.print(f"{name}: {value}")
     _list(console, "problem", list(report.problems))
-    console.print(f"fingerprint {report.fingerprint[:16]}", highlight=False)
+    console.print(f"fingerprint {report.fingerprint[:16]}")
 
 
 def _check_captions(
@@ -133,15 +133,16 @@ def _preprocess(data: ImageData, model: str | None) -> Preprocess:
 
 
 def _show(result: Check) -> None:
-    from rich.console import Console
     from rich.table import Table
+
+    from orchard.console import Console
 
     console = Console()
     colours = {1: "grey", 3: "RGB"}[result.channels]
-    console.print(f"{result.source}: {result.format}, because {result.reason}", highlight=False, markup=False)
+    console.print(f"{result.source}: {result.format}, because {result.reason}")
     console.print(
         f"{colours} pictures, width {_spread(result.widths)}, height {_spread(result.heights)} pixels; the largest "
-        f"training class is {result.imbalance:g} times the smallest", highlight=False, markup=False,
+        f"training class is {result.imbalance:g} times the smallest",
     )  # fmt: skip
     table = Table("class", *result.counts)
     for column in table.columns[1:]:
@@ -162,19 +163,18 @@ def _show(result: Check) -> None:
     _list(console, "picture more than once in one split and class", [_words(d) for d in within])
     if not lines and not result.duplicates:
         console.print("no unreadable, empty or duplicate pictures")
-    console.print(f"fingerprint {result.fingerprint[:16]}", highlight=False)
+    console.print(f"fingerprint {result.fingerprint[:16]}")
 
 
 def _show_captions(result: CaptionCheck) -> None:
-    from rich.console import Console
+    from orchard.console import Console
 
     console = Console()
     colours = {1: "grey", 3: "RGB"}[result.channels]
-    console.print(f"{result.source}: {result.format}, because {result.reason}", highlight=False, markup=False)
+    console.print(f"{result.source}: {result.format}, because {result.reason}")
     console.print(
         f"{colours} pictures, width {_spread(result.widths)}, height {_spread(result.heights)} pixels; captions of "
         f"{_spread(result.lengths)} characters, {len(result.characters):,} different ones",
-        highlight=False, markup=False,
     )  # fmt: skip
     _counts(console, result.counts)
     _list(console, "problem", [f"{problem.key}: {problem.what}" for problem in result.problems])
@@ -186,22 +186,20 @@ def _show_captions(result: CaptionCheck) -> None:
     _list(console, "caption of several pictures", [f"{text} ({n})" for text, n in result.repeated.items()])
     if not result.problems and not again and not result.repeated:
         console.print("no unreadable or duplicate pictures, no empty or duplicate captions")
-    console.print(f"fingerprint {result.fingerprint[:16]}", highlight=False)
+    console.print(f"fingerprint {result.fingerprint[:16]}")
 
 
 def _show_text(result: TextCheck) -> None:
-    from rich.console import Console
+    from orchard.console import Console
 
     console = Console()
-    console.print(f"{result.source}: {result.format}, because {result.reason}", highlight=False, markup=False)
+    console.print(f"{result.source}: {result.format}, because {result.reason}")
     _counts(console, result.counts)
-    console.print(f"{len(result.characters):,} different characters", highlight=False)
+    console.print(f"{len(result.characters):,} different characters")
     if result.unlearned:
         shown = " ".join(result.unlearned[:SHOWN])
-        console.print(
-            f"{len(result.unlearned)} of them are not in train, such as {shown}", highlight=False, markup=False
-        )
-    console.print(f"fingerprint {result.fingerprint[:16]}", highlight=False)
+        console.print(f"{len(result.unlearned)} of them are not in train, such as {shown}")
+    console.print(f"fingerprint {result.fingerprint[:16]}")
 
 
 def _counts(console: Console, counts: Mapping[str, Mapping[str, int]]) -> None:
@@ -229,8 +227,8 @@ def _words(duplicate: Duplicate) -> str:
 
 def _list(console: Console, what: str, lines: list[str]) -> None:
     if lines:
-        console.print(f"{len(lines)} x {what}:", highlight=False, markup=False)
+        console.print(f"{len(lines)} x {what}:")
         for line in lines[:SHOWN]:
-            console.print(f"  {line}", highlight=False, markup=False, soft_wrap=True)
+            console.print(f"  {line}", soft_wrap=True)
         if len(lines) > SHOWN:
-            console.print(f"  and {len(lines) - SHOWN} more; --json lists all", highlight=False)
+            console.print(f"  and {len(lines) - SHOWN} more; --json lists all")

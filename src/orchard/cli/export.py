@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from orchard.cli.output import Json, emit
+from orchard.cli.output import Json, emit, tell
 
 
 def export(
@@ -46,7 +46,7 @@ def show(answer: dict[str, Any]) -> None:
     sizes = " and ".join(map(str, answer["batches_compared"]))
     for file in answer["files"]:
         kind = "share of other codes" if file["function"] == "encode" else "largest difference"
-        print(
+        tell(
             f"{file['path']}: {file['bytes'] / 1e6:.1f} MB; run beside the original at batches of {sizes}, {kind} "
             f"{file['max_abs_difference']:.1e}"
         )

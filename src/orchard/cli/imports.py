@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from orchard.cli.output import Json, emit, note, parse_settings
+from orchard.cli.output import Json, emit, parse_settings, tell
+from orchard.terminal import note
 
 if TYPE_CHECKING:
     from orchard.tasks.importing import Imported
@@ -60,15 +61,15 @@ def import_model(
 def show(name: str, out: Path, done: Imported, aside: list[str]) -> None:
     about, pictures = done.official.about, done.pictures
     left = f"{len(aside)} set aside that are no part of it, '{aside[0]}' among them" if aside else "nothing left over"
-    print(f"{name} from {about.origin}: {len(done.official.went)} tensors, {left}")
+    tell(f"{name} from {about.origin}: {len(done.official.went)} tensors, {left}")
     if pictures:
-        print(f"{pictures.about.model} as its picture tokenizer: {len(pictures.went)} tensors")
+        tell(f"{pictures.about.model} as its picture tokenizer: {len(pictures.went)} tensors")
     if done.words:
-        print(f"words by {done.words}")
+        tell(f"words by {done.words}")
     if about.classes:
-        print(f"{len(about.classes)} classes")
+        tell(f"{len(about.classes)} classes")
     if about.preprocess:
         size = "x".join(str(side) for side in about.preprocess["size"])
-        print(f"pictures of {size}, preprocessing: {about.preprocess}")
-        print("if the checkpoint was trained otherwise, say so in config.json")
-    print(f"written to {out}")
+        tell(f"pictures of {size}, preprocessing: {about.preprocess}")
+        tell("if the checkpoint was trained otherwise, say so in config.json")
+    tell(f"written to {out}")

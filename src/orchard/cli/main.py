@@ -4,13 +4,15 @@
 
 from __future__ import annotations
 
+import io
 import sys
+import warnings
 
 import typer
 
 from orchard.cli import bench, catalogue, compare, data, export, imports, train, verify
 from orchard.cli.answer import answer_command
-from orchard.cli.output import run_app
+from orchard.cli.output import run_app, show_warning
 
 
 def build(arguments: list[str]) -> typer.Typer:
@@ -39,10 +41,14 @@ def build(arguments: list[str]) -> typer.Typer:
 
 
 def main() -> None:
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # as stderr does: what an encoding lacks costs no answer
     debug = "--debug" in sys.argv
+    if not debug:
+        warnings.showwarning = show_warning
     if debug:
         sys.argv.remove("--debug")
-    sys.exit(run_app(build(sys.argv[1:]), debug))
+    sys.exit(run_app(lambda: build(sys.argv[1:]), debug))
 
 
 if __name__ == "__main__":

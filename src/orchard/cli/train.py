@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from orchard.cli.output import Json, emit, parse_settings
+from orchard.errors import UsageError
 
 Set = Annotated[
     list[str] | None,
@@ -18,8 +19,9 @@ Set = Annotated[
 
 def show_figures(metrics: dict[str, Any]) -> None:
     """The final figures as a table."""
-    from rich.console import Console
     from rich.table import Table
+
+    from orchard.console import Console
 
     table = Table(title=f"{metrics['model']} on {metrics['data']}", title_justify="left")
     splits = [name for name, figures in metrics.items() if _are_figures(figures)]
@@ -34,15 +36,18 @@ def show_figures(metrics: dict[str, Any]) -> None:
         console.print(
             f"{metrics['epochs']:g} epochs in {metrics['seconds']:.0f} s{_rate(metrics)}; {metrics['parameters']:,} "
             f"parameters, {metrics['macs'] / 1e6:,.1f}M multiply-adds a sample",
-            highlight=False,
         )
     if "run" in metrics:
-        console.print(f"run:    {metrics['run']}\nreport: {metrics['run']}/report.html", highlight=False)
+        console.print(f"run:    {metrics['run']}\nreport: {metrics['run']}/report.html")
 
 
 def _are_figures(value: Any) -> bool:
     """Whether an entry holds the figures of a split."""
-    return isinstance(value, Mapping) and bool(value) and all(isinstance(one, (int, float)) for one in value.values())
+    return (
+        isinstance(value, Mapping)
+        and bool(value)
+        and all(one is None or isinstance(one, (int, float)) for one in value.values())
+    )
 
 
 def _number(value: float | None) -> str:
@@ -89,7 +94,11 @@ def train(
         "tokenizer": str(tokenizer) if tokenizer else None,
         "seed": seed,
     }
-    command = {key: value for key, value in command.items() if value is not None} | parse_settings(settings or [])
+    command = {key: value for key, value in command.items() if value is not None}
+    more = parse_settings(settings or [])
+    for key in command.keys() & more.keys():
+        raise UsageError(f"{key} is given twice, as an option and as --set {key}={more[key]}; give it once")
+    command |= more
     from orchard.app.train import train as run_training
 
     metrics = run_training(model, data, out, recipe=recipe, **command)

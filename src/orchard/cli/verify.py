@@ -7,7 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
-from orchard.cli.output import Json, emit, note
+from orchard.cli.output import Json, emit, tell
+from orchard.terminal import note
 
 
 def verify_models(
@@ -42,8 +43,9 @@ def verify_models(
 
 
 def _show(rows: list[dict[str, Any]]) -> None:
-    from rich.console import Console
     from rich.table import Table
+
+    from orchard.console import Console
 
     table = Table(box=None, pad_edge=False)
     table.add_column("model", no_wrap=True)
@@ -61,12 +63,12 @@ def _show(rows: list[dict[str, Any]]) -> None:
             *("" if figure is None else f"{figure:.1e}" for figure in figures),
             {"own": "yes", "shared": "shared", "size": "size"}[row["proof"]] if row["ok"] else "NO",
         )
-    Console(highlight=False).print(table)
-    print("outputs: largest absolute difference, float32 on the CPU; losses: relative, where they are above one")
-    print("gradients: relative to each parameter's largest")
-    print("shared: same code as what was compared, at other sizes; size: no reference, parameters counted")
+    Console().print(table)
+    tell("outputs: largest absolute difference, float32 on the CPU; losses: relative, where they are above one")
+    tell("gradients: relative to each parameter's largest")
+    tell("shared: same code as what was compared, at other sizes; size: no reference, parameters counted")
     for names in dict.fromkeys((row["name"], *row["not_compared"]) for row in rows if row["not_compared"]):
-        print(f"{names[0]}: no reference has {', '.join(names[1:])}")
+        tell(f"{names[0]}: no reference has {', '.join(names[1:])}")
     for row in rows:
         if not row["ok"]:
-            print(f"{row['name']}: {row['problem'] or 'the difference is larger than ' + str(row['tolerance'])}")
+            tell(f"{row['name']}: {row['problem'] or 'the difference is larger than ' + str(row['tolerance'])}")

@@ -8,9 +8,9 @@ from pydantic import BaseModel, ConfigDict, Field, PrivateAttr
 
 
 class Settings(BaseModel):
-    """Settings that refuse what they do not know."""
+    """Settings that refuse what they do not know, and what is not a finite number."""
 
-    model_config = ConfigDict(extra="forbid", validate_default=True)
+    model_config = ConfigDict(extra="forbid", validate_default=True, allow_inf_nan=False)
 
 
 class DataSettings(Settings):

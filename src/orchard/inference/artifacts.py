@@ -11,6 +11,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from orchard.terminal import plain
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -66,19 +68,19 @@ class ClassesArtifact(Artifact):
     @classmethod
     def show(cls, artifacts: Iterator[ClassesArtifact], console: Console) -> None:
         """A table: the likeliest class, and the others beside it."""
-        from rich.markup import escape
         from rich.table import Table
+        from rich.text import Text
 
         table = Table("picture", "answer")
         table.add_column("probability", justify="right")
         table.add_column("then")
         for one in artifacts:
             if one.error:
-                table.add_row(escape(one.item), "", "", f"[red]{escape(one.error)}[/red]")
+                table.add_row(one.item, "", "", Text(one.error, "red"))
             else:
                 (name, p), *others = one.top
                 rest = ", ".join(f"{other} {q:.1%}" for other, q in others)
-                table.add_row(escape(one.item), escape(name), f"{p:.1%}", escape(rest))
+                table.add_row(one.item, name, f"{p:.1%}", rest)
         console.print(table)
 
 
@@ -102,9 +104,9 @@ class TextArtifact(Artifact):
             first = (
                 next(one.pieces, "") if one.pieces is not None else ""
             )  # a bad prompt is an error before it is shown
-            out.write(("\n---\n" if number else "") + one.item + one.text + first)
+            out.write(plain(("\n---\n" if number else "") + one.item + one.text + first))
             for piece in one.pieces or ():
-                out.write(piece)
+                out.write(plain(piece))
                 out.flush()
         out.write("\n")
 
@@ -134,7 +136,7 @@ class ImageFiles(Artifact):
             where = one.sheet or one.pictures[0]
             best = f" (best: {one.pictures[0]}, cosine {one.scores[0]:.3f})" if one.scores else ""
             words = f"{one.item}: " if one.item else ""
-            console.print(f"{words}{where}{best}", markup=False, highlight=False, soft_wrap=True)
+            console.print(f"{words}{where}{best}", soft_wrap=True)
 
 
 @dataclass(frozen=True)
@@ -151,4 +153,4 @@ class Summary(Artifact):
     @classmethod
     def show(cls, artifacts: Iterator[Summary], console: Console) -> None:
         for one in artifacts:
-            console.print(one.sentence, markup=False, highlight=False, soft_wrap=True)
+            console.print(one.sentence, soft_wrap=True)

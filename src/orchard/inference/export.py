@@ -8,6 +8,7 @@ name) goes into the file: ONNX metadata, or `about.json` among the extra files o
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 import logging
 import sys
@@ -15,12 +16,13 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import torch
 from torch import Tensor, nn
 
 from orchard.errors import OrchardError
+from orchard.files import atomic, disk_error
 from orchard.inference.loading import Loaded
 from orchard.models import landmark_of
 
@@ -137,7 +139,7 @@ def export_onnx(entry: Entry, path: Path, facts: Mapping[str, str] | None = None
     except ImportError as error:
         raise OrchardError(f"ONNX needs {error.name}: pip install 'orchard[export]'") from None
     example, shapes = _example(entry)
-    with _whole(path) as part, _quiet():
+    with _whole(path) as file, _quiet():
         program = torch.onnx.export(
             entry.module, tuple(example.values()), dynamo=True, input_names=list(example), output_names=[entry.output],
             dynamic_shapes=shapes, verbose=False,
@@ -145,8 +147,9 @@ def export_onnx(entry: Entry, path: Path, facts: Mapping[str, str] | None = None
         assert program is not None
         proto = program.model_proto
         onnx.helper.set_model_props(proto, dict(facts or {}))
-        onnx.save(proto, part)
-        session = onnxruntime.InferenceSession(part, providers=["CPUExecutionProvider"])
+        onnx.save(proto, file)
+        file.flush()
+        session = onnxruntime.InferenceSession(file.name, providers=["CPUExecutionProvider"])
 
         def run(inputs: dict[str, Tensor]) -> Tensor:
             arrays = {name: tensor.numpy() for name, tensor in inputs.items()}
@@ -161,11 +164,15 @@ def export_torch(entry: Entry, path: Path, facts: Mapping[str, str] | None = Non
     Returns the largest difference from the original. Raises OrchardError as `export_onnx` does.
     """
     example, shapes = _example(entry)
-    with _whole(path) as part, _quiet():
+    with _whole(path) as file, _quiet():
         with torch.no_grad():
             program = torch.export.export(entry.module, tuple(example.values()), dynamic_shapes=shapes)
-        torch.export.save(program, part, extra_files={"about.json": json.dumps(dict(facts or {}), ensure_ascii=False)})
-        module = torch.export.load(part).module()
+        archive = io.BytesIO()  # on a full disk torch would end the process
+        about = {"about.json": json.dumps(dict(facts or {}), ensure_ascii=False)}
+        torch.export.save(program, archive, extra_files=about)
+        file.write(archive.getbuffer())
+        file.flush()
+        module = torch.export.load(file.name).module()
         return largest_difference(entry, lambda inputs: module(*inputs.values()), "torch")
 
 
@@ -198,18 +205,14 @@ def largest_difference(entry: Entry, run: Run, kind: str) -> float:
 
 
 @contextlib.contextmanager
-def _whole(path: Path) -> Iterator[Path]:
-    """A name to write under, beside `path`, which becomes `path` if all goes well and is removed if not."""
-    part = path.with_name(f".part-{path.name}")
+def _whole(path: Path) -> Iterator[IO[bytes]]:
+    """A file that becomes `path` if all goes well."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        yield part
-        part.replace(path)
+        with atomic(path) as file:
+            yield file
     except OSError as error:
-        raise OrchardError(f"{path} cannot be written: {error.strerror or error}") from None
-    finally:
-        with contextlib.suppress(OSError):
-            part.unlink(missing_ok=True)
+        raise disk_error(error, path, "nothing was written") from None
 
 
 @contextlib.contextmanager

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import io
 import math
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
 from PIL import Image, PngImagePlugin
 
-from orchard.errors import OrchardError
+from orchard.errors import OrchardError, UsageError
+from orchard.files import atomic
 
+OURS = re.compile(r"(rank\d+-)?\d+\.png|sheet\.png")  # names of images that calls write
 GAP = 2  # pixels between the pictures of a sheet
 
 
@@ -29,9 +32,24 @@ def save_picture(picture: Image.Image, path: Path) -> None:
     """Write a PNG with its text chunks. Raises OrchardError where it cannot be written."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(png_bytes(picture))
+        with atomic(path) as file:
+            file.write(png_bytes(picture))
     except OSError as error:
         raise OrchardError(f"{path} cannot be written: {error.strerror or error}") from None
+
+
+def new_images(folder: Path, named: bool) -> Path:
+    """The folder for the images of a call: `folder` unless an earlier call's are in it, whose they stay.
+
+    Then a folder that a person named is refused with a UsageError, and another gets the next free number.
+    """
+    number, path = 1, folder
+    while path.is_dir() and (found := next((p.name for p in sorted(path.iterdir()) if OURS.fullmatch(p.name)), None)):
+        if named:
+            raise UsageError(f"{folder} holds {found} of an earlier call; name another folder with --out")
+        number += 1
+        path = folder.with_name(f"{folder.name}-{number}")
+    return path
 
 
 def sheet(pictures: Sequence[Image.Image]) -> Image.Image:

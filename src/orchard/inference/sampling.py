@@ -15,6 +15,8 @@ from torch import Tensor
 
 from orchard.errors import UsageError
 
+COLDEST, HOTTEST = 1e-4, 1e6  # what logits are divided by: beyond, float32 has no room for the quotients
+
 
 @dataclass(frozen=True)
 class Sampling:
@@ -27,10 +29,14 @@ class Sampling:
 
     def __post_init__(self) -> None:
         faults = {
-            f"temperature {self.temperature}: expected 0 or more": self.temperature < 0,
+            f"temperature {self.temperature}: expected 0, or {COLDEST:g} to {HOTTEST:g}": not (
+                self.temperature == 0 or COLDEST <= self.temperature <= HOTTEST
+            ),
             f"top_k {self.top_k}: expected 1 or more": self.top_k is not None and self.top_k < 1,
             f"top_p {self.top_p}: expected more than 0, at most 1": self.top_p is not None and not 0 < self.top_p <= 1,
-            f"repetition_penalty {self.repetition_penalty}: expected more than 0": self.repetition_penalty <= 0,
+            f"repetition_penalty {self.repetition_penalty}: expected {COLDEST:g} to {HOTTEST:g}": not (
+                COLDEST <= self.repetition_penalty <= HOTTEST
+            ),
         }
         for fault, found in faults.items():
             if found:

@@ -190,12 +190,16 @@ def _value(value: float, percent: bool) -> str:
     return f"{value * 100:.1f} %" if percent else short(value)
 
 
-def percent(share: float) -> str:
+def percent(share: float | None) -> str:
+    if share is None or not math.isfinite(share):
+        return "not a number"
     return f"{share * 100:.1f}\N{NO-BREAK SPACE}%"
 
 
-def short(value: float) -> str:
+def short(value: float | None) -> str:
     """Three figures and a unit prefix: 26,506 → 26.5 k, 1.1e9 → 1.1 G; small numbers as they are."""
+    if value is None or not math.isfinite(value):
+        return "not a number"
     for size, letter in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e4, "k")):
         if abs(value) >= size:
             return f"{value / (1e3 if letter == 'k' else size):.3g} {letter}"

@@ -7,6 +7,7 @@ Here is what every report has; a task adds tiles, curves and sections of its own
 from __future__ import annotations
 
 import json
+import math
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -76,7 +77,8 @@ def _charts(log: Sequence[Mapping[str, str]], metrics: Mapping[str, Any], curves
 
     def points(split: str, column: str) -> list[tuple[float, float]]:
         rows = (row for row in log if row["split"] == split and row.get(column))
-        return [(float(row["epoch"]), float(row[column])) for row in rows]
+        found = [(float(row["epoch"]), float(row[column])) for row in rows]
+        return [point for point in found if math.isfinite(point[1])]
 
     best = [float(row["epoch"]) for row in log
             if row["split"] == "validation" and int(row["step"]) == metrics["best_step"]]  # fmt: skip

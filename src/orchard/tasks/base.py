@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-import sys
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -23,6 +23,7 @@ from orchard.inference.cost import multiply_adds, weight_bytes
 from orchard.inference.hardware import native_bf16
 from orchard.inference.loading import Loaded
 from orchard.tasks.record import Task
+from orchard.terminal import note
 from orchard.training.feed import Feed
 from orchard.training.metric import Metric
 from orchard.training.phases import Phase
@@ -85,6 +86,11 @@ class Job(ABC):
         """Units in a step, over all devices."""
         return self.settings.batch_size
 
+    @property
+    def head_epochs(self) -> float:
+        """Epochs at first in which the head alone (the last of the model's layer groups) learns."""
+        return 0.0
+
     def optimizer_settings(self, name: str) -> OptimizerSettings:
         """The settings of the optimizer of that name; a task with several may give each its own."""
         return self.settings.optimizer
@@ -138,10 +144,14 @@ class Job(ABC):
         """`macs` of one sample and `size_bytes` of what is kept of the model (`cost_of`)."""
 
     @abstractmethod
+    def write_model(self, model: nn.Module, run: RunFolder) -> None:
+        """Write the portable model into `run / "model"`: the best so far, and at last the best. Only the first process
+        does."""
+
+    @abstractmethod
     def finish(self, model: nn.Module, run: RunFolder) -> dict[str, Any]:
-        """Metrics by split, and what else metrics.json says; all processes take part, the first writes the portable
-        model into `run / "model"`, before anything that may fail, and what the report needs into
-        `run / "evaluation"`."""
+        """Metrics by split, and what else metrics.json says; all processes take part, the first writes what the report
+        needs into `run / "evaluation"`."""
 
     @abstractmethod
     def report(self, model: nn.Module, run: RunFolder) -> Path:
@@ -244,10 +254,20 @@ def read_start(settings: Start) -> tuple[Path, Portable, dict[str, Tensor]]:
     return folder, about, state
 
 
-def warn(line: str) -> None:
+def say(line: str) -> None:
     """A line for the person who waits, on stderr, from the first of several processes."""
     if getattr(rank_zero_only, "rank", 0) == 0:
-        sys.stderr.write(f"warning: {line}\n")
+        note(line)
+
+
+def warn(line: str) -> None:
+    """A warning, as `say` says it."""
+    say(f"warning: {line}")
+
+
+def fitting_batch(count: int) -> int:
+    """A batch with which a pass over so few samples is some steps, and over many no more of them than need be."""
+    return max(4, min(64, 2 ** int(math.log2(max(count, 1) / 16)))) if count > 16 else 4
 
 
 def counted(loaded: Loaded, split: Any, count: int | None = None) -> dict[str, int]:

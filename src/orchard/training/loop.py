@@ -24,7 +24,6 @@ from pydantic import TypeAdapter
 from torch import Tensor, nn
 
 from orchard.errors import OrchardError, first_line
-from orchard.files import disk_error
 from orchard.training.checkpoint import Checkpoints
 from orchard.training.feed import Feed
 from orchard.training.learner import Learner
@@ -32,6 +31,7 @@ from orchard.training.metric import Metric
 from orchard.training.optim import (
     average_of,
     build_optimizer,
+    layer_groups,
     learning_rate_factor,
     load_optimizer_tensors,
     optimizer_tensors,
@@ -43,6 +43,9 @@ from orchard.training.progress import Progress
 from orchard.training.renamed import STATE, new_tensors
 from orchard.training.run import Log, RunFolder
 from orchard.training.settings import OptimizerSettings, TrainSettings
+from orchard.weights.portable import not_finite
+
+STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class Trainable(Protocol):
@@ -56,12 +59,15 @@ class Trainable(Protocol):
     @property
     def settings(self) -> TrainSettings: ...
     @property
+    def head_epochs(self) -> float: ...
+    @property
     def phases(self) -> tuple[Phase, ...]: ...
     @property
     def logged(self) -> Sequence[str]: ...  # metrics with a column in log.csv
     def optimizer_settings(self, name: str) -> OptimizerSettings: ...
     def feed(self) -> Feed: ...
     def evaluate(self, model: nn.Module) -> Mapping[str, float]: ...
+    def write_model(self, model: nn.Module, run: RunFolder) -> None: ...
     def train_mode(self, model: nn.Module) -> None: ...
 
 
@@ -101,7 +107,11 @@ class State:
 
 
 class Interrupted(OrchardError):
-    """Ctrl-C or SIGTERM came; everything is saved."""
+    """Ctrl-C or another signal came; everything is saved. The exit code is the one that shells give to it."""
+
+    def __init__(self, message: str, number: int = signal.SIGINT):
+        super().__init__(message)
+        self.exit_code = 128 + number
 
 
 class DivergedError(OrchardError):
@@ -124,6 +134,9 @@ class Trainer:
         schedule = settings.schedule
         self.warmup = schedule.warmup_steps or round(schedule.warmup_epochs * self.steps_per_epoch)
         self.average = average_of(self.bare, settings.ema) if settings.ema else None
+        self.head_steps = round(job.head_epochs * self.steps_per_epoch)
+        head = layer_groups(self.bare)[-1] if self.head_steps else ()
+        self.below_head = [p for name, p in self.learning.items() if not name.startswith(head)] if head else []
         names = dict.fromkeys(phase.optimizer for phase in phases)
         self.rates = {name: job.optimizer_settings(name) for name in names}
         self.plain_optimizers = {
@@ -142,7 +155,8 @@ class Trainer:
         self.state = State()
         self.sums: dict[str, Tensor] = {}  # of the log line that is being gathered; on the device
         self._restore()
-        self._stop_signal = ""
+        self._stop_signal = 0
+        self._evaluation = 0.0  # seconds that the latest one took
 
     @property
     def evaluated(self) -> nn.Module:
@@ -171,14 +185,18 @@ class Trainer:
                         self._log_training(log)
                     if step % (self.settings.evaluate_steps or per_epoch) == 0 or last:
                         self._validate(log, progress)
+                        now = time.monotonic() - began
+                        self._evaluation, self.state.seconds = now - self.state.seconds, now
                         last = last or bool(self.state.stopped)
                     if last or checkpoint_due or stop:
                         self._save(log)
                         saved_at = time.monotonic()
                     if stop and not last:
+                        by = "Ctrl-C" if stop == signal.SIGINT else "a signal"
                         raise Interrupted(
-                            f"{stop} after step {step} of {self.steps}; everything is saved in {self.run.path}, and "
-                            f"the same command goes on from there"
+                            f"stopped by {by} after step {step} of {self.steps}; everything is saved in "
+                            f"{self.run.path}, and the same command goes on from there",
+                            stop,
                         )
         finally:
             progress.stop()
@@ -191,9 +209,11 @@ class Trainer:
         step = self.state.step
         parts = next(batches)
         self._seed(step)
-        if not self.bare.training:
+        if not self.bare.training or step == self.head_steps:
             self.job.train_mode(self.bare)
-        spent = self.state.seconds / (self.settings.max_minutes * 60) if self.settings.max_minutes else 0.0
+            if step < self.head_steps:
+                self._rest_below_head()
+        spent = self._spent / (self.settings.max_minutes * 60) if self.settings.max_minutes else 0.0
         factor = learning_rate_factor(
             step, self.steps, self.warmup, self.settings.schedule, per_epoch=self.steps_per_epoch, spent=spent
         )  # fmt: skip
@@ -218,6 +238,9 @@ class Trainer:
         """One update of one phase's parameters."""
         learning = self._enable_gradients(phase)
         losses = self._accumulate(phase, parts)
+        if self.state.step < self.head_steps:
+            for parameter in self.below_head:
+                parameter.grad = None
         norm = torch.nn.utils.get_total_norm([p.grad for p in learning if p.grad is not None])
         if self.settings.clip_norm:
             torch.nn.utils.clip_grads_with_norm_(learning, self.settings.clip_norm, norm)
@@ -226,6 +249,14 @@ class Trainer:
         self._add({self._column("grad_norm", phase): norm.double()}, phase.repeat)
         self.optimizers[phase.optimizer].step()
         self.optimizers[phase.optimizer].zero_grad(set_to_none=True)
+
+    def _rest_below_head(self) -> None:
+        """The statistics of norms below the head stay as they are, too."""
+        below = set(self.below_head)
+        for module in self.bare.modules():
+            own = list(module.parameters(recurse=False))
+            if own and below.issuperset(own):
+                module.eval()
 
     def _enable_gradients(self, phase: Phase) -> list[nn.Parameter]:
         """The parameters that this phase updates. With several phases, no gradient is computed for the others."""
@@ -263,6 +294,11 @@ class Trainer:
     def _column(self, metric: str, phase: Phase) -> str:
         """The name of a metric that every phase has: the first phase's is the step's own."""
         return metric if phase is self.phases[0] else f"{phase.name}_{metric}"
+
+    @property
+    def _spent(self) -> float:
+        """Seconds of the time allowed: those that have passed, and those that the evaluation at the end will take."""
+        return self.state.seconds + self._evaluation
 
     def _mean_loss(self) -> float:
         return float(self.sums["loss"]) / self.state.counted if self.state.counted else math.nan
@@ -314,7 +350,7 @@ class Trainer:
         with torch.compiler.set_stance("force_eager"):  # each new batch shape would be compiled again
             metrics = self.job.evaluate(model)
         score = self.job.metric.score(metrics[self.job.metric.name])
-        if score >= self.state.best_score:  # never true of what is not a number
+        if math.isfinite(score) and score >= self.state.best_score and not not_finite(self.evaluated):
             self.state.stale_epochs = 0 if score > self.state.best_score else self.state.stale_epochs + 1
             self.state.best_score, self.state.best_step = score, self.state.step
             if self.fabric.is_global_zero:
@@ -330,18 +366,21 @@ class Trainer:
     def _write_best(self) -> None:
         best = Checkpoints(self.run / "best", self.checkpoints.warn)
         best.save(self.state.step, {"model": self.evaluated.state_dict()}, {"score": self.state.best_score})
+        self.job.write_model(self.evaluated, self.run)
 
     def best_weights(self) -> dict[str, Tensor]:
-        """The weights of the best validation."""
+        """The weights of the best validation. DivergedError where no validation gave a number."""
         found = Checkpoints(self.run / "best", self.checkpoints.warn).load_newest()
-        return new_tensors(found[0])["model"] if found else dict(self.evaluated.state_dict())
+        if found is None:
+            raise DivergedError(
+                f"no validation gave a number for the {self.job.metric.name.replace('_', ' ')}: no model can be kept; "
+                f"try a smaller --set optimizer.lr, or --set clip_norm=1, with another --out"
+            )
+        return new_tensors(found[0])["model"]
 
     def _save(self, log: Log | None) -> None:
         if log and self.fabric.is_global_zero:
-            try:
-                log.flush()  # first the lines, then the checkpoint that says they are there
-            except OSError as error:
-                raise disk_error(error, log.path, "make room and run the same command again") from None
+            log.flush()  # first the lines, then the checkpoint that says they are there
             self._write_checkpoint()
         self.fabric.barrier()
 
@@ -351,7 +390,8 @@ class Trainer:
             groups["average"] = self.average.state_dict()
         if feed := dict(self.feed.state()):
             groups["feed"] = feed
-        self.state.sums = {key: float(value) for key, value in self.sums.items()}
+        sums = {key: float(value) for key, value in self.sums.items()}
+        self.state.sums = {key: value for key, value in sums.items() if math.isfinite(value)}  # JSON has no others
         self.checkpoints.save(self.state.step, groups, self.state.facts())
 
     def _restore(self) -> None:
@@ -369,17 +409,19 @@ class Trainer:
             first = str(error).strip().splitlines()[0]
             raise OrchardError(f"the checkpoints in {self.checkpoints.folder} are of another model: {first}") from None
         self.state = State.read(facts, self.checkpoints.folder)
+        if self.run.extended:  # what ended it before was a limit that is another one now
+            self.state.stopped, self.state.stale_epochs = "", 0
         self.sums = {key: torch.tensor(value, dtype=torch.float64) for key, value in self.state.sums.items()}
 
-    def _decide(self, saved_at: float) -> tuple[bool, bool, str]:
-        """Is the time over, is a checkpoint due, and why should we stop, if at all?
+    def _decide(self, saved_at: float) -> tuple[bool, bool, int]:
+        """Is the time over, is a checkpoint due, and which signal asks us to stop, if any?
 
         Clocks and signals differ between processes, decisions must not: the first decides, at every line of the log.
         """
         settings, step = self.settings, self.state.step
         if self.fabric.world_size > 1 and step % settings.log_every:
-            return False, False, ""
-        time_over = settings.max_minutes is not None and self.state.seconds >= settings.max_minutes * 60
+            return False, False, 0
+        time_over = settings.max_minutes is not None and self._spent >= settings.max_minutes * 60
         due = time.monotonic() - saved_at >= settings.checkpoint_minutes * 60
         if settings.checkpoint_steps and step % settings.checkpoint_steps == 0:
             due = True
@@ -388,15 +430,17 @@ class Trainer:
 
     @contextmanager
     def _signals(self) -> Iterator[None]:
-        """The first Ctrl-C or SIGTERM ends the training after the step it is in; a second Ctrl-C at once."""
+        """The first signal (Ctrl-C, SIGTERM, or SIGHUP when a terminal closes) ends the training after the step it is
+        in; a second Ctrl-C at once. What is ignored already (`nohup`) stays ignored."""
 
         def ask(number: int, frame: FrameType | None) -> None:
             if self._stop_signal and number == signal.SIGINT:
                 raise KeyboardInterrupt
-            self._stop_signal = "stopped by Ctrl-C" if number == signal.SIGINT else "stopped by a signal"
+            self._stop_signal = number
 
+        heard = [one for one in STOPPING if signal.getsignal(one) is not signal.SIG_IGN]
         try:
-            before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+            before = {number: signal.signal(number, ask) for number in heard}
         except ValueError:  # not the main thread: signals are its business
             yield
             return

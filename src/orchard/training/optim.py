@@ -12,8 +12,9 @@ from torch.optim.swa_utils import AveragedModel
 
 from orchard.training.settings import OptimizerSettings, ScheduleSettings
 
-# Modules whose weight (not bias) is decayed: those that multiply. Norms and single vectors are never decayed.
-DECAYED = (nn.Linear, nn.Embedding, nn.Bilinear, nn.RNNBase, nn.RNNCellBase, nn.modules.conv._ConvNd)
+# Modules whose weights (not biases) are decayed: those that multiply. Norms, single vectors and tables never are.
+DECAYED = (nn.Linear, nn.Bilinear, nn.RNNBase, nn.RNNCellBase, nn.modules.conv._ConvNd)
+TABLES = (nn.Embedding, nn.EmbeddingBag)
 
 
 def build_optimizer(
@@ -40,10 +41,13 @@ def build_optimizer(
 def decayed_names(model: nn.Module) -> set[str]:
     """The parameters that weight decay applies to: matrices and kernels, decided by the type of their module.
 
-    A parameter of a module that is not in the table is decayed if it is called `weight` and has more than one axis.
+    A parameter of another module is decayed if it is called `weight` and has more than one axis. A table that a head
+    shares stays a table.
     """
     names = set()
     for prefix, module in model.named_modules():
+        if isinstance(module, TABLES):
+            continue
         known = isinstance(module, DECAYED)
         for name, parameter in module.named_parameters(prefix, recurse=False):
             last = name.rpartition(".")[2]
@@ -74,9 +78,13 @@ def _make(groups: list[dict[str, Any]], s: OptimizerSettings) -> torch.optim.Opt
     return optim.Adafactor(groups, lr=s.lr)
 
 
+def layer_groups(model: nn.Module) -> Sequence[tuple[str, ...]]:
+    """Name prefixes of the parameters from the input to the head."""
+    return model.layer_groups()  # type: ignore[operator, no-any-return]
+
+
 def _layers_below_head(model: nn.Module, name: str) -> int:
-    groups: Sequence[tuple[str, ...]] = model.layer_groups()  # type: ignore[operator]
-    for depth, prefixes in enumerate(reversed(groups)):
+    for depth, prefixes in enumerate(reversed(layer_groups(model))):
         if name.startswith(prefixes):
             return depth
     raise ValueError(f"layer_groups of {type(model).__name__} does not cover {name}")

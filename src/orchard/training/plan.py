@@ -63,7 +63,7 @@ def make_plan(trainer: Trainer, *, cut: bool) -> Plan:
     """Try one forward and backward pass of a copy on a few samples of the first batch, and scale it up."""
     settings, model, phases = trainer.settings, trainer.bare, trainer.phases
     device = next(model.parameters()).device
-    batch = trainer.feed.example()
+    batch, last = trainer.feed.example(), max(trainer.steps - 1, 0)  # what joins later (a discriminator) is there then
     few = batch.parts(max(len(batch) // PROBE, 1))[0]
     probe = copy.deepcopy(model).train()
     held: dict[int, int] = {}
@@ -78,7 +78,7 @@ def make_plan(trainer: Trainer, *, cut: bool) -> Plan:
     def once() -> float:
         began = time.perf_counter()
         with torch.autocast(device.type, torch.bfloat16, enabled=settings.precision == "bf16"):
-            losses = [phase.loss(probe, few, 0)[0] for phase in phases]
+            losses = [phase.loss(probe, few, last)[0] for phase in phases]
         for loss in losses:
             loss.backward()  # type: ignore[no-untyped-call]
         if device.type == "cuda":

@@ -5,9 +5,10 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
+
+from orchard.console import Console
 
 SHOWN_EVERY = 0.25  # seconds between two updates of the bar
 
@@ -63,7 +64,7 @@ class Progress:
 
     def evaluated(self, epoch: float, figures: Mapping[str, float]) -> None:
         words = "  ".join(f"{name} {value:.4f}" for name, value in figures.items() if name in self.figures)
-        self.console.print(f"epoch {epoch:g}: validation {words}", highlight=False)
+        self.console.print(f"epoch {epoch:g}: validation {words}")
 
     def stop(self) -> None:
         if self._bar:

@@ -6,7 +6,7 @@ records.safetensors  by what each record of the data is known again
 log.csv         one line per interval of training and per evaluation (also tensorboard/)
 checkpoints/    the newest two, for going on
 best/           the weights with the best validation so far
-model/          the portable model; evaluation/ the predictions behind the figures
+model/          the portable model, of the best so far; evaluation/ the predictions behind the figures
 metrics.json    the final figures
 report.html     all of it to look at, written last: a run that has it is finished
 """
@@ -15,20 +15,20 @@ from __future__ import annotations
 
 import contextlib
 import csv
-import fcntl
 import io
 import platform
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict
-from torch.utils.tensorboard import SummaryWriter
 
 from orchard.errors import OrchardError, UsageError
-from orchard.files import atomic, disk_error, read_as, write_json
+from orchard.files import atomic, disk_error, locked, read_as, write_json
+from orchard.training.board import Board
 from orchard.training.renamed import new_settings
 from orchard.training.settings import flatten
 
@@ -36,6 +36,13 @@ LOG_COLUMNS = ("step", "epoch", "split", "loss", "lr", "grad_norm", "seconds")
 # None of these changes what is learned.
 MAY_DIFFER = {"checkpoint_minutes", "checkpoint_steps", "log_every", "data.workers"}
 MAY_DIFFER |= {"data.bad_records"}  # what it leaves out is counted, and said or refused
+MAY_GROW = {"epochs", "max_steps", "max_minutes", "patience"}  # a run goes on for longer than was asked for at first
+LOCK = ".lock"
+WRITTEN = (
+    "run.json", "settings.json", "records.safetensors", "log.csv", "tensorboard", "checkpoints", "best", "model",
+    "evaluation", "metrics.json", "report.html",
+)  # fmt: skip
+LEFT = re.compile(r"\.lock|\.run\.json\.partial\d*")
 
 
 class DataFacts(BaseModel):
@@ -57,11 +64,16 @@ class RunFacts(BaseModel):
 
 
 class RunFolder:
-    """A run on disk. Opening it takes a lock, so that no two processes write the same run."""
+    """A run on disk. Opening it takes a lock, so that no two processes write the same run.
+
+    `extended` says that more epochs (or steps, minutes, patience) are asked for than the run in it had.
+    """
 
     def __init__(self, path: Path):
         self.path = path
-        self._lock: IO[str] | None = None
+        self.extended = False
+        self._opened = contextlib.ExitStack()
+        self._locked = False
         self._made: list[Path] = []  # folders around it that were not there, innermost first
 
     def __truediv__(self, name: str) -> Path:
@@ -88,39 +100,43 @@ class RunFolder:
                 raise UsageError(f"{self.path} exists and is no run of ours; name another folder with --out")
             self._made = [folder for folder in self.path.parents if not folder.exists()]
             self.path.mkdir(parents=True, exist_ok=True)
-            self._lock = (self / ".lock").open("w")
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise OrchardError(
-                f"another process is training in {self.path}; wait for it or name another --out"
-            ) from None
+            links = [name for name in (LOCK, *WRITTEN) if (self / name).is_symlink()]
+            if links:
+                raise UsageError(f"{self / links[0]} is a link, which is not followed for writing; name another folder")
+            busy = f"another process is training in {self.path}; wait for it or name another --out"
+            self._opened.enter_context(locked(self / LOCK, busy))
+            self._locked = True
         except OSError as error:
             raise disk_error(error, self.path, "name a folder that can be written with --out") from None
         if (self / "run.json").exists():
-            self._refuse_other_settings(requested)
+            self.extended = self._compare(requested)
 
     def close(self) -> None:
         """Let others in. A folder in which nothing came to be, since the call was wrong, goes away again."""
-        if not self._lock:
-            return
-        if _unused(self.path):
+        if self._locked and _unused(self.path):
             with contextlib.suppress(OSError):  # another process may be about to begin here
                 for path in self.path.iterdir():
                     path.unlink()
                 for folder in (self.path, *self._made):
                     folder.rmdir()
-        self._lock.close()
+        self._opened.close()
+        self._locked = False
 
-    def _refuse_other_settings(self, requested: Mapping[str, Any]) -> None:
+    def _compare(self, requested: Mapping[str, Any]) -> bool:
+        """Is more of the same asked for than before? Raises UsageError for other settings."""
         then, now = new_settings(flatten(self.facts().requested)), flatten(requested)
         known = {*then} & {*now}  # version 0.1 kept the settings of other tasks, too
         architecture = {key for key in (*then, *now) if key.startswith("architecture.")}
-        for key in sorted(known | architecture):
-            if then.get(key) != now.get(key) and key not in MAY_DIFFER:
+        different = [key for key in sorted(known | architecture) if then.get(key) != now.get(key)]
+        more = [key for key in different if key in MAY_GROW and _is_more(then[key], now[key])]
+        for key in different:
+            if key not in MAY_DIFFER and key not in more:
+                advice = f"; {key} may only grow" if key in MAY_GROW else ""
                 raise UsageError(
                     f"{self.path} holds a run with {key}={then.get(key)}, now {key}={now.get(key)} is asked for; "
-                    f"name another folder with --out, or go on with the same settings"
+                    f"name another folder with --out, or go on with the same settings{advice}"
                 )
+        return bool(more)
 
     def write(self, name: str, value: Any) -> None:
         try:
@@ -129,13 +145,18 @@ class RunFolder:
             raise disk_error(error, self / name, "make room and run the same command again") from None
 
 
+def _is_more(then: float | None, now: float | None) -> bool:
+    """None is no limit."""
+    return then is not None and (now is None or now > then)
+
+
 def _unused(folder: Path) -> bool:
     """Nothing is in it but what a run that ended before its first file may leave."""
-    return all(path.name in (".lock", ".run.json.partial") for path in folder.iterdir())
+    return all(LEFT.fullmatch(path.name) and path.is_file() and not path.is_symlink() for path in folder.iterdir())
 
 
 def free_folder(base: Path, requested: Mapping[str, Any]) -> Path:
-    """The folder for a run nobody named: an unfinished run of the same settings is taken up, else a new number."""
+    """The folder for a run nobody named: that of a run with the same settings, finished or not, else a new number."""
     number = 1
     while True:
         path = base if number == 1 else base.with_name(f"{base.name}-{number}")
@@ -143,17 +164,16 @@ def free_folder(base: Path, requested: Mapping[str, Any]) -> Path:
         if not (run / "run.json").exists():
             if not path.exists() or _unused(path):
                 return path
-        elif not run.finished and _same(run, requested):
+        elif _same(run, requested):
             return path
         number += 1
 
 
 def _same(run: RunFolder, requested: Mapping[str, Any]) -> bool:
     try:
-        run._refuse_other_settings(requested)
+        return not run._compare(requested)
     except OrchardError:
         return False
-    return True
 
 
 class Log:
@@ -165,30 +185,42 @@ class Log:
     def __init__(self, run: RunFolder, step: int, figures: Sequence[str]):
         columns = (*LOG_COLUMNS[:4], *figures, *LOG_COLUMNS[4:])
         self.path = run / "log.csv"
-        kept = [row for row in read_log(self.path) if int(row["step"]) <= step] if self.path.exists() else []
-        with atomic(self.path) as file:
-            text = io.TextIOWrapper(file, newline="", encoding="utf-8", write_through=True)
-            writer = csv.DictWriter(text, columns, extrasaction="ignore")
-            writer.writeheader()
-            writer.writerows(kept)
-            text.detach()
-        self._file = self.path.open("a", newline="", encoding="utf-8")
-        self._writer = csv.DictWriter(self._file, columns, extrasaction="ignore")
-        self._board = SummaryWriter(str(run / "tensorboard"), purge_step=step + 1)
+        with self._naming():
+            kept = [row for row in read_log(self.path) if int(row["step"]) <= step] if self.path.exists() else []
+            with atomic(self.path) as file:
+                text = io.TextIOWrapper(file, newline="", encoding="utf-8", write_through=True)
+                writer = csv.DictWriter(text, columns, extrasaction="ignore")
+                writer.writeheader()
+                writer.writerows(kept)
+                text.detach()
+            self._file = self.path.open("a", newline="", encoding="utf-8")
+            self._writer = csv.DictWriter(self._file, columns, extrasaction="ignore")
+            self._board = Board(run / "tensorboard", step + 1)
 
     def line(self, row: Mapping[str, Any]) -> None:
-        self._writer.writerow({k: f"{v:.6g}" if isinstance(v, float) else v for k, v in row.items()})
-        for key, value in row.items():
-            if key not in ("step", "epoch", "split", "seconds"):
-                self._board.add_scalar(f"{key}/{row['split']}", value, row["step"])
+        with self._naming():
+            self._writer.writerow({k: f"{v:.6g}" if isinstance(v, float) else v for k, v in row.items()})
+            for key, value in row.items():
+                if key not in ("step", "epoch", "split", "seconds"):
+                    self._board.add(f"{key}/{row['split']}", value, row["step"])
 
     def flush(self) -> None:
-        self._file.flush()
-        self._board.flush()
+        with self._naming():
+            self._file.flush()
+            self._board.flush()
 
     def close(self) -> None:
-        self._file.close()
-        self._board.close()
+        """Everything that counts is flushed before; on a full disk the rest is lost, which has been said."""
+        for file in (self._file, self._board):
+            with contextlib.suppress(OSError):
+                file.close()
+
+    @contextlib.contextmanager
+    def _naming(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise disk_error(error, self.path, "make room and run the same command again") from None
 
 
 def read_log(path: Path) -> list[dict[str, str]]:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import BaseModel, Field, ValidationError
 
@@ -20,7 +20,7 @@ class OptimizerSettings(Settings):
         "adamw", description="optimizer, as torch.optim has it"
     )
     lr: float = Field(1e-3, gt=0, description="largest learning rate, after the warm-up")
-    weight_decay: float = Field(0.05, ge=0, description="decoupled for adamw; never on norms, biases and vectors")
+    weight_decay: float = Field(0.05, ge=0, description="decoupled for adamw; never on norms, biases and tables")
     momentum: float = Field(0.9, ge=0, lt=1, description="momentum of sgd and rmsprop, beta1 of the adam family")
     nesterov: bool = Field(True, description="whether the momentum of sgd is Nesterov's")
     beta2: float = Field(0.999, ge=0, lt=1, description="beta2 of the adam family, alpha of rmsprop, rho of adadelta")
@@ -47,8 +47,11 @@ class ScheduleSettings(Settings):
 class TrainSettings(Settings):
     """What `orchard train` may be told, whatever the task; every field can be given as `--set key=value`.
 
-    A task adds fields of its own in a subclass.
+    A task adds fields of its own in a subclass, and in `fine_tuning` (dotted keys) what suits a model that has learned:
+    it takes the place of the recipe that begins from scratch.
     """
+
+    fine_tuning: ClassVar[Mapping[str, Any]] = {}
 
     model: str = Field(description="name of a variant, or timm:NAME")
     data: Source
@@ -74,6 +77,20 @@ class TrainSettings(Settings):
     nodes: int = Field(1, gt=0, description="machines")
     optimizer: OptimizerSettings = OptimizerSettings()
     schedule: ScheduleSettings = ScheduleSettings()
+
+
+ADAM = ("adamw", "adam", "adamax")
+READ_BY = {  # the optimizers and schedules that have a use for a setting which others ignore
+    "optimizer.momentum": ("sgd", "rmsprop", *ADAM),
+    "optimizer.nesterov": ("sgd",),
+    "optimizer.beta2": (*ADAM, "rmsprop", "adadelta"),
+    "optimizer.eps": (*ADAM, "rmsprop", "adadelta", "adagrad"),
+    "optimizer.centered": ("rmsprop",),
+    "schedule.final_fraction": ("cosine", "linear", "polynomial"),
+    "schedule.power": ("polynomial",),
+    "schedule.milestones": ("step",),
+    "schedule.gamma": ("step", "exponential"),
+}
 
 
 @dataclass(frozen=True)
@@ -129,9 +146,21 @@ def resolve(command: Mapping[str, Any], recipe: Recipe | None, recipe_name: str,
             flat[key] = value
             origins[key] = origin
     try:
-        return Resolved(kind.model_validate(nest(flat)), origins)
+        settings = kind.model_validate(nest(flat))
     except ValidationError as error:
         raise UsageError(explain(error, kind)) from None
+    refuse_unread(settings, [key for key, origin in origins.items() if origin == "command"])
+    return Resolved(settings, origins)
+
+
+def refuse_unread(settings: TrainSettings, given: Iterable[str]) -> None:
+    """UsageError for a setting that a person gave and that the chosen optimizer or schedule does not read."""
+    for key in given:
+        if key not in READ_BY:
+            continue
+        chosen = getattr(settings, key.partition(".")[0]).name
+        if chosen not in READ_BY[key]:
+            raise UsageError(f"setting '{key}' is read by {', '.join(READ_BY[key])}, not by {chosen}; leave it out")
 
 
 def known_keys(kind: type[BaseModel], prefix: str = "") -> list[str]:
@@ -150,6 +179,8 @@ def explain(error: ValidationError, kind: type[BaseModel]) -> str:
     """The first fault as one line: which key, what was given, what is expected."""
     first = error.errors()[0]
     key = ".".join(str(part) for part in first["loc"])
+    if not key:
+        return str(first["msg"]).removeprefix("Value error, ")
     if first["type"] == "extra_forbidden":
         known = known_keys(kind)
         near = difflib.get_close_matches(key, known, n=3, cutoff=0.6)

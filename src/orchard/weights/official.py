@@ -9,7 +9,7 @@ from __future__ import annotations
 import fnmatch
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from orchard.cards import card_of
 from orchard.errors import OrchardError, unknown
+from orchard.files import atomic_folder, disk_error
 from orchard.models import Landmark, configuration, create_model, landmark_of, picture_size
 from orchard.weights.beside import CONFIG as BESIDE
 from orchard.weights.beside import NOTHING, Beside, read_beside
@@ -138,13 +139,24 @@ def import_official(
     """
     refuse_existing(Path(out))
     found = read_official(name, path, source, overrides)
-    save_portable(Path(out), found.model, found.about)
+    with new_model_folder(Path(out)) as folder:
+        save_portable(folder, found.model, found.about)
     return found.about, found.went
 
 
 def refuse_existing(out: Path) -> None:
-    if out.exists():
+    if out.exists() or out.is_symlink():
         raise OrchardError(f"{out} exists already; name a folder that does not, or remove it first")
+
+
+@contextmanager
+def new_model_folder(out: Path) -> Iterator[Path]:
+    """A folder that becomes `out` when the model in it is whole: a kill leaves nothing that is refused later."""
+    try:
+        with atomic_folder(out) as folder:
+            yield folder
+    except OSError as error:
+        raise disk_error(error, out, "nothing of it was written") from None
 
 
 def table_of(landmark: Landmark, source: str, config: Any) -> Table:

@@ -6,6 +6,8 @@ import dataclasses
 import hashlib
 import json
 import math
+import os
+import stat
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +19,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from orchard.errors import OrchardError
+from orchard.files import atomic, json_text
 from orchard.models import create_model
 from orchard.models.foreign import create_foreign, is_foreign
 from orchard.weights.fields import building, check_fields
@@ -52,13 +55,29 @@ def architecture_of(model: nn.Module) -> dict[str, Any]:
 def save_portable(folder: Path, model: nn.Module, about: Portable) -> None:
     """Write the folder. The weights go first: a folder without its config is not taken for a model."""
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
-    words = json.dumps(dataclasses.asdict(about), indent=2, ensure_ascii=False) + "\n"
+    words = json_text(dataclasses.asdict(about), indent=2) + "\n"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        save_file(state, folder / WEIGHTS)
-        (folder / CONFIG).write_text(words, encoding="utf-8")
+        write_tensors(state, folder / WEIGHTS)
+        with atomic(folder / CONFIG) as file:
+            file.write(words.encode())
+    except OSError as error:
+        raise OrchardError(f"the model cannot be written to {folder}: {error.strerror or error}") from None
+
+
+def not_finite(model: nn.Module) -> list[str]:
+    """The names of parameters that hold something which is not a finite number."""
+    return [name for name, parameter in model.named_parameters() if not bool(parameter.isfinite().all())]
+
+
+def write_tensors(tensors: Mapping[str, Tensor], path: Path) -> None:
+    """Write a safetensors file atomically, with the mode that the umask says. OrchardError where the disk is full."""
+    try:
+        with atomic(path) as file:
+            save_file(dict(tensors), file.name)  # it makes a file of its own, which nobody else may read
+            Path(file.name).chmod(stat.S_IMODE(os.fstat(file.fileno()).st_mode))
     except (SafetensorError, OSError) as error:
-        raise OrchardError(f"the model cannot be written to {folder}: {error}") from None
+        raise OrchardError(f"{path} cannot be written: {error}; make room and run the same command again") from None
 
 
 def read_portable(folder: Path) -> tuple[Portable, dict[str, Tensor]]:

@@ -6,6 +6,7 @@ import difflib
 import functools
 import glob
 import importlib
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -81,3 +82,14 @@ def canonical_name(source: str) -> str:
         if name in kind.schemes:
             return source
     return "images"
+
+
+def data_name(source: str) -> str:
+    """What folders and titles call a source: the name that recipes know it by, else that of its file or folder."""
+    name = canonical_name(source)
+    return name if name != "images" else Path(source).absolute().name.partition(".")[0] or name
+
+
+def folder_name(*words: str) -> str:
+    """Words as the name of one folder, whatever is in them."""
+    return re.sub(r"[^\w.+-]+", "-", "-".join(words)).strip("-.")

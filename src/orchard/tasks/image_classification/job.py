@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors.torch import load_file, save_file
-from torch import nn
+from safetensors.torch import load_file
+from torch import Tensor, nn
 
 from orchard.data.augment import mix
 from orchard.data.batches import ImageBatch
@@ -32,7 +32,7 @@ from orchard.tasks.image_classification.settings import Settings
 from orchard.training.feed import LoaderFeed
 from orchard.training.run import RunFolder
 from orchard.training.settings import Resolved
-from orchard.weights.portable import save_portable
+from orchard.weights.portable import save_portable, write_tensors
 
 
 class Job(base.Job):
@@ -53,6 +53,10 @@ class Job(base.Job):
         size = picture_size(config)
         self.preprocess = start_preprocess(settings, self.data, size, config.in_channels)
         self.shape = (1, config.in_channels, *size)
+        count = len(self.data.splits["train"])
+        if settings.start_from and resolved.origins.get("batch_size", "default") == "default":
+            why = f"chosen: some steps an epoch from {count:,} images"
+            resolved = resolved.choose("batch_size", base.fitting_batch(count), why)
         self.resolved = base.settle_precision(resolved, self.model, self.shape, device)
         self.channels_last = base.wants_channels_last(self.model)
         if self.channels_last:
@@ -67,6 +71,10 @@ class Job(base.Job):
     @property
     def splits(self) -> Mapping[str, ImageSplit]:
         return self.data.splits
+
+    @property
+    def head_epochs(self) -> float:
+        return self.settings.head_epochs
 
     def train_mode(self, model: nn.Module) -> None:
         """A frozen trunk stays in evaluation mode, so that its norms' statistics do not move either."""
@@ -115,15 +123,16 @@ class Job(base.Job):
     def cost(self, model: nn.Module) -> dict[str, int]:
         return base.cost_of(model, self.shape)
 
+    def write_model(self, model: nn.Module, run: RunFolder) -> None:
+        about = self.portable(model, run.path, classes=self.data.classes, preprocess=self.preprocess.to_json())
+        save_portable(run / "model", model, about)
+
     def finish(self, model: nn.Module, run: RunFolder) -> dict[str, Any]:
-        if self.fabric.is_global_zero:
-            about = self.portable(model, run.path, classes=self.data.classes, preprocess=self.preprocess.to_json())
-            save_portable(run / "model", model, about)
         predictions = {name: self.predictions(model, name) for name in self.final_splits}
         if self.fabric.is_global_zero:
             (run / "evaluation").mkdir(exist_ok=True)
             for name, found in predictions.items():
-                save_file(dict(vars(found)), run / "evaluation" / f"{name}.safetensors")
+                write_tensors(dict(vars(found)), run / "evaluation" / f"{name}.safetensors")
         metrics = {name: final_metrics(self.objective, found) for name, found in predictions.items()}
         return self.cost(model) | metrics
 
@@ -148,7 +157,7 @@ def start_model(settings: Settings, data: ImageData) -> nn.Module:
     if settings.image_size:
         wanted["image_size"] = settings.image_size
     if settings.start_from:
-        return fine_tuned_model(settings, wanted)
+        return fine_tuned_model(settings, wanted, data.classes)
     wanted.setdefault("in_channels", data.channels)
     try:
         build = create_foreign if is_foreign(settings.model) else create_model
@@ -157,8 +166,8 @@ def start_model(settings: Settings, data: ImageData) -> nn.Module:
         raise UsageError(f"{settings.model} cannot be built so: {error}") from None
 
 
-def fine_tuned_model(settings: base.Start, wanted: Mapping[str, Any]) -> nn.Module:
-    """A model with the weights of `start_from`; the head is new where the number of classes is another."""
+def fine_tuned_model(settings: base.Start, wanted: Mapping[str, Any], classes: Sequence[str]) -> nn.Module:
+    """A model with the weights of `start_from`, the head's by the names of the classes; others are fresh."""
     folder, about, state = base.read_start(settings)
     model = about.build(**wanted)
     if hasattr(model, "fit_state"):
@@ -173,11 +182,51 @@ def fine_tuned_model(settings: base.Start, wanted: Mapping[str, Any]) -> nn.Modu
                 f"the head and the image size may change"
             )
     fits = {k: state[k] if k in state and state[k].shape == v.shape else v for k, v in fresh.items()}
+    known = [name for name in classes if name in about.classes]
+    if tuple(classes) != about.classes:
+        if unnamed(about.classes) and len(classes) != len(about.classes):
+            known = []  # places of another list, not names
+        for name in (name for name in fresh if name.startswith(head) and name in state):
+            fits[name] = head_rows(state[name], fresh[name], about.classes, classes, known)
+        base.say(head_words(folder, classes, known))
     missing = [name for name in fresh if name not in state and not name.startswith(head)]
     if missing:
         raise OrchardError(f"{folder} has no tensor '{missing[0]}', which this {settings.model} needs")
     model.load_state_dict(fits)
     return model
+
+
+def unnamed(classes: Sequence[str]) -> bool:
+    """Are these the numbers that a model without class names has?"""
+    return list(classes) == [str(number) for number in range(len(classes))]
+
+
+def head_rows(saved: Tensor, fresh: Tensor, before: Sequence[str], now: Sequence[str], known: Sequence[str]) -> Tensor:
+    """A head's weights or biases, a row for each class: `known` ones from `saved`, the others from `fresh`.
+
+    What follows the classes (a detector's row for nothing) is as it was.
+    """
+    more = len(saved) - len(before)
+    if saved.shape[1:] != fresh.shape[1:] or more < 0 or len(fresh) - len(now) != more:
+        return fresh
+    rows = fresh.clone()
+    for name in known:
+        rows[now.index(name)] = saved[before.index(name)]
+    if more and known:
+        rows[-more:] = saved[-more:]
+    return rows
+
+
+def head_words(folder: Path, classes: Sequence[str], known: Sequence[str]) -> str:
+    """What becomes of the head, for the person who waits."""
+    new = [name for name in classes if name not in known]
+
+    def some(names: Sequence[str]) -> str:
+        return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+
+    if not known:
+        return f"the head is fresh: {folder} knows none of the {len(classes)} classes by name"
+    return f"the head goes on for {some(known)}" + (f" and is fresh for {some(new)}" if new else "")
 
 
 def freeze_trunk(model: nn.Module) -> None:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from orchard.data.settings import ImageSource, MixSettings
 from orchard.data.settings import Settings as Strict
@@ -14,11 +15,32 @@ from orchard.training.settings import TrainSettings
 class Settings(TrainSettings):
     """What training a classifier may be told beside what all trainings are."""
 
+    fine_tuning: ClassVar[Mapping[str, Any]] = {
+        "epochs": 10,
+        "head_epochs": 2,
+        "clip_norm": 1.0,
+        "optimizer.name": "adamw",
+        "optimizer.lr": 1e-3,
+        "optimizer.weight_decay": 0.01,
+        "optimizer.layer_decay": 0.85,
+        "schedule.warmup_epochs": 0.5,
+        "augmentation.crop": "resized",
+        "augmentation.area": (0.7, 1.0),
+    }
+
     data: ImageSource
     image_size: int | None = Field(None, ge=1, description="side of the square images the model sees")
     label_smoothing: float = Field(0.0, ge=0, lt=1, description="share of the target spread over all classes")
-    freeze_trunk: bool = Field(False, description="learn the head only")
+    freeze_trunk: bool = Field(False, description="learn the head only, of a model that is gone on with")
+    head_epochs: float = Field(0.0, ge=0, description="epochs at first in which the head alone learns")
     augmentation: MixSettings = MixSettings()
+
+    @model_validator(mode="after")
+    def _has_a_trunk(self) -> Settings:
+        for name in ("freeze_trunk", "head_epochs"):
+            if getattr(self, name) and not self.start_from:
+                raise ValueError(f"{name} is for a model that has learned: name it with --from")
+        return self
 
 
 class Options(Strict):

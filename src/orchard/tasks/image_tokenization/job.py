@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from orchard.data.batches import ImageBatch
@@ -28,7 +28,7 @@ from orchard.tasks.images import start_model, value_range_preprocess
 from orchard.training.feed import LoaderFeed
 from orchard.training.run import RunFolder
 from orchard.training.settings import Resolved
-from orchard.weights.portable import fingerprint_of, save_portable
+from orchard.weights.portable import fingerprint_of, save_portable, write_tensors
 
 BATCH = 64  # pictures at a time where nothing is learned, at least
 
@@ -110,18 +110,20 @@ class Job(base.Job):
     def cost(self, model: nn.Module) -> dict[str, int]:
         return base.cost_of(self.tokenizer(model), self.shape)
 
+    def write_model(self, model: nn.Module, run: RunFolder) -> None:
+        tokenizer = self.tokenizer(model)
+        codes = {"codes": self.model.config.codes, "grid": self.grid, "fingerprint": fingerprint_of(tokenizer)}  # type: ignore[union-attr]
+        about = self.portable(tokenizer, run.path, preprocess=self.preprocess.to_json(), facts=codes)
+        save_portable(run / "model", tokenizer, about)
+
     def finish(self, model: nn.Module, run: RunFolder) -> dict[str, Any]:
         tokenizer = self.tokenizer(model)
-        if self.fabric.is_global_zero:
-            codes = {"codes": self.model.config.codes, "grid": self.grid, "fingerprint": fingerprint_of(tokenizer)}  # type: ignore[union-attr]
-            about = self.portable(tokenizer, run.path, preprocess=self.preprocess.to_json(), facts=codes)
-            save_portable(run / "model", tokenizer, about)
         metrics = {name: self.metrics(model, name) for name in self.final_splits}
         with self.fabric.autocast():
             seen = look_at_split(tokenizer, self.batches(self.report_split))
         if self.fabric.is_global_zero:
             (run / "evaluation").mkdir(exist_ok=True)
-            save_file(seen, run / "evaluation" / f"{self.report_split}.safetensors")
+            write_tensors(seen, run / "evaluation" / f"{self.report_split}.safetensors")
         return {
             "parameters": sum(
                 parameter.numel() for parameter in tokenizer.parameters()

@@ -47,21 +47,21 @@ class BoxesArtifact(Artifact):
     @classmethod
     def show(cls, artifacts: Iterator[BoxesArtifact], console: Console) -> None:
         """A table with a line for each object."""
-        from rich.markup import escape
         from rich.table import Table
+        from rich.text import Text
 
         table = Table("picture", "object")
         for name in ("probability", "left", "top", "right", "bottom"):
             table.add_column(name, justify="right")
         for one in artifacts:
             if one.error:
-                table.add_row(escape(one.item), f"[red]{escape(one.error)}[/red]")
+                table.add_row(one.item, Text(one.error, "red"))
                 continue
-            rows = [(escape(label), f"{p:.1%}", *(f"{edge:.0f}" for edge in box)) for label, p, box in one.boxes]
+            rows = [(label, f"{p:.1%}", *(f"{edge:.0f}" for edge in box)) for label, p, box in one.boxes]
             for n, row in enumerate(rows or [("nothing",)]):
-                table.add_row(escape(one.item) if n == 0 else "", *row)
+                table.add_row(one.item if n == 0 else "", *row)
             if one.drawn:
-                console.print(f"drawn: {one.drawn}", markup=False, highlight=False, soft_wrap=True)
+                console.print(f"drawn: {one.drawn}", soft_wrap=True)
         console.print(table)
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from orchard.data.boxes.augment import Sizing
@@ -34,7 +34,7 @@ from orchard.training.run import RunFolder
 from orchard.training.settings import Resolved
 from orchard.weights.folders import model_folder
 from orchard.weights.official import preprocess_of
-from orchard.weights.portable import read_portable, save_portable
+from orchard.weights.portable import read_portable, save_portable, write_tensors
 
 
 class Job(base.Job):
@@ -120,18 +120,19 @@ class Job(base.Job):
     def cost(self, model: nn.Module) -> dict[str, int]:
         return base.cost_of(model, self.shape)
 
+    def write_model(self, model: nn.Module, run: RunFolder) -> None:
+        about = self.portable(
+            model, run.path, classes=self.data.classes, preprocess=self.preprocess.to_json(),
+            facts={"shorter_side": self.sizing.shorter, "longest_side": self.sizing.longest},
+        )  # fmt: skip
+        save_portable(run / "model", model, about)
+
     def finish(self, model: nn.Module, run: RunFolder) -> dict[str, Any]:
-        if self.fabric.is_global_zero:
-            about = self.portable(
-                model, run.path, classes=self.data.classes, preprocess=self.preprocess.to_json(),
-                facts={"shorter_side": self.sizing.shorter, "longest_side": self.sizing.longest},
-            )  # fmt: skip
-            save_portable(run / "model", model, about)
         predictions = {name: self.predictions(model, name) for name in self.final_splits}
         if self.fabric.is_global_zero:
             (run / "evaluation").mkdir(exist_ok=True)
             for name, found in predictions.items():
-                save_file(dict(vars(found)), run / "evaluation" / f"{name}.safetensors")
+                write_tensors(dict(vars(found)), run / "evaluation" / f"{name}.safetensors")
         metrics = {name: self.compare(found, name).figures for name, found in predictions.items()}
         return self.cost(model) | metrics
 
@@ -148,7 +149,7 @@ def start_model(settings: Settings, data: DetectionData) -> nn.Module:
     """The model to train: fresh, with a classifier's weights in its trunk, or with those of another run or model."""
     wanted = {"num_classes": len(data.classes), **settings.architecture}
     if settings.start_from:
-        return fine_tuned_model(settings, wanted)
+        return fine_tuned_model(settings, wanted, data.classes)
     try:
         model = create_model(settings.model, **wanted)
     except ValueError as error:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
@@ -26,6 +27,15 @@ class DetectionSettings(Strict):
 
 class Settings(TrainSettings):
     """What training a detector may be told beside what all trainings are."""
+
+    fine_tuning: ClassVar[Mapping[str, Any]] = {
+        "epochs": 20,
+        "clip_norm": 0.1,
+        "optimizer.lr": 1e-4,
+        "optimizer.weight_decay": 1e-4,
+        "optimizer.scales.trunk": 0.1,
+        "schedule.warmup_epochs": 0.5,
+    }
 
     shorter_side: int | None = Field(
         None, ge=0, description="shorter side that images are resized to; 0: not resized; default: the variant's"

@@ -50,9 +50,9 @@ class EpisodeArtifact(Artifact):
             films += [one.film] if one.film else []
         console.print(table)
         if len(scores) > 1:
-            console.print(f"mean return {sum(scores) / len(scores):g}", highlight=False)
+            console.print(f"mean return {sum(scores) / len(scores):g}")
         for film in films:
-            console.print(f"film: {film}", markup=False, highlight=False, soft_wrap=True)
+            console.print(f"film: {film}", soft_wrap=True)
 
 
 def answer(

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from orchard.data.environments import Episode
@@ -27,7 +27,7 @@ from orchard.tasks.reinforcement_learning.report import write_report
 from orchard.tasks.reinforcement_learning.settings import Settings
 from orchard.training.run import RunFolder
 from orchard.training.settings import Resolved
-from orchard.weights.portable import WEIGHTS, load_exactly, save_portable
+from orchard.weights.portable import WEIGHTS, load_exactly, save_portable, write_tensors
 
 SEEDS = {"validation": 1, "test": 2}  # of the episodes of each split, whatever the seed of the training
 EPISODES = 100  # of `orchard evaluate`
@@ -96,10 +96,13 @@ class Job(base.Job):
     def cost(self, model: nn.Module) -> dict[str, int]:
         return base.cost_of(self.network(model), self.sample)
 
-    def finish(self, model: nn.Module, run: RunFolder) -> dict[str, Any]:
+    def write_model(self, model: nn.Module, run: RunFolder) -> None:
         network = self.network(model)
         facts = {"environment": self.data.source, "action_names": list(self.data.action_names)}
         save_portable(run / "model", network, self.portable(network, run.path, facts=facts))
+
+    def finish(self, model: nn.Module, run: RunFolder) -> dict[str, Any]:
+        network = self.network(model)
         played = {name: self.episodes(model, name) for name in self.final_splits}
         (run / "evaluation").mkdir(exist_ok=True)
         for name, episodes in played.items():
@@ -107,7 +110,7 @@ class Job(base.Job):
                 "score": torch.tensor([episode.score for episode in episodes], dtype=torch.float64),
                 "length": torch.tensor([episode.length for episode in episodes]),
             }
-            save_file(table, run / "evaluation" / f"{name}.safetensors")
+            write_tensors(table, run / "evaluation" / f"{name}.safetensors")
         return {
             "parameters": sum(parameter.numel() for parameter in network.parameters()),  # the target stays behind
             **self.cost(model),

@@ -45,5 +45,5 @@ class Options(Strict):
     """How an agent is watched."""
 
     episodes: int = Field(1, ge=1, description="episodes to play")
-    seed: int = Field(0, ge=0, description="random seed of the episodes")
+    seed: int = Field(0, ge=0, lt=2**31, description="random seed of the episodes")
     out: Path | None = Field(None, description="film of the first episode, a .gif")

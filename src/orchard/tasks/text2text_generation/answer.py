@@ -42,7 +42,7 @@ class WrittenTexts(Artifact):
         """One text a line."""
         for one in artifacts:
             for text in one.texts:
-                console.print(text, markup=False, highlight=False, soft_wrap=True)
+                console.print(text, soft_wrap=True)
 
 
 def answer(folder: Path, items: Sequence[str], options: Options, say: Callable[[str], None]) -> Iterator[WrittenTexts]:

@@ -135,12 +135,13 @@ class Job(base.Job):
     def cost(self, model: nn.Module) -> dict[str, int]:
         return base.cost_of(model, self.sample(), self.sample())
 
+    def write_model(self, model: nn.Module, run: RunFolder) -> None:
+        self.tokenizer.save(run / "model" / FOLDER)
+        facts = {FOLDER: self.tokenizer.fingerprint, LENGTH: self.encoder.length,
+                 "languages": list(self.data.languages)}  # fmt: skip
+        save_portable(run / "model", model, self.portable(model, run.path, facts=facts))
+
     def finish(self, model: nn.Module, run: RunFolder) -> dict[str, Any]:
-        if self.fabric.is_global_zero:
-            self.tokenizer.save(run / "model" / FOLDER)
-            facts = {FOLDER: self.tokenizer.fingerprint, LENGTH: self.encoder.length,
-                     "languages": list(self.data.languages)}  # fmt: skip
-            save_portable(run / "model", model, self.portable(model, run.path, facts=facts))
         written = {name: self.write(model, name, beam=self.settings.search.beam) for name in self.final_splits}
         metrics = {name: self.metrics(model, name, texts) for name, texts in written.items()}
         if self.fabric.is_global_zero:

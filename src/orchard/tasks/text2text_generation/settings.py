@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
@@ -32,6 +33,14 @@ class SearchSettings(Strict):
 class Settings(TrainSettings):
     """What training on text in pairs may be told beside what all trainings are."""
 
+    fine_tuning: ClassVar[Mapping[str, Any]] = {
+        "epochs": 3,
+        "clip_norm": 1.0,
+        "optimizer.lr": 3e-4,
+        "optimizer.weight_decay": 0.01,
+        "schedule.warmup_epochs": 0.1,
+    }
+
     data: TextPairSource
     text: PairTextSettings = PairTextSettings()
     label_smoothing: float = Field(0.1, ge=0, lt=1, description="share of a target spread over the whole vocabulary")
@@ -42,4 +51,4 @@ class Options(SearchSettings, SamplingOptions):
     """How a model that reads one text and writes another answers."""
 
     count: int = Field(1, ge=1, description="texts for each source: the best of the beam, or samples")
-    seed: int = Field(0, ge=0, description="random seed of samples")
+    seed: int = Field(0, ge=0, lt=2**31, description="random seed of samples")

@@ -126,11 +126,12 @@ class Job(base.Job):
     def cost(self, model: nn.Module) -> dict[str, int]:
         return base.cost_of(model, self.sample())
 
+    def write_model(self, model: nn.Module, run: RunFolder) -> None:
+        self.tokenizer.save(run / "model" / TOKENIZER)
+        facts = {TOKENIZER: self.tokenizer.fingerprint}
+        save_portable(run / "model", model, self.portable(model, run.path, facts=facts))
+
     def finish(self, model: nn.Module, run: RunFolder) -> dict[str, Any]:
-        if self.fabric.is_global_zero:
-            self.tokenizer.save(run / "model" / TOKENIZER)
-            facts = {TOKENIZER: self.tokenizer.fingerprint}
-            save_portable(run / "model", model, self.portable(model, run.path, facts=facts))
         metrics = {name: self.metrics(model, name) for name in self.final_splits}
         return self.cost(model) | metrics
 

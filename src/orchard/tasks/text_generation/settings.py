@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
@@ -13,6 +14,14 @@ from orchard.training.settings import TrainSettings
 
 class Settings(TrainSettings):
     """What training a language model may be told beside what all trainings are."""
+
+    fine_tuning: ClassVar[Mapping[str, Any]] = {
+        "epochs": 3,
+        "clip_norm": 1.0,
+        "optimizer.lr": 3e-4,
+        "optimizer.weight_decay": 0.01,
+        "schedule.warmup_epochs": 0.1,
+    }
 
     data: TextSource
     text: TextSettings = TextSettings()
@@ -30,7 +39,7 @@ class Options(SamplingOptions):
     """How a language model answers."""
 
     count: int = Field(1, ge=1, description="texts for each prompt")
-    seed: int = Field(0, ge=0, description="random seed; the same seed writes the same")
+    seed: int = Field(0, ge=0, lt=2**31, description="random seed; the same seed writes the same")
     length: int = Field(200, ge=1, description="tokens of a text at most")
     stop: tuple[str, ...] = Field((), description="a text ends before this word")
     repetition_penalty: float = Field(1.0, gt=0, lt=1e6, description="repetition penalty; 1 is off")

@@ -69,11 +69,14 @@ def _images(
     pipeline: TextToImagePipeline, prompts: list[str], options: Options, sampling: Sampling
 ) -> Iterator[ImageFiles]:
     """A folder for each prompt: single images, and a sheet where there are several."""
-    from orchard.inference.png_files import save_picture, sheet
+    from orchard.inference.png_files import new_images, save_picture, sheet
     from orchard.tasks.text_to_image.canvas import Canvas
     from orchard.tasks.text_to_image.files import read_picture
 
     count, seed, out = options.count, options.seed, options.out
+    base = out or Path("painted")
+    places = [base / _slug(prompt, seed) if len(prompts) > 1 or not out else base for prompt in prompts]
+    folders = [new_images(place, named=out is not None) for place in places]
     with Canvas([prompt for prompt in prompts for _ in range(count)]) as canvas:
         how: dict[str, Any] = {"count": count, "seed": seed, "sampling": sampling, "watch": canvas.watch}
         if options.complete:
@@ -81,9 +84,8 @@ def _images(
         else:
             made = pipeline.generate(prompts, **how)
         found = []
-        for prompt in prompts:
+        for prompt, folder in zip(prompts, folders, strict=True):
             best = pipeline.rank([next(made) for _ in range(count)])
-            folder = (out or Path("painted")) / _slug(prompt, seed) if len(prompts) > 1 or not out else out
             files = [folder / _name(one, rank, pipeline) for rank, one in enumerate(best, 1)]
             for file, one in zip(files, best, strict=True):
                 save_picture(one.picture, file)

@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from rich.columns import Columns
-from rich.console import Console, Group, RenderableType
+from rich.console import Group, RenderableType
 from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.text import Text
+
+from orchard.console import Console
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -56,7 +58,7 @@ class Canvas:
             over = growth.told == growth.of and (last == len(self.prompts) or time.monotonic() - self.told > SECONDS)
             if over:
                 words = f"painted {last} of {len(self.prompts)}: {self.prompts[last - 1]}"
-                self.console.print(words, markup=False, highlight=False)
+                self.console.print(words)
                 self.told = time.monotonic()
             return
         self.previews = growth.previews or self.previews

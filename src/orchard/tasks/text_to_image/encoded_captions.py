@@ -8,21 +8,21 @@ from __future__ import annotations
 
 import hashlib
 import json
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from lightning_fabric.utilities.rank_zero import rank_zero_only
-from rich.console import Console
 from rich.progress import track
 
 from orchard.cache import cache_folder
+from orchard.console import Console
 from orchard.data.batches import ImageBatch
 from orchard.data.captions import CaptionData, CaptionSplit, cache
 from orchard.data.loader import Loader
 from orchard.errors import OrchardError
+from orchard.tasks.base import say
 from orchard.tasks.image_tokenization.image_tokenizer import ImageTokenizer
 
 BATCH = 64
@@ -94,9 +94,3 @@ def _watched(batches: Iterator[ImageBatch], total: int, words: str) -> Iterator[
     if not console.is_terminal:
         say(f"writing down {words}")
     yield from track(batches, words, total, console=console, disable=quiet or not console.is_terminal, transient=True)
-
-
-def say(line: str) -> None:
-    """A line for the person who waits, on stderr, from the first process."""
-    if getattr(rank_zero_only, "rank", 0) == 0:
-        sys.stderr.write(line + "\n")

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import base64
 import io
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import IO
 
 from PIL import Image
 
@@ -13,7 +15,7 @@ from orchard.data.captions import write_row
 from orchard.data.captions.fields import picture_bytes
 from orchard.data.pictures import GREY_MODES, naming, open_picture, plain
 from orchard.errors import OrchardError, UsageError
-from orchard.files import open_regular
+from orchard.files import locked, open_regular
 from orchard.inference.png_files import png_bytes
 from orchard.inference.sampling import Sampling
 from orchard.tasks.text_to_image.pipeline import GeneratedImage, TextToImagePipeline
@@ -48,10 +50,10 @@ def generate_table(
             f"a table takes one picture for each prompt; to choose it out of {count}, name a CLIP with --clip"
         )
     wanted = {"seed": str(seed), "sampling": pipeline.words_of(sampling), "model_hash": pipeline.fingerprint}
-    known = _take_up(out, prompts, wanted) if out.exists() else 0
-    done(known)
     try:
-        with out.open("ab", buffering=0) as file:
+        with locked(out, f"another process is writing {out}; wait for it, or name another file with --out") as file:
+            known = _take_up(file, out, prompts, wanted)
+            done(known)
             good = file.tell()
             painted = pipeline.generate([text for _, text in prompts[known:]], count=count, seed=seed,
                                      sampling=sampling, watch=watch)  # fmt: skip
@@ -71,7 +73,7 @@ def generate_table(
     return len(prompts) - known
 
 
-def write_whole(file: io.FileIO, data: bytes) -> None:
+def write_whole(file: IO[bytes], data: bytes) -> None:
     """All of it, or an OSError; an unbuffered file may take a part."""
     left = memoryview(data)
     while left:
@@ -89,26 +91,36 @@ def _head(idx: str, text: str) -> bytes:
     return whole[: whole.rindex("\t") + 1].encode()
 
 
-def _take_up(out: Path, prompts: Sequence[tuple[str, str]], wanted: dict[str, str]) -> int:
-    """How many lines of `out` are there already; what is behind the last whole one is cut off."""
+def _take_up(file: IO[bytes], out: Path, prompts: Sequence[tuple[str, str]], wanted: dict[str, str]) -> int:
+    """How many lines of the table are there already; a last one that was cut off is removed, and `file` ends there.
+
+    Raises UsageError for all that is not the beginning of the table that is asked for: it is left as it is.
+    """
     known, good, first = 0, 0, b""
     advice = "name another file with --out"
     try:
-        with out.open("rb") as file:
-            for whole in file:
-                if not whole.endswith(b"\n"):
-                    break
-                if known == len(prompts) or not whole.startswith(_head(*prompts[known])):
-                    raise UsageError(f"{out}, line {known + 1} is not for prompt {known + 1} of these; {advice}")
-                first = first or whole
-                known, good = known + 1, good + len(whole)
+        for whole in io.BufferedReader(io.FileIO(file.fileno(), closefd=False)):
+            head = _head(*prompts[known]) if known < len(prompts) else None
+            if head is None or not _is_of(whole, head):
+                raise UsageError(f"{out}, line {known + 1} is not for prompt {known + 1} of these; {advice}")
+            if not whole.endswith(b"\n"):
+                break
+            first = first or whole
+            known, good = known + 1, good + len(whole)
         if first:
             with Image.open(io.BytesIO(picture_bytes(first.rstrip().rpartition(b"\t")[2]))) as picture:
                 for key, value in wanted.items():
                     if picture.info.get(key) != value:
                         raise UsageError(f"{out} was begun with {key} {picture.info.get(key)}, not {value}; {advice}")
-        with out.open("rb+") as file:
-            file.truncate(good)
     except (OSError, ValueError) as error:
         raise OrchardError(f"{out} is no table that can be gone on with: {error}; {advice}") from None
+    file.truncate(good)
+    file.seek(good)
     return known
+
+
+def _is_of(line: bytes, head: bytes) -> bool:
+    """Is this a line that begins with `head` and goes on with base64, or the beginning of one?"""
+    if not line.startswith(head):
+        return not line.endswith(b"\n") and head.startswith(line)
+    return re.fullmatch(rb"[A-Za-z0-9_=-]*\n?", line[len(head) :]) is not None

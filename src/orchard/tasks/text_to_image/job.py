@@ -27,7 +27,7 @@ from orchard.tasks.image_tokenization.image_tokenizer import FOLDER as PICTURE_F
 from orchard.tasks.image_tokenization.image_tokenizer import ImageTokenizer, read_image_tokenizer
 from orchard.tasks.text_to_image import TASK
 from orchard.tasks.text_to_image.caption_ids import CaptionIds
-from orchard.tasks.text_to_image.encoded_captions import EncodedSplit, encode_split, say
+from orchard.tasks.text_to_image.encoded_captions import EncodedSplit, encode_split
 from orchard.tasks.text_to_image.objective import CodeBatch, SplitLosses, TextToImage, measure_split
 from orchard.tasks.text_to_image.report import write_painter_report
 from orchard.tasks.text_to_image.settings import Settings
@@ -60,7 +60,7 @@ class Job(base.Job):
         self.ids = CaptionIds(make_text_tokenizer(settings.text, texts, settings.start_from), text_length(settings))
         self.captions = {name: Captions(split, self.ids) for name, split in self.encoded.items()}
         if (train := self.captions["train"]).cut:
-            say(
+            base.say(
                 f"warning: {train.cut:,} of {len(train):,} captions are longer than {self.ids.length} tokens and "
                 f"are cut; the longest has {train.longest} (--set text.length={train.longest} reads them whole)"
             )
@@ -129,16 +129,17 @@ class Job(base.Job):
     def cost(self, model: nn.Module) -> dict[str, int]:
         return base.cost_of(model, self.sample)
 
+    def write_model(self, model: nn.Module, run: RunFolder) -> None:
+        facts = {
+            "picture_tokenizer": self.tokenizer.fingerprint,
+            "grid": list(self.tokenizer.grid),
+            "text_length": self.ids.length,
+        }
+        self.ids.tokenizer.save(run / "model" / TEXT_FOLDER)
+        self.tokenizer.save(run / "model" / PICTURE_FOLDER)
+        save_portable(run / "model", model, self.portable(model, run.path, facts=facts))
+
     def finish(self, model: nn.Module, run: RunFolder) -> dict[str, Any]:
-        if self.fabric.is_global_zero:
-            facts = {
-                "picture_tokenizer": self.tokenizer.fingerprint,
-                "grid": list(self.tokenizer.grid),
-                "text_length": self.ids.length,
-            }
-            self.ids.tokenizer.save(run / "model" / TEXT_FOLDER)
-            self.tokenizer.save(run / "model" / PICTURE_FOLDER)
-            save_portable(run / "model", model, self.portable(model, run.path, facts=facts))
         metrics = {name: self.metrics(model, name) for name in self.final_splits}
         return self.cost(model) | metrics
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
@@ -14,6 +15,14 @@ from orchard.training.settings import TrainSettings
 
 class Settings(TrainSettings):
     """What training a text-to-image model may be told beside what all trainings are."""
+
+    fine_tuning: ClassVar[Mapping[str, Any]] = {
+        "epochs": 3,
+        "clip_norm": 1.0,
+        "optimizer.lr": 3e-4,
+        "optimizer.weight_decay": 0.01,
+        "schedule.warmup_epochs": 0.1,
+    }
 
     data: CaptionSource
     tokenizer: str | None = Field(
@@ -26,7 +35,7 @@ class Options(SamplingOptions):
     """How a text-to-image model answers."""
 
     count: int = Field(1, ge=1, description="images for each prompt")
-    seed: int = Field(0, ge=0, description="random seed; the same seed gives the same image")
+    seed: int = Field(0, ge=0, lt=2**31, description="random seed; the same seed gives the same image")
     data: Path | None = Field(None, description="a TSV of idx and text instead of prompts; --out is a TSV then")
     out: Path | None = Field(None, description="folder for the images (or the TSV of --data)")
     complete: Path | None = Field(None, description="complete the image whose upper part is in this file")

@@ -14,18 +14,18 @@ def answer(folder: Path, items: Sequence[str], options: Options, say: Callable[[
     """Images in a folder, named by their numbers, with a sheet where there are several."""
     if items:
         raise UsageError(f"this model makes images out of noise and takes nothing, got '{items[0]}'; leave it out")
-    from rich.console import Console
     from rich.progress import Progress
 
+    from orchard.console import Console
     from orchard.inference.loading import load
-    from orchard.inference.png_files import save_picture, sheet
+    from orchard.inference.png_files import new_images, save_picture, sheet
     from orchard.tasks.unconditional_image_generation.pipeline import ImageGenerator
 
+    out = new_images(options.out or Path("generated"), named=options.out is not None)
     generator = ImageGenerator(load(folder))
     with Progress(console=Console(stderr=True), transient=True) as progress:
         bar = progress.add_task(f"{options.count} image{'s' if options.count > 1 else ''}", total=1.0)
         images = list(generator.generate(options, lambda share: progress.update(bar, completed=share)))
-    out = options.out or Path("generated")
     files = [out / f"{number}.png" for number in range(options.count)]
     for file, image in zip(files, images, strict=True):
         save_picture(image, file)

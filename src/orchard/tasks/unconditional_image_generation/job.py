@@ -9,7 +9,7 @@ from typing import Any, cast
 
 import numpy as np
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from orchard.data.batches import ImageBatch
@@ -37,7 +37,7 @@ from orchard.tasks.unconditional_image_generation.settings import OBJECTIVES, Ge
 from orchard.training.feed import LoaderFeed
 from orchard.training.run import RunFolder
 from orchard.training.settings import OptimizerSettings, Resolved
-from orchard.weights.portable import save_portable
+from orchard.weights.portable import save_portable, write_tensors
 
 SEED = 0  # of the noise that is judged: the same in every evaluation of every run
 
@@ -126,12 +126,14 @@ class Job(base.Job):
     def cost(self, model: nn.Module) -> dict[str, int]:
         return base.cost_of(cast(GenerationLearner, model).model, *self.inputs)
 
+    def write_model(self, model: nn.Module, run: RunFolder) -> None:
+        made = cast(GenerationLearner, model).model
+        facts = {**self.judge.to_json(), "samples": self.settings.generation.samples}
+        about = self.portable(made, run.path, preprocess=self.preprocess.to_json(), facts=facts)
+        save_portable(run / "model", made, about)
+
     def finish(self, model: nn.Module, run: RunFolder) -> dict[str, Any]:
         made = cast(GenerationLearner, model).model
-        if self.fabric.is_global_zero:
-            facts = {**self.judge.to_json(), "samples": self.settings.generation.samples}
-            about = self.portable(made, run.path, preprocess=self.preprocess.to_json(), facts=facts)
-            save_portable(run / "model", made, about)
         most = max(len(self.real_features(split)) for split in self.final_splits)
         images = self.generated(made, most)
         features = self.judge.features(images)
@@ -151,7 +153,7 @@ class Job(base.Job):
                 "history": torch.stack([row for _, row in self.model.moments()] or [self.model.history[0]]),
                 "steps": torch.tensor([step for step, _ in self.model.moments()] or [0]),
             }
-            save_file({key: value.cpu().contiguous() for key, value in seen.items()}, evaluation_file(run))
+            write_tensors({key: value.cpu().contiguous() for key, value in seen.items()}, evaluation_file(run))
         # how far as many real images are apart, which is as near as anything can be expected to come
         return {**self.cost(model), "judge": self.judge.words, **metrics, "training_images": compare(real, training)}
 

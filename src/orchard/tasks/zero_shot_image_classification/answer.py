@@ -39,19 +39,19 @@ class HitArtifact(Artifact):
     @classmethod
     def show(cls, artifacts: Iterator[HitArtifact], console: Console) -> None:
         """A table: the images that fit best first."""
-        from rich.markup import escape
         from rich.table import Table
+        from rich.text import Text
 
         hits = list(artifacts)
-        table = Table(title=escape(hits[0].query) if hits else "", title_justify="left")
+        table = Table(title=hits[0].query if hits else "", title_justify="left")
         table.add_column("rank", justify="right")
         table.add_column("picture")
         table.add_column("cosine", justify="right")
         for rank, hit in enumerate(hits, 1):
             if hit.error:
-                table.add_row("", escape(hit.item), f"[red]{escape(hit.error)}[/red]")
+                table.add_row("", hit.item, Text(hit.error, "red"))
             else:
-                table.add_row(str(rank), escape(hit.item), f"{hit.cosine:.3f}")
+                table.add_row(str(rank), hit.item, f"{hit.cosine:.3f}")
         console.print(table)
 
 

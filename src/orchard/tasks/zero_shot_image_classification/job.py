@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from orchard.data.captions import CaptionData, CaptionSplit, PairLoader, open_captions
@@ -38,7 +38,7 @@ from orchard.tasks.zero_shot_image_classification.settings import Settings
 from orchard.training.feed import LoaderFeed
 from orchard.training.run import RunFolder
 from orchard.training.settings import Resolved
-from orchard.weights.portable import WEIGHTS, load_exactly, save_portable
+from orchard.weights.portable import WEIGHTS, load_exactly, save_portable, write_tensors
 
 COUNTED = 2**17  # pictures whose captions are measured
 KEPT = 2**16  # sentences whose tokens are remembered
@@ -154,18 +154,20 @@ class Job(base.Job):
     def cost(self, model: nn.Module) -> dict[str, int]:
         return base.cost_of(model, self.shape, torch.zeros(1, self.model.config.context, dtype=torch.int64))
 
-    def finish(self, model: nn.Module, run: RunFolder) -> dict[str, Any]:
+    def write_model(self, model: nn.Module, run: RunFolder) -> None:
         facts = {"templates": prompts_of(self.data, self.settings.data)}
         about = self.portable(model, run.path, preprocess=self.preprocess.to_json(), facts=facts)
         for name, save in self.words.items():
             (run / "model").mkdir(exist_ok=True)
             save(run / "model" / name)
         save_portable(run / "model", model, about)
+
+    def finish(self, model: nn.Module, run: RunFolder) -> dict[str, Any]:
         features = {name: self.features(model, name) for name in self.final_splits}
         (run / "evaluation").mkdir(exist_ok=True)
         for name, seen in features.items():
             tensors = vars(seen) | {"scale": torch.tensor(seen.scale)}
-            save_file(tensors, run / "evaluation" / f"{name}.safetensors")
+            write_tensors(tensors, run / "evaluation" / f"{name}.safetensors")
         metrics = {name: self.objective.compute_metrics(seen) for name, seen in features.items()}
         return self.cost(model) | metrics
 

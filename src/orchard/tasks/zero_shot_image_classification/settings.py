@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
@@ -13,6 +14,14 @@ from orchard.training.settings import TrainSettings
 
 class Settings(TrainSettings):
     """What training on images with captions may be told beside what all trainings are."""
+
+    fine_tuning: ClassVar[Mapping[str, Any]] = {
+        "epochs": 5,
+        "clip_norm": 1.0,
+        "optimizer.lr": 1e-4,
+        "optimizer.weight_decay": 0.1,
+        "schedule.warmup_epochs": 0.1,
+    }
 
     data: CaptionSource
     image_size: int | None = Field(None, ge=1, description="side of the square images the model sees")
