@@ -76,7 +76,7 @@ def test_the_report_is_well_formed_and_shows_what_it_should(whole: Path) -> None
     body = page[page.index("<body>") : page.index("</body>")] + "</body>"
     root = ElementTree.fromstring(body.replace("&nbsp;", " "))
     identifiers = {element.get("id") for element in root.iter()}
-    assert {"curves", "samples", "surprises", "tokens", "settings", "facts"} <= identifiers
+    assert {"curves", "samples", "surprises", "tokens", "settings", "details"} <= identifiers
     assert "&lt;</span>" in body and "color-mix" in body
     assert "bits per byte" in body
 

@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 
 KEYWORD = inspect.Parameter.KEYWORD_ONLY
 HELP = {
-    "predict": "What a trained model says of images (or of what its task takes).",
-    "generate": "Texts, images and more by a trained model.",
+    "predict": "Predict with a trained model: classes of images, boxes, translations, episodes.",
+    "generate": "Generate text, images and more with a trained model.",
 }
 Items = Annotated[list[str] | None, typer.Argument(metavar="[ITEM]...", help="Files, folders, patterns; or prompts.")]
 Table = Annotated[Path | None, typer.Option("--csv", help="Write the answers to this file.")]

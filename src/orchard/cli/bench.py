@@ -24,13 +24,13 @@ def bench(
     batch: Annotated[int | None, typer.Option(min=1, help="Samples per batch; 8, or 1 for generation.")] = None,
     precision: Annotated[str, typer.Option(help="auto, fp32, bf16 or (generation) int8.")] = "auto",
     rounds: Annotated[int | None, typer.Option(min=1, help="Rounds of timing; 11, or 3 for generation.")] = None,
-    tokens: Annotated[int, typer.Option(min=2, help="Tokens to write, in generation.")] = 256,
+    tokens: Annotated[int, typer.Option(min=2, help="Tokens to generate.")] = 256,
     run: Annotated[Path | None, typer.Option(help="Also count agreement with float32 of this trained model.")] = None,
-    pictures: Annotated[str | None, typer.Option(help="The real pictures for that: any data set.")] = None,
+    pictures: Annotated[str | None, typer.Option(help="Images for that: any data set.")] = None,
     markdown: Annotated[bool, typer.Option("--markdown", help="Print one row of a Markdown table.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Time a landmark and its peer turn by turn, with the same weights, after comparing what they compute."""
+    """Time a model and its peer in turns, with the same weights, after comparing their outputs."""
     from orchard.errors import UsageError
 
     if (run is None) != (pictures is None):

@@ -26,7 +26,7 @@ def list_models(
     family: Annotated[str | None, typer.Option(help="Only landmarks of this family.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Every landmark: year, task, size, proof."""
+    """List all models: year, task, size, proof."""
     rows = [
         {
             "name": name,
@@ -65,7 +65,7 @@ def show(
     name: Annotated[str, typer.Argument(help="A landmark or one of its variants.")],
     as_json: Json = False,
 ) -> None:
-    """The card of a landmark or variant: idea, lineage, shape, size, cost, proof, figures."""
+    """Print a model's card: idea, lineage, shape, size, cost, proof, results."""
     card = card_of(name)
     table = dataclasses.asdict(card) | {"descendants": descendants_of(card.name), "asked": name}
     emit(table, as_json, lambda _: _show_card(card, name))

@@ -14,19 +14,23 @@ from orchard.cli.output import Json, emit, parse_settings
 def compare_models(
     models: Annotated[list[str], typer.Argument(help="Variants (see `orchard list`), or timm:NAME.")],
     data: Annotated[str, typer.Option(help="A named set, an image folder, a zip archive of one, or a CSV/TSV.")],
-    epochs: Annotated[float | None, typer.Option(help="Budget of each: passes over the data; 10 by itself.")] = None,
-    minutes: Annotated[float | None, typer.Option(help="Budget of each: minutes of training.")] = None,
-    macs: Annotated[float | None, typer.Option(help="Budget of each: multiply-adds of training, such as 5e13.")] = None,
+    epochs: Annotated[
+        float | None, typer.Option(help="Budget of each model: passes over the data; default: 10.")
+    ] = None,
+    minutes: Annotated[float | None, typer.Option(help="Budget of each model: minutes of training.")] = None,
+    macs: Annotated[
+        float | None, typer.Option(help="Budget of each model: multiply-adds of training, such as 5e13.")
+    ] = None,
     seeds: Annotated[int, typer.Option(help="Trainings of each, with seeds 0, 1, ...")] = 1,
-    out: Annotated[Path | None, typer.Option(help="Folder of all runs; runs/compare-DATA-BUDGET by itself.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder of all runs; default: runs/compare-DATA-BUDGET.")] = None,
     settings: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="A setting of every training; repeatable.")
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Train each under the same budget, then one table and one plot.
+    """Train several models on the same budget and compare them in one table and one plot.
 
-    The same command goes on where a stopped one was, and trains nothing twice; other models join those in the table.
+    The same command resumes a stopped comparison; other models are added to its table.
     """
     from orchard.app.compare import Budget, compare
     from orchard.data.kinds import data_name, folder_name

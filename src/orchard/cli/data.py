@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from orchard.data.kinds import Kind
     from orchard.data.settings import CaptionSource
 
-data_app = typer.Typer(help="Look at data before training on it.", no_args_is_help=True, rich_markup_mode=None)
+data_app = typer.Typer(help="Check data before training on it.", no_args_is_help=True, rich_markup_mode=None)
 SHOWN = 10  # problems, duplicates and classes that the table for people lists
 
 Set = Annotated[list[str], typer.Option("--set", help="Setting as key=value: data.* or augmentation.*")]
@@ -28,7 +28,7 @@ Set = Annotated[list[str], typer.Option("--set", help="Setting as key=value: dat
 
 @data_app.callback()
 def look_at_data() -> None:
-    """Look at data before training on it."""
+    """Check data before training on it."""
 
 
 @data_app.command("check")
@@ -39,7 +39,7 @@ def check_data(
     settings: Set = [],  # noqa: B006
     as_json: Json = False,
 ) -> None:
-    """Say which format it is, what it holds and what is wrong with it; with --mosaic, draw what a model will see."""
+    """Report the format, the contents and what is wrong; with --mosaic, draw what a model will see."""
     from orchard.cards import card_of
     from orchard.data.check import check, draw_mosaic
     from orchard.data.check_text import kind_of

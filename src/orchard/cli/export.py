@@ -13,10 +13,10 @@ from orchard.cli.output import Json, emit, tell
 def export(
     run: Annotated[Path, typer.Argument(help="Run or model folder.")],
     form: Annotated[str, typer.Option("--format", help="onnx, or torch for torch.export.")] = "onnx",
-    out: Annotated[Path | None, typer.Option(help="The file; beside the model's weights by itself.")] = None,
+    out: Annotated[Path | None, typer.Option(help="The file; default: beside the model's weights.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Write a model as ONNX or torch.export, after running it beside the original.
+    """Export a model to ONNX or torch.export, and check the file against the original.
 
     A picture tokenizer becomes two files (encode, decode), and so does CLIP (image, text).
     """

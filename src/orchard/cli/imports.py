@@ -21,21 +21,21 @@ def import_model(
     ],
     out: Annotated[Path, typer.Option(help="Folder for the model; it must not exist.")],
     source: Annotated[
-        str | None, typer.Option(help="Whose names the file has, such as google, timm, hf. Default: found out.")
+        str | None, typer.Option(help="Whose names the file has, such as google, timm, hf. Default: detected.")
     ] = None,
     files: Annotated[
         list[Path] | None,
         typer.Option(help="vocab.json, then merges.txt; a vocab.txt; CLIP's merges; a painter's VQGAN."),
     ] = None,
     tokenizer: Annotated[
-        str | None, typer.Option(help="Of a painter: its VQGAN's variant, or the folder of a picture tokenizer.")
+        str | None, typer.Option(help="Of a painter: its VQGAN's variant, or the folder of a image tokenizer.")
     ] = None,
     settings: Annotated[
         list[str] | None, typer.Option("--set", help="A field of the configuration, such as --set image_size=384.")
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Turn an official checkpoint into a portable model; every name and shape in it must fit."""
+    """Convert an official checkpoint to an Orchard model; every name and shape in it must match."""
     from orchard.app.importing import import_checkpoint
 
     done = import_checkpoint(name, checkpoint, out, source, files or [], tokenizer, parse_settings(settings or []))
@@ -63,7 +63,7 @@ def show(name: str, out: Path, done: Imported, aside: list[str]) -> None:
     left = f"{len(aside)} set aside that are no part of it, '{aside[0]}' among them" if aside else "nothing left over"
     tell(f"{name} from {about.origin}: {len(done.official.went)} tensors, {left}")
     if pictures:
-        tell(f"{pictures.about.model} as its picture tokenizer: {len(pictures.went)} tensors")
+        tell(f"{pictures.about.model} as its image tokenizer: {len(pictures.went)} tensors")
     if done.words:
         tell(f"words by {done.words}")
     if about.classes:

@@ -7,12 +7,14 @@ from __future__ import annotations
 import io
 import sys
 import warnings
+from importlib import metadata
+from typing import Annotated
 
 import typer
 
 from orchard.cli import bench, catalogue, compare, data, export, imports, train, verify
 from orchard.cli.answer import answer_command
-from orchard.cli.output import run_app, show_warning
+from orchard.cli.output import run_app, show_warning, tell
 
 
 def build(arguments: list[str]) -> typer.Typer:
@@ -21,10 +23,11 @@ def build(arguments: list[str]) -> typer.Typer:
         name="orchard",
         help="The landmark systems of deep learning, on your own data. Every command takes --json and --debug.",
         no_args_is_help=True,
-        add_completion=False,
+        context_settings={"help_option_names": ["-h", "--help"]},
         pretty_exceptions_enable=False,
         rich_markup_mode=None,
     )
+    app.callback()(_common)
     app.command("list")(catalogue.list_models)
     app.command("show")(catalogue.show)
     app.add_typer(data.data_app, name="data")
@@ -38,6 +41,20 @@ def build(arguments: list[str]) -> typer.Typer:
     app.command("export")(export.export)
     app.command("bench")(bench.bench)
     return app
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        tell(f"orchard {metadata.version('orchard')}")
+        raise typer.Exit
+
+
+def _common(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version.", callback=_print_version, is_eager=True)
+    ] = False,
+) -> None:
+    pass
 
 
 def main() -> None:

@@ -98,7 +98,8 @@ def run_app(make: Callable[[], typer.Typer] | typer.Typer, debug: bool) -> int:
             note("stopped")
             return STOPPED
         if hasattr(error, "format_message"):  # a wrong call, found by the command-line parser
-            note(f"error: {error.format_message()}")
+            nothing_asked = type(error).__name__ == "NoArgsIsHelpError"  # its message is the help
+            note(error.format_message() if nothing_asked else f"error: {error.format_message()}")
             return 2
         if isinstance(error, OSError) and error.errno in NO_ROOM:
             note(f"error: cannot write {error.filename or 'the answer'}: {error.strerror}; make room and try again")

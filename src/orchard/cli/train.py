@@ -67,23 +67,23 @@ def _rate(metrics: dict[str, Any]) -> str:
 def train(
     model: Annotated[str, typer.Argument(help="Name of a variant (see `orchard list`), or timm:NAME.")],
     data: Annotated[str, typer.Option(help="A named set, or the path of a folder, an archive or a file.")],
-    out: Annotated[Path | None, typer.Option(help="Folder of the run; runs/MODEL-DATA by itself.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder of the run; default: runs/MODEL-DATA.")] = None,
     epochs: Annotated[float | None, typer.Option(help="Passes over the training split.")] = None,
-    batch_size: Annotated[int | None, typer.Option(help="Pictures per optimizer step.")] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Samples per optimizer step.")] = None,
     lr: Annotated[float | None, typer.Option(help="Largest learning rate.")] = None,
     max_minutes: Annotated[float | None, typer.Option(help="Stop after this time.")] = None,
     start_from: Annotated[str | None, typer.Option("--from", help="Run or model folder to fine-tune.")] = None,
     tokenizer: Annotated[
-        Path | None, typer.Option(help="Run or model folder of the picture tokenizer a painter writes for.")
+        Path | None, typer.Option(help="Run or model folder of the image tokenizer that a painter writes codes for.")
     ] = None,
     recipe: Annotated[str | None, typer.Option(help="Use the recipe for this named set.")] = None,
-    seed: Annotated[int | None, typer.Option(help="Seed of everything random.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Random seed.")] = None,
     settings: Set = None,
     as_json: Json = False,
 ) -> None:
-    """Fit a model; writes a run folder with checkpoints and report.html.
+    """Train a model; writes a run folder with checkpoints and report.html.
 
-    The same command goes on where a stopped run was.
+    The same command resumes a stopped run.
     """
     command: dict[str, Any] = {
         "epochs": epochs,
@@ -108,11 +108,13 @@ def train(
 def evaluate(
     run: Annotated[Path, typer.Argument(help="Run or model folder.")],
     data: Annotated[str, typer.Option(help="The data to evaluate on.")],
-    split: Annotated[str | None, typer.Option(help="Which split of it; default: its test, or all without one.")] = None,
+    split: Annotated[
+        str | None, typer.Option(help="The split; default: test, or everything if there are no splits.")
+    ] = None,
     settings: Set = None,
     as_json: Json = False,
 ) -> None:
-    """The task's figures of a trained model on other data: pictures of its classes, text, captions."""
+    """Compute the metrics of a trained model on other data."""
     from orchard.app.evaluate import evaluate as run_evaluation
 
     emit(run_evaluation(run, data, split, parse_settings(settings or [])), as_json, show_figures)

@@ -14,11 +14,11 @@ from orchard.terminal import note
 def verify_models(
     names: Annotated[list[str] | None, typer.Argument(help="Variants, or landmarks for all of their variants.")] = None,
     all_models: Annotated[bool, typer.Option("--all", help="Every landmark.")] = False,
-    golden: Annotated[Path | None, typer.Option(help="Folder of the stored cases of official code.")] = None,
-    write: Annotated[Path | None, typer.Option(help="Also write pages, one a family, to this folder.")] = None,
+    golden: Annotated[Path | None, typer.Option(help="Folder of stored outputs of official code.")] = None,
+    write: Annotated[Path | None, typer.Option(help="Also write one page per family to this folder.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Give a model and its reference the same weights and pictures, and print the largest difference."""
+    """Compare models with their official implementations: same weights, same input, largest difference."""
     from orchard.cards import all_cards
     from orchard.errors import OrchardError, UsageError
 
