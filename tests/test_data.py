@@ -155,8 +155,8 @@ def test_an_archive_is_read_as_the_folder_it_holds(photos, tmp_path):
 def test_the_cifar_archive_has_its_splits():
     data = open_data(str(SHARED / "cifar" / "cifar10-jpeg-subset.zip"), DataSettings())
     assert {name: len(split) for name, split in data.splits.items()} == {
-        "train": 9000,
-        "validation": 1000,
+        "train": 9005,
+        "validation": 995,
         "test": 2000,
     }
     assert len(data.classes) == 10 and data.splits["train"].small

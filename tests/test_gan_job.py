@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 from html.parser import HTMLParser
 from itertools import pairwise
 from pathlib import Path
@@ -65,7 +66,7 @@ def test_stopped_and_resumed_ends_in_the_same_bits(tmp_path: Path, monkeypatch: 
     def interrupted(self: Trainer, batches: Any) -> None:
         step(self, batches)
         if self.state.step == 5:
-            self._stop_signal = "stopped"
+            self._stop_signal = signal.SIGINT
 
     monkeypatch.setattr(Trainer, "_step", interrupted)
     with pytest.raises(Interrupted, match="after step 5 of 6"):
@@ -119,7 +120,7 @@ def test_the_report_is_whole(run: Path) -> None:
     assert not open_tags
     for words in (
         "Generated and real",
-        "The same noise on the way",
+        "One row per evaluation",
         "step 6",
         "Fréchet distance",
         "Generator&#39;s loss",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -235,7 +236,7 @@ def test_stopped_and_resumed_ends_in_the_same_bits(
     def interrupted(self: Trainer, parts: list[Any]) -> None:
         step(self, parts)
         if self.state.step == 3:
-            self._stop_signal = "stopped"
+            self._stop_signal = signal.SIGINT
 
     monkeypatch.setattr(Trainer, "_step", interrupted)
     with pytest.raises(Interrupted, match="after step 3 of 6"):

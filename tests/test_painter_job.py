@@ -234,5 +234,7 @@ def test_text_tokenizers_by_settings(tmp_path: Path) -> None:
     with pytest.raises(OrchardError, match="has no text_tokenizer"):
         folder = tmp_path / "model"
         folder.mkdir()
-        (folder / "config.json").write_text(json.dumps({"model": "x", "task": "y"}))
+        (folder / "config.json").write_text(
+            json.dumps({"model": "gpt2_nano", "task": "text-generation", "architecture": {}})
+        )
         make_text_tokenizer(TextSettings(), [], str(folder))
