@@ -31,9 +31,10 @@ from orchard.tasks.unconditional_image_generation.adversarial import Adversarial
 from orchard.tasks.unconditional_image_generation.job import evaluate_loaded
 from orchard.tasks.unconditional_image_generation.judge import ClassifierFeatures, compare, make_judge
 from orchard.tasks.unconditional_image_generation.learner import ROWS, GenerationLearner
-from orchard.tasks.unconditional_image_generation.objective import family_of
-from orchard.tasks.unconditional_image_generation.settings import OBJECTIVES, AdversarialSettings, Options
+from orchard.tasks.unconditional_image_generation.objective import family_of, settle_objective
+from orchard.tasks.unconditional_image_generation.settings import OBJECTIVES, AdversarialSettings, Options, Settings
 from orchard.training.loop import Interrupted, Trainer
+from orchard.training.settings import resolve
 from orchard.weights.official import export_official
 from orchard.weights.portable import Portable, save_portable
 
@@ -391,3 +392,13 @@ def test_official_files_of_each_network_become_one_model(tmp_path: Path) -> None
     assert pipeline(tmp_path / "half")(seed=3)[0].size == (64, 64)
     with pytest.raises(UsageError, match="and --files its discriminator's"):
         import_checkpoint("dcgan", files["generator"], tmp_path / "more", files=list(files.values()), overrides=small)
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [("dcgan_nano", "dcgan"), ("wgan_gp_nano", "wgan-gp"), ("wgan_gp_resnet_nano", "wgan-gp"), ("ddpm_nano", "ddpm")],
+)
+def test_a_model_learns_by_the_objective_of_its_paper(name: str, expected: str) -> None:
+    settings = {"model": name, "data.source": "digits"}
+    resolved = settle_objective(resolve(settings, None, "", Settings), create_model(name))
+    assert resolved.settings.objective == expected

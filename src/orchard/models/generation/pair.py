@@ -32,6 +32,7 @@ class AdversarialPair(nn.Module):
     """Noise (B, noise) to images (B, C, S, S) in [-1, 1], and images to scores (B,), unbounded, larger for real."""
 
     value_range = (-1.0, 1.0)  # of the images that it takes and gives
+    objective = "dcgan"  # what it learns from unless a training says otherwise: that of its paper
 
     def __init__(self, config: Any, generator: nn.Module, discriminator: nn.Module):
         super().__init__()

@@ -131,6 +131,8 @@ class Critic(nn.Module):
 class WGANGP(AdversarialPair):
     """Noise (B, noise) to images (B, C, S, S) in [-1, 1], and images to scores (B,)."""
 
+    objective = "wgan-gp"
+
     def __init__(self, config: WGANGPConfig):
         super().__init__(config, Generator(config), Critic(config))
 

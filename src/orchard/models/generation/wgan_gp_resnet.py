@@ -153,6 +153,8 @@ class LayerNormCritic(nn.Module):
 class WGANGPResNet(AdversarialPair):
     """Noise (B, noise) to images (B, C, S, S) in [-1, 1], and images to scores (B,)."""
 
+    objective = "wgan-gp"
+
     def __init__(self, config: WGANGPResNetConfig):
         critic = PooledCritic(config) if config.critic == "pooled" else LayerNormCritic(config)
         super().__init__(config, ResNetGenerator(config), critic)

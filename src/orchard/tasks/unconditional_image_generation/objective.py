@@ -82,13 +82,14 @@ def make_images(
 def settle_objective(resolved: Resolved, model: nn.Module) -> Resolved:
     """The settings with what the named objective says, where the command and the recipe say nothing.
 
-    Without a name, the first objective that suits the model. Raises UsageError for an unknown name and for an objective
+    Without a name, that of the model's paper, else the first that suits it. Raises UsageError for an unknown name and for an objective
     that the model cannot learn from.
     """
     settings = cast(Settings, resolved.settings)
     if settings.objective is None:
         family = family_of(model)
-        name = next(name for name, named in OBJECTIVES.items() if family_named(named.family) is family)
+        suitable = (name for name, named in OBJECTIVES.items() if family_named(named.family) is family)
+        name = str(getattr(model, "objective", None) or next(suitable))
         resolved = resolved.choose("objective", name, "chosen: what fits the model")
     name = str(cast(Settings, resolved.settings).objective)
     if name not in OBJECTIVES:
