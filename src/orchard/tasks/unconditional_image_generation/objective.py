@@ -82,8 +82,8 @@ def make_images(
 def settle_objective(resolved: Resolved, model: nn.Module) -> Resolved:
     """The settings with what the named objective says, where the command and the recipe say nothing.
 
-    Without a name, that of the model's paper, else the first that suits it. Raises UsageError for an unknown name and for an objective
-    that the model cannot learn from.
+    Without a name, that of the model's paper, else the first that suits it. Raises UsageError for an unknown name and
+    for an objective that the model cannot learn from.
     """
     settings = cast(Settings, resolved.settings)
     if settings.objective is None:
