@@ -13,7 +13,11 @@ from orchard.data.contracts import ImageData
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests of one file run in one process, where they share what fixtures made; the battery's go by landmark."""
+    """Tests of one file run in one process, where they share what fixtures made; the battery's go by landmark.
+
+    The README's commands take longest and come first, so that no process waits for them at the end.
+    """
+    items.sort(key=lambda item: item.path.stem != "test_readme")
     for item in items:
         if item.get_closest_marker("xdist_group") is None:
             item.add_marker(pytest.mark.xdist_group(item.path.stem))
