@@ -55,9 +55,11 @@ def answer_command(name: str, arguments: list[str]) -> Callable[..., None]:
 
 def task_options(arguments: list[str]) -> list[inspect.Parameter]:
     """The options of the task whose run is among the arguments; none where there is no run."""
+    names = [argument for argument in arguments if not argument.startswith("-")]
+    if not names:
+        return []  # before what reads a run's files is imported
     from orchard.weights.folders import find_model
 
-    names = (argument for argument in arguments if not argument.startswith("-"))
     found = next((model for name in names if (model := find_model(Path(name)))), None)
     if found is None:
         return []

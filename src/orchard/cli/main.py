@@ -7,7 +7,6 @@ from __future__ import annotations
 import io
 import sys
 import warnings
-from importlib import metadata
 from typing import Annotated
 
 import typer
@@ -45,6 +44,8 @@ def build(arguments: list[str]) -> typer.Typer:
 
 def _print_version(asked: bool) -> None:
     if asked:
+        from importlib import metadata
+
         tell(f"orchard {metadata.version('orchard')}")
         raise typer.Exit
 
