@@ -371,7 +371,7 @@ def test_arrays_that_are_larger_than_their_file(tmp_path, monkeypatch):
         read_checkpoint(path)
     np.savez_compressed(path, w=np.zeros(10**6, np.float32))
     assert read_checkpoint(path)["w"].shape == (10**6,)
-    monkeypatch.setattr("orchard.weights.zips.SMALL", 2**16)
+    monkeypatch.setattr("orchard.packed._SURELY_FINE", 2**16)
     with pytest.raises(OrchardError, match="would unpack to 4,000,128"):
         read_checkpoint(path)
 

@@ -96,6 +96,8 @@ def test_a_closed_pipe_ends_quietly(
 def test_work_goes_on_when_nobody_reads_its_words(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stderr", Path("/dev/full").open("w", buffering=1))  # noqa: SIM115
     note("nobody reads this")
+    with pytest.raises(OSError, match="No space left"):
+        sys.stderr.write("nor this\n")
 
 
 def test_what_a_name_would_do_to_a_terminal_is_shown(capsys: pytest.CaptureFixture[str]) -> None:

@@ -24,9 +24,10 @@ from orchard.inference.sampling import Sampling
 from orchard.models import create_model
 from orchard.tasks import base as fine_tuning
 from orchard.tasks.base import fitting_batch
-from orchard.tasks.image_classification.job import Job, fine_tuned_model, head_rows
+from orchard.tasks.image_classification.job import Job
 from orchard.tasks.image_classification.objective import ImageClassification
 from orchard.tasks.image_tokenization.objective import ImageTokenization
+from orchard.tasks.known_classes import fine_tuned_model, head_rows
 from orchard.tasks.registry import task_named, task_of
 from orchard.training.loop import Trainer
 from orchard.training.optim import average_of, build_optimizer, decayed_names

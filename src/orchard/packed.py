@@ -1,4 +1,4 @@
-"""Files packed by gzip, unpacked within bounds: a few kilobytes can hold more zeros than there is memory."""
+"""Packed files, unpacked within bounds: a few kilobytes can hold more zeros than there is memory."""
 
 from __future__ import annotations
 

@@ -33,8 +33,8 @@ def evaluate(
     task = task_named(require_model(Path(run)).task)
     data = source_settings(task, source, settings or {})
     kind_named(task.data).require(source)
-    from orchard.app.train import warn
     from orchard.inference.loading import load
+    from orchard.tasks.base import warn
 
     loaded: Loaded = load(run)
     data = data.for_evaluation(whole=split is None and "test_fraction" not in data.model_fields_set)

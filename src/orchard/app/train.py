@@ -14,7 +14,6 @@ from orchard.data.kinds import canonical_name, data_name, folder_name, kind_name
 from orchard.errors import UsageError
 from orchard.tasks.record import Task
 from orchard.tasks.registry import FOREIGN, task_named, task_names, task_of
-from orchard.terminal import note
 from orchard.training.settings import Resolved, TrainSettings, flatten, known_keys, resolve
 
 if TYPE_CHECKING:
@@ -24,23 +23,6 @@ if TYPE_CHECKING:
 
 
 FINE_TUNING = "recipe for fine-tuning"
-
-
-def say(message: str) -> None:
-    """A line for the person who waits, on stderr, from the first of several processes."""
-    if _is_first_process():
-        note(message)
-
-
-def warn(message: str) -> None:
-    say(f"warning: {message}")
-
-
-def _is_first_process() -> bool:
-    """Of several that train together, is this the one that speaks and writes?"""
-    from lightning_fabric.utilities.rank_zero import rank_zero_only
-
-    return getattr(rank_zero_only, "rank", 0) == 0
 
 
 def pick_recipe(model: str, source: str, wanted: str | None) -> tuple[Recipe | None, str]:
@@ -71,12 +53,13 @@ def train(
     kind_named(task.data).require(data)
     from orchard.app.out_of_memory import explained
     from orchard.files import read_json
+    from orchard.tasks.base import is_first_process, say
     from orchard.training.run import RunFolder, free_folder
 
     requested = resolved.settings.model_dump(mode="json")
     base = Path("runs") / folder_name(model, data_name(data))
     run = RunFolder(Path(out) if out else free_folder(base, requested))
-    if _is_first_process():
+    if is_first_process():
         run.open(requested)
     try:
         if run.finished and run.extended:
@@ -130,6 +113,7 @@ def _train(
 
     from orchard.app.records import overlaps
     from orchard.data.reading import read_through
+    from orchard.tasks.base import say, warn
     from orchard.training.loop import Trainer
     from orchard.training.plan import make_plan
     from orchard.training.progress import Progress
@@ -188,6 +172,7 @@ def _write_manifest(job: Job, requested: Mapping[str, Any], run: RunFolder, reci
     from orchard.app.records import changed_records
     from orchard.data.digests import digests_of, read_digests, write_digests
     from orchard.inference.hardware import hardware
+    from orchard.tasks.base import warn
     from orchard.training.run import now, versions
 
     data, digests = job.manifest(), {name: digests_of(split) for name, split in job.records.items()}
@@ -214,6 +199,7 @@ def _write_manifest(job: Job, requested: Mapping[str, Any], run: RunFolder, reci
 
 def _finish(job: Job, run: RunFolder, trainer: Trainer, state: State, throughput: float) -> dict[str, Any]:
     """The best weights, evaluated, written as a portable model, and reported. The report comes last."""
+    from orchard.tasks.base import say
     from orchard.weights.portable import load_exactly
 
     model = trainer.evaluated

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -53,8 +54,8 @@ def _show(rows: list[dict[str, Any]]) -> None:
     table.add_column("reference", overflow="fold")
     for head in ("outputs", "losses", "gradients", "proven"):
         table.add_column(head, no_wrap=True)
-    for before, row in zip([None, *rows], rows, strict=False):
-        again = before is not None and before["name"] == row["name"]
+    for before, row in pairwise([{}, *rows]):
+        again = before.get("name") == row["name"]
         figures = (row["max_abs_difference"], row["loss_difference"], row["gradient_difference"])
         table.add_row(
             "" if again else row["name"],

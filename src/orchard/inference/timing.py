@@ -65,6 +65,41 @@ def steps_of_pictures(
     return sides, {"ours": words, "peer_best": words, "peer_default": "eager float32"}
 
 
+def bench_tokens(
+    name: str,
+    peer: str,
+    model: nn.Module,
+    twin: nn.Module,
+    loss: Loss,
+    tokens: Tensor,
+    *,
+    precision: str,
+    rounds: int,
+    macs: float,
+) -> dict[str, Any]:
+    """Time a training step on `tokens` (B, T) of ours, of `twin` with our switches, and of it in eager float32.
+
+    `macs` are the multiply-adds of a forward pass. The share of the limit is that of one large matrix product.
+    """  # fmt: skip
+    bf16 = precision == "bf16"
+    sides = {
+        "ours": training_step(model, loss, tokens, bf16=bf16, fused=True),
+        "peer_best": training_step(copy.deepcopy(twin), loss, tokens, bf16=bf16, fused=True),
+        "peer_default": training_step(twin, loss, tokens, bf16=False, fused=False),
+        "matrix": matrix_product(precision),
+    }
+    medians = time_in_turn(sides, rounds)
+    rate = 2 * MATRIX**3 / medians["matrix"]
+    words = f"fused AdamW, {'autocast to bf16' if bf16 else 'float32'}"
+    how = {"ours": words, "peer_best": words, "peer_default": "eager float32"}
+    return {
+        **compared(name, peer, medians, how, samples=tokens.numel()),
+        "mode": "training", "precision": precision, "batch": len(tokens), "tokens": tokens.shape[1], "rounds": rounds,
+        "matrix_rate": rate,
+        "limit_fraction": 6 * macs / medians["ours"] / rate,
+    }  # fmt: skip
+
+
 def training_step(network: nn.Module, loss: Loss, batch: Tensor, *, bf16: bool, fused: bool) -> Side:
     """Forward pass and loss, backward pass, AdamW."""
     network.train()

@@ -254,9 +254,14 @@ def read_start(settings: Start) -> tuple[Path, Portable, dict[str, Tensor]]:
     return folder, about, state
 
 
+def is_first_process() -> bool:
+    """Of several that train together, is this the one that speaks and writes?"""
+    return getattr(rank_zero_only, "rank", 0) == 0
+
+
 def say(line: str) -> None:
     """A line for the person who waits, on stderr, from the first of several processes."""
-    if getattr(rank_zero_only, "rank", 0) == 0:
+    if is_first_process():
         note(line)
 
 

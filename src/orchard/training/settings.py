@@ -44,6 +44,16 @@ class ScheduleSettings(Settings):
     gamma: float = Field(0.1, gt=0, le=1, description="factor of the step schedule; of the exponential, per epoch")
 
 
+# What suits a sequence model that has learned, in a task's `fine_tuning`.
+SEQUENCE_FINE_TUNING: Mapping[str, Any] = {
+    "epochs": 3,
+    "clip_norm": 1.0,
+    "optimizer.lr": 3e-4,
+    "optimizer.weight_decay": 0.01,
+    "schedule.warmup_epochs": 0.1,
+}
+
+
 class TrainSettings(Settings):
     """What `orchard train` may be told, whatever the task; every field can be given as `--set key=value`.
 

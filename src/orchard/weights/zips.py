@@ -6,10 +6,9 @@ import zipfile
 from pathlib import Path
 
 from orchard.errors import OrchardError, first_line
+from orchard.packed import most_unpacked
 
 PACKED = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # what PyTorch and NumPy write
-SMALL = 64 * 2**20  # bytes that an archive may always unpack to
-RATIO = 100  # unpacked bytes for each byte of a larger one; numbers shrink to a half at best, but many may be zero
 
 
 def check_zip(path: Path) -> None:
@@ -24,9 +23,9 @@ def check_zip(path: Path) -> None:
             raise OrchardError(f"{path}: '{member.filename[:80]}' in it is encrypted; expected a plain archive")
         if member.compress_type not in PACKED:
             raise OrchardError(f"{path}: '{member.filename[:80]}' in it is packed in a way that is not read")
-    total, most = sum(member.file_size for member in members), max(SMALL, RATIO * path.stat().st_size)
-    if total > most:
-        raise OrchardError(f"{path} has {path.stat().st_size:,} bytes and would unpack to {total:,}, which is refused")
+    total, size = sum(member.file_size for member in members), path.stat().st_size
+    if total > most_unpacked(size):
+        raise OrchardError(f"{path} has {size:,} bytes and would unpack to {total:,}, which is refused")
 
 
 def damaged(path: Path, kind: str, error: Exception) -> OrchardError:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 from safetensors.torch import load_file
-from torch import Tensor, nn
+from torch import nn
 
 from orchard.data.augment import mix
 from orchard.data.batches import ImageBatch
@@ -22,13 +22,14 @@ from orchard.data.sources import open_data
 from orchard.errors import OrchardError, UsageError
 from orchard.inference.export import Entry, image_inputs
 from orchard.inference.loading import Loaded
-from orchard.models import configuration, create_model, picture_size
+from orchard.models import create_model, picture_size
 from orchard.models.foreign import create_foreign, is_foreign
 from orchard.tasks import base
 from orchard.tasks.image_classification import TASK
 from orchard.tasks.image_classification.objective import ImageClassification, Predictions, predict_split
 from orchard.tasks.image_classification.report import write_report
 from orchard.tasks.image_classification.settings import Settings
+from orchard.tasks.known_classes import fine_tuned_model
 from orchard.training.feed import LoaderFeed
 from orchard.training.run import RunFolder
 from orchard.training.settings import Resolved
@@ -164,69 +165,6 @@ def start_model(settings: Settings, data: ImageData) -> nn.Module:
         return build(settings.model, **wanted)
     except ValueError as error:
         raise UsageError(f"{settings.model} cannot be built so: {error}") from None
-
-
-def fine_tuned_model(settings: base.Start, wanted: Mapping[str, Any], classes: Sequence[str]) -> nn.Module:
-    """A model with the weights of `start_from`, the head's by the names of the classes; others are fresh."""
-    folder, about, state = base.read_start(settings)
-    model = about.build(**wanted)
-    if hasattr(model, "fit_state"):
-        saved = configuration(about.model, **about.architecture)
-        state = model.fit_state(state, saved)  # type: ignore[operator]
-    fresh = model.state_dict()
-    head = f"{model.head_name}."
-    for name, tensor in fresh.items():
-        if name in state and state[name].shape != tensor.shape and not name.startswith(head):
-            raise OrchardError(
-                f"{folder}: '{name}' has shape {tuple(state[name].shape)}, here {tuple(tensor.shape)} is needed; only "
-                f"the head and the image size may change"
-            )
-    fits = {k: state[k] if k in state and state[k].shape == v.shape else v for k, v in fresh.items()}
-    known = [name for name in classes if name in about.classes]
-    if tuple(classes) != about.classes:
-        if unnamed(about.classes) and len(classes) != len(about.classes):
-            known = []  # places of another list, not names
-        for name in (name for name in fresh if name.startswith(head) and name in state):
-            fits[name] = head_rows(state[name], fresh[name], about.classes, classes, known)
-        base.say(head_words(folder, classes, known))
-    missing = [name for name in fresh if name not in state and not name.startswith(head)]
-    if missing:
-        raise OrchardError(f"{folder} has no tensor '{missing[0]}', which this {settings.model} needs")
-    model.load_state_dict(fits)
-    return model
-
-
-def unnamed(classes: Sequence[str]) -> bool:
-    """Are these the numbers that a model without class names has?"""
-    return list(classes) == [str(number) for number in range(len(classes))]
-
-
-def head_rows(saved: Tensor, fresh: Tensor, before: Sequence[str], now: Sequence[str], known: Sequence[str]) -> Tensor:
-    """A head's weights or biases, a row for each class: `known` ones from `saved`, the others from `fresh`.
-
-    What follows the classes (a detector's row for nothing) is as it was.
-    """
-    more = len(saved) - len(before)
-    if saved.shape[1:] != fresh.shape[1:] or more < 0 or len(fresh) - len(now) != more:
-        return fresh
-    rows = fresh.clone()
-    for name in known:
-        rows[now.index(name)] = saved[before.index(name)]
-    if more and known:
-        rows[-more:] = saved[-more:]
-    return rows
-
-
-def head_words(folder: Path, classes: Sequence[str], known: Sequence[str]) -> str:
-    """What becomes of the head, for the person who waits."""
-    new = [name for name in classes if name not in known]
-
-    def some(names: Sequence[str]) -> str:
-        return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
-
-    if not known:
-        return f"the head is fresh: {folder} knows none of the {len(classes)} classes by name"
-    return f"the head goes on for {some(known)}" + (f" and is fresh for {some(new)}" if new else "")
 
 
 def freeze_trunk(model: nn.Module) -> None:

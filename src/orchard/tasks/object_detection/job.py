@@ -23,7 +23,7 @@ from orchard.inference.export import Entry, example_inputs
 from orchard.inference.loading import Loaded
 from orchard.models import create_model, landmark_of, picture_size
 from orchard.tasks import base
-from orchard.tasks.image_classification.job import fine_tuned_model
+from orchard.tasks.known_classes import fine_tuned_model
 from orchard.tasks.object_detection import TASK
 from orchard.tasks.object_detection.metrics import Evaluation, evaluate_boxes
 from orchard.tasks.object_detection.objective import ObjectDetection, Predictions, predict_split

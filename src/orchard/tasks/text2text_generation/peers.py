@@ -5,7 +5,6 @@ Both sides have the same weights. In float32 they have to write the same texts b
 
 from __future__ import annotations
 
-import copy
 from typing import Any
 
 import torch
@@ -17,7 +16,7 @@ from orchard.errors import OrchardError, UsageError, unknown
 from orchard.inference.beam import Beam, Hypothesis, at_least, beam_search, mean_penalty
 from orchard.inference.cost import multiply_adds
 from orchard.inference.fast import TOLERANCE, pick_precision
-from orchard.inference.timing import MATRIX, check, compared, matrix_product, time_in_turn, training_step
+from orchard.inference.timing import bench_tokens, check, compared, time_in_turn
 from orchard.models import create_model
 from orchard.weights.official import export_official
 from orchard.weights.reference import randomise
@@ -106,24 +105,10 @@ def bench_training(
         logits = model(source, source) if network is model else _logits(network, source)
         return F.cross_entropy(logits.float().flatten(0, 1), source.roll(-1, 1).flatten())
 
-    bf16 = chosen == "bf16"
-    sides = {
-        "ours": training_step(model, loss, source, bf16=bf16, fused=True),
-        "peer_best": training_step(copy.deepcopy(twin), loss, source, bf16=bf16, fused=True),
-        "peer_default": training_step(twin, loss, source, bf16=False, fused=False),
-        "matrix": matrix_product(chosen),
-    }
-    medians = time_in_turn(sides, rounds)
-    rate = 2 * MATRIX**3 / medians["matrix"]
-    words = f"fused AdamW, {'autocast to bf16' if bf16 else 'float32'}"
-    how = {"ours": words, "peer_best": words, "peer_default": "eager float32"}
-    facts = {"mode": "training", "precision": chosen, "batch": len(source), "tokens": SOURCE, "rounds": rounds}
-    return {
-        **compared(name, "transformers", medians, how, samples=source.numel()),
-        **facts,
-        "matrix_rate": rate,
-        "limit_fraction": 6 * multiply_adds(model, source, source) / medians["ours"] / rate,
-    }
+    cost = multiply_adds(model, source, source)
+    return bench_tokens(
+        name, "transformers", model, twin, loss, source, precision=chosen, rounds=rounds, macs=cost
+    )  # fmt: skip
 
 
 def _logits(twin: nn.Module, source: Tensor) -> Tensor:

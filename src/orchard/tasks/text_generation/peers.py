@@ -23,7 +23,7 @@ from orchard.inference.fast import TOLERANCE, pick_precision
 from orchard.inference.fast import Precision as FastPrecision
 from orchard.inference.hardware import native_bf16
 from orchard.inference.native_step import DIFFERENCE
-from orchard.inference.timing import MATRIX, Side, check, compared, matrix_product, time_in_turn, training_step
+from orchard.inference.timing import Side, bench_tokens, check, compared, time_in_turn
 from orchard.models import configuration, create_model
 from orchard.tasks.text_generation.ctranslate2_peer import ctranslate2_sides
 from orchard.weights.official import export_official
@@ -201,24 +201,8 @@ def bench_sequence_training(
         logits: Tensor = out if isinstance(out, Tensor) else out.logits
         return F.cross_entropy(logits.float().flatten(0, 1), targets)
 
-    bf16 = chosen == "bf16"
-    words = f"fused AdamW, {'autocast to bf16' if bf16 else 'float32'}"
-    sides = {
-        "ours": training_step(model, loss, inputs, bf16=bf16, fused=True),
-        "peer_best": training_step(copy.deepcopy(twin), loss, inputs, bf16=bf16, fused=True),
-        "peer_default": training_step(twin, loss, inputs, bf16=False, fused=False),
-        "matrix": matrix_product(chosen),
-    }
-    medians = time_in_turn(sides, rounds)
-    rate = 2 * MATRIX**3 / medians["matrix"]
-    how = {"ours": words, "peer_best": words, "peer_default": "eager float32"}
-    facts = {"mode": "training", "precision": chosen, "batch": batch, "tokens": tokens, "rounds": rounds}
-    return {
-        **compared(name, against, medians, how, samples=batch * tokens),
-        **facts,
-        "matrix_rate": rate,
-        "limit_fraction": 6 * multiply_adds(model, inputs) / medians["ours"] / rate,
-    }
+    cost = multiply_adds(model, inputs)
+    return bench_tokens(name, against, model, twin, loss, inputs, precision=chosen, rounds=rounds, macs=cost)
 
 
 def _recompute_sides(

@@ -9,19 +9,13 @@ from pydantic import Field
 
 from orchard.data.settings import Settings as Strict
 from orchard.data.settings import TextSettings, TextSource
-from orchard.training.settings import TrainSettings
+from orchard.training.settings import SEQUENCE_FINE_TUNING, TrainSettings
 
 
 class Settings(TrainSettings):
     """What training a language model may be told beside what all trainings are."""
 
-    fine_tuning: ClassVar[Mapping[str, Any]] = {
-        "epochs": 3,
-        "clip_norm": 1.0,
-        "optimizer.lr": 3e-4,
-        "optimizer.weight_decay": 0.01,
-        "schedule.warmup_epochs": 0.1,
-    }
+    fine_tuning: ClassVar[Mapping[str, Any]] = SEQUENCE_FINE_TUNING
 
     data: TextSource
     text: TextSettings = TextSettings()
