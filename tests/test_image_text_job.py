@@ -135,7 +135,7 @@ def test_killed_and_started_again_ends_in_the_same_bits(
 
 def test_colours_find_their_words(squares_run: Path, table: str) -> None:
     metrics = json.loads((squares_run / "metrics.json").read_text())
-    assert metrics["data"] == "captions"
+    assert metrics["data"] == "squares"
     assert metrics["test"]["image_to_text_recall_at_1"] == 1
     again = evaluate_loaded(load(squares_run), table, "test", CaptionSource(source=table))
     assert again.pop("count") > 0

@@ -14,8 +14,10 @@ import torch
 from battery import marks
 from by_task import hooks_of
 
+from orchard.app.looking import data_settings
 from orchard.app.train import train
-from orchard.cards import Card, Recipe, all_cards, card_of
+from orchard.cards import Card, Recipe, all_cards, card_of, find_recipe
+from orchard.data.kinds import canonical_name
 from orchard.models import create_model
 from orchard.tasks.registry import task_named
 from orchard.training.settings import resolve
@@ -83,3 +85,14 @@ def test_a_recipe_of_a_small_model_takes_a_step(recipe: Recipe, tmp_path: Path, 
 def test_no_two_recipes_are_for_the_same_model_and_data() -> None:
     pairs = [(recipe.model, recipe.data) for card in all_cards().values() for recipe in card.recipes]
     assert len(pairs) == len(set(pairs))
+
+
+def test_data_can_be_checked_with_every_recipe() -> None:
+    """Also where a task augments by what no other has."""
+    for card in all_cards().values():
+        for recipe in card.recipes:
+            for source in (recipe.data, "somewhere"):
+                data, augmentation = data_settings(source, recipe.model, {})
+                chosen = find_recipe(recipe.model, canonical_name(source))
+                assert data.source == source
+                assert augmentation.flip == (chosen.settings if chosen else {}).get("augmentation.flip", False)

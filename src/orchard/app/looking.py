@@ -8,7 +8,7 @@ from typing import Any
 from orchard.cards import find_recipe
 from orchard.data.kinds import canonical_name
 from orchard.data.settings import AnySource, AugmentSettings, MixSettings
-from orchard.training.settings import TrainSettings, resolve
+from orchard.training.settings import TrainSettings, known_keys, resolve
 
 
 class LookSettings(TrainSettings):
@@ -19,13 +19,13 @@ class LookSettings(TrainSettings):
 
 
 def data_settings(source: str, model: str | None, command: Mapping[str, Any]) -> tuple[AnySource, AugmentSettings]:
-    """Settings of data and of augmentation: what was asked for, on top of those of the model's recipe."""
+    """Settings of data and of augmentation: what was asked for, on top of those of the model's recipe.
+
+    What only the model's own task augments by is not looked at.
+    """
     recipe = find_recipe(model, canonical_name(source)) if model else None
-    learned = (
-        {key: value for key, value in recipe.settings.items() if key.startswith(("data.", "augmentation."))}
-        if recipe
-        else {}
-    )
+    looked_at = {key for key in known_keys(LookSettings) if key.startswith(("data.", "augmentation."))}
+    learned = {key: value for key, value in recipe.settings.items() if key in looked_at} if recipe else {}
     settings = resolve(
         {**learned, **command, "model": model or "none", "data.source": source}, None, "", LookSettings
     ).settings

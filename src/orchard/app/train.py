@@ -135,7 +135,7 @@ def _train(
     if fabric.is_global_zero:
         _write_manifest(job, requested, run, recipe)
         on = f"; {settings.threads} thread{'s' if settings.threads != 1 else ''}" if settings.threads else ""
-        say(f"{settings.model} on {job.manifest()['name']}: {job.describe()}; {plan.words()}{on}")
+        say(f"{settings.model} on {data_name(settings.data.source)}: {job.describe()}; {plan.words()}{on}")
         for warning in (*left_out(job.manifest()), *job.remarks(), *overlaps(job), *plan.warnings()):
             warn(warning)
     progress = Progress(job.per_step, job.unit, ("loss", *job.logged), quiet=not fabric.is_global_zero)
@@ -210,7 +210,7 @@ def _finish(job: Job, run: RunFolder, trainer: Trainer, state: State, throughput
     metrics: dict[str, Any] = {
         "model": job.settings.model,
         "task": job.task.name,
-        "data": job.manifest()["name"],
+        "data": data_name(job.settings.data.source),
         "parameters": sum(p.numel() for p in model.parameters()),
         "steps": state.step,
         "epochs": round(state.step / trainer.steps_per_epoch, 4),
