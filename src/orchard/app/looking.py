@@ -8,7 +8,8 @@ from typing import Any
 from orchard.cards import find_recipe
 from orchard.data.kinds import canonical_name
 from orchard.data.settings import AnySource, AugmentSettings, MixSettings
-from orchard.training.settings import TrainSettings, known_keys, resolve
+from orchard.tasks.registry import task_of
+from orchard.training.settings import TrainSettings, resolve
 
 
 class LookSettings(TrainSettings):
@@ -18,14 +19,20 @@ class LookSettings(TrainSettings):
     augmentation: MixSettings = MixSettings()
 
 
+def _varies_images(model: str) -> bool:
+    task = task_of(model)
+    field = task.load(task.settings).model_fields.get("augmentation")
+    return field is not None and issubclass(field.annotation, AugmentSettings)
+
+
 def data_settings(source: str, model: str | None, command: Mapping[str, Any]) -> tuple[AnySource, AugmentSettings]:
     """Settings of data and of augmentation: what was asked for, on top of those of the model's recipe.
 
-    What only the model's own task augments by is not looked at.
+    The augmentation of a task that does not vary images alone (a detector's) is not looked at.
     """
     recipe = find_recipe(model, canonical_name(source)) if model else None
-    looked_at = {key for key in known_keys(LookSettings) if key.startswith(("data.", "augmentation."))}
-    learned = {key: value for key, value in recipe.settings.items() if key in looked_at} if recipe else {}
+    groups = ("data.", "augmentation.") if model and _varies_images(model) else ("data.",)
+    learned = {key: value for key, value in recipe.settings.items() if key.startswith(groups)} if recipe else {}
     settings = resolve(
         {**learned, **command, "model": model or "none", "data.source": source}, None, "", LookSettings
     ).settings
