@@ -15,15 +15,15 @@ from torch import Tensor
 
 from orchard.errors import UsageError
 from orchard.inference.cost import multiply_adds
-from orchard.inference.fast import FastModel, Precision, make_fast, package_path, pick_precision, plain
+from orchard.inference.fast import FastModel, Precision, choice_path, make_fast, pick_precision, plain
 from orchard.inference.image_files import find_images, read_ahead, read_pixels
 from orchard.inference.loading import Loaded
 from orchard.tasks.image_classification import TASK
 from orchard.tasks.image_classification.objective import ImageClassification
 
-COMPILE_SECONDS, OPEN_SECONDS = 30.0, 2.0  # what a compiled model costs, once made and each time it is opened
+CHOOSE_SECONDS, OPEN_SECONDS = 60.0, 2.0  # what the fastest way costs, once to find and each time it is opened
 PLAIN_RATE = 70e9  # operations per second and core of the plain model in float32, on a server of 2022
-SAVED = {"fp32": 0.2, "bf16": 0.6}  # share of the plain model's time that the compiled one saves
+SAVED = {"fp32": 0.2, "bf16": 0.6}  # share of the plain model's time that the fastest way saves
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Answer:
 class ImageClassifier:
     """A trained classifier and all it takes to put it to work on files.
 
-    `precision` "auto" is float32, or what is fastest here once the work is large enough to pay for compiling.
+    `precision` "auto" is float32, or what is fastest here once the work is large enough to pay for finding it.
     `say` is given one line about how the work is done.
     """
 
@@ -78,15 +78,19 @@ class ImageClassifier:
         return read_pixels(path, self.loaded.pictures)
 
     def _prepare(self, images: Tensor, size: int, pictures: int) -> FastModel:
-        """The plain model, or the compiled one where the work pays for it."""
+        """The plain model, or the fastest way to run it where the work pays for finding it."""
         precision = pick_precision(self.precision, self.device)
         if self.device.type != "cpu":
             return plain(self.model, precision, f"on {self.device.type} in {precision}")
-        made = package_path(self.model, (size, *self.shape), precision).exists()
+        made = choice_path(self.model, (size, *self.shape), precision).exists()
         if not pays(self.macs * pictures, precision, made):
-            return plain(self.model, "fp32" if self.precision == "auto" else precision, "not compiled: too little work")
+            return plain(
+                self.model,
+                "fp32" if self.precision == "auto" else precision,
+                "as it is: too little work to find a faster way",
+            )
         if not made:
-            self.say(f"compiling for {pictures:,} pictures (about {COMPILE_SECONDS:.0f} s, once)")
+            self.say(f"finding the fastest way for {pictures:,} images (about {CHOOSE_SECONDS:.0f} s, once)")
         example = torch.cat([images, images.new_zeros(size - len(images), *self.shape)])
         run = make_fast(self.model, example, precision=self.precision)
         self.say(f"{run.precision}, {run.how}")
@@ -94,6 +98,6 @@ class ImageClassifier:
 
 
 def pays(macs: float, precision: str, made: bool) -> bool:
-    """Does work of `macs` multiply-adds gain more from the compiled model than it costs to have it?"""
+    """Does work of `macs` multiply-adds gain more from the fastest way than it costs to have it?"""
     plain_seconds = 2 * macs / (PLAIN_RATE * torch.get_num_threads())
-    return plain_seconds * SAVED[precision] > (OPEN_SECONDS if made else COMPILE_SECONDS)
+    return plain_seconds * SAVED[precision] > (OPEN_SECONDS if made else CHOOSE_SECONDS)
