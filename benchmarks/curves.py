@@ -25,7 +25,7 @@ def main() -> None:
         rows = [row for row in read_log(run / "log.csv") if row["split"] == "validation"]
         metrics = read_json(run / "metrics.json")
         tested = metrics["test"][options.metric]
-        label = f"{metrics['model']}, test {tested:.1%}" if options.metric == "accuracy" else f"{run.name}: {tested:g}"
+        label = f"{metrics['model']}, test {tested:.1%}" if options.metric == "accuracy" else f"{run.name}, test {tested:.3g}"
         axes.plot([float(r["epoch"]) for r in rows], [float(r[options.metric]) for r in rows], marker="o", label=label)
     axes.set(xlabel="epoch", ylabel=f"validation {options.metric.replace('_', ' ')}", ylim=(0, None))
     axes.grid(alpha=0.3)
