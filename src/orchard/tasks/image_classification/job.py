@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -10,23 +11,26 @@ from typing import Any
 import numpy as np
 import torch
 from safetensors.torch import load_file
-from torch import nn
+from torch import Tensor, nn
 
 from orchard.data.augment import mix
 from orchard.data.batches import ImageBatch
+from orchard.data.check import size_to_show
 from orchard.data.contracts import ImageData, ImageSplit, Preprocess
 from orchard.data.loader import Loader
 from orchard.data.preprocess import default_preprocess
 from orchard.data.settings import Source
 from orchard.data.sources import open_data
-from orchard.errors import OrchardError, UsageError
+from orchard.errors import OrchardError, UsageError, first_line
+from orchard.given import Given
+from orchard.inference.cost import multiply_adds
 from orchard.inference.export import Entry, image_inputs
 from orchard.inference.loading import Loaded
 from orchard.models import create_model, picture_size
-from orchard.models.foreign import create_foreign, is_foreign
+from orchard.models.foreign import ForeignConfig, create_foreign, is_foreign, own_classifier
 from orchard.tasks import base
 from orchard.tasks.image_classification import TASK
-from orchard.tasks.image_classification.objective import ImageClassification, Predictions, predict_split
+from orchard.tasks.image_classification.objective import ImageClassification, OwnMetric, Predictions, predict_split
 from orchard.tasks.image_classification.report import write_report
 from orchard.tasks.image_classification.settings import Settings
 from orchard.tasks.known_classes import fine_tuned_model
@@ -45,9 +49,13 @@ class Job(base.Job):
     def __init__(self, resolved: Resolved, device: torch.device):
         """Read the data and build the model. Raises UsageError or OrchardError for all that does not fit."""
         settings: Any = resolved.settings
-        self.data = open_data(settings.data.source, settings.data)
+        objects = resolved.objects
+        self.data = open_data(resolved.source, settings.data)
         torch.manual_seed(settings.seed)  # the fresh weights
-        self.model = start_model(settings, self.data)
+        if objects.module is None:
+            self.model = start_model(settings, self.data)
+        else:
+            self.model = start_module(objects.module, settings, self.data)
         if settings.freeze_trunk:
             freeze_trunk(self.model)
         config: Any = self.model.config
@@ -62,7 +70,9 @@ class Job(base.Job):
         self.channels_last = base.wants_channels_last(self.model)
         if self.channels_last:
             self.model = self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.objective = ImageClassification(self.data.classes, label_smoothing=settings.label_smoothing)
+        self.objective = ImageClassification(
+            self.data.classes, label_smoothing=settings.label_smoothing, own_metrics=objects.metrics
+        )
         self.fabric = base.make_fabric(self.settings, device)
 
     @property
@@ -167,6 +177,36 @@ def start_model(settings: Settings, data: ImageData) -> nn.Module:
         raise UsageError(f"{settings.model} cannot be built so: {error}") from None
 
 
+def start_module(module: nn.Module, settings: Settings, data: ImageData) -> nn.Module:
+    """A copy of a person's own module, tried on two images: it starts from the weights that the module has.
+
+    Raises UsageError for a module that cannot be copied, or gives no logits for the classes of the data.
+    """
+    name, size = type(module).__name__, settings.image_size or size_to_show(data)
+    wanted = {"num_classes": len(data.classes), "in_channels": data.channels, "image_size": size}
+    strange = [key for key in settings.architecture if key not in wanted]
+    if strange:
+        raise UsageError(f"architecture.{strange[0]}: {name} is a module of your own, built already; leave it out")
+    config = ForeignConfig(**{**wanted, **settings.architecture})
+    shape = (2, config.in_channels, *config.image_hw)
+    try:
+        model = own_classifier(copy.deepcopy(module), config).eval()
+        with torch.no_grad():
+            logits = model(torch.zeros(shape, device=next(model.parameters()).device))
+        multiply_adds(model, shape)
+    except UsageError:
+        raise
+    except Exception as error:  # whatever it is, it is the module's
+        raise UsageError(
+            f"{name} fails on images {shape}: {first_line(error)}; image_size and architecture.in_channels say what it "
+            "is given"
+        ) from error
+    found = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+    if found != (2, config.num_classes):
+        raise UsageError(f"{name} gives {found} for two images; expected logits (2, {config.num_classes})")
+    return model
+
+
 def freeze_trunk(model: nn.Module) -> None:
     """Only the head learns."""
     head = f"{model.head_name}."
@@ -182,14 +222,16 @@ def start_preprocess(settings: Settings, data: ImageData, size: tuple[int, int],
     return default_preprocess(data, size, channels)
 
 
-def evaluate_loaded(loaded: Loaded, source: str, split: str, settings: Source) -> dict[str, float]:
-    """Metrics on labelled images, whose classes must be among the model's, by name."""
+def evaluate_loaded(
+    loaded: Loaded, source: str | Given, split: str, settings: Source, metrics: Mapping[str, OwnMetric] | None = None
+) -> dict[str, float]:
+    """Metrics on labelled images, whose classes must be among the model's, by name; a person's own beside the others."""
     data = open_data(source, settings)
     images = base.pick_split(data.splits, split, source)
     strange = [name for name in data.classes if name not in loaded.classes]
     if strange:
         raise OrchardError(
-            f"the model of {loaded.folder} does not know the class '{strange[0]}' of {source}; it was not trained on it"
+            f"the model of {loaded.folder} does not know the class '{strange[0]}' of {data.source}; it was not trained on it"
         )
     own = torch.tensor([loaded.classes.index(name) for name in data.classes])
     loader = Loader(images, loaded.pictures, None, batch_size=64, seed=0, workers=settings.workers)
@@ -198,7 +240,7 @@ def evaluate_loaded(loaded: Loaded, source: str, split: str, settings: Source) -
     found = Predictions(found.logits, own[found.labels], found.indices)
     if missing := missing_classes(loaded.classes, found.labels.numpy(), split):
         base.warn(missing)
-    return {**base.counted(loaded, images), **final_metrics(ImageClassification(loaded.classes), found)}
+    return {**base.counted(loaded, images), **final_metrics(ImageClassification(loaded.classes, own_metrics=metrics), found)}
 
 
 def final_metrics(objective: ImageClassification, found: Predictions) -> dict[str, float]:
