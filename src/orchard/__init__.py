@@ -55,7 +55,7 @@ _HOMES = {
     "UsageError": "orchard.errors",
 }
 
-__all__ = list(_HOMES)  # noqa: PLE0605
+__all__ = list(_HOMES)
 
 
 def __dir__() -> list[str]:

@@ -25,8 +25,8 @@ from torch.utils.weak import WeakIdKeyDictionary
 from orchard.app.train import resolve_training, train
 from orchard.data.kinds import data_name, folder_name, kind_named
 from orchard.errors import OrchardError, UsageError
-from orchard.given import Given
 from orchard.files import disk_error, json_text, read_json, write_json, write_table
+from orchard.given import Given
 from orchard.inference.hardware import hardware
 from orchard.inference.loading import Loaded, load
 from orchard.models import landmark_of

@@ -21,8 +21,9 @@ def export(
 ) -> list[Exported]:
     """Write the model of a run or model folder as "onnx" or "torch" (see `orchard.inference.export`).
 
-    Without `path` it is written beside the weights. `model` is your own module, where the run is of one. Raises UsageError
-    for a model that cannot be exported, OrchardError for a file that cannot be written or differs from the model.
+    Without `path` it is written beside the weights. `model` is your own module, where the run is of one. Raises
+    UsageError for a model that cannot be exported, OrchardError for a file that cannot be written or differs from the
+    model.
     """
     if isinstance(run, (str, Path)):
         require_model(Path(run))

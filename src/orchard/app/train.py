@@ -202,7 +202,8 @@ def _train(
     if fabric.is_global_zero:
         _write_manifest(job, requested, run, recipe)
         on = f"; {settings.threads} thread{'s' if settings.threads != 1 else ''}" if settings.threads else ""
-        say(f"{settings.model} on {data_name(settings.data.source)}: {job.describe()}; {plan.words()}{on}")
+        name = given_name(settings.model, MODULE) or settings.model
+        say(f"{name} on {data_name(settings.data.source)}: {job.describe()}; {plan.words()}{on}")
         for warning in (*left_out(job.manifest()), *job.remarks(), *overlaps(job), *plan.warnings()):
             warn(warning)
     progress = Progress(job.per_step, job.unit, ("loss", *job.logged), quiet=not fabric.is_global_zero)

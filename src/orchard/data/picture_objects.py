@@ -1,7 +1,7 @@
-"""Images with classes in Python objects: data sets of torch and Hugging Face, lists of pairs, frames of paths and labels.
+"""Images with classes in Python objects: data sets of torch and Hugging Face, lists of pairs, frames of paths.
 
 Every item is read once, for the digest of its pixels: by their content records are split, a run knows its data again,
-and settings tell one object from another. Small images of one size are kept; others are read again when they are needed.
+and settings tell one object from another. Small images of one size are kept; others are read again when needed.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from PIL import Image
 from torch import Tensor
 
 from orchard.data.collect import Found, collect, look_at_labels, places_of_splits, sort_classes
-from orchard.data.contracts import DataSettings, ImageData, ImageSplit, Problem
+from orchard.data.contracts import DataSettings, ImageData, ImageSplit
 from orchard.data.files import Folder
 from orchard.data.objects import column, frame_rows, innermost, is_frame, name_of, parts_of, require_records
 from orchard.data.pictures import GREY_MODES, as_picture, plain
@@ -111,8 +111,8 @@ def _read(data: Any, name: str, classes: Sequence[str]) -> Part:
         pixels = _pixels(image, key)
         if index < READ_TWICE and not np.array_equal(pixels, _pixels(_item(data, index, key)[0], key)):
             raise OrchardError(
-                f"{key} is another image each time it is read; leave random transforms out of the data set: settings of "
-                "the group 'augmentation' vary the images"
+                f"{key} is another image each time it is read; leave random transforms out of the data set: settings "
+                "of the group 'augmentation' vary the images"
             )
         if not isinstance(image, Image.Image):
             if channels not in (0, len(pixels)):
@@ -210,15 +210,13 @@ def open_images(given: Given, settings: DataSettings) -> ImageData:
     items: Items = given.content
     records = [(split, place) for split, part in items.parts.items() for place in range(len(part.labels))]
     names = [items.parts[split].labels[place] for split, place in records]
-    learned = {name for (split, _), name in zip(records, names, strict=True) if split in ("", "train")}
-    if settings.training and len(learned) < 2:
-        only = f"one class only, '{next(iter(learned))}'" if learned else "no training images"
+    learned = [name for (split, _), name in zip(records, names, strict=True) if split in ("", "train")]
+    if settings.training and len(set(learned)) < 2:
+        only = f"one class only, '{learned[0]}'" if learned else "no training images"
         raise OrchardError(f"{given.source} has {only}; to tell classes apart takes two")
-    classes = items.classes or sort_classes(learned if settings.training else set(names))
+    classes = items.classes or sort_classes(set(learned if settings.training else names))
     number = {name: place for place, name in enumerate(classes)}
-    problems: list[Problem] = []
-    if settings.training:
-        problems += look_at_labels(given.source, [n for (s, _), n in zip(records, names, strict=True) if s in ("", "train")])
+    problems = look_at_labels(given.source, learned) if settings.training else []
     for (split, place), name in zip(records, names, strict=True):
         if name not in number:
             key = f"{items.parts[split].name}[{place}]"

@@ -37,9 +37,9 @@ def read_table(path: Path, source: str, settings: DataSettings) -> Found:
     delimiter = max(_DELIMITERS, key=lines[0].count)
     rows = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
     header = [name.strip().lower() for name in next(rows)]
-    asked = settings.columns if isinstance(settings, FolderSettings) else ImageColumns()
+    lines = _lines(path, rows, len(header), _DELIMITERS[delimiter])
     try:
-        records, problems = read_rows(str(path), header, _lines(path, rows, len(header), _DELIMITERS[delimiter]), settings)
+        records, problems = read_rows(str(path), header, lines, settings)
     except csv.Error as error:
         raise OrchardError(f"{path}, line {rows.line_num}: {error}") from None
     if not records:
@@ -55,9 +55,7 @@ def _lines(path: Path, rows: Any, width: int, delimiters: str) -> Iterator[tuple
             continue
         if len(row) != width:
             quote = f"; text with {delimiters} in it stands in double quotes" if len(row) > width else ""
-            raise OrchardError(
-                f"{path}, line {rows.line_num}: {len(row)} fields, where the header has {width}{quote}"
-            )
+            raise OrchardError(f"{path}, line {rows.line_num}: {len(row)} fields, where the header has {width}{quote}")
         yield f"line {rows.line_num}", row
 
 
@@ -80,7 +78,8 @@ def read_rows(
             what = "label" if before.label != record.label else "split"
             one, two = getattr(before, what), getattr(record, what)
             raise OrchardError(
-                f"{table}, {place}: '{record.name}' has {what} '{two}', and '{one}' further up\nkeep one {kind}, {GO_ON}"
+                f"{table}, {place}: '{record.name}' has {what} '{two}', and '{one}' further up\n"
+                f"keep one {kind}, {GO_ON}"
             )
         if before is not record:
             problems.append(Problem(record.name, f"listed again in {place}; the first {kind} counts"))

@@ -26,15 +26,16 @@ if TYPE_CHECKING:
     from orchard.data.contracts import Preprocess
 
 AHEAD = 2  # batches that are read while one is answered
-I = TypeVar("I")
 P = TypeVar("P")
+T = TypeVar("T")
+Found = tuple[T, "Future[P | str]"]  # an image, or where it is, and its pixels or what is wrong with it
 
 
-def read_ahead(items: Sequence[I], size: int, read: Callable[[I], P | str]) -> Iterator[list[tuple[I, Future[P | str]]]]:
+def read_ahead(items: Sequence[T], size: int, read: Callable[[T], P | str]) -> Iterator[list[Found[T, P]]]:
     """Batches of `size` items with what `read` gives for each, read by a few threads while others are worked on."""
     left = iter(items)
     with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
-        waiting: deque[list[tuple[I, Future[P | str]]]] = deque()
+        waiting: deque[list[Found[T, P]]] = deque()
         while chunk := list(islice(left, size)):
             waiting.append([(item, pool.submit(read, item)) for item in chunk])
             if len(waiting) > AHEAD:

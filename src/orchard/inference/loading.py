@@ -39,8 +39,8 @@ class Loaded:
         """An image as the model takes it: float32 (C, H, W), resized, cropped and normalised as in evaluation.
 
         `image` is a path, the bytes of an image file, a PIL image, uint8 numpy (H, W) or (H, W, C), or a uint8 tensor
-        (C, H, W). Raises OrchardError for a file that cannot be read and for a model that is given no images, UsageError
-        for what is no image.
+        (C, H, W). Raises OrchardError for a file that cannot be read and for a model that is given no images,
+        UsageError for what is no image.
         """
         pixels = read_pixels(image, self.pictures)
         if isinstance(pixels, str):
@@ -51,7 +51,8 @@ class Loaded:
 def load(path: str | Path, model: nn.Module | None = None) -> Loaded:
     """The model of a run folder or of a portable model's folder.
 
-    A run of a module of one's own takes that module, or one of the same structure, as `model`, and fills it. Raises UsageError where there is neither, OrchardError for a run without a model yet and for damaged files.
+    A run of a module of one's own takes that module, or one of the same structure, as `model`, and fills it. Raises
+    UsageError where there is neither, OrchardError for a run without a model yet and for damaged files.
     """
     about, network = load_portable(model_folder(Path(path)), model)
     classes = getattr(network.config, "num_classes", 0)

@@ -35,7 +35,7 @@ class ForeignConfig:
 
 
 class Foreign(nn.Module):
-    """A classifier of another library, or a person's own: pictures (B, C, H, W), normalised, to logits (B, num_classes)."""
+    """A classifier of others, or a person's own: images (B, C, H, W), normalised, to logits (B, num_classes)."""
 
     def __init__(self, model: nn.Module, config: ForeignConfig, head: str, groups: list[tuple[str, ...]]):
         super().__init__()

@@ -39,7 +39,7 @@ class Callback:
         """After every optimizer step, with the metrics of that step."""
 
     def on_epoch(self, moment: Moment) -> bool | None:
-        """After every evaluation (once an epoch, or every `evaluate_steps`), with the metrics of the validation split."""
+        """After every evaluation (an epoch, or `evaluate_steps`), with the metrics of the validation split."""
 
 
 def check_callbacks(callbacks: Sequence[Any]) -> None:
@@ -47,7 +47,8 @@ def check_callbacks(callbacks: Sequence[Any]) -> None:
     for place, callback in enumerate(callbacks):
         if not any(callable(getattr(callback, name, None)) for name in (ON_STEP, ON_EPOCH)):
             raise UsageError(
-                f"callbacks[{place}] is a {type(callback).__name__} without a method on_step(moment) or on_epoch(moment)"
+                f"callbacks[{place}] is a {type(callback).__name__} without a method on_step(moment) or "
+                "on_epoch(moment)"
             )
 
 

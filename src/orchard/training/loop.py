@@ -122,9 +122,7 @@ class DivergedError(OrchardError):
 class Trainer:
     """Fits a job's model on its feed, and selects the weights with the best validation."""
 
-    def __init__(
-        self, job: Trainable, run: RunFolder, warn: Callable[[str], None], callbacks: Sequence[Any] = ()
-    ):
+    def __init__(self, job: Trainable, run: RunFolder, warn: Callable[[str], None], callbacks: Sequence[Any] = ()):
         self.callbacks = callbacks
         settings, fabric, phases = job.settings, job.fabric, tuple(job.phases)
         self.job, self.run, self.settings, self.fabric, self.phases = job, run, settings, fabric, phases

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import Any, ClassVar, Literal
 
 from pydantic import BaseModel, Field, ValidationError
@@ -110,7 +111,7 @@ class Objects:
 
     data: Given | None = None
     module: Any = None  # an nn.Module that is trained in place of a model that has a name
-    metrics: Mapping[str, Callable[[Any, Any], float]] = field(default_factory=dict)  # of (logits, labels), by name
+    metrics: Mapping[str, Callable[[Any, Any], float]] = MappingProxyType({})  # of (logits, labels)
 
 
 @dataclass(frozen=True)

@@ -59,8 +59,8 @@ class Kind:
         """UsageError where `source` can be no data of this kind: no set of that name, and nothing at that path."""
         if handed := given_name(source, DATA):
             raise UsageError(
-                f"{source} is a Python object, of which nothing is stored: hand the same {handed} in again from Python, "
-                "as in orchard.train(MODEL, DATA, out=RUN)"
+                f"{source} is a Python object, of which nothing is stored: hand the same {handed} in again from "
+                "Python, as in orchard.train(MODEL, DATA, out=RUN)"
             )
         name = source.partition(":")[0]
         if name in self.named or name in self.schemes or Path(source).expanduser().exists():
@@ -110,7 +110,7 @@ def canonical_name(source: str) -> str:
 
 
 def data_name(source: str) -> str:
-    """What folders and titles call a source: the name that recipes know it by, that of an object, of a file, a folder."""
+    """What folders and titles call a source: the name that recipes know it by, else that of its object or path."""
     if handed := given_name(source, DATA):
         return handed
     name = canonical_name(source)

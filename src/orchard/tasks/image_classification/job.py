@@ -225,13 +225,14 @@ def start_preprocess(settings: Settings, data: ImageData, size: tuple[int, int],
 def evaluate_loaded(
     loaded: Loaded, source: str | Given, split: str, settings: Source, metrics: Mapping[str, OwnMetric] | None = None
 ) -> dict[str, float]:
-    """Metrics on labelled images, whose classes must be among the model's, by name; a person's own beside the others."""
+    """Metrics on labelled images, whose classes must be among the model's, by name; own ones beside the others."""
     data = open_data(source, settings)
     images = base.pick_split(data.splits, split, source)
     strange = [name for name in data.classes if name not in loaded.classes]
     if strange:
         raise OrchardError(
-            f"the model of {loaded.folder} does not know the class '{strange[0]}' of {data.source}; it was not trained on it"
+            f"the model of {loaded.folder} does not know the class '{strange[0]}' of {data.source}; it was not trained "
+            "on it"
         )
     own = torch.tensor([loaded.classes.index(name) for name in data.classes])
     loader = Loader(images, loaded.pictures, None, batch_size=64, seed=0, workers=settings.workers)
@@ -240,7 +241,10 @@ def evaluate_loaded(
     found = Predictions(found.logits, own[found.labels], found.indices)
     if missing := missing_classes(loaded.classes, found.labels.numpy(), split):
         base.warn(missing)
-    return {**base.counted(loaded, images), **final_metrics(ImageClassification(loaded.classes, own_metrics=metrics), found)}
+    return {
+        **base.counted(loaded, images),
+        **final_metrics(ImageClassification(loaded.classes, own_metrics=metrics), found),
+    }
 
 
 def final_metrics(objective: ImageClassification, found: Predictions) -> dict[str, float]:

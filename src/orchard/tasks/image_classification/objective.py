@@ -24,9 +24,13 @@ class ImageClassification:
     """The loss, the metric and the answer for a model that gives logits (B, K)."""
 
     def __init__(
-        self, classes: Sequence[str], *, label_smoothing: float = 0.0, own_metrics: Mapping[str, OwnMetric] | None = None
+        self,
+        classes: Sequence[str],
+        *,
+        label_smoothing: float = 0.0,
+        own_metrics: Mapping[str, OwnMetric] | None = None,
     ):
-        """`own_metrics` are a person's, by name: functions of logits (N, K) float32 and labels (N,) int64 of a split."""
+        """`own_metrics`: a person's, by name, functions of logits (N, K) float32 and labels (N,) int64 of a split."""
         self.classes = tuple(classes)
         self.label_smoothing = label_smoothing
         self.own_metrics = own_metrics or {}
