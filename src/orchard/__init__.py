@@ -16,7 +16,6 @@ if TYPE_CHECKING:  # for editors and type checkers
     from orchard.app.export import export as export
     from orchard.app.pipeline import pipeline as pipeline
     from orchard.app.train import train as train
-    from orchard.data.settings import DataSettings as DataSettings
     from orchard.data.sources import open_data as open_data
     from orchard.errors import OrchardError as OrchardError
     from orchard.errors import UsageError as UsageError
@@ -44,7 +43,6 @@ _HOMES = {
     "export": "orchard.app.export",
     "bench": "orchard.app.bench",
     "open_data": "orchard.data.sources",
-    "DataSettings": "orchard.data.settings",
     "load_official": "orchard.weights.official",
     "export_official": "orchard.weights.official",
     "import_official": "orchard.weights.official",

@@ -135,7 +135,7 @@ def resolve_training(
     resolved = resolve(command, found, name, kind)
     if given is None:
         kind_named(task.data).require(source)
-    return replace(resolved, objects=Objects(given, module, metrics or {})), task
+    return replace(resolved, objects=Objects(given, module, metrics)), task
 
 
 def _module_name(module: Any, settings: Mapping[str, Any]) -> str:

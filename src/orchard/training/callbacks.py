@@ -13,13 +13,21 @@ ON_STEP, ON_EPOCH = "on_step", "on_epoch"
 
 @dataclass(frozen=True)
 class Moment:
-    """Where a training stands."""
+    """Where a training stands.
 
-    step: int  # optimizer steps done, of `steps`
+    Args:
+        step: optimizer steps that are done.
+        steps: those that were asked for.
+        epoch: passes over the training data.
+        seconds: time spent so far, that before a resumption included.
+        metrics: in `on_step` of this step (loss, lr, grad_norm, ...), in `on_epoch` of the validation split.
+    """
+
+    step: int
     steps: int
     epoch: float
-    seconds: float  # of training so far, those before a resumption included
-    metrics: Mapping[str, float]  # of this step (loss, lr, grad_norm, ...), or of the validation split
+    seconds: float
+    metrics: Mapping[str, float]
 
 
 class StopTraining(Exception):

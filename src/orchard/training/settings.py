@@ -5,7 +5,6 @@ from __future__ import annotations
 import difflib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
-from types import MappingProxyType
 from typing import Any, ClassVar, Literal
 
 from pydantic import BaseModel, Field, ValidationError
@@ -111,7 +110,7 @@ class Objects:
 
     data: Given | None = None
     module: Any = None  # an nn.Module that is trained in place of a model that has a name
-    metrics: Mapping[str, Callable[[Any, Any], float]] = MappingProxyType({})  # of (logits, labels)
+    metrics: Mapping[str, Callable[[Any, Any], float]] | None = None  # of (logits, labels), by name
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,26 +10,25 @@ from typing import Any
 import numpy as np
 import torch
 from safetensors.torch import load_file
-from torch import Tensor, nn
+from torch import nn
 
 from orchard.data.augment import mix
 from orchard.data.batches import ImageBatch
-from orchard.data.check import size_to_show
 from orchard.data.contracts import ImageData, ImageSplit, Preprocess
 from orchard.data.loader import Loader
 from orchard.data.preprocess import default_preprocess
 from orchard.data.settings import Source
 from orchard.data.sources import open_data
-from orchard.errors import OrchardError, UsageError, first_line
+from orchard.errors import OrchardError, UsageError
 from orchard.given import Given
-from orchard.inference.cost import multiply_adds
 from orchard.inference.export import Entry, image_inputs
 from orchard.inference.loading import Loaded
 from orchard.models import create_model, picture_size
-from orchard.models.foreign import ForeignConfig, create_foreign, is_foreign, own_classifier
+from orchard.models.foreign import create_foreign, is_foreign
 from orchard.tasks import base
 from orchard.tasks.image_classification import TASK
 from orchard.tasks.image_classification.objective import ImageClassification, OwnMetric, Predictions, predict_split
+from orchard.tasks.image_classification.own_module import start_module
 from orchard.tasks.image_classification.report import write_report
 from orchard.tasks.image_classification.settings import Settings
 from orchard.tasks.known_classes import fine_tuned_model
@@ -175,36 +173,6 @@ def start_model(settings: Settings, data: ImageData) -> nn.Module:
         return build(settings.model, **wanted)
     except ValueError as error:
         raise UsageError(f"{settings.model} cannot be built so: {error}") from None
-
-
-def start_module(module: nn.Module, settings: Settings, data: ImageData) -> nn.Module:
-    """A copy of a person's own module, tried on two images: it starts from the weights that the module has.
-
-    Raises UsageError for a module that cannot be copied, or gives no logits for the classes of the data.
-    """
-    name, size = type(module).__name__, settings.image_size or size_to_show(data)
-    wanted = {"num_classes": len(data.classes), "in_channels": data.channels, "image_size": size}
-    strange = [key for key in settings.architecture if key not in wanted]
-    if strange:
-        raise UsageError(f"architecture.{strange[0]}: {name} is a module of your own, built already; leave it out")
-    config = ForeignConfig(**{**wanted, **settings.architecture})
-    shape = (2, config.in_channels, *config.image_hw)
-    try:
-        model = own_classifier(copy.deepcopy(module), config).eval()
-        with torch.no_grad():
-            logits = model(torch.zeros(shape, device=next(model.parameters()).device))
-        multiply_adds(model, shape)
-    except UsageError:
-        raise
-    except Exception as error:  # whatever it is, it is the module's
-        raise UsageError(
-            f"{name} fails on images {shape}: {first_line(error)}; image_size and architecture.in_channels say what it "
-            "is given"
-        ) from error
-    found = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
-    if found != (2, config.num_classes):
-        raise UsageError(f"{name} gives {found} for two images; expected logits (2, {config.num_classes})")
-    return model
 
 
 def freeze_trunk(model: nn.Module) -> None:
