@@ -21,8 +21,13 @@ def open_data(source: Any, settings: DataSettings | None = None) -> ImageData:
     """Images with classes: find out what `source` is and open it.
 
     It is the name of a set (`digits`, `fashion-mnist:FOLDER`), the path of a folder, a zip archive or a table, or a
-    Python object: a map-style data set of torch or Hugging Face, a list of images with labels, a frame of paths and
-    labels, several of these by the names of their splits, or as a tuple (train, test) or (train, validation, test).
+    Python object:
+
+    - a map-style data set of torch or Hugging Face, or a list, with items (image, label) or a dict of the two. Images
+      are PIL, uint8 numpy (H, W) or (H, W, C), or uint8 tensors (C, H, W), with C 1 or 3, the same each time they are
+      read. Labels are int or str; `classes` of torchvision's sets and `ClassLabel` features name them.
+    - a frame of pandas with columns of paths and labels, as a table in a file has them.
+    - several of these: a dict by their splits, a tuple (train, test) or (train, validation, test).
 
     Raises UsageError if there is nothing of that name, OrchardError if what is there cannot be used; of an object it
     names the item.
