@@ -21,6 +21,7 @@ import orchard
 from orchard.app.api_page import page
 from orchard.data.contracts import ImageData
 from orchard.data.digests import digests_of
+from orchard.data.preprocess import default_preprocess
 from orchard.data.settings import TextSource
 from orchard.data.text import open_text
 from orchard.data.text_objects import take_texts
@@ -163,6 +164,13 @@ def test_large_images_are_read_when_they_are_needed() -> None:
     number = int(split.key(0).rpartition("/")[2])
     assert split.key(0) == f"Photos/{number}"
     assert np.array_equal(split.image(0).permute(1, 2, 0).numpy(), np.asarray(Photos()[number][0]))
+
+
+def test_small_images_in_colour_are_measured() -> None:
+    level = np.array([50, 100, 200], np.uint8)
+    items = [(np.full((8, 8, 3), level + n % 2, np.uint8), n % 2) for n in range(40)]
+    preprocess = default_preprocess(orchard.open_data(items), 8, 3)
+    assert preprocess.mean == pytest.approx((level + 0.5) / 255, abs=2e-3)
 
 
 def test_a_hugging_face_dictionary_names_its_classes(tmp_path: Path) -> None:
@@ -424,9 +432,8 @@ def test_the_names_of_the_package_are_listed_and_typed() -> None:
     assert set(orchard.__all__) <= set(dir(orchard))
     tree = ast.parse(Path(orchard.__file__).read_text())
     (block,) = [node for node in tree.body if isinstance(node, ast.If)]
-    typed = {
-        (alias.asname, line.module) for line in block.body if isinstance(line, ast.ImportFrom) for alias in line.names
-    }
+    lines = [line for line in block.body if isinstance(line, ast.ImportFrom)]
+    typed = {(name.asname, line.module) for line in lines for name in line.names}
     assert typed == set(orchard._HOMES.items())
 
 

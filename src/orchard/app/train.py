@@ -198,6 +198,8 @@ def _train(
         run.extended = extended
     read_through(job.records, job.final_splits, job.settings.data)
     trainer = Trainer(job, run, warn, callbacks)
+    if resolved.objects.module is not None:
+        trainer.keep_start()
     plan = make_plan(trainer, cut=not task.whole_batch)
     if fabric.is_global_zero:
         _write_manifest(job, requested, run, recipe)

@@ -415,6 +415,11 @@ class Trainer:
         self.state.sums = {key: value for key, value in sums.items() if math.isfinite(value)}  # JSON has no others
         self.checkpoints.save(self.state.step, groups, self.state.facts())
 
+    def keep_start(self) -> None:
+        """A checkpoint of the weights that nothing has been learned by, where they cannot be made again."""
+        if self.fabric.is_global_zero and not self.checkpoints.newest_first():
+            self._write_checkpoint()
+
     def _restore(self) -> None:
         found = self.checkpoints.load_newest()
         if found is None:
