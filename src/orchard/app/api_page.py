@@ -70,7 +70,7 @@ def _signature(name: str, thing: Any) -> str:
 
 
 def _parameter(one: inspect.Parameter) -> str:
-    stars = {one.VAR_KEYWORD: "**", one.VAR_POSITIONAL: "*"}.get(one.kind, "")
+    stars = "**" if one.kind is one.VAR_KEYWORD else "*" if one.kind is one.VAR_POSITIONAL else ""
     text = stars + one.name + (f": {_words(one.annotation)}" if one.annotation is not one.empty else "")
     if one.default is one.empty:
         return text

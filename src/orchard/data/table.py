@@ -37,9 +37,9 @@ def read_table(path: Path, source: str, settings: DataSettings) -> Found:
     delimiter = max(_DELIMITERS, key=lines[0].count)
     rows = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
     header = [name.strip().lower() for name in next(rows)]
-    lines = _lines(path, rows, len(header), _DELIMITERS[delimiter])
+    numbered = _lines(path, rows, len(header), _DELIMITERS[delimiter])
     try:
-        records, problems = read_rows(str(path), header, lines, settings)
+        records, problems = read_rows(str(path), header, numbered, settings)
     except csv.Error as error:
         raise OrchardError(f"{path}, line {rows.line_num}: {error}") from None
     if not records:
