@@ -97,10 +97,10 @@ def test_the_commands_of_the_readme_run(
 
 
 def test_the_python_of_the_readme_runs(place: Path) -> None:
-    code = re.search(r"```python\n(.*?)```", README, re.DOTALL)
-    assert code is not None
+    code = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    assert len(code) == 2
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "ORCHARD_CACHE": str(place / "cache")}
-    program = code[1].replace("epochs=5", "epochs=1") + "\nprint(len(answers))"
+    program = "\n".join(code).replace("epochs=5", "epochs=1, max_steps=2") + "\nprint(len(answers))"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=place, env=environment)
     assert done.returncode == 0, done.stderr
     assert done.stdout.split()[-1] == "1"

@@ -26,6 +26,7 @@ from orchard.app.train import resolve_training, train
 from orchard.data.kinds import data_name, folder_name, kind_named
 from orchard.errors import OrchardError, UsageError
 from orchard.files import disk_error, json_text, read_json, write_json, write_table
+from orchard.given import Given
 from orchard.inference.hardware import hardware
 from orchard.inference.loading import Loaded, load
 from orchard.models import landmark_of
@@ -57,7 +58,7 @@ class Budget:
     kind: Literal["epochs", "minutes", "macs"]
     amount: float
 
-    def settings(self, model: str, source: str, others: Mapping[str, Any]) -> dict[str, Any]:
+    def settings(self, model: str, source: str | Given, others: Mapping[str, Any]) -> dict[str, Any]:
         """The settings of a training that spend it, beside the `others` (dotted keys)."""
         if self.kind == "epochs":
             return {"epochs": self.amount}
@@ -78,8 +79,8 @@ class Budget:
 
 def compare(
     models: Sequence[str],
-    source: str,
-    out: Path,
+    source: Any,
+    out: Path | str,
     *,
     budget: Budget,
     seeds: int = 1,
@@ -87,6 +88,8 @@ def compare(
     training: Callable[..., dict[str, Any]] = train,
 ) -> dict[str, Any]:
     """Train every model (variants or timm:NAME) on `source` under the same budget, measure and write the comparison.
+
+    `source` is a name, a path or a Python object, as `train` takes it.
 
     Writes compare.csv, compare.json and compare.html into `out` beside the run folders, and returns the same as one
     table. Models that were compared there before stay in it. A model that fails has its reason under "error"; the
@@ -101,9 +104,10 @@ def compare(
     if len(tasks) > 1:
         raise UsageError(f"models for {' and '.join(sorted(tasks))} cannot be compared; name models for one task")
     task = task_named(tasks.pop())
-    kind_named(task.data).require(source)
+    place, out = kind_named(task.data).take(source), Path(out)
+    source = place.source if isinstance(place, Given) else place
     for model in models:
-        resolve_training(model, source, settings or {})
+        resolve_training(model, place, settings or {})
     terms = {
         "task": task.name, "data": source, "budget": {"kind": budget.kind, "amount": budget.amount},
         "settings": dict(settings or {}),
@@ -111,7 +115,7 @@ def compare(
     before = _earlier(out, terms)
     rows = [row for row in before if row["error"] and row["model"] not in models]  # are not tried again unasked
     models = [*(row["model"] for row in before if not row["error"] and row["model"] not in models), *models]
-    rows += [_train_all(task, model, source, out, budget, seeds, settings or {}, training) for model in models]
+    rows += [_train_all(task, model, place, out, budget, seeds, settings or {}, training) for model in models]
     _measure([row for row in rows if not row["error"]])
     result = {
         **terms,
@@ -153,7 +157,7 @@ def _write_json(path: Path, result: Mapping[str, Any]) -> None:
 def _train_all(
     task: Task,
     model: str,
-    source: str,
+    source: str | Given,
     out: Path,
     budget: Budget,
     seeds: int,

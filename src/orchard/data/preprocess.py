@@ -54,8 +54,8 @@ def _measure(split: ImageSplit) -> tuple[tuple[float, ...], tuple[float, ...]]:
         for shape in {picture.shape for picture in chunk}:
             levels = np.stack([picture for picture in chunk if picture.shape == shape]).astype(np.float64) / 255
             count += levels.size // levels.shape[1]
-            total += levels.sum((0, 2, 3))
-            squares += np.square(levels).sum((0, 2, 3))
+            total = total + levels.sum((0, 2, 3))  # of as many channels as there are
+            squares = squares + np.square(levels).sum((0, 2, 3))
     mean = total / count
     std = np.sqrt(np.maximum(squares / count - mean**2, 1e-6))  # a set of one colour has none
     return tuple(mean.round(4).tolist()), tuple(std.round(4).tolist())

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from orchard.files import read_json
+from orchard.given import DATA, MODULE, given_name
 from orchard.report.charts import Chart, Line, line_chart, short, write_page
 from orchard.training.run import RunFolder, read_log
 
@@ -113,6 +114,9 @@ def _plain(value: Any) -> str:
 
 def _command(facts: Mapping[str, Any], settings: Mapping[str, Mapping[str, Any]]) -> str:
     """The command that trains the same again."""
+    model, data = given_name(str(facts["model"]), MODULE), given_name(str(facts["data"]["source"]), DATA)
+    if model or data:
+        return f"orchard.train({model or repr(facts['model'])}, {data or repr(facts['data']['source'])}, ...)"
     words = ["orchard", "train", str(facts["model"]), "--data", str(facts["data"]["source"])]
     if facts.get("recipe"):
         words += ["--recipe", str(facts["recipe"])]

@@ -45,6 +45,7 @@ class Task:
     training, and of how a model answers), `job` a `Job`, `evaluate` the metrics of a trained model, `pipeline` what
     answers in Python and `answer` what answers on the command line, `importer`
     completes an official checkpoint, `peers` times beside other libraries, `entries` says what an export consists of.
+    With `own_metrics`, a person's functions of (logits, labels) are computed beside the task's own metrics.
     """
 
     name: str  # Hugging Face's pipeline name where it has one
@@ -62,6 +63,7 @@ class Task:
     importer: str | None = None
     peers: str | None = None
     entries: str | None = None
+    own_metrics: bool = False
     whole_batch: bool = False  # every sample of a batch is told from all others, so that a batch is not cut
 
     @property

@@ -10,7 +10,7 @@ from orchard.cards import card_of
 from orchard.errors import unknown
 from orchard.tasks.record import Task
 
-FOREIGN = ("timm:", "hf:")  # models of other libraries, which are all classifiers of images
+FOREIGN = ("timm:", "hf:", "module:")  # models of others, which are all classifiers of images
 CLASSIFIERS = "image-classification"
 
 

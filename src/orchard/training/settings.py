@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal
 
 from pydantic import BaseModel, Field, ValidationError
@@ -12,6 +12,7 @@ from pydantic import BaseModel, Field, ValidationError
 from orchard.cards import Recipe
 from orchard.data.settings import Settings, Source
 from orchard.errors import UsageError
+from orchard.given import Given
 from orchard.training.renamed import new_settings
 
 
@@ -104,11 +105,26 @@ READ_BY = {  # the optimizers and schedules that have a use for a setting which 
 
 
 @dataclass(frozen=True)
+class Objects:
+    """What Python hands in beside the settings, which know it by its name: nothing of it is stored."""
+
+    data: Given | None = None
+    module: Any = None  # an nn.Module that is trained in place of a model that has a name
+    metrics: Mapping[str, Callable[[Any, Any], float]] | None = None  # of (logits, labels), by name
+
+
+@dataclass(frozen=True)
 class Resolved:
     """Settings with the origin of each: dotted key → "default", "recipe ...", "command" or a reason."""
 
     settings: TrainSettings
     origins: Mapping[str, str]
+    objects: Objects = Objects()
+
+    @property
+    def source(self) -> str | Given:
+        """What is opened: the data that was handed in, or the source that is named."""
+        return self.objects.data or self.settings.data.source
 
     def to_json(self) -> dict[str, dict[str, Any]]:
         return {
@@ -118,7 +134,7 @@ class Resolved:
 
     def choose(self, key: str, value: Any, why: str) -> Resolved:
         """The same settings with one value that was left open chosen here."""
-        return Resolved(self.settings.model_copy(update={key: value}), {**self.origins, key: why})
+        return replace(self, settings=self.settings.model_copy(update={key: value}), origins={**self.origins, key: why})
 
 
 def flatten(table: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

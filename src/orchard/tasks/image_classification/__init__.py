@@ -14,4 +14,5 @@ TASK = Task(
     answer="answer:answer",
     peers="peers:bench",
     entries="job:entries",
+    own_metrics=True,
 )

@@ -20,13 +20,15 @@ from orchard.data.preprocess import default_preprocess
 from orchard.data.settings import Source
 from orchard.data.sources import open_data
 from orchard.errors import OrchardError, UsageError
+from orchard.given import Given
 from orchard.inference.export import Entry, image_inputs
 from orchard.inference.loading import Loaded
 from orchard.models import create_model, picture_size
 from orchard.models.foreign import create_foreign, is_foreign
 from orchard.tasks import base
 from orchard.tasks.image_classification import TASK
-from orchard.tasks.image_classification.objective import ImageClassification, Predictions, predict_split
+from orchard.tasks.image_classification.objective import ImageClassification, OwnMetric, Predictions, predict_split
+from orchard.tasks.image_classification.own_module import start_module
 from orchard.tasks.image_classification.report import write_report
 from orchard.tasks.image_classification.settings import Settings
 from orchard.tasks.known_classes import fine_tuned_model
@@ -45,9 +47,13 @@ class Job(base.Job):
     def __init__(self, resolved: Resolved, device: torch.device):
         """Read the data and build the model. Raises UsageError or OrchardError for all that does not fit."""
         settings: Any = resolved.settings
-        self.data = open_data(settings.data.source, settings.data)
+        objects = resolved.objects
+        self.data = open_data(resolved.source, settings.data)
         torch.manual_seed(settings.seed)  # the fresh weights
-        self.model = start_model(settings, self.data)
+        if objects.module is None:
+            self.model = start_model(settings, self.data)
+        else:
+            self.model = start_module(objects.module, settings, self.data)
         if settings.freeze_trunk:
             freeze_trunk(self.model)
         config: Any = self.model.config
@@ -62,7 +68,9 @@ class Job(base.Job):
         self.channels_last = base.wants_channels_last(self.model)
         if self.channels_last:
             self.model = self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.objective = ImageClassification(self.data.classes, label_smoothing=settings.label_smoothing)
+        self.objective = ImageClassification(
+            self.data.classes, label_smoothing=settings.label_smoothing, own_metrics=objects.metrics
+        )
         self.fabric = base.make_fabric(self.settings, device)
 
     @property
@@ -182,14 +190,17 @@ def start_preprocess(settings: Settings, data: ImageData, size: tuple[int, int],
     return default_preprocess(data, size, channels)
 
 
-def evaluate_loaded(loaded: Loaded, source: str, split: str, settings: Source) -> dict[str, float]:
-    """Metrics on labelled images, whose classes must be among the model's, by name."""
+def evaluate_loaded(
+    loaded: Loaded, source: str | Given, split: str, settings: Source, metrics: Mapping[str, OwnMetric] | None = None
+) -> dict[str, float]:
+    """Metrics on labelled images, whose classes must be among the model's, by name; own ones beside the others."""
     data = open_data(source, settings)
     images = base.pick_split(data.splits, split, source)
     strange = [name for name in data.classes if name not in loaded.classes]
     if strange:
         raise OrchardError(
-            f"the model of {loaded.folder} does not know the class '{strange[0]}' of {source}; it was not trained on it"
+            f"the model of {loaded.folder} does not know the class '{strange[0]}' of {data.source}; it was not trained "
+            "on it"
         )
     own = torch.tensor([loaded.classes.index(name) for name in data.classes])
     loader = Loader(images, loaded.pictures, None, batch_size=64, seed=0, workers=settings.workers)
@@ -198,7 +209,10 @@ def evaluate_loaded(loaded: Loaded, source: str, split: str, settings: Source) -
     found = Predictions(found.logits, own[found.labels], found.indices)
     if missing := missing_classes(loaded.classes, found.labels.numpy(), split):
         base.warn(missing)
-    return {**base.counted(loaded, images), **final_metrics(ImageClassification(loaded.classes), found)}
+    return {
+        **base.counted(loaded, images),
+        **final_metrics(ImageClassification(loaded.classes, own_metrics=metrics), found),
+    }
 
 
 def final_metrics(objective: ImageClassification, found: Predictions) -> dict[str, float]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -11,20 +11,31 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from orchard.data.batches import ImageBatch
+from orchard.errors import UsageError
 from orchard.training.phases import one_phase
 
 if TYPE_CHECKING:
     from torchmetrics import MetricCollection
 
+OwnMetric = Callable[[Tensor, Tensor], float]
+RESERVED = ("loss", "majority_accuracy", "count", "learned")  # what else stands beside the metrics
+
 
 class ImageClassification:
     """The loss, the metric and the answer for a model that gives logits (B, K)."""
 
-    logged: tuple[str, ...] = ("accuracy", "macro_f1")
-
-    def __init__(self, classes: Sequence[str], *, label_smoothing: float = 0.0):
+    def __init__(
+        self,
+        classes: Sequence[str],
+        *,
+        label_smoothing: float = 0.0,
+        own_metrics: Mapping[str, OwnMetric] | None = None,
+    ):
+        """`own_metrics`: a person's, by name, functions of logits (N, K) float32 and labels (N,) int64 of a split."""
         self.classes = tuple(classes)
         self.label_smoothing = label_smoothing
+        self.own_metrics = own_metrics or {}
+        self.logged = ("accuracy", "macro_f1", *self.own_metrics)
         self.phases = one_phase(self.loss, through_forward=True)
 
     def loss(self, model: nn.Module, batch: ImageBatch) -> tuple[Tensor, dict[str, Tensor]]:
@@ -54,7 +65,21 @@ class ImageClassification:
         metrics = self.metrics()
         metrics.update(predictions.logits, predictions.labels)
         computed = {name: float(value) for name, value in metrics.compute().items()}
-        return {"loss": float(F.cross_entropy(predictions.logits, predictions.labels)), **computed}
+        loss = float(F.cross_entropy(predictions.logits, predictions.labels))
+        return {"loss": loss, **computed, **self._own(predictions, {*RESERVED, *computed})}
+
+    def _own(self, predictions: Predictions, taken: set[str]) -> dict[str, float]:
+        """A person's own metrics; UsageError for a name that is taken and for what gives no number."""
+        found = {}
+        for name, metric in self.own_metrics.items():
+            if name in taken:
+                raise UsageError(f"metrics: '{name}' is computed already; give yours another name")
+            value = metric(predictions.logits, predictions.labels)
+            try:
+                found[name] = float(value)
+            except (TypeError, ValueError, RuntimeError):
+                raise UsageError(f"metrics: '{name}' gave a {type(value).__name__}; expected a number") from None
+        return found
 
     def answer(self, logits: Tensor, top: int) -> list[list[tuple[str, float]]]:
         """For each picture its `top` likeliest classes with their probabilities, likeliest first."""

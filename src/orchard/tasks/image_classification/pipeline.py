@@ -1,4 +1,4 @@
-"""Answers for pictures in files: read by a few threads, answered in batches, given out one by one.
+"""Answers for images in files or in memory: read by a few threads, answered in batches, given out one by one.
 
 No more than a few batches are in memory at any time, however many pictures there are. A picture that nobody can read
 becomes an answer with an error; the others are answered all the same.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -16,7 +16,7 @@ from torch import Tensor
 from orchard.errors import UsageError
 from orchard.inference.cost import multiply_adds
 from orchard.inference.fast import FastModel, Precision, choice_path, make_fast, pick_precision, plain
-from orchard.inference.image_files import find_images, read_ahead, read_pixels
+from orchard.inference.image_files import find_items, item_name, read_ahead, read_pixels
 from orchard.inference.loading import Loaded
 from orchard.tasks.image_classification import TASK
 from orchard.tasks.image_classification.objective import ImageClassification
@@ -30,13 +30,13 @@ SAVED = {"fp32": 0.2, "bf16": 0.6}  # share of the plain model's time that the f
 class Answer:
     """What the model says of one picture: classes and probabilities, likeliest first; or why there is no answer."""
 
-    picture: str
+    picture: str  # its path, or `image 3` for the fourth of those in memory
     top: tuple[tuple[str, float], ...] = ()
     error: str = ""
 
 
 class ImageClassifier:
-    """A trained classifier and all it takes to put it to work on files.
+    """A trained classifier and all it takes to put it to work on images.
 
     `precision` "auto" is float32, or what is fastest here once the work is large enough to pay for finding it.
     `say` is given one line about how the work is done.
@@ -55,27 +55,37 @@ class ImageClassifier:
         self.batch = 8 if self.macs > 200e6 and self.device.type == "cpu" else 64
         self.task = ImageClassification(loaded.classes)
 
-    def __call__(self, pictures: str | Path | Sequence[str | Path], top: int = 5) -> list[Answer]:
-        """All answers at once, for a file, a folder, a pattern or several of them."""
-        return list(self.predict(find_images(pictures), top))
+    def __call__(self, images: Any, top: int = 5) -> list[Answer]:
+        """All answers at once: the `top` likeliest classes of each image.
 
-    def predict(self, paths: Sequence[str], top: int = 5) -> Iterator[Answer]:
-        """One answer for each path, in order, as soon as its batch is done."""
-        size = min(self.batch, max(len(paths), 1))
+        `images` is one image or a list of them: a path, a folder or a pattern, the bytes of an image file, a PIL image,
+        uint8 numpy (H, W) or (H, W, C), a uint8 tensor (C, H, W). Raises UsageError for what is no image; a file that
+        cannot be read is answered with what is wrong with it.
+        """
+        return list(self.predict(find_items(images), top))
+
+    def transform(self, image: Any) -> Tensor:
+        """An image as the model takes it, float32 (C, H, W), as `Loaded.transform` says."""
+        return self.loaded.transform(image)
+
+    def predict(self, items: Sequence[Any], top: int = 5) -> Iterator[Answer]:
+        """One answer for each path or image in memory, in order, as soon as its batch is done."""
+        size, number = min(self.batch, max(len(items), 1)), 0
         run: FastModel | None = None
-        for found in read_ahead(paths, size, self._read):
-            results = [(path, pixels.result()) for path, pixels in found]
+        for found in read_ahead(items, size, self._read):
+            results = [(item_name(item, number + n), pixels.result()) for n, (item, pixels) in enumerate(found)]
+            number += len(found)
             good = [pixels for _, pixels in results if isinstance(pixels, Tensor)]
             answers: Iterator[list[tuple[str, float]]] = iter(())
             if good:
                 images = self.loaded.pictures.normalise(torch.stack(good).to(self.device))
-                run = run or self._prepare(images, size, len(paths))
+                run = run or self._prepare(images, size, len(items))
                 answers = iter(self.task.answer(run(images), top))
-            for path, pixels in results:
-                yield Answer(path, error=pixels) if isinstance(pixels, str) else Answer(path, tuple(next(answers)))
+            for name, pixels in results:
+                yield Answer(name, error=pixels) if isinstance(pixels, str) else Answer(name, tuple(next(answers)))
 
-    def _read(self, path: str) -> Tensor | str:
-        return read_pixels(path, self.loaded.pictures)
+    def _read(self, item: Any) -> Tensor | str:
+        return read_pixels(item, self.loaded.pictures)
 
     def _prepare(self, images: Tensor, size: int, pictures: int) -> FastModel:
         """The plain model, or the fastest way to run it where the work pays for finding it."""

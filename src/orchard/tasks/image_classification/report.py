@@ -72,6 +72,8 @@ def write_report(
     ]
     if "top5_accuracy" in figures:
         tiles.insert(1, Tile("Top-5 accuracy", percent(figures["top5_accuracy"]), "true class among the first five"))
+    for name in objective.own_metrics:
+        tiles.append(Tile(name.replace("_", " ").capitalize(), short(figures[name]), "a metric of your own"))
     return write_run_page(
         run,
         Path(__file__).with_name("report.html.jinja"),

@@ -16,6 +16,7 @@ from orchard.data.contracts import ImageSplit
 from orchard.data.loader import Loader
 from orchard.data.settings import CaptionSource
 from orchard.data.unlabelled import open_pictures
+from orchard.given import Given
 from orchard.inference.export import Draw, Entry, image_inputs, method_entry
 from orchard.inference.loading import Loaded
 from orchard.models import picture_size
@@ -42,7 +43,7 @@ class Job(base.Job):
     def __init__(self, resolved: Resolved, device: torch.device):
         """Read the data and build the model. Raises UsageError or OrchardError for all that does not fit."""
         settings: Any = resolved.settings
-        self.data = open_pictures(settings.data.source, settings.data)
+        self.data = open_pictures(resolved.source, settings.data)
         torch.manual_seed(settings.seed)  # the fresh weights
         tokenizer = start_model(settings, self.data)
         config: Any = tokenizer.config
@@ -154,7 +155,7 @@ def look_at_split(tokenizer: nn.Module, batches: Iterator[ImageBatch]) -> dict[s
     return {"error": torch.cat(errors), "counts": counts}
 
 
-def evaluate_loaded(loaded: Loaded, source: str, split: str, settings: CaptionSource) -> dict[str, float]:
+def evaluate_loaded(loaded: Loaded, source: str | Given, split: str, settings: CaptionSource) -> dict[str, float]:
     """How well a trained tokenizer draws the pictures of one split of `source` again."""
     images = base.pick_split(open_pictures(source, settings).splits, split, source)
     preprocess = dataclasses.replace(loaded.pictures, squash=images.small)
