@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
@@ -117,8 +117,13 @@ class Resolved:
         }
 
     def choose(self, key: str, value: Any, why: str) -> Resolved:
-        """The same settings with one value that was left open chosen here."""
-        return Resolved(self.settings.model_copy(update={key: value}), {**self.origins, key: why})
+        """The same settings with the value of one dotted key chosen here, where it was left open or cannot stay."""
+        return Resolved(_replaced(self.settings, key.split("."), value), {**self.origins, key: why})
+
+
+def _replaced(settings: Any, path: Sequence[str], value: Any) -> Any:
+    inner = value if len(path) == 1 else _replaced(getattr(settings, path[0]), path[1:], value)
+    return settings.model_copy(update={path[0]: inner})
 
 
 def flatten(table: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

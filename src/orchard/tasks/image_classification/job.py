@@ -14,6 +14,7 @@ from torch import nn
 
 from orchard.data.augment import mix
 from orchard.data.batches import ImageBatch
+from orchard.data.characters import mirrored_characters
 from orchard.data.contracts import ImageData, ImageSplit, Preprocess
 from orchard.data.loader import Loader
 from orchard.data.preprocess import default_preprocess
@@ -29,6 +30,7 @@ from orchard.tasks.image_classification import TASK
 from orchard.tasks.image_classification.objective import ImageClassification, Predictions, predict_split
 from orchard.tasks.image_classification.report import write_report
 from orchard.tasks.image_classification.settings import Settings
+from orchard.tasks.images import keep_characters, settle_preprocessing
 from orchard.tasks.known_classes import fine_tuned_model
 from orchard.training.feed import LoaderFeed
 from orchard.training.run import RunFolder
@@ -52,7 +54,9 @@ class Job(base.Job):
             freeze_trunk(self.model)
         config: Any = self.model.config
         size = picture_size(config)
-        self.preprocess = start_preprocess(settings, self.data, size, config.in_channels)
+        found = start_preprocess(settings, self.data, size, config.in_channels)
+        resolved, self.preprocess = settle_preprocessing(resolved, found, settings.start_from)
+        resolved = keep_characters(resolved, self.data.classes)
         self.shape = (1, config.in_channels, *size)
         count = len(self.data.splits["train"])
         if settings.start_from and resolved.origins.get("batch_size", "default") == "default":
@@ -119,7 +123,8 @@ class Job(base.Job):
 
     def remarks(self) -> list[str]:
         splits = ((name, self.data.splits[name].labels) for name in self.final_splits)
-        return [line for name, labels in splits if (line := missing_classes(self.data.classes, labels, name))]
+        found = [line for name, labels in splits if (line := missing_classes(self.data.classes, labels, name))]
+        return [*found, *mirrored_characters(self.settings.augmentation, self.data.classes)]
 
     def cost(self, model: nn.Module) -> dict[str, int]:
         return base.cost_of(model, self.shape)

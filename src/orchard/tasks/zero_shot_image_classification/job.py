@@ -23,6 +23,7 @@ from orchard.inference.export import Entry, example_inputs, image_inputs, method
 from orchard.inference.loading import Loaded
 from orchard.models import configuration, create_model, picture_size
 from orchard.tasks import base
+from orchard.tasks.images import settle_preprocessing
 from orchard.tasks.zero_shot_image_classification import TASK
 from orchard.tasks.zero_shot_image_classification.matcher import (
     MERGES,
@@ -61,6 +62,7 @@ class Job(base.Job):
             self._resume_from(settings)
         else:
             self._begin(settings)
+        resolved, self.preprocess = settle_preprocessing(resolved, self.preprocess, settings.start_from)
         config: Any = self.model.config
         self.shape = (1, config.in_channels, *picture_size(config))
         self.resolved = base.settle_precision(
