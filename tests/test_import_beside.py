@@ -146,7 +146,11 @@ def test_what_a_processor_does_otherwise_is_refused(
 @pytest.mark.parametrize(
     ("values", "crop", "resize"),
     [
-        ({"size": {"shortest_edge": 40}, "do_center_crop": True, "crop_size": {"height": 32, "width": 32}}, 0.8, "shorter-side"),
+        (
+            {"size": {"shortest_edge": 40}, "do_center_crop": True, "crop_size": {"height": 32, "width": 32}},
+            0.8,
+            "shorter-side",
+        ),
         ({"size": {"shortest_edge": 32}, "crop_pct": 0.875}, 0.875, "shorter-side"),
         ({"size": 32}, 1.0, "stretch"),
         ({"do_normalize": False}, 1.0, "stretch"),

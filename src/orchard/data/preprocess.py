@@ -48,8 +48,8 @@ def with_settings(preprocess: Preprocess, settings: PreprocessSettings) -> Prepr
     given = settings.model_dump(exclude_none=True)
     for key in ("mean", "std"):
         if key in given and len(given[key]) not in (1, preprocess.channels):
-            expected = "1" if preprocess.channels == 1 else f"1 or {preprocess.channels}"
-            raise UsageError(f"setting 'preprocessing.{key}': expected {expected} values, got {len(given[key])}")
+            expected = "one value" if preprocess.channels == 1 else f"one value or {preprocess.channels}"
+            raise UsageError(f"setting 'preprocessing.{key}': expected {expected}, got {len(given[key])}")
         if key in given and len(given[key]) == 1:
             given[key] *= preprocess.channels
     if given.get("resize", preprocess.resize) not in ("shorter-side", preprocess.resize):

@@ -44,8 +44,8 @@ def start_model(settings: ImageSettings, data: ImageData) -> nn.Module:
 
 
 def settle_preprocessing(resolved: Resolved, found: Preprocess, start_from: str | None) -> tuple[Resolved, Preprocess]:
-    """The preprocessing `found` in the data or with the weights, with what `preprocessing.*` says; and the settings with
-    what these left open.
+    """The settings with what `preprocessing.*` leaves open, which is `found` in the data or with the weights; and what
+    comes of both.
 
     Raises UsageError for a mean or std of another number of channels.
     """
@@ -62,7 +62,9 @@ def keep_characters(resolved: Resolved, classes: Sequence[str]) -> Resolved:
     """Without the mirroring that a recipe has for images of any kind, where the classes are characters; what a person
     asks for stays."""
     settings: Any = resolved.settings
-    if resolved.origins.get("augmentation.flip") == "command" or not mirrored_characters(settings.augmentation, classes):
+    if resolved.origins.get("augmentation.flip") == "command" or not mirrored_characters(
+        settings.augmentation, classes
+    ):
         return resolved
     why = f"chosen: the classes are characters ({named(classes)}), and a mirrored one is another or none"
     return resolved.choose("augmentation.flip", False, why)
