@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from orchard.errors import UsageError
-from orchard.tasks.registry import task_named
+from orchard.tasks.registry import task_named, task_names
 from orchard.weights.folders import require_model
 
 if TYPE_CHECKING:
@@ -14,8 +14,14 @@ if TYPE_CHECKING:
     from orchard.inference.loading import Loaded
 
 
-def export(run: Path | str | Loaded, kind: str, path: Path | None = None) -> list[Exported]:
-    """Write the model of a run or model folder as "onnx" or "torch" (see `orchard.inference.export`)."""
+def export(
+    run: Path | str | Loaded, kind: str, path: Path | None = None, *, with_preprocessing: bool = False
+) -> list[Exported]:
+    """Write the model of a run or model folder as "onnx" or "torch" (see `orchard.inference.export`).
+
+    `with_preprocessing` puts into the file what happens to an image before the model and to its answer after it.
+    Raises UsageError for a task whose models cannot be exported so.
+    """
     if isinstance(run, (str, Path)):
         require_model(Path(run))
     from orchard.inference import export as files
@@ -25,4 +31,8 @@ def export(run: Path | str | Loaded, kind: str, path: Path | None = None) -> lis
     task = task_named(loaded.task)
     if task.entries is None:
         raise UsageError(f"{loaded.folder} is for {task.name}, whose models cannot be exported")
-    return files.export(loaded, task.load(task.entries)(loaded), kind, path)
+    if with_preprocessing and task.pixel_entries is None:
+        able = ", ".join(name for name in task_names() if task_named(name).pixel_entries)
+        raise UsageError(f"{loaded.folder} is for {task.name}; --with-preprocessing is for {able}: leave it out")
+    entries = task.pixel_entries if with_preprocessing else task.entries
+    return files.export(loaded, task.load(str(entries))(loaded), kind, path)

@@ -16,6 +16,7 @@ from orchard.errors import UsageError
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601, what PIL's conversion to grey uses
+DRAFT_SPARE = 2.0  # of a JPEG that is decoded smaller than it is, at least so many times the pixels wanted on each side
 Box = tuple[float, float, float, float]  # left, top, right, bottom in pixels of the picture
 
 
@@ -89,7 +90,7 @@ def kept_box(width: int, height: int, preprocess: Preprocess) -> Box:
     return max(left, 0.0), max(top, 0.0), min(left + box_w, width), min(top + box_h, height)
 
 
-def cut(picture: Image.Image, box: Box, preprocess: Preprocess, spare: float = 2.0) -> np.ndarray:
+def cut(picture: Image.Image, box: Box, preprocess: Preprocess, spare: float = DRAFT_SPARE) -> np.ndarray:
     """The pixels in `box`, resized and with the right channels: (H, W, C) uint8.
 
     A JPEG much larger than needed is scaled down by 2, 4 or 8 while it is decoded, as long as `spare` times the

@@ -44,7 +44,8 @@ class Task:
     what one answer is. The others are places in the task's folder: `settings` and `options` are pydantic models (of a
     training, and of how a model answers), `job` a `Job`, `evaluate` the metrics of a trained model, `pipeline` what
     answers in Python and `answer` what answers on the command line, `importer`
-    completes an official checkpoint, `peers` times beside other libraries, `entries` says what an export consists of.
+    completes an official checkpoint, `peers` times beside other libraries, `entries` says what an export consists of, and
+    `pixel_entries` what one with the preprocessing inside does.
     """
 
     name: str  # Hugging Face's pipeline name where it has one
@@ -62,6 +63,7 @@ class Task:
     importer: str | None = None
     peers: str | None = None
     entries: str | None = None
+    pixel_entries: str | None = None
     whole_batch: bool = False  # every sample of a batch is told from all others, so that a batch is not cut
 
     @property

@@ -14,4 +14,5 @@ TASK = Task(
     answer="answer:answer",
     peers="peers:bench",
     entries="job:entries",
+    pixel_entries="job:pixel_entries",
 )

@@ -22,6 +22,7 @@ from orchard.data.settings import Source
 from orchard.data.sources import open_data
 from orchard.errors import OrchardError, UsageError
 from orchard.inference.export import Entry, image_inputs
+from orchard.inference.from_pixels import FromPixels, pixel_inputs
 from orchard.inference.loading import Loaded
 from orchard.models import create_model, picture_size
 from orchard.models.foreign import create_foreign, is_foreign
@@ -213,4 +214,10 @@ def final_metrics(objective: ImageClassification, found: Predictions) -> dict[st
 
 def entries(loaded: Loaded) -> list[Entry]:
     """What an export consists of."""
-    return [Entry("", loaded.model, image_inputs(loaded), "logits")]
+    return [Entry("", loaded.model, image_inputs(loaded), "logits", images=True)]
+
+
+def pixel_entries(loaded: Loaded) -> list[Entry]:
+    """The same from pixels to probabilities."""
+    module = FromPixels(loaded.model, loaded.pictures).eval()
+    return [Entry("", module, pixel_inputs(loaded), "probabilities", pixels=True)]

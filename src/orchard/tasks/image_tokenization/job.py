@@ -176,6 +176,6 @@ def entries(loaded: Loaded) -> list[Entry]:
 
     draw: Draw = codes
     return [
-        method_entry("encode", model, "encode", image_inputs(loaded), "codes"),
+        method_entry("encode", model, "encode", image_inputs(loaded), "codes", images=True),
         method_entry("decode", model, "decode", draw, "images"),
     ]

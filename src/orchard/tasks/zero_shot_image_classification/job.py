@@ -242,6 +242,6 @@ def evaluate_loaded(loaded: Loaded, source: str, split: str, settings: CaptionSo
 def entries(loaded: Loaded) -> list[Entry]:
     """What an export consists of: one file for images, one for text."""
     return [
-        method_entry("image", loaded.model, "image_features", image_inputs(loaded), "image_features"),
+        method_entry("image", loaded.model, "image_features", image_inputs(loaded), "image_features", images=True),
         method_entry("text", loaded.model, "text_features", example_inputs(loaded, "tokens"), "text_features"),
     ]
