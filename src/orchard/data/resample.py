@@ -1,7 +1,7 @@
 """`fit` on tensors: the same crop, resizing and borders in torch's operations, which every exporter takes.
 
-Pillow's resizing is a weighted sum along rows, rounded to whole levels, then one along columns, rounded again. Each is a
-product with a matrix here, made of the picture's own height and width, so that one exported graph takes all sizes.
+Pillow's resizing is a weighted sum along rows, rounded to whole levels, then one along columns, rounded again. Each is
+a product with a matrix here, made of the picture's own height and width, so that one exported graph takes all sizes.
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ def fit_pixels(pixels: Tensor, preprocess: Preprocess) -> Tensor:
     """Pictures of one size, (B, C, H, W) levels in [0, 255], as evaluation and prediction see them: whole levels in
     float32, (B, C, rows, columns). C is the number that the preprocessing is for.
 
-    `fit` gives the same but for single levels, where a sum lies halfway between two and rounding decides.
+    `fit` gives the same but for single levels: where a sum lies halfway between two, and in tall pictures, whose
+    columns newer versions of Pillow take first.
     """
     rows, columns = preprocess.size
     height, width = (torch.scalar_tensor(side, dtype=torch.float64) for side in pixels.shape[2:])

@@ -1,8 +1,9 @@
-"""The program that is written beside an exported file: what it does to an image is spelled out with Pillow and NumPy, so
-that it can be copied to where there is no Orchard. It is made from the model's own preprocessing."""
+"""The program that is written beside an exported file: what it does to an image is spelled out with Pillow and NumPy,
+so that it can be copied to where there is no Orchard. It is made from the model's own preprocessing."""
 
 from __future__ import annotations
 
+import textwrap
 from pathlib import Path
 
 from orchard.data.contracts import Preprocess
@@ -13,8 +14,8 @@ TOP = 5
 
 PROGRAM = '''"""{name} answers for images, with Pillow, NumPy and {runtime} alone: python {script} IMAGE ...
 
-`prepare` is all that happens to an image before the model sees it. `orchard predict` differs in two things: it decodes a
-JPEG of over {spare:g} times the pixels that are needed smaller, and it reads levels of 16 bits.
+`prepare` is all that happens to an image before the model sees it. `orchard predict` differs in two things: it decodes
+a JPEG of over {spare:g} times the size that is needed smaller, and it reads levels of 16 bits.
 """
 
 import json
@@ -72,6 +73,7 @@ def program(loaded: Loaded, file: Path, kind: str, argument: str, *, pixels: boo
     lines = f"return np.asarray(picture).reshape(1, picture.height, picture.width, {preprocess.channels})"
     if not pixels:
         shape, lines = f"(1, {preprocess.channels}, {rows}, {columns}) float32", preparing(preprocess)
+    lines = textwrap.indent(lines, "    ")
     show = "    print(path, answer.shape)"
     if loaded.classes:
         load += 'classes = json.loads(about["classes"])\n'
@@ -79,7 +81,7 @@ def program(loaded: Loaded, file: Path, kind: str, argument: str, *, pixels: boo
     return PROGRAM.format(
         name=loaded.name, runtime=runtime, script=program_path(file).name, spare=DRAFT_SPARE, imports=imports,
         file=file.name, shape=shape, mode="L" if preprocess.channels == 1 else "RGB",
-        lines="\n".join(f"    {line}" for line in lines.splitlines()), load=load, run=run.format(name=argument), show=show,
+        lines=lines, load=load, run=run.format(name=argument), show=show,
     )  # fmt: skip
 
 

@@ -43,9 +43,9 @@ class Task:
     `data` is the kind of data it learns from (`orchard.data.kinds`), `takes` what one question is made of and `gives`
     what one answer is. The others are places in the task's folder: `settings` and `options` are pydantic models (of a
     training, and of how a model answers), `job` a `Job`, `evaluate` the metrics of a trained model, `pipeline` what
-    answers in Python and `answer` what answers on the command line, `importer`
-    completes an official checkpoint, `peers` times beside other libraries, `entries` says what an export consists of, and
-    `pixel_entries` what one with the preprocessing inside does.
+    answers in Python and `answer` what answers on the command line, `importer` completes an official checkpoint,
+    `peers` times beside other libraries, `entries` says what an export consists of, and `pixel_entries` what one with
+    the preprocessing inside does.
     """
 
     name: str  # Hugging Face's pipeline name where it has one
