@@ -14,8 +14,8 @@ TOP = 5
 
 PROGRAM = '''"""{name} answers for images, with Pillow, NumPy and {runtime} alone: python {script} IMAGE ...
 
-`prepare` is all that happens to an image before the model sees it. `orchard predict` differs in two things: it decodes
-a JPEG of over {spare:g} times the size that is needed smaller, and it reads levels of 16 bits.
+`prepare` is all that happens to an image before the model sees it. `orchard predict` differs in two things: a JPEG
+{times:g} or more times as large as needed is decoded at a half, a quarter or an eighth, and levels of 16 bits are read.
 """
 
 import json
@@ -79,7 +79,7 @@ def program(loaded: Loaded, file: Path, kind: str, argument: str, *, pixels: boo
         load += 'classes = json.loads(about["classes"])\n'
         show = SHOW if pixels else PROBABILITIES + SHOW
     return PROGRAM.format(
-        name=loaded.name, runtime=runtime, script=program_path(file).name, spare=DRAFT_SPARE, imports=imports,
+        name=loaded.name, runtime=runtime, script=program_path(file).name, times=2 * DRAFT_SPARE, imports=imports,
         file=file.name, shape=shape, mode="L" if preprocess.channels == 1 else "RGB",
         lines=lines, load=load, run=run.format(name=argument), show=show,
     )  # fmt: skip
