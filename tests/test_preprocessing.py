@@ -190,10 +190,10 @@ def test_data_check_points_to_borders_that_would_become_black(
         found: list[str] = json.loads(capsys.readouterr().out)["remarks"]
         return found
 
-    assert remarks() == []  # nothing is moved
-    (remark,) = remarks("rotate=10")
+    assert remarks("crop=none", "rotate=0", "scale=0", "shift=0") == []  # nothing is moved
+    (remark,) = remarks()  # the recipe moves them
     assert "borders of most images are bright" in remark and "augmentation.padding=edge" in remark
-    assert remarks("rotate=10", "padding=edge") == []
+    assert remarks("padding=edge") == []
 
 
 # The same elsewhere
@@ -212,7 +212,7 @@ def test_tensors_are_resized_as_pillow_does(resize: Any, interpolation: Any) -> 
             pixels = torch.from_numpy(levels).permute(2, 0, 1)[None]
             difference = np.abs(fit_pixels(pixels, preprocess)[0].permute(1, 2, 0).numpy() - expected)
             assert difference.max() <= 1
-            assert (difference > 0).mean() < (0.02 if width > height else 0.2)
+            assert (difference > 0).mean() < (0.06 if width > 2 * height else 0.2)
 
 
 WAYS = {

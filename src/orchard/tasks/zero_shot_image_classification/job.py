@@ -51,6 +51,7 @@ class Job(base.Job):
 
     task = TASK
     objective: ImageText
+    preprocess: Preprocess
 
     def __init__(self, resolved: Resolved, device: torch.device):
         """Read the data and build the model. Raises UsageError or OrchardError for all that does not fit."""
