@@ -122,7 +122,7 @@ def test_agreement_is_counted_on_a_data_set(tmp_path: Path) -> None:
         architecture_of(model),
         "image-classification",
         tuple("0123456789"),
-        Preprocess((32, 32), 1, (0.3,), (0.4,), squash=True).to_json(),
+        Preprocess((32, 32), 1, (0.3,), (0.4,), resize="stretch").to_json(),
     )
     save_portable(tmp_path / "model", model, about)
     found = agreement(tmp_path / "model", "digits", count=60, precision="fp32")

@@ -357,7 +357,7 @@ def test_a_picture_of_one_pixel():
 def test_evaluation_keeps_the_middle():
     wide = Preprocess((224, 224), 3, (0,) * 3, (1,) * 3, crop=0.875)
     assert kept_box(512, 256, wide) == (144, 16, 368, 240)
-    assert kept_box(100, 50, Preprocess((8, 8), 3, (0,) * 3, (1,) * 3, squash=True)) == (0, 0, 100, 50)
+    assert kept_box(100, 50, Preprocess((8, 8), 3, (0,) * 3, (1,) * 3, resize="stretch")) == (0, 0, 100, 50)
     picture = Image.fromarray(np.random.default_rng(0).integers(0, 256, (256, 512, 3), np.uint8))
     assert np.array_equal(fit(picture, wide), np.asarray(picture)[16:240, 144:368])
 
@@ -379,7 +379,7 @@ def test_default_preprocess_measures_small_sets_and_knows_photographs(digits, ph
     pixels = digits.splits["train"].pictures.double() / 255
     assert grey.mean == pytest.approx((float(pixels.mean()),), abs=1e-4)
     assert grey.std == pytest.approx((float(pixels.std()),), abs=1e-3)
-    assert grey.squash and grey.crop == 1 and grey.size == (32, 32)
+    assert grey.resize == "stretch" and grey.crop == 1 and grey.size == (32, 32)
     assert default_preprocess(digits, 32, 3).mean == grey.mean * 3
     photo = default_preprocess(open_data(str(photos), DataSettings()), (96, 64), 3)
     assert photo.mean == (0.485, 0.456, 0.406) and photo.crop == 0.875 and photo.size == (96, 64)

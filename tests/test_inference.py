@@ -51,7 +51,7 @@ def model() -> nn.Module:
 @pytest.fixture
 def run(tmp_path: Path, model: nn.Module) -> Path:
     size = model.config.image_size
-    preprocess = Preprocess((size, size), 1, (0.5,), (0.25,), squash=True)
+    preprocess = Preprocess((size, size), 1, (0.5,), (0.25,), resize="stretch")
     about = Portable("lenet5", architecture_of(model), "image-classification", CLASSES, preprocess.to_json())
     save_portable(tmp_path / "run" / "model", model, about)
     return tmp_path / "run"

@@ -52,7 +52,7 @@ def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("tokenizer")
     torch.manual_seed(0)
     model = create_model("vqvae_nano", width=8, code_width=4, codes=16, image_size=12, in_channels=1)
-    preprocess = Preprocess((12, 12), 1, (0.5,), (0.5,), squash=True).to_json()
+    preprocess = Preprocess((12, 12), 1, (0.5,), (0.5,), resize="stretch").to_json()
     about = Portable("vqvae_nano", architecture_of(model), "image-tokenization", preprocess=preprocess)
     save_portable(folder, model, about)
     return folder

@@ -85,7 +85,7 @@ def write_run(folder, task, predictions, *, report_split="test", epochs=12, mode
 
 
 def preprocess(size=32, channels=1):
-    return Preprocess((size, size), channels, (0.3,) * channels, (0.4,) * channels, squash=True)
+    return Preprocess((size, size), channels, (0.3,) * channels, (0.4,) * channels, resize="stretch")
 
 
 @pytest.fixture

@@ -51,7 +51,7 @@ class Landmark:
     `not_weights[source]` are patterns (`loss.*`) of entries in official files that are no part of the model.
     `config_json` says how a config.json of transformers beside the weights is read; without it none is, which is said.
     `preprocess[source]` how pictures come to such a checkpoint where that is not ImageNet's way (fields of data's
-    Preprocess: `mean`, `std`, `crop`, `squash`, `interpolation`); "" stands for all sources.
+    Preprocess: `mean`, `std`, `crop`, `resize`, `interpolation`); "" stands for all sources.
     `split_checkpoint(tensors)` tells a model's own tensors from those of the image tokenizer that its official files
     may hold too, which is of the variant `image_tokenizer`.
     `example(config, count, generator)` makes arguments of `forward` by their names, in their order, at random; proofs

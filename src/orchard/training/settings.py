@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal
 
@@ -133,8 +133,14 @@ class Resolved:
         }
 
     def choose(self, key: str, value: Any, why: str) -> Resolved:
-        """The same settings with one value that was left open chosen here."""
-        return replace(self, settings=self.settings.model_copy(update={key: value}), origins={**self.origins, key: why})
+        """The same settings with the value of one dotted key chosen here, where it was left open or cannot stay."""
+        settings = _replaced(self.settings, key.split("."), value)
+        return replace(self, settings=settings, origins={**self.origins, key: why})
+
+
+def _replaced(settings: Any, path: Sequence[str], value: Any) -> Any:
+    inner = value if len(path) == 1 else _replaced(getattr(settings, path[0]), path[1:], value)
+    return settings.model_copy(update={path[0]: inner})
 
 
 def flatten(table: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -20,7 +20,7 @@ from orchard.models.config_json import settings_of
 
 WEIGHT_FILES = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin")  # of a folder, the first
 CONFIG, PROCESSOR = "config.json", "preprocessor_config.json"
-INTERPOLATIONS = {2: "bilinear", 3: "bicubic"}  # Pillow's numbers
+INTERPOLATIONS = {0: "nearest", 1: "lanczos", 2: "bilinear", 3: "bicubic"}  # Pillow's numbers
 TIMM_SETTINGS = {  # of `model_args`
     "img_size": "image_size", "patch_size": "patch", "embed_dim": "width", "depth": "depth", "num_heads": "heads",
     "mlp_ratio": "mlp_ratio", "in_chans": "in_channels", "num_classes": "num_classes",
@@ -157,7 +157,7 @@ def _of_timm(given: _Timm) -> dict[str, Any]:
     if given.crop_mode not in (None, "center") and not (given.crop_mode == "squash" and given.crop_pct in (None, 1)):
         raise OrchardError(f"'crop_mode' is {given.crop_mode!r}, expected center, or squash with a crop_pct of 1")
     if given.crop_mode is not None:
-        found["squash"] = given.crop_mode == "squash"
+        found["resize"] = "stretch" if given.crop_mode == "squash" else "shorter-side"
     if given.interpolation is not None:
         found["interpolation"] = _one_of("interpolation", given.interpolation, INTERPOLATIONS.values())
     return {key: value for key, value in found.items() if value is not None}
@@ -187,18 +187,18 @@ def _resizing(given: _Processor, size: tuple[int, int]) -> dict[str, Any]:
         return {}
     shortest = sides.get("shortest_edge") or (given.size if isinstance(given.size, int) else None)
     if given.crop_pct is not None and shortest is not None:  # ConvNeXt's way, which ResNets have too
-        return _fitting({"crop": given.crop_pct, "squash": False}, (shortest, shortest), size)
+        return _fitting({"crop": given.crop_pct, "resize": "shorter-side"}, (shortest, shortest), size)
     if given.do_center_crop and shortest is not None:
         crop = given.crop_size if given.crop_size is not None else shortest
         height = crop if isinstance(crop, int) else (crop.get("height") or crop.get("shortest_edge") or 0)
         width = crop if isinstance(crop, int) else (crop.get("width") or height)
-        return _fitting({"crop": min(height, width) / shortest, "squash": False}, (height, width), size)
+        return _fitting({"crop": min(height, width) / shortest, "resize": "shorter-side"}, (height, width), size)
     if isinstance(given.size, int):
-        return _fitting({"crop": 1.0, "squash": True}, (given.size, given.size), size)
+        return _fitting({"crop": 1.0, "resize": "stretch"}, (given.size, given.size), size)
     height, width = sides.get("height") or 0, sides.get("width") or 0
     if not height or not width or given.do_center_crop:
         raise OrchardError(f"'size' is {given.size}, expected height and width, or a shortest_edge and a centre crop")
-    return _fitting({"crop": 1.0, "squash": True}, (height, width), size)
+    return _fitting({"crop": 1.0, "resize": "stretch"}, (height, width), size)
 
 
 def _fitting(found: dict[str, Any], given: tuple[int, int], size: tuple[int, int]) -> dict[str, Any]:

@@ -29,7 +29,7 @@ from orchard.weights.names import Table, find_ours, foreign_names, to_ours, to_t
 from orchard.weights.portable import Portable, architecture_of, check_finite, load_exactly, save_portable
 
 IMAGENET = {
-    "mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225), "crop": 0.875, "squash": False,
+    "mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225), "crop": 0.875, "resize": "shorter-side",
     "interpolation": "bilinear",
 }  # fmt: skip
 

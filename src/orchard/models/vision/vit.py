@@ -231,13 +231,13 @@ def _variants() -> dict[str, ViTConfig]:
 
 
 VARIANTS = _variants()
-# Google's checkpoints were trained on whole pictures squashed into a square, in [-1, 1].
-SQUASHED = {"mean": (0.5,) * 3, "std": (0.5,) * 3, "crop": 1.0, "squash": True}
+# Google's checkpoints were trained on whole pictures stretched to a square, in [-1, 1].
+STRETCHED = {"mean": (0.5,) * 3, "std": (0.5,) * 3, "crop": 1.0, "resize": "stretch"}
 LANDMARK = Landmark(
     model=ViT,
     variants=VARIANTS,
     names=NAMES,
     settings_from=settings_from,
     config_json=CONFIG_JSON,
-    preprocess=dict.fromkeys(("google", "hf", "hf4"), SQUASHED),
+    preprocess=dict.fromkeys(("google", "hf", "hf4"), STRETCHED),
 )

@@ -15,4 +15,5 @@ TASK = Task(
     peers="peers:bench",
     entries="job:entries",
     own_metrics=True,
+    pixel_entries="job:pixel_entries",
 )

@@ -14,6 +14,7 @@ from torch import nn
 
 from orchard.data.augment import mix
 from orchard.data.batches import ImageBatch
+from orchard.data.characters import mirrored_characters
 from orchard.data.contracts import ImageData, ImageSplit, Preprocess
 from orchard.data.loader import Loader
 from orchard.data.preprocess import default_preprocess
@@ -22,6 +23,7 @@ from orchard.data.sources import open_data
 from orchard.errors import OrchardError, UsageError
 from orchard.given import Given
 from orchard.inference.export import Entry, image_inputs
+from orchard.inference.from_pixels import FromPixels, pixel_inputs
 from orchard.inference.loading import Loaded
 from orchard.models import create_model, picture_size
 from orchard.models.foreign import create_foreign, is_foreign
@@ -31,6 +33,7 @@ from orchard.tasks.image_classification.objective import ImageClassification, Ow
 from orchard.tasks.image_classification.own_module import start_module
 from orchard.tasks.image_classification.report import write_report
 from orchard.tasks.image_classification.settings import Settings
+from orchard.tasks.images import keep_characters, settle_preprocessing
 from orchard.tasks.known_classes import fine_tuned_model
 from orchard.training.feed import LoaderFeed
 from orchard.training.run import RunFolder
@@ -58,7 +61,9 @@ class Job(base.Job):
             freeze_trunk(self.model)
         config: Any = self.model.config
         size = picture_size(config)
-        self.preprocess = start_preprocess(settings, self.data, size, config.in_channels)
+        found = start_preprocess(settings, self.data, size, config.in_channels)
+        resolved, self.preprocess = settle_preprocessing(resolved, found, settings.start_from)
+        resolved = keep_characters(resolved, self.data.classes)
         self.shape = (1, config.in_channels, *size)
         count = len(self.data.splits["train"])
         if settings.start_from and resolved.origins.get("batch_size", "default") == "default":
@@ -127,7 +132,8 @@ class Job(base.Job):
 
     def remarks(self) -> list[str]:
         splits = ((name, self.data.splits[name].labels) for name in self.final_splits)
-        return [line for name, labels in splits if (line := missing_classes(self.data.classes, labels, name))]
+        found = [line for name, labels in splits if (line := missing_classes(self.data.classes, labels, name))]
+        return [*found, *mirrored_characters(self.settings.augmentation, self.data.classes)]
 
     def cost(self, model: nn.Module) -> dict[str, int]:
         return base.cost_of(model, self.shape)
@@ -222,4 +228,10 @@ def final_metrics(objective: ImageClassification, found: Predictions) -> dict[st
 
 def entries(loaded: Loaded) -> list[Entry]:
     """What an export consists of."""
-    return [Entry("", loaded.model, image_inputs(loaded), "logits")]
+    return [Entry("", loaded.model, image_inputs(loaded), "logits", images=True)]
+
+
+def pixel_entries(loaded: Loaded) -> list[Entry]:
+    """The same from pixels to probabilities."""
+    module = FromPixels(loaded.model, loaded.pictures).eval()
+    return [Entry("", module, pixel_inputs(loaded), "probabilities", pixels=True)]

@@ -25,7 +25,7 @@ from orchard.tasks.image_tokenization import TASK
 from orchard.tasks.image_tokenization.objective import ImageTokenization, tokenizer_training
 from orchard.tasks.image_tokenization.report import write_tokenizer_report
 from orchard.tasks.image_tokenization.settings import Settings, TokenizationSettings
-from orchard.tasks.images import start_model, value_range_preprocess
+from orchard.tasks.images import start_model, value_range_preprocess, whole_if_small
 from orchard.training.feed import LoaderFeed
 from orchard.training.run import RunFolder
 from orchard.training.settings import Resolved
@@ -158,7 +158,7 @@ def look_at_split(tokenizer: nn.Module, batches: Iterator[ImageBatch]) -> dict[s
 def evaluate_loaded(loaded: Loaded, source: str | Given, split: str, settings: CaptionSource) -> dict[str, float]:
     """How well a trained tokenizer draws the pictures of one split of `source` again."""
     images = base.pick_split(open_pictures(source, settings).splits, split, source)
-    preprocess = dataclasses.replace(loaded.pictures, squash=images.small)
+    preprocess = dataclasses.replace(loaded.pictures, resize=whole_if_small(images))
     loader = Loader(images, preprocess, None, batch_size=BATCH, seed=0, workers=settings.workers)
     model, device = base.on_device(loaded.model)
     metrics = ImageTokenization(TokenizationSettings()).compute_metrics(
@@ -177,6 +177,6 @@ def entries(loaded: Loaded) -> list[Entry]:
 
     draw: Draw = codes
     return [
-        method_entry("encode", model, "encode", image_inputs(loaded), "codes"),
+        method_entry("encode", model, "encode", image_inputs(loaded), "codes", images=True),
         method_entry("decode", model, "decode", draw, "images"),
     ]

@@ -22,7 +22,7 @@ from orchard.inference.export import Entry, example_inputs, method_entry
 from orchard.inference.loading import Loaded
 from orchard.models import landmark_of
 from orchard.tasks import base
-from orchard.tasks.images import start_model, value_range_preprocess
+from orchard.tasks.images import start_model, value_range_preprocess, whole_if_small
 from orchard.tasks.unconditional_image_generation import TASK
 from orchard.tasks.unconditional_image_generation.judge import BATCH, METRICS, compare, judge_again, make_judge
 from orchard.tasks.unconditional_image_generation.learner import GenerationLearner
@@ -201,7 +201,7 @@ def to_pixels(images: Tensor, preprocess: Preprocess) -> Tensor:
 def evaluate_loaded(loaded: Loaded, source: str | Given, split: str, settings: CaptionSource) -> dict[str, float]:
     """How far images of a trained model are from those of one split of `source`, by the judge of its training."""
     images = base.pick_split(open_pictures(source, settings).splits, split, source)
-    preprocess = dataclasses.replace(loaded.pictures, squash=images.small)
+    preprocess = dataclasses.replace(loaded.pictures, resize=whole_if_small(images))
     model, device = base.on_device(loaded.model)
     judge = judge_again(loaded.facts, preprocess.channels, device)
     count = loaded.facts.get("samples", GenerationSettings().samples)
