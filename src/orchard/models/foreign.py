@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import re
 from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import Any
 
 from torch import Tensor, nn
@@ -72,20 +73,36 @@ def create_foreign(
     return build(inner, num_classes, in_channels, tuple(image_size) if isinstance(image_size, list) else image_size)
 
 
-def _from_timm(name: str, num_classes: int, in_channels: int, size: int | tuple[int, int] | None) -> Foreign:
+def timm_facts(name: str) -> dict[str, Any]:
+    """What timm knows of the weights that `timm:NAME.TAG` means, or of those that it takes without a tag."""
+    inner = name.removeprefix("timm:")
+    _require_timm(inner)
+    import timm
+
+    if not timm.is_model(inner):
+        raise unknown("timm model", inner, timm.list_models())
     try:
-        import timm
-        from timm.models import group_parameters
+        facts: dict[str, Any] = vars(timm.get_pretrained_cfg(inner))
+    except RuntimeError:  # of the weights' tag behind the dot
+        raise unknown("timm model", inner, timm.list_pretrained(f"{inner.partition('.')[0]}*")) from None
+    return facts
+
+
+def _require_timm(name: str) -> None:
+    try:
+        import timm  # noqa: F401
     except ImportError:
         raise OrchardError(
             f"timm:{name} needs timm: pip install timm, or the extra that has it, orchard[test]"
         ) from None
-    if not timm.is_model(name):
-        raise unknown("timm model", name, timm.list_models())
-    try:
-        facts: Any = timm.get_pretrained_cfg(name)
-    except RuntimeError:  # of the weights' tag behind the dot
-        raise unknown("timm model", name, timm.list_pretrained(f"{name.partition('.')[0]}*")) from None
+
+
+def _from_timm(name: str, num_classes: int, in_channels: int, size: int | tuple[int, int] | None) -> Foreign:
+    _require_timm(name)
+    import timm
+    from timm.models import group_parameters
+
+    facts = SimpleNamespace(**timm_facts(f"timm:{name}"))
     size = size or facts.input_size[-1]
     fixed: dict[str, Any] = {"img_size": size} if facts.fixed_input_size else {}
     try:
