@@ -129,7 +129,9 @@ def test_what_a_hub_does_not_have(
 
 
 def test_another_architecture_is_one_line(hub: FakeHub, small: torch.nn.Module, tmp_path: Path) -> None:
-    with pytest.raises(OrchardError, match="is of a larger model than the weights; .* calls the network 'resnet18'") as caught:
+    with pytest.raises(
+        OrchardError, match=r"is of a larger model than the weights; .* calls the network 'resnet18'"
+    ) as caught:
         import_checkpoint("resnet50", "hub:timm/small.x_in2", tmp_path / "out")
     assert "\n" not in str(caught.value)
 
@@ -152,7 +154,7 @@ def test_a_file_that_breaks_off_each_time_ends(
     monkeypatch.setattr(constants, "DOWNLOAD_CHUNK_SIZE", 2**12)
     hub.repos["timm/small.x_in2"]["model.safetensors"] *= 20
     hub.cut.add("model.safetensors")
-    with pytest.raises(OrchardError, match="model.safetensors breaks off each time before it is whole"):
+    with pytest.raises(OrchardError, match=r"model\.safetensors breaks off each time before it is whole"):
         import_checkpoint("resnet18", "hub:timm/small.x_in2", tmp_path / "out", overrides=NARROW)
 
 
@@ -160,7 +162,7 @@ def test_a_wrong_checksum_is_refused_and_the_file_fetched_again(
     hub: FakeHub, small: torch.nn.Module, tmp_path: Path
 ) -> None:
     hub.changed.add("model.safetensors")
-    with pytest.raises(OrchardError, match="did not come whole: its sha256 begins with .* it was removed"):
+    with pytest.raises(OrchardError, match=r"did not come whole: its sha256 begins with .* it was removed"):
         import_checkpoint("resnet18", "hub:timm/small.x_in2", tmp_path / "out", overrides=NARROW)
     hub.changed.clear()
     import_checkpoint("resnet18", "hub:timm/small.x_in2", tmp_path / "out", overrides=NARROW)

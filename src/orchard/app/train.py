@@ -14,6 +14,7 @@ from orchard.data.kinds import canonical_name, data_name, folder_name, kind_name
 from orchard.errors import UsageError
 from orchard.tasks.record import Task
 from orchard.tasks.registry import FOREIGN, task_named, task_names, task_of
+from orchard.training.loggers import require_loggers
 from orchard.training.settings import Resolved, TrainSettings, flatten, known_keys, resolve
 
 if TYPE_CHECKING:
@@ -89,7 +90,9 @@ def resolve_training(
     else:
         found, name = pick_recipe(model, data, recipe)
     refuse_foreign(command, task, kind)
-    return resolve(command, found, name, kind), task
+    resolved = resolve(command, found, name, kind)
+    require_loggers(resolved.settings.loggers)
+    return resolved, task
 
 
 def refuse_foreign(command: Mapping[str, Any], task: Task, kind: type[TrainSettings]) -> None:

@@ -34,8 +34,9 @@ def read_timm(
     """
     if not name.startswith("timm:"):
         raise UsageError(f"weights are read into landmarks and timm:NAME, not into {name}")
-    facts, described = timm_facts(name), Path(where).with_name(CONFIG)
+    facts = timm_facts(name)
     beside = beside or read_beside(Path(where), name, None)
+    described = beside.folder / CONFIG if beside.folder else Path(where)
     known = beside if beside.timm else timm_beside(facts)
     head, first = _first(facts["classifier"]), _first(facts["first_conv"])
     state = next((one for one in without_prefixes(theirs) if f"{head}.weight" in one), theirs)
