@@ -17,9 +17,11 @@ from safetensors.torch import save_file
 
 import orchard as api
 from orchard.app.importing import import_checkpoint
+from orchard.data.clip_bpe import clip_tokens, read_clip_bpe
 from orchard.errors import OrchardError, UsageError
 from orchard.inference.loading import load
 from orchard.models import create_model
+from orchard.tasks.zero_shot_image_classification.matcher import MERGES
 from orchard.weights.official import export_official
 
 NARROW: dict[str, Any] = dict(widths=(8, 8, 8, 8), stem_width=8)
@@ -175,3 +177,23 @@ def test_weights_larger_than_the_model_are_not_fetched(
     with pytest.raises(OrchardError, match=r"has 0\.\d MB, expected at most 0.0 MB for this model"):
         import_checkpoint("resnet18", "hub:timm/small.x_in2", tmp_path / "out", overrides=NARROW)
     assert "model.safetensors" not in hub.fetched()
+
+
+def test_a_clip_of_the_hub_reads_words(hub: FakeHub, tmp_path: Path) -> None:
+    folder = tmp_path / "clip"
+    folder.mkdir()
+    (folder / "merges.txt").write_text("#version: 0.2\no x</w>\nc o\nco w</w>\n")
+    words = clip_tokens(folder / "merges.txt")
+    model = create_model("clip_nano", vocabulary=len(words))
+    save_file(export_official(model, "hf"), folder / "model.safetensors")
+    (folder / "vocab.json").write_text(json.dumps(words))
+    hub.add("openai/clip", folder)
+    done = import_checkpoint("clip_nano", "hub:openai/clip", tmp_path / "out", overrides={"vocabulary": len(words)})
+    assert done.words == "vocab.json, merges.txt" and not done.remarks
+    encode = read_clip_bpe(tmp_path / "out" / MERGES, model.config.context)
+    assert encode("cow ox").tolist()[:4] == [
+        words[one] for one in ("<|startoftext|>", "cow</w>", "ox</w>", "<|endoftext|>")
+    ]
+    (folder / "vocab.json").write_text(json.dumps(words | {"co": 0}))
+    with pytest.raises(OrchardError, match=r"vocab\.json numbers its tokens otherwise"):
+        import_checkpoint("clip_nano", folder, tmp_path / "b", overrides={"vocabulary": len(words)})

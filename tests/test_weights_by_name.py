@@ -23,6 +23,7 @@ from orchard.cards import Weights, all_cards, card_of
 from orchard.errors import OrchardError, UsageError
 from orchard.inference.loading import load
 from orchard.models import create_model
+from orchard.models.foreign import tag_remark
 from orchard.weights import by_name
 from orchard.weights.download import checksum_of, download
 from orchard.weights.official import export_official
@@ -171,3 +172,11 @@ def test_imagenet_s_classes_where_timm_s_tag_says_so() -> None:
 
     for tag, known in (("a1_in1k", 1000), ("augreg_in21k_ft_in1k_384", 1000), ("in21k", 0), ("x_in1k_more", 0)):
         assert len(timm_beside({"tag": tag, "num_classes": 1000}).classes) == known
+
+
+def test_a_tag_s_weights_are_said_not_to_be_loaded() -> None:
+    pytest.importorskip("timm")
+    said = tag_remark("timm:resnet18.a1_in1k")
+    assert said.startswith("timm:resnet18.a1_in1k begins with random weights")
+    assert "orchard import timm:resnet18.a1_in1k hub:timm/resnet18.a1_in1k --out FOLDER" in said
+    assert tag_remark("timm:resnet18") == tag_remark("vit_nano") == tag_remark("hf:vit") == ""

@@ -88,6 +88,15 @@ def timm_facts(name: str) -> dict[str, Any]:
     return facts
 
 
+def tag_remark(name: str) -> str:
+    """What a person should know who names pretrained weights by a tag, `timm:NAME.TAG`: they are not loaded."""
+    if not name.startswith("timm:") or "." not in name:
+        return ""
+    place = timm_facts(name)["hf_hub_id"]
+    advice = f"orchard import {name} hub:{place} --out FOLDER, then --from FOLDER" if place else "import their file"
+    return f"{name} begins with random weights; those that its tag names are not loaded: {advice}"
+
+
 def _require_timm(name: str) -> None:
     try:
         import timm  # noqa: F401

@@ -3,7 +3,7 @@
 settings.json   every setting, its value and where it came from
 run.json        what was asked for, seed, versions, hardware, data fingerprint
 records.safetensors  by what each record of the data is known again
-log.csv         one line per interval of training and per evaluation (also tensorboard/, and wandb/ where that is asked for)
+log.csv         one line per interval of training and per evaluation (also tensorboard/; wandb/ where it is asked for)
 checkpoints/    the newest two, for going on
 best/           the weights with the best validation so far
 model/          the portable model, of the best so far; evaluation/ the predictions behind the figures

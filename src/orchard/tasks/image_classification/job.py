@@ -23,7 +23,7 @@ from orchard.errors import OrchardError, UsageError
 from orchard.inference.export import Entry, image_inputs
 from orchard.inference.loading import Loaded
 from orchard.models import create_model, picture_size
-from orchard.models.foreign import create_foreign, is_foreign
+from orchard.models.foreign import create_foreign, is_foreign, tag_remark
 from orchard.tasks import base
 from orchard.tasks.image_classification import TASK
 from orchard.tasks.image_classification.objective import ImageClassification, Predictions, predict_split
@@ -98,7 +98,10 @@ class Job(base.Job):
         return mix(batch, s.augmentation, len(self.data.classes), s.seed, number)
 
     def describe(self) -> str:
-        return f"{len(self.data.splits['train']):,} images to learn from, {len(self.data.classes)} classes"
+        fresh = is_foreign(self.settings.model) and not self.settings.start_from  # others expect pretrained ones there
+        return f"{len(self.data.splits['train']):,} images to learn from, {len(self.data.classes)} classes" + (
+            ", random weights" if fresh else ""
+        )
 
     def manifest(self) -> dict[str, Any]:
         return base.image_manifest(self.data)
@@ -119,7 +122,9 @@ class Job(base.Job):
 
     def remarks(self) -> list[str]:
         splits = ((name, self.data.splits[name].labels) for name in self.final_splits)
-        return [line for name, labels in splits if (line := missing_classes(self.data.classes, labels, name))]
+        found = [line for name, labels in splits if (line := missing_classes(self.data.classes, labels, name))]
+        remark = "" if self.settings.start_from else tag_remark(self.settings.model)
+        return [*found, remark] if remark else found
 
     def cost(self, model: nn.Module) -> dict[str, int]:
         return base.cost_of(model, self.shape)
