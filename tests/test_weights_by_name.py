@@ -16,7 +16,7 @@ import torch
 from commands import orchard
 from fake_hub import FakeHub, running
 from safetensors.torch import save_file
-from torchvision.models import ResNet18_Weights, ResNet50_Weights
+from torchvision.models import ResNet18_Weights, ResNet50_Weights, ViT_B_16_Weights
 
 from orchard.app.importing import import_checkpoint
 from orchard.cards import Weights, all_cards, card_of
@@ -83,6 +83,8 @@ def test_torchvision_s_weights_come_with_classes_and_preprocessing(
 def test_how_other_weights_of_torchvision_s_are_prepared_for() -> None:
     known = by_name._beside("resnet50", ResNet50_Weights.IMAGENET1K_V2)
     assert known.ways["crop"] == 224 / 232 and known.settings == {"image_size": 224}
+    large = by_name._beside("vit_base_patch16_224", ViT_B_16_Weights.IMAGENET1K_SWAG_E2E_V1)
+    assert large.settings == {"image_size": 384} and large.ways["interpolation"] == "bicubic"
 
 
 @pytest.mark.parametrize(

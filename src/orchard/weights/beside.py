@@ -128,7 +128,8 @@ def read_beside(file: Path, name: str, landmark: Landmark | None) -> Beside:
     try:
         if config.pretrained_cfg is not None:
             own = vars(landmark.variants[name]) if landmark is not None else ()
-            settings = _input_settings(config.pretrained_cfg, own) | _timm_settings(config.model_args or {})
+            settings = input_settings(Beside(timm=config.pretrained_cfg), own)
+            settings |= _timm_settings(config.model_args or {})
             if config.architecture not in (None, name.removeprefix("timm:").partition(".")[0]):
                 remarks = (f"{folder / CONFIG} calls the network '{config.architecture}'; it is read as {name}",)
         elif landmark is not None and landmark.config_json is not None:
@@ -148,11 +149,11 @@ def timm_beside(facts: Mapping[str, Any]) -> Beside:
     return Beside(classes=_classes(_Config(num_classes=facts["num_classes"], pretrained_cfg=known)), timm=known)
 
 
-def _input_settings(given: _Timm, known: Collection[str]) -> dict[str, Any]:
-    """The size of images, as far as those are fields of the configuration."""
-    if given.input_size is None:
+def input_settings(given: Beside, known: Collection[str]) -> dict[str, Any]:
+    """The size of images that timm gives, as far as it is among the `known` fields of the configuration."""
+    if given.timm is None or given.timm.input_size is None:
         return {}
-    channels, height, width = given.input_size
+    channels, height, width = given.timm.input_size
     found = {"image_size": height if height == width else (height, width), "in_channels": channels}
     return {key: value for key, value in found.items() if key in known}
 

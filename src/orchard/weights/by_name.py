@@ -126,5 +126,5 @@ def _beside(name: str, weights: Any) -> Beside:
         "mean": tuple(way.mean), "std": tuple(way.std), "crop": size / before, "squash": False,
         "interpolation": way.interpolation.value,
     }  # fmt: skip
-    settings = {} if is_foreign(name) or not hasattr(configuration(name), "image_size") else {"image_size": size}
-    return Beside(settings=settings, classes=classes, ways=ways, source="torchvision")
+    sized = is_foreign(name) or hasattr(configuration(name), "image_size")
+    return Beside(settings={"image_size": size} if sized else {}, classes=classes, ways=ways, source="torchvision")

@@ -11,7 +11,7 @@ from torch import Tensor
 from orchard.errors import OrchardError, UsageError
 from orchard.models import picture_size
 from orchard.models.foreign import create_foreign, timm_facts
-from orchard.weights.beside import CONFIG, Beside, read_beside, timm_beside
+from orchard.weights.beside import CONFIG, Beside, input_settings, read_beside, timm_beside
 from orchard.weights.fields import building, check_fields
 from orchard.weights.names import without_prefixes
 from orchard.weights.portable import Official, Portable, architecture_of, check_finite, load_exactly
@@ -37,16 +37,14 @@ def read_timm(
     facts = timm_facts(name)
     beside = beside or read_beside(Path(where), name, None)
     described = beside.folder / CONFIG if beside.folder else Path(where)
-    known = beside if beside.timm else timm_beside(facts)
+    known = beside if beside.timm or beside.ways else timm_beside(facts)
     head, first = _first(facts["classifier"]), _first(facts["first_conv"])
     state = next((one for one in without_prefixes(theirs) if f"{head}.weight" in one), theirs)
     settings: dict[str, Any] = {}
     for key, tensor, axis in (("num_classes", f"{head}.weight", 0), ("in_channels", f"{first}.weight", 1)):
         if tensor in state and state[tensor].dim() > axis:
             settings[key] = state[tensor].shape[axis]
-    if known.timm and known.timm.input_size:
-        settings["image_size"] = known.timm.input_size[1:]
-    settings |= {**beside.settings, **overrides}
+    settings |= {**input_settings(known, ("image_size",)), **beside.settings, **overrides}
     check_fields(name, settings, described)
     check_finite(state, where)
     with building(state, described):
@@ -56,13 +54,17 @@ def read_timm(
     except OrchardError as error:
         raise OrchardError("; ".join([str(error), *beside.remarks])) from None
     config: Any = model.config
+    channels = config.in_channels
+    way = {"size": picture_size(config), "channels": channels, **known.preprocess(config)}
+    if len(way.get("mean") or ()) != channels:  # what is known is of colour images
+        way |= {"mean": (0.5,) * channels, "std": (0.5,) * channels}
     named = known if not beside.classes and len(known.classes) == config.num_classes else beside
     about = Portable(
         model=name,
         architecture=architecture_of(model),
         task=TASK,
         classes=named.names(config.num_classes),
-        preprocess={"size": picture_size(config), "channels": config.in_channels, **known.preprocess(config)},
+        preprocess=way,
         origin=f"{origin}, timm names",
     )
     went = {key: (key.removeprefix("model."),) for key in model.state_dict()}
