@@ -81,8 +81,7 @@ def _open(name: str, run: RunFolder, first: int, settings: Mapping[str, Any]) ->
         from orchard.training.board import Board
 
         return Board(run / "tensorboard", first)
-    kind = {"wandb": WandB, "mlflow": MLflow}[name]
-    return kind(run, settings)
+    return WandB(run, settings) if name == "wandb" else MLflow(run, settings)
 
 
 def identity(run: RunFolder) -> str:

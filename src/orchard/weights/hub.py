@@ -119,7 +119,7 @@ def _look(name: str, revision: str) -> Repository:
 
 def _fetch_file(found: Repository, file: str) -> Path:
     from huggingface_hub import hf_hub_download
-    from huggingface_hub.utils import tqdm
+    from huggingface_hub.utils.tqdm import tqdm
 
     class Bar(tqdm):  # type: ignore[type-arg]
         """Ends a download that begins again and again, which the library would go on with for ever."""

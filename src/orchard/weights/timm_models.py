@@ -67,7 +67,7 @@ def read_timm(
         preprocess=way,
         origin=f"{origin}, timm names",
     )
-    went = {key: (key.removeprefix("model."),) for key in model.state_dict()}
+    went: dict[str, tuple[str, ...]] = {key: (key.removeprefix("model."),) for key in model.state_dict()}
     return Official(model.eval(), about, went, (), beside.remarks)
 
 
