@@ -17,6 +17,7 @@ from orchard.given import MODULE, Given, given_name
 from orchard.tasks.record import Task
 from orchard.tasks.registry import FOREIGN, task_named, task_names, task_of
 from orchard.training.callbacks import check_callbacks
+from orchard.training.loggers import require_loggers
 from orchard.training.settings import Objects, Resolved, TrainSettings, flatten, known_keys, resolve
 
 if TYPE_CHECKING:
@@ -133,6 +134,7 @@ def resolve_training(
         found, name = pick_recipe(model, source, recipe)
     refuse_foreign(command, task, kind)
     resolved = resolve(command, found, name, kind)
+    require_loggers(resolved.settings.loggers)
     if given is None:
         kind_named(task.data).require(source)
     return replace(resolved, objects=Objects(given, module, metrics)), task

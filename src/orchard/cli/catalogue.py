@@ -95,6 +95,11 @@ def _show_card(card: Card, name: str) -> None:
         console.print("  no published code to compare with: parameter counts and tests of its own")
     for deviation in card.deviations:
         console.print(Padding(f"- {deviation}", (0, 2)))
+    weights = [(name, row.name) for row in card.weights for name in wanted if name in row.files]
+    if weights:
+        console.print("[bold]weights[/bold], fetched by name", markup=True)
+        for name, place in weights:
+            console.print(f"  orchard import {name} card:{place} --out FOLDER")
     figures = _figures(card, wanted)
     if figures:
         console.print("[bold]figures[/bold], published and reached here", markup=True)

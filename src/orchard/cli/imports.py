@@ -15,9 +15,15 @@ if TYPE_CHECKING:
 
 
 def import_model(
-    name: Annotated[str, typer.Argument(help="The variant that the checkpoint is of, such as vit_base_patch16_224.")],
+    name: Annotated[
+        str, typer.Argument(help="The variant that the checkpoint is of, such as vit_base_patch16_224, or timm:NAME.")
+    ],
     checkpoint: Annotated[
-        Path, typer.Argument(help="A .npz, .safetensors (or its index), .pth, .pt, .ckpt or .bin file, or its folder.")
+        str,
+        typer.Argument(
+            help="A .npz, .safetensors (or its index), .pth, .pt, .ckpt or .bin file, or its folder; or by name, to be "
+            "fetched: hub:OWNER/NAME[@REVISION], torchvision:IMAGENET1K_V1, card:openai."
+        ),
     ],
     out: Annotated[Path, typer.Option(help="Folder for the model; it must not exist.")],
     source: Annotated[

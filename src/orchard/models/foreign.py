@@ -10,6 +10,7 @@ import hashlib
 import os
 import re
 from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import Any
 
 from torch import Tensor, nn
@@ -80,20 +81,45 @@ def create_foreign(
     return build(inner, num_classes, in_channels, tuple(image_size) if isinstance(image_size, list) else image_size)
 
 
-def _from_timm(name: str, num_classes: int, in_channels: int, size: int | tuple[int, int] | None) -> Foreign:
+def timm_facts(name: str) -> dict[str, Any]:
+    """What timm knows of the weights that `timm:NAME.TAG` means, or of those that it takes without a tag."""
+    inner = name.removeprefix("timm:")
+    _require_timm(inner)
+    import timm
+
+    if not timm.is_model(inner):
+        raise unknown("timm model", inner, timm.list_models())
     try:
-        import timm
-        from timm.models import group_parameters
+        facts: dict[str, Any] = vars(timm.get_pretrained_cfg(inner))
+    except RuntimeError:  # of the weights' tag behind the dot
+        raise unknown("timm model", inner, timm.list_pretrained(f"{inner.partition('.')[0]}*")) from None
+    return facts
+
+
+def tag_remark(name: str) -> str:
+    """What a person should know who names pretrained weights by a tag, `timm:NAME.TAG`: they are not loaded."""
+    if not name.startswith("timm:") or "." not in name:
+        return ""
+    place = timm_facts(name)["hf_hub_id"]
+    advice = f"orchard import {name} hub:{place} --out FOLDER, then --from FOLDER" if place else "import their file"
+    return f"{name} begins with random weights; those that its tag names are not loaded: {advice}"
+
+
+def _require_timm(name: str) -> None:
+    try:
+        import timm  # noqa: F401
     except ImportError:
         raise OrchardError(
             f"timm:{name} needs timm: pip install timm, or the extra that has it, orchard[test]"
         ) from None
-    if not timm.is_model(name):
-        raise unknown("timm model", name, timm.list_models())
-    try:
-        facts: Any = timm.get_pretrained_cfg(name)
-    except RuntimeError:  # of the weights' tag behind the dot
-        raise unknown("timm model", name, timm.list_pretrained(f"{name.partition('.')[0]}*")) from None
+
+
+def _from_timm(name: str, num_classes: int, in_channels: int, size: int | tuple[int, int] | None) -> Foreign:
+    _require_timm(name)
+    import timm
+    from timm.models import group_parameters
+
+    facts = SimpleNamespace(**timm_facts(f"timm:{name}"))
     size = size or facts.input_size[-1]
     fixed: dict[str, Any] = {"img_size": size} if facts.fixed_input_size else {}
     try:

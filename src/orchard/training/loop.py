@@ -28,6 +28,7 @@ from orchard.training.callbacks import ON_EPOCH, ON_STEP, Moment, call
 from orchard.training.checkpoint import Checkpoints
 from orchard.training.feed import Feed
 from orchard.training.learner import Learner
+from orchard.training.loggers import Loggers
 from orchard.training.metric import Metric
 from orchard.training.optim import (
     average_of,
@@ -43,7 +44,7 @@ from orchard.training.phases import Phase, batches_before
 from orchard.training.progress import Progress
 from orchard.training.renamed import STATE, new_tensors
 from orchard.training.run import Log, RunFolder
-from orchard.training.settings import OptimizerSettings, TrainSettings
+from orchard.training.settings import OptimizerSettings, TrainSettings, flatten
 from orchard.weights.portable import not_finite
 
 STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -169,7 +170,7 @@ class Trainer:
 
     def fit(self, progress: Progress) -> State:
         """Train to the end, and leave the best weights in the folder `best`."""
-        log = Log(self.run, self.state.step, self.job.logged) if self.fabric.is_global_zero else None
+        log = self._open_log() if self.fabric.is_global_zero else None
         began = time.monotonic() - self.state.seconds
         saved_at = time.monotonic()
         progress.start(self.steps, self.state.step)
@@ -207,8 +208,13 @@ class Trainer:
         finally:
             progress.stop()
             if log:
-                log.close()
+                log.close(finished=self.state.step >= self.steps or bool(self.state.stopped))
         return self.state
+
+    def _open_log(self) -> Log:
+        step, settings = self.state.step, flatten(self.settings.model_dump(mode="json"))
+        loggers = Loggers(self.settings.loggers, self.run, step + 1, settings, self.checkpoints.warn)
+        return Log(self.run, step, self.job.logged, loggers)
 
     def _step(self, batches: Iterator[list[Any]]) -> None:
         """Every phase that happens in this step, each over all micro-batches of the global batch."""

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal
 
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import BaseModel, Field, ValidationError, field_validator
 
 from orchard.cards import Recipe
 from orchard.data.settings import Settings, Source
@@ -79,6 +79,9 @@ class TrainSettings(Settings):
     ema: float | None = Field(None, gt=0, lt=1, description="decay of the average of the weights that is evaluated")
     patience: int | None = Field(None, gt=0, description="stop after this many epochs without a better validation")
     evaluate_steps: int | None = Field(None, gt=0, description="steps between two evaluations; default: an epoch's")
+    loggers: tuple[Literal["tensorboard", "wandb", "mlflow"], ...] = Field(
+        ("tensorboard",), description="where metrics go beside log.csv; wandb and mlflow as their own variables say"
+    )
     log_every: int = Field(10, gt=0, description="steps between two lines of log.csv")
     checkpoint_minutes: float = Field(1.0, ge=0, description="time between two checkpoints")
     checkpoint_steps: int | None = Field(None, gt=0, description="steps between two checkpoints, beside the time")
@@ -88,6 +91,13 @@ class TrainSettings(Settings):
     nodes: int = Field(1, gt=0, description="machines")
     optimizer: OptimizerSettings = OptimizerSettings()
     schedule: ScheduleSettings = ScheduleSettings()
+
+    @field_validator("loggers", mode="before")
+    @classmethod
+    def _names(cls, value: Any) -> Any:
+        """`wandb,mlflow`, as the command line has it, is a list of two; each counts once."""
+        names = [name.strip() for name in value.split(",") if name.strip()] if isinstance(value, str) else value
+        return tuple(dict.fromkeys(names)) if isinstance(names, (list, tuple)) else names
 
 
 ADAM = ("adamw", "adam", "adamax")

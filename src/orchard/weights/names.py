@@ -8,7 +8,7 @@ table leaves over on either side is an error: nothing is loaded on a guess.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -103,3 +103,11 @@ def to_theirs(table: Table, ours: Mapping[str, Tensor]) -> dict[str, Tensor]:
         for target, piece in zip(targets, rule.split(tensor), strict=True):
             state[target] = piece.detach().clone(memory_format=torch.contiguous_format)
     return state
+
+
+def without_prefixes(state: Mapping[str, Tensor]) -> Iterator[Mapping[str, Tensor]]:
+    """The tensors as they are, then without what stands before all names: `_orig_mod.module.`, Lightning's `model.`."""
+    yield state
+    first = next(iter(state), "").partition(".")[0] + "."
+    if len(first) > 1 and all(name.startswith(first) and name != first for name in state):
+        yield from without_prefixes({name.removeprefix(first): tensor for name, tensor in state.items()})

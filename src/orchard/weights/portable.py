@@ -47,6 +47,17 @@ class Portable:
         return build(self.model, **{**self.architecture, **overrides})
 
 
+@dataclass(frozen=True)
+class Official:
+    """A model with the weights of an official checkpoint, in memory."""
+
+    model: nn.Module
+    about: Portable
+    went: dict[str, tuple[str, ...]]  # for each of our tensors the official names it was made of
+    aside: tuple[str, ...]  # entries of the checkpoint that are no part of the model, such as a discriminator's
+    remarks: tuple[str, ...] = ()  # what a person should know
+
+
 def architecture_of(model: nn.Module) -> dict[str, Any]:
     """Every field of a landmark's configuration, as JSON has it."""
     table: dict[str, Any] = dataclasses.asdict(model.config)  # type: ignore[call-overload]

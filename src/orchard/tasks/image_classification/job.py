@@ -26,7 +26,7 @@ from orchard.inference.export import Entry, image_inputs
 from orchard.inference.from_pixels import FromPixels, pixel_inputs
 from orchard.inference.loading import Loaded
 from orchard.models import create_model, picture_size
-from orchard.models.foreign import create_foreign, is_foreign
+from orchard.models.foreign import create_foreign, is_foreign, tag_remark
 from orchard.tasks import base
 from orchard.tasks.image_classification import TASK
 from orchard.tasks.image_classification.objective import ImageClassification, OwnMetric, Predictions, predict_split
@@ -111,7 +111,10 @@ class Job(base.Job):
         return mix(batch, s.augmentation, len(self.data.classes), s.seed, number)
 
     def describe(self) -> str:
-        return f"{len(self.data.splits['train']):,} images to learn from, {len(self.data.classes)} classes"
+        fresh = is_foreign(self.settings.model) and not self.settings.start_from  # others expect pretrained ones there
+        return f"{len(self.data.splits['train']):,} images to learn from, {len(self.data.classes)} classes" + (
+            ", random weights" if fresh else ""
+        )
 
     def manifest(self) -> dict[str, Any]:
         return base.image_manifest(self.data)
@@ -133,7 +136,9 @@ class Job(base.Job):
     def remarks(self) -> list[str]:
         splits = ((name, self.data.splits[name].labels) for name in self.final_splits)
         found = [line for name, labels in splits if (line := missing_classes(self.data.classes, labels, name))]
-        return [*found, *mirrored_characters(self.settings.augmentation, self.data.classes)]
+        remark = "" if self.settings.start_from else tag_remark(self.settings.model)
+        mirrored = mirrored_characters(self.settings.augmentation, self.data.classes)
+        return [*found, *mirrored, *([remark] if remark else [])]
 
     def cost(self, model: nn.Module) -> dict[str, int]:
         return base.cost_of(model, self.shape)
