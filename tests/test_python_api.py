@@ -104,6 +104,11 @@ def weights(run: dict[str, Any]) -> dict[str, Tensor]:
     return load_file(Path(run["run"]) / "model" / "model.safetensors")
 
 
+def log_lines(run: Path) -> list[dict[str, str]]:
+    with (run / "log.csv").open(newline="") as file:
+        return [{**row, "seconds": ""} for row in csv.DictReader(file)]
+
+
 def assert_same(one: dict[str, Tensor], two: dict[str, Tensor]) -> None:
     assert one.keys() == two.keys()
     for name in one:
@@ -139,6 +144,7 @@ def test_a_run_of_an_object_resumes_to_the_bit_and_knows_its_data(tmp_path: Path
         orchard.train("resnet_nano", Photos(light=100), tmp_path / "cut", **wanted)
     resumed = orchard.train("resnet_nano", Photos(), tmp_path / "cut", **wanted)
     assert_same(weights(whole), weights(resumed))
+    assert log_lines(tmp_path / "whole") == log_lines(tmp_path / "cut")
     assert "orchard.train(" in (tmp_path / "cut" / "report.html").read_text()
     assert "Photos/" in (tmp_path / "cut" / "report.html").read_text()
 
