@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from orchard.nn.std_conv import pad_same
@@ -26,14 +25,17 @@ def round_width(width: float, divisor: int = 8) -> int:
 
 
 class SameConv2d(nn.Conv2d):
-    """A convolution without bias, padded SAME: (B, in, H, W) → (B, out, ceil(H / stride), ceil(W / stride))."""
+    """An odd convolution without bias, padded SAME: (B, in, H, W) → (B, out, ceil(H / stride), ceil(W / stride))."""
 
     def __init__(self, inputs: int, outputs: int, kernel: int, stride: int = 1, groups: int = 1):
-        super().__init__(inputs, outputs, kernel, stride, groups=groups, bias=False)
+        # At stride 1 SAME is kernel // 2 on every side, which needs no copy of the map.
+        padding = kernel // 2 if stride == 1 else 0
+        super().__init__(inputs, outputs, kernel, stride, padding, groups=groups, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = pad_same(x, self.kernel_size[0], self.stride[0])
-        return F.conv2d(x, self.weight, stride=self.stride, groups=self.groups)
+        if self.stride[0] > 1:
+            x = pad_same(x, self.kernel_size[0], self.stride[0])
+        return super().forward(x)
 
 
 def conv_norm(
@@ -60,12 +62,10 @@ def conv_norm(
         activation: a class that takes `inplace`, such as nn.ReLU6.
     """
     convolution: nn.Module
-    if same_padding and stride > 1:
+    if same_padding:
         convolution = SameConv2d(inputs, outputs, kernel, stride, groups)
     else:
-        convolution = nn.Conv2d(
-            inputs, outputs, kernel, stride=stride, padding=kernel // 2, groups=groups, bias=False
-        )
+        convolution = nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, groups=groups, bias=False)
     layers = [convolution, norm(outputs)]
     return nn.Sequential(*layers) if activation is None else nn.Sequential(*layers, activation(inplace=True))
 
