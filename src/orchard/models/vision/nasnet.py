@@ -38,6 +38,7 @@ REDUCTION: tuple[Row, ...] = (
     (("average", 2), ("identity", 3)),
     (("separable 3", 2), ("maximum", 1)),
 )
+SIDES = ("left", "right")
 JOINED = {NORMAL: (0, 2, 3, 4, 5, 6), REDUCTION: (3, 4, 5, 6)}  # the maps that no row uses leave side by side
 
 
@@ -132,11 +133,11 @@ class Cell(nn.Module):
         if before is not None:
             self.before = FactorizedReduction(before, width) if larger else pointwise(before, width)
         channels = [inputs if before is None else width, *[width] * 6]
-        self.operations = nn.ModuleList()
-        for row in table:
-            for kind, source in row:
+        self.operations = nn.ModuleDict()
+        for number, row in enumerate(table):
+            for side, (kind, source) in zip(SIDES, row, strict=True):
                 stride = 2 if table is REDUCTION and source < 2 else 1
-                self.operations.append(self._operation(kind, channels[source], width, stride))
+                self.operations[f"{number}_{side}"] = self._operation(kind, channels[source], width, stride)
         self.drop_path = StochasticDepth(drop_path, "row")
 
     @staticmethod
@@ -148,11 +149,10 @@ class Cell(nn.Module):
 
     def forward(self, x: Tensor, before: Tensor) -> Tensor:
         maps = [self.before(before), self.here(x)]
-        operations = iter(self.operations)
-        for row in self.table:
+        for number, row in enumerate(self.table):
             terms = []
-            for kind, source in row:
-                term = next(operations)(maps[source])
+            for side, (kind, source) in zip(SIDES, row, strict=True):
+                term = self.operations[f"{number}_{side}"](maps[source])
                 terms.append(term if kind == "identity" else self.drop_path(term))
             maps.append(terms[0] + terms[1])
         return torch.cat([maps[index] for index in JOINED[self.table]], 1)
@@ -257,9 +257,7 @@ def timm_names(config: NASNetConfig) -> list[tuple[str, str]]:
     parts |= {"before.conv1": "path_1.conv", "before.conv2": "path_2.conv", "before.norm": "final_path_bn"}
     layers = {1: "separable_1.depthwise_conv2d", 2: "separable_1.pointwise_conv2d", 3: "bn_sep_1"}
     layers |= {5: "separable_2.depthwise_conv2d", 6: "separable_2.pointwise_conv2d", 7: "bn_sep_2"}
-    for row in range(5):
-        for n, side in enumerate(("left", "right")):
-            parts |= {f"operations.{2 * row + n}.{a}": f"comb_iter_{row}_{side}.{b}" for a, b in layers.items()}
+    parts |= {f"operations.{{}}.{a}": f"comb_iter_{{}}.{b}" for a, b in layers.items()}
     rows = [(f"{a}.{part}.{{}}", f"{b}.{name}.{{}}") for a, b in cells.items() for part, name in parts.items()]
     return [("stem.0.{}", "conv0.conv.{}"), ("stem.1.{}", "conv0.bn.{}"), ("head.{}", "last_linear.{}"), *rows]
 
