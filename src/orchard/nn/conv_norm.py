@@ -77,7 +77,7 @@ def initialise_by_fan_out(model: nn.Module) -> None:
     """
     for module in model.modules():
         if isinstance(module, nn.Conv2d):
-            fan_out = module.weight[:, 0].numel() // module.groups
+            fan_out = module.weight.numel() // module.weight.shape[1] // module.groups
             nn.init.normal_(module.weight, std=(2 / fan_out) ** 0.5)
             if module.bias is not None:
                 nn.init.zeros_(module.bias)

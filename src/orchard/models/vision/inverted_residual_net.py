@@ -1,10 +1,10 @@
-"""What MobileNet V2, MnasNet and EfficientNet have in common: a stem, stages of inverted residual blocks, a wide end."""
+"""What MobileNet V2, MnasNet and EfficientNet share: a stem, stages of inverted residual blocks, a wide end."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 from torch import Tensor, nn
 
@@ -55,7 +55,7 @@ class InvertedResidualNet(nn.Module):
 
     def __init__(
         self,
-        config: Any,
+        config: Config,
         *,
         stem: int,
         last: int,
@@ -67,7 +67,7 @@ class InvertedResidualNet(nn.Module):
     ):
         super().__init__()
         self.config = config
-        stages: list[Stage] = config.stages
+        stages = config.stages
         self.stem = conv_norm(
             config.in_channels, stem, 3, stride=2, same_padding=same_padding, norm=norm, activation=activation
         )

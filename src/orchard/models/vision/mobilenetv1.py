@@ -1,4 +1,5 @@
-"""MobileNet: efficient convolutional neural networks for mobile vision applications (Howard et al. 2017, arXiv:1704.04861).
+"""MobileNet: efficient convolutional neural networks for mobile vision applications (Howard et al. 2017,
+arXiv:1704.04861).
 
 Table 1 of the paper: one ordinary convolution, then nothing but pairs of a depthwise 3x3 and a 1x1 convolution, each
 with its norm and its rectifier. A multiplier makes all widths smaller (section 3.3).
@@ -38,7 +39,7 @@ class MobileNetV1Config:
 
 
 class DepthwiseSeparable(nn.Module):
-    """A 3x3 convolution of each channel, then 1x1 across channels, (B, inputs, H, W) → (B, outputs, H / stride, ...)."""
+    """3x3 of each channel by itself, then 1x1 across channels, (B, inputs, H, W) → (B, outputs, H / stride, ...)."""
 
     def __init__(self, config: MobileNetV1Config, inputs: int, outputs: int, stride: int):
         super().__init__()

@@ -140,7 +140,9 @@ def torchvision_names(config: ShuffleNetV2Config) -> list[tuple[str, str]]:
     branches |= {"work.0.0": "branch2.0", "work.0.1": "branch2.1", "work.1.0": "branch2.3", "work.1.1": "branch2.4"}
     branches |= {"work.2.0": "branch2.5", "work.2.1": "branch2.6"}
     for s in range(len(config.widths)):
-        rows += [(f"stages.{s}.{{}}.{ours}.{{}}", f"stage{s + 2}.{{}}.{theirs}.{{}}") for ours, theirs in branches.items()]
+        rows += [
+            (f"stages.{s}.{{}}.{ours}.{{}}", f"stage{s + 2}.{{}}.{theirs}.{{}}") for ours, theirs in branches.items()
+        ]
     return rows
 
 

@@ -83,7 +83,7 @@ class SqueezeNet(nn.Module):
         nn.init.normal_(self.head.weight, std=0.01)
 
     def feature_maps(self, images: Tensor) -> list[Tensor]:
-        """What stands before each pool and at the end, finest first, (B, channels, about H / stride, about W / stride)."""
+        """What stands before each pool and at the end, finest first, (B, channels, about H / stride, ...)."""
         check_images(images, self.config.in_channels, least=self.config.least)
         x = F.relu(self.stem(images))
         maps = []
