@@ -76,7 +76,7 @@ def initialise_by_fan_out(model: nn.Module) -> None:
     What leaves one channel of a convolution in groups goes to its own group only: kernel² outputs of a depthwise one.
     """
     for module in model.modules():
-        if isinstance(module, nn.Conv2d):
+        if isinstance(module, nn.Conv2d) and not module.weight.is_meta:  # where there are no numbers it only takes time
             fan_out = module.weight.numel() // module.weight.shape[1] // module.groups
             nn.init.normal_(module.weight, std=(2 / fan_out) ** 0.5)
             if module.bias is not None:

@@ -46,9 +46,10 @@ def _match(pattern: str, name: str) -> Sequence[str] | None:
 
 def foreign_names(table: Table, name: str) -> tuple[Rule, tuple[str, ...]]:
     """The rule for one of our names and the foreign names it stands for."""
-    for rule in map(_as_rule, table):
-        parts = _match(rule.ours, name)
+    for row in table:
+        parts = _match(row.ours if isinstance(row, Rule) else row[0], name)
         if parts is not None:
+            rule = _as_rule(row)
             return rule, tuple(_fill(pattern, parts) for pattern in rule.theirs)
     raise OrchardError(f"the name table has no rule for our tensor '{name}'")
 
