@@ -7,6 +7,7 @@ table leaves over on either side is an error: nothing is loaded on a guess.
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Iterator, Mapping, Sequence
 
@@ -32,16 +33,23 @@ def _fill(pattern: str, parts: Sequence[str]) -> str:
     return re.sub(r"\{\}", lambda _: next(filled), pattern)
 
 
+@functools.cache
+def _compiled(pattern: str) -> re.Pattern[str]:
+    """Tables of large networks have more rows than `re` keeps patterns."""
+    return re.compile("(.+?)".join(re.escape(piece) for piece in pattern.split("{}")))
+
+
 def _match(pattern: str, name: str) -> Sequence[str] | None:
-    found = re.fullmatch("(.+?)".join(re.escape(piece) for piece in pattern.split("{}")), name)
+    found = _compiled(pattern).fullmatch(name)
     return found.groups() if found else None
 
 
 def foreign_names(table: Table, name: str) -> tuple[Rule, tuple[str, ...]]:
     """The rule for one of our names and the foreign names it stands for."""
-    for rule in map(_as_rule, table):
-        parts = _match(rule.ours, name)
+    for row in table:
+        parts = _match(row.ours if isinstance(row, Rule) else row[0], name)
         if parts is not None:
+            rule = _as_rule(row)
             return rule, tuple(_fill(pattern, parts) for pattern in rule.theirs)
     raise OrchardError(f"the name table has no rule for our tensor '{name}'")
 
