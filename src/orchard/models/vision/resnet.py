@@ -142,7 +142,7 @@ VARIANTS = {
 }
 
 
-def torchvision_names(config: ResNetConfig) -> list[tuple[str, str]]:
+def torchvision_names(config: ResidualConfig) -> list[tuple[str, str]]:
     """The names of torchvision, which timm kept."""
     rows = []
     for stage in range(len(config.depths)):
