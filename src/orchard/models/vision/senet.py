@@ -7,7 +7,7 @@ are today.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import ClassVar
 
@@ -91,22 +91,19 @@ def next_32x4d(depth: int, pool: str) -> SENetConfig:
     return SENetConfig(DEPTHS[depth], cardinality=32, base_width=4, pool=pool)
 
 
-SENET_154 = SENetConfig(
-    (3, 8, 36, 3), stem="deep", stem_width=128, cardinality=64, base_width=4, halve_first=True, shortcut_kernel=3,
-    dropout=0.2,
-)  # fmt: skip
-
 VARIANTS = {
     **{f"seresnet{depth}": SENetConfig(blocks, bottleneck=depth >= 50) for depth, blocks in DEPTHS.items()},
     **{f"seresnext{depth}_32x4d": next_32x4d(depth, "padded") for depth in (50, 101)},
-    "senet154": SENET_154,
     **{f"legacy_seresnet{depth}": SENetConfig(DEPTHS[depth], stride_on="1x1", pool="ceil") for depth in (50, 101, 152)},
     **{f"legacy_seresnext{depth}_32x4d": next_32x4d(depth, "ceil") for depth in (50, 101)},
-    "legacy_senet154": replace(SENET_154, pool="ceil"),
+    "legacy_senet154": SENetConfig(
+        DEPTHS[152], stem="deep", stem_width=128, cardinality=64, base_width=4, halve_first=True, shortcut_kernel=3,
+        pool="ceil", dropout=0.2,
+    ),
     "seresnet_nano": SENetConfig(
         (1, 1, 1), (16, 32, 64), "3x3", 16, bottleneck=False, image_size=32, in_channels=1, num_classes=10
     ),
-}
+}  # fmt: skip
 
 
 def cadene_names(config: SENetConfig) -> list[tuple[str, str]]:
