@@ -63,7 +63,7 @@ VARIANTS = {
     "resnext29_8x64d": cifar(8, 64),
     "resnext29_16x64d": cifar(16, 64),
     "resnext_nano": ResNeXtConfig(
-        (1, 1, 1), (16, 32, 64), "3x3", stem_width=16, image_size=32, in_channels=1, num_classes=10,
+        (1, 1, 1), (8, 16, 32), "3x3", stem_width=16, image_size=32, in_channels=1, num_classes=10,
         cardinality=8, base_width=16,
     ),
 }  # fmt: skip
