@@ -231,5 +231,5 @@ def _not_compared(card: Card, variant: str) -> list[str]:
     return [
         f"{key}={getattr(config, key)}"
         for key, choice in choices_of(config).items()
-        if compared and all(other[key] != choice for other in compared)
+        if compared and all(other.get(key) != choice for other in compared)
     ]

@@ -42,13 +42,17 @@ class ResNetV2Config:
 
 
 class PreActBasic(nn.Module):
-    """Two 3x3 convolutions, each behind its norm, (B, inputs, H, W) → (B, width, H / stride, W / stride)."""
+    """Two 3x3 convolutions, each behind its norm, (B, inputs, H, W) → (B, width, H / stride, W / stride).
 
-    def __init__(self, inputs: int, width: int, stride: int):
+    `dropout` stands between the two, where wide networks have it.
+    """
+
+    def __init__(self, inputs: int, width: int, stride: int, dropout: float = 0.0):
         super().__init__()
         self.norm1 = nn.BatchNorm2d(inputs)
         self.conv1 = conv(inputs, width, 3, stride=stride)
         self.norm2 = nn.BatchNorm2d(width)
+        self.dropout = nn.Dropout(dropout)
         self.conv2 = conv(width, width, 3)
         self.shortcut = conv(inputs, width, 1, stride=stride) if stride != 1 or inputs != width else None
 
@@ -57,7 +61,7 @@ class PreActBasic(nn.Module):
         if self.shortcut is not None:
             x = self.shortcut(out)  # a projection sees the activated map, as in the authors' code
         out = self.conv1(out)
-        out = self.conv2(F.relu(self.norm2(out), inplace=True))
+        out = self.conv2(self.dropout(F.relu(self.norm2(out), inplace=True)))
         return out + x
 
 
