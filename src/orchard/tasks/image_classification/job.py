@@ -62,7 +62,11 @@ class Job(base.Job):
         self.channels_last = base.wants_channels_last(self.model)
         if self.channels_last:
             self.model = self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.objective = ImageClassification(self.data.classes, label_smoothing=settings.label_smoothing)
+        self.objective = ImageClassification(
+            self.data.classes,
+            label_smoothing=settings.label_smoothing,
+            auxiliary_weight=getattr(self.model, "auxiliary_weight", 0.0),
+        )
         self.fabric = base.make_fabric(self.settings, device)
 
     @property
