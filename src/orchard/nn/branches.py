@@ -43,6 +43,7 @@ class ConvNorm(nn.Module):
 
     def __init__(self, inputs: int, outputs: int, step: Conv, *, bias: bool, eps: float | None):
         super().__init__()
+        self.outputs = outputs
         rows, columns = (step.kernel, step.kernel) if isinstance(step.kernel, int) else step.kernel
         padding = (rows // 2, columns // 2) if step.padding is None else step.padding
         self.conv = nn.Conv2d(inputs, outputs, (rows, columns), step.stride, padding, bias=bias)

@@ -10,7 +10,7 @@ from orchard.weights.adapters import Adapter
 
 
 def call(module: nn.Module, inputs: dict[str, Tensor]) -> Any:
-    """torchvision's networks give auxiliary logits in training mode only, which here the outermost module alone is in."""
+    """torchvision gives auxiliary logits in training only: the outermost module, and no other, is put into it."""
     module.training = True
     try:
         return module(inputs["images"])
