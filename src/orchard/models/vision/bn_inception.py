@@ -124,7 +124,7 @@ class BNInception(nn.Module):
 
 VARIANTS = {
     "bninception": BNInceptionConfig(),
-    "bninception_nano": BNInceptionConfig(stem="3x3", width=0.25, image_size=32, in_channels=1, num_classes=10),
+    "bninception_nano": BNInceptionConfig(stem="3x3", width=0.15, image_size=32, in_channels=1, num_classes=10),
 }
 
 

@@ -159,7 +159,7 @@ class InceptionResNet(nn.Module):
 VARIANTS = {
     "inception_resnet_v2": InceptionResNetConfig(),
     "inception_resnet_v2_nano": InceptionResNetConfig(
-        (1, 1, 1), stem="3x3", width=0.25, image_size=32, in_channels=1, num_classes=10
+        (1, 1, 1), stem="3x3", width=0.15, image_size=32, in_channels=1, num_classes=10
     ),
 }
 

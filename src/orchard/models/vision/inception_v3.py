@@ -56,6 +56,9 @@ class InceptionV3Config:
                 raise ValueError(f"{name} is one of {', '.join(known)}, got {getattr(self, name)!r}")
         if self.image_size < self.least:
             raise ValueError(f"image_size is at least {self.least}, got {self.image_size}")
+        if self.image_size < self.least_in_training:
+            needed = f"image_size is at least {self.least_in_training} with an auxiliary classifier"
+            raise ValueError(f"{needed}, got {self.image_size}; auxiliary = false leaves it out")
 
 
 def figure5(pool: nn.Module, pooled: int) -> Fork:
@@ -191,7 +194,7 @@ VARIANTS = {
     "inception_v3": InceptionV3Config(),
     "inception_v3_fid": InceptionV3Config("fid", auxiliary=False, num_classes=1008),
     "inception_v3_nano": InceptionV3Config(
-        pools=(32,), sevens=(128,), last=1, stem="3x3", width=0.25, auxiliary=False, image_size=32, in_channels=1,
+        pools=(32,), sevens=(128,), last=1, stem="3x3", width=0.2, auxiliary=False, image_size=32, in_channels=1,
         num_classes=10,
     ),
 }  # fmt: skip

@@ -160,7 +160,7 @@ class InceptionV4(nn.Module):
 VARIANTS = {
     "inception_v4": InceptionV4Config(),
     "inception_v4_nano": InceptionV4Config(
-        (1, 1, 1), stem="3x3", width=0.2, image_size=32, in_channels=1, num_classes=10
+        (1, 1, 1), stem="3x3", width=0.15, image_size=32, in_channels=1, num_classes=10
     ),
 }
 

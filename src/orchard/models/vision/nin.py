@@ -79,6 +79,7 @@ class NIN(nn.Module):
         self.channels = tuple(width[-1] for width in widths)
         self.head = nn.Conv2d(inputs, c.num_classes, 1)
         initialise_convolutions(self)
+        nn.init.normal_(self.head.weight, std=inputs**-0.5)  # by fan-in: the last ReLU must not silence a class
 
     def feature_maps(self, images: Tensor) -> list[Tensor]:
         """What each layer gives, finest first, each (B, channels, about H / stride, about W / stride)."""
