@@ -173,7 +173,7 @@ def test_zfnet_has_the_maps_of_figure_3():
 
 
 def test_network_in_network_by_hand():
-    model = randomised("nin_cifar", widths=((12, 10, 6), (8, 8, 8)), last=(8, 8))
+    model = randomised("nin_cifar", widths=(12, 10, 6, 8, 8, 8, 8, 8))
     images, conv = torch.randn(2, 3, 32, 32), weights(model)
 
     def mlpconv(n, x, padding, count):

@@ -7,6 +7,7 @@ table leaves over on either side is an error: nothing is loaded on a guess.
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Mapping, Sequence
 
@@ -32,8 +33,15 @@ def _fill(pattern: str, parts: Sequence[str]) -> str:
     return re.sub(r"\{\}", lambda _: next(filled), pattern)
 
 
+@functools.cache
+def _compiled(pattern: str) -> re.Pattern[str]:
+    return re.compile("(.+?)".join(re.escape(piece) for piece in pattern.split("{}")))
+
+
 def _match(pattern: str, name: str) -> Sequence[str] | None:
-    found = re.fullmatch("(.+?)".join(re.escape(piece) for piece in pattern.split("{}")), name)
+    if not name.startswith(pattern.partition("{}")[0]):  # most rules end here, at a tenth of the cost
+        return None
+    found = _compiled(pattern).fullmatch(name)
     return found.groups() if found else None
 
 

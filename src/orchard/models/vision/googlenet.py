@@ -18,6 +18,7 @@ from orchard.models import Landmark
 from orchard.nn.branches import Branches, Conv, Wiring
 from orchard.nn.checks import check_images
 from orchard.nn.conv import initialise_convolutions, initialise_linears
+from orchard.nn.fan_in import initialise_by_fan_in
 
 BLOCKS = {  # table 1: 1x1, then 3x3 reduce, 3x3, 5x5 reduce, 5x5, and the projection behind the pool
     "3a": (64, 96, 128, 16, 32, 32),
@@ -128,8 +129,11 @@ class GoogLeNet(nn.Module):
         self.dropout = nn.Dropout(c.dropout)
         self.head = nn.Linear(inputs, c.num_classes)
         self.auxiliary_weight = 0.3 if c.auxiliaries else 0.0  # of their losses in training (section 5)
-        initialise_convolutions(self)
-        initialise_linears(self, std=0.01)
+        if paper:  # without norms
+            initialise_by_fan_in(self, self.head)
+        else:
+            initialise_convolutions(self)
+            initialise_linears(self, std=0.01)
 
     def _run(self, images: Tensor) -> dict[str, Tensor]:
         """What the first and the third convolution and each block give."""

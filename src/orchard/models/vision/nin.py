@@ -14,13 +14,12 @@ from torch import Tensor, nn
 
 from orchard.models import Landmark
 from orchard.nn.checks import check_images
-from orchard.nn.conv import initialise_convolutions
+from orchard.nn.fan_in import initialise_by_fan_in
 
 
 @dataclass(frozen=True)
 class NINConfig:
-    widths: tuple[tuple[int, int, int], ...]  # channels of each mlpconv layer
-    last: tuple[int, int]  # of the last one, which ends in a map for each class
+    widths: tuple[int, ...]  # of all convolutions, three to an mlpconv layer; the very last is the head's
     kernels: tuple[int, ...]  # side of each layer's first kernel, the last layer's too
     pools: tuple[str, ...]  # "max" or "average", behind each layer but the last
     dropouts: tuple[float, ...]  # behind each pool
@@ -38,8 +37,9 @@ class NINConfig:
         return side if self.stride == 1 else (side - 1) * self.stride + self.kernels[0]
 
     def __post_init__(self) -> None:
-        if not len(self.widths) == len(self.kernels) - 1 == len(self.pools) == len(self.dropouts):
-            raise ValueError("widths, pools and dropouts name one layer less than kernels")
+        layers = len(self.kernels)
+        if not (len(self.widths) == 3 * layers - 1 and len(self.pools) == len(self.dropouts) == layers - 1):
+            raise ValueError(f"{layers} kernels need {3 * layers - 1} widths, and {layers - 1} pools and dropouts")
         for pool in self.pools:
             if pool not in ("max", "average"):
                 raise ValueError(f"pools are max or average, got {pool!r}")
@@ -65,7 +65,7 @@ class NIN(nn.Module):
     def __init__(self, config: NINConfig):
         super().__init__()
         self.config = c = config
-        widths = (*c.widths, c.last)
+        widths = [c.widths[n : n + 3] for n in range(0, len(c.widths), 3)]
         inputs, stride = c.in_channels, c.stride
         self.layers, strides = nn.ModuleList(), []
         for n, (width, kernel) in enumerate(zip(widths, c.kernels, strict=True)):
@@ -78,8 +78,10 @@ class NIN(nn.Module):
         self.strides = tuple(strides)
         self.channels = tuple(width[-1] for width in widths)
         self.head = nn.Conv2d(inputs, c.num_classes, 1)
-        initialise_convolutions(self)
-        nn.init.normal_(self.head.weight, std=inputs**-0.5)  # by fan-in: the last ReLU must not silence a class
+        initialise_by_fan_in(self, self.head)
+        nn.init.normal_(self.head.weight, std=0.01)
+        assert self.head.bias is not None
+        nn.init.ones_(self.head.bias)  # so that the ReLU behind it silences no class at the start
 
     def feature_maps(self, images: Tensor) -> list[Tensor]:
         """What each layer gives, finest first, each (B, channels, about H / stride, about W / stride)."""
@@ -103,26 +105,16 @@ class NIN(nn.Module):
 
 VARIANTS = {
     "nin_cifar": NINConfig(
-        ((192, 160, 96), (192, 192, 192)), (192, 192), kernels=(5, 5, 3), pools=("max", "average"), dropouts=(0.5, 0.5)
+        (192, 160, 96, 192, 192, 192, 192, 192), kernels=(5, 5, 3), pools=("max", "average"), dropouts=(0.5, 0.5)
     ),
     "nin_imagenet": NINConfig(
-        ((96, 96, 96), (256, 256, 256), (384, 384, 384)),
-        (1024, 1024),
-        kernels=(11, 5, 3, 3),
-        pools=("max", "max", "max"),
-        dropouts=(0.0, 0.0, 0.5),
-        stride=4,
-        image_size=224,
-        num_classes=1000,
+        (96, 96, 96, 256, 256, 256, 384, 384, 384, 1024, 1024), kernels=(11, 5, 3, 3), pools=("max", "max", "max"),
+        dropouts=(0.0, 0.0, 0.5), stride=4, image_size=224, num_classes=1000,
     ),
     "nin_nano": NINConfig(
-        ((32, 32, 24), (64, 64, 64)),
-        (96, 96),
-        kernels=(5, 3, 3),
-        pools=("max", "average"),
-        dropouts=(0.1, 0.1),
+        (32, 32, 24, 64, 64, 64, 96, 96), kernels=(5, 3, 3), pools=("max", "average"), dropouts=(0.1, 0.1),
         in_channels=1,
     ),
-}
+}  # fmt: skip
 
 LANDMARK = Landmark(model=NIN, variants=VARIANTS)

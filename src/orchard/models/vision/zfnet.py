@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from orchard.models import Landmark
 from orchard.nn.checks import check_images
-from orchard.nn.conv import initialise_convolutions, initialise_linears
+from orchard.nn.fan_in import initialise_by_fan_in
 
 
 @dataclass(frozen=True)
@@ -64,8 +64,7 @@ class ZFNet(nn.Module):
         self.fc2 = nn.Linear(c.hidden, c.hidden)
         self.head = nn.Linear(c.hidden, c.num_classes)
         self.dropout = nn.Dropout(c.dropout)
-        initialise_convolutions(self)
-        initialise_linears(self, std=0.01)
+        initialise_by_fan_in(self, self.head)
 
     def feature_maps(self, images: Tensor) -> list[Tensor]:
         """What each of the three pools leaves, finest first, (B, channels, about H / stride, about W / stride)."""
