@@ -40,6 +40,8 @@ def _compiled(pattern: str) -> re.Pattern[str]:
 
 
 def _match(pattern: str, name: str) -> Sequence[str] | None:
+    if not name.startswith(pattern.partition("{}")[0]):  # most rules end here, at a tenth of the cost
+        return None
     found = _compiled(pattern).fullmatch(name)
     return found.groups() if found else None
 

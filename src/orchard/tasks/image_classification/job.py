@@ -74,7 +74,10 @@ class Job(base.Job):
         if self.channels_last:
             self.model = self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.objective = ImageClassification(
-            self.data.classes, label_smoothing=settings.label_smoothing, own_metrics=objects.metrics
+            self.data.classes,
+            label_smoothing=settings.label_smoothing,
+            auxiliary_weight=getattr(self.model, "auxiliary_weight", 0.0),
+            own_metrics=objects.metrics,
         )
         self.fabric = base.make_fabric(self.settings, device)
 

@@ -29,21 +29,35 @@ class ImageClassification:
         classes: Sequence[str],
         *,
         label_smoothing: float = 0.0,
+        auxiliary_weight: float = 0.0,
         own_metrics: Mapping[str, OwnMetric] | None = None,
     ):
-        """`own_metrics`: a person's, by name, functions of logits (N, K) float32 and labels (N,) int64 of a split."""
+        """`auxiliary_weight` is that of the losses of classifiers inside the network, in training; `own_metrics` are a
+        person's, by name, functions of logits (N, K) float32 and labels (N,) int64 of a split.
+        """
         self.classes = tuple(classes)
         self.label_smoothing = label_smoothing
+        self.auxiliary_weight = auxiliary_weight
         self.own_metrics = own_metrics or {}
         self.logged = ("accuracy", "macro_f1", *self.own_metrics)
-        self.phases = one_phase(self.loss, through_forward=True)
+        self.phases = one_phase(self.loss, through_forward=not auxiliary_weight)
 
     def loss(self, model: nn.Module, batch: ImageBatch) -> tuple[Tensor, dict[str, Tensor]]:
-        """Mean cross entropy in nats, and the accuracy in the batch."""
-        logits = model(batch.images).float()
+        """Mean cross entropy in nats (auxiliary classifiers' too, by their weight), and the accuracy in the batch."""
+        auxiliaries: tuple[Tensor, ...] = ()
+        if self.auxiliary_weight:
+            logits, auxiliaries = model.forward_with_auxiliaries(batch.images)  # type: ignore[operator]
+        else:
+            logits = model(batch.images)
         labels = batch.labels if batch.labels.ndim == 1 else batch.labels.argmax(1)
         accuracy = (logits.detach().argmax(1) == labels).float().mean()
-        return F.cross_entropy(logits, batch.labels, label_smoothing=self.label_smoothing), {"accuracy": accuracy}
+        loss = self._cross_entropy(logits, batch.labels)
+        for inner in auxiliaries:
+            loss = loss + self.auxiliary_weight * self._cross_entropy(inner, batch.labels)
+        return loss, {"accuracy": accuracy}
+
+    def _cross_entropy(self, logits: Tensor, labels: Tensor) -> Tensor:
+        return F.cross_entropy(logits.float(), labels, label_smoothing=self.label_smoothing)
 
     def metrics(self) -> MetricCollection:
         """Top-1 and top-5 accuracy, macro F1 and calibration error, over predictions added batch by batch."""
