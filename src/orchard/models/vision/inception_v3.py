@@ -146,10 +146,11 @@ class InceptionV3(nn.Module):
         w = Wiring(bias=False, eps=1e-3, width=c.width)
         steps = layers_of(c)
         chain = w.chain(c.in_channels, *steps.values())
-        self.layers = nn.ModuleDict(dict(zip(steps, chain, strict=True)))
+        made: dict[str, Any] = dict(zip(steps, chain, strict=True))
+        self.layers = nn.ModuleDict(made)
         ends = {name[0]: name for name in steps}  # the last layer of each stage
         self.taps = ("2b", "4a", ends["5"], ends["6"], ends["7"])
-        self.channels = tuple(self.layers[name].outputs for name in self.taps)
+        self.channels = tuple(made[name].outputs for name in self.taps)
         self.strides = (2, 4, 8, 16, 32) if c.stem == "valid" else (1, 1, 2, 4, 8)
         self.auxiliaries = nn.ModuleList([Auxiliary(w, self.channels[3], c.num_classes)] if c.auxiliary else [])
         self.auxiliary_weight = 0.4 if c.auxiliary else 0.0  # of its loss in training, as in the authors' code
@@ -213,10 +214,9 @@ def torchvision_names(config: InceptionV3Config) -> list[tuple[str, str]]:
         return []  # torchvision has no such network
     rows = [("head.{}", "fc.{}"), ("auxiliaries.0.head.{}", "AuxLogits.fc.{}"), ("auxiliaries.0.{}", "AuxLogits.{}")]
     for name in layers_of(config):
-        if name in ("3b",):
-            rows.append((f"layers.{name}.{{}}", f"Conv2d_{name}_1x1.{{}}"))
-        elif name[0] in "1234":
-            rows.append((f"layers.{name}.{{}}", f"Conv2d_{name}_3x3.{{}}"))
+        if name[0] in "1234":
+            kernel = "1x1" if name == "3b" else "3x3"
+            rows.append((f"layers.{name}.{{}}", f"Conv2d_{name}_{kernel}.{{}}"))
         elif name[0] in "567":
             blocks = {"5": FIGURE5, "6": FIGURE6, "7": FIGURE7, "6a": FIRST, "7a": SECOND}
             rows += block_names(name, blocks.get(name) or blocks[name[0]])
