@@ -52,7 +52,6 @@ def train(
     resolved, task = resolve_training(model, data, settings, recipe)
     kind_named(task.data).require(data)
     from orchard.app.out_of_memory import explained
-    from orchard.files import read_json
     from orchard.tasks.base import is_first_process, say
     from orchard.training.run import RunFolder, free_folder
 
@@ -67,7 +66,7 @@ def train(
             (run / "report.html").unlink()  # it is finished again when this is written anew
         if run.finished:
             say(f"{run.path} is finished already")
-            return {"run": str(run.path), **read_json(run / "metrics.json")}
+            return {"run": str(run.path), **run.metrics().table()}
         with explained(resolved.settings, task):
             return _train(resolved, task, requested, run, recipe)
     finally:
@@ -154,13 +153,12 @@ def _set_threads(job: Job, run: RunFolder) -> None:
     """As asked for, as the run began (another number gives other bits), or by the work and the load."""
     import torch
 
-    from orchard.files import read_json
     from orchard.inference.hardware import choose_threads
 
     threads, why = job.settings.threads, ""
     if threads is None and (run / "settings.json").exists():
-        before = read_json(run / "settings.json").get("threads", {})
-        threads, why = before.get("value"), str(before.get("origin"))
+        before = run.settings().threads
+        threads, why = before.value, before.origin
     if threads is None:
         threads, why = choose_threads(job.cost(job.model)["macs"])
     if job.settings.threads is None:

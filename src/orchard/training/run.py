@@ -24,12 +24,11 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict
-
 from orchard.errors import OrchardError, UsageError
 from orchard.files import atomic, disk_error, locked, read_as, write_json
 from orchard.training.board import Board
 from orchard.training.renamed import new_settings
+from orchard.training.run_files import RunFacts, RunMetrics, RunSettings
 from orchard.training.settings import flatten
 
 LOG_COLUMNS = ("step", "epoch", "split", "loss", "lr", "grad_norm", "seconds")
@@ -43,24 +42,6 @@ WRITTEN = (
     "evaluation", "metrics.json", "report.html",
 )  # fmt: skip
 LEFT = re.compile(r"\.lock|\.run\.json\.partial\d*")
-
-
-class DataFacts(BaseModel):
-    """What is known of the data that a run learns from."""
-
-    model_config = ConfigDict(extra="allow")
-
-    fingerprint: str
-
-
-class RunFacts(BaseModel):
-    """run.json, as far as a run that goes on needs it."""
-
-    model_config = ConfigDict(extra="allow")
-
-    requested: dict[str, Any]
-    data: DataFacts
-    started: str
 
 
 class RunFolder:
@@ -86,6 +67,14 @@ class RunFolder:
     def facts(self) -> RunFacts:
         """What run.json says; OrchardError where it is not of its form."""
         return read_as(self / "run.json", RunFacts)
+
+    def settings(self) -> RunSettings:
+        """What settings.json says; OrchardError where it is not of its form."""
+        return read_as(self / "settings.json", RunSettings)
+
+    def metrics(self) -> RunMetrics:
+        """What metrics.json says; OrchardError where it is not of its form."""
+        return read_as(self / "metrics.json", RunMetrics)
 
     def open(self, requested: Mapping[str, Any]) -> None:
         """Create the folder, or take up the unfinished run in it if it was asked for with the same settings.
