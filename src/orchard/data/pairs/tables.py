@@ -15,7 +15,13 @@ from orchard.data.settings import TextPairSource
 from orchard.errors import OrchardError, UsageError
 
 ENDINGS = (".tsv", ".csv", ".jsonl")
-_HEADER = re.compile(r"[a-z]{2,3}|src|tgt|source|target|input|output", re.IGNORECASE)
+# Names of columns; nothing else in a first line without names that are asked for is one, so that no pair is lost.
+_NAMES = {"src", "tgt", "trg", "source", "target", "input", "output", "question", "answer", "sentence1", "sentence2"}
+# Codes of languages that tables are headed by. Words too ("no", "hi"): that such a line is no pair is said.
+_CODES = re.compile(
+    "ar|bg|bn|ca|cs|da|de|el|en|es|et|eu|fa|fi|fr|ga|gl|gu|he|hi|hr|hu|hy|id|is|it|ja|ka|kk|ko|lt|lv|mk|ml|mr|ms|nb|nl"
+    "|nn|no|pl|pt|ro|ru|sk|sl|sq|sr|sv|sw|ta|te|th|tl|tr|uk|ur|vi|zh"
+)
 
 
 @dataclass(frozen=True)
@@ -23,7 +29,9 @@ class Layout:
     """How the lines of a table are read."""
 
     parse: Parse
-    header: bool  # the first line names the columns
+    first: int  # the number of the first line that is not blank
+    header: bool  # it names the columns
+    known: bool  # by names that are no text, or were asked for
     names: tuple[str, str]  # of the two columns
 
 
@@ -45,12 +53,14 @@ def find_layout(lines: Lines, settings: TextPairSource) -> Layout:
             raise OrchardError(f"{lines.key(first)}: {error}") from None
         texts = [key for key, value in found.items() if isinstance(value, str)]
         names = _names(lines, asked, texts)
-        return Layout(lambda line: _values(_object(line), names), False, names)
+        return Layout(lambda line: _values(_object(line), names), first, False, False, names)
     delimiter = "\t" if name.endswith(".tsv") else ","
     cells = _cells(lines[first], delimiter)
     if len(cells) < 2:
         raise OrchardError(f"{lines.key(first)}: one column only; a pair takes two")
-    header = all(map(_HEADER.fullmatch, cells[:2])) or not {*asked}.isdisjoint(cells)
+    words = [cell.strip().lower() for cell in cells[:2]]
+    known = _NAMES.issuperset(words) or not {*asked}.isdisjoint(cells)
+    header = known or (all(map(_CODES.fullmatch, words)) and words[0] != words[1])
     names = _names(lines, asked, cells) if header else (asked[0] or "source", asked[1] or "target")
     places = (cells.index(names[0]), cells.index(names[1])) if header else (0, 1)
 
@@ -60,7 +70,7 @@ def find_layout(lines: Lines, settings: TextPairSource) -> Layout:
             raise ValueError(f"it has {len(row)} columns, where there should be {max(places) + 1} or more")
         return row[places[0]], row[places[1]]
 
-    return Layout(parse, header, names)
+    return Layout(parse, first, header, known, names)
 
 
 def _names(lines: Lines, asked: tuple[str | None, str | None], found: Sequence[str]) -> tuple[str, str]:
