@@ -196,7 +196,8 @@ def test_what_is_no_pairs_is_refused(tmp_path):
 
 @pytest.fixture
 def pairs(tmp_path):
-    return open_pairs(str(side_by_side(tmp_path)), settings(validation_fraction=0.1, test_fraction=0)).splits["train"]
+    side_by_side(tmp_path, "valid", (GERMAN[:3], ENGLISH[:3]))
+    return open_pairs(str(side_by_side(tmp_path)), settings()).splits["train"]
 
 
 def encoder(length=64):
@@ -219,13 +220,13 @@ def test_a_batch_says_what_its_pairs_say(pairs):
             assert batch.inputs[row, 0] == tokenizer.specials["begin"]
             assert set(batch.targets[row][~batch.weights[row]].tolist()) <= {tokenizer.specials["pad"]}
         seen += batch.indices.tolist()
-    assert len(seen) == len(set(seen)) == 36
+    assert len(seen) == len(set(seen)) == 40
 
 
 def test_pairs_of_like_lengths_come_together(pairs):
     batches = list(loader(pairs).batches(3))
     padding = 1 - float(np.mean([batch.target.mask.float().mean() for batch in batches]))
-    lengths = [len(encoder().target(pairs[n][1])) for n in range(36)]
+    lengths = [len(encoder().target(pairs[n][1])) for n in range(40)]
     assert padding < 0.12 and max(lengths) > 1.5 * min(lengths)
     means = [batch.target.mask.float().sum(1).mean() for batch in batches]
     assert means != sorted(means)  # the batches themselves come in any order
@@ -243,8 +244,8 @@ def test_a_batch_is_a_function_of_its_number(pairs):
 
 
 def test_evaluation_takes_every_pair_once_in_order(pairs):
-    found = [batch.indices for batch in loader(pairs, training=False, batch_size=5).batches(0)]
-    assert torch.cat(found).tolist() == list(range(36)) and len(found[-1]) == 1
+    found = [batch.indices for batch in loader(pairs, training=False, batch_size=3).batches(0)]
+    assert torch.cat(found).tolist() == list(range(40)) and len(found[-1]) == 1
 
 
 def test_long_texts_are_cut_and_do_not_end():
