@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from orchard.cards import Recipe, card_of, find_recipe
 from orchard.data.kinds import canonical_name, data_name, folder_name, kind_named
-from orchard.errors import UsageError
+from orchard.errors import OrchardError, UsageError
 from orchard.tasks.record import Task
 from orchard.tasks.registry import FOREIGN, task_named, task_names, task_of
 from orchard.training.settings import Resolved, TrainSettings, flatten, known_keys, resolve
@@ -67,6 +67,7 @@ def train(
         if run.finished:
             say(f"{run.path} is finished already")
             return {"run": str(run.path), **run.metrics().table()}
+        resolved = as_begun(resolved, run)
         with explained(resolved.settings, task):
             return _train(resolved, task, requested, run, recipe)
     finally:
@@ -89,6 +90,21 @@ def resolve_training(
         found, name = pick_recipe(model, data, recipe)
     refuse_foreign(command, task, kind)
     return resolve(command, found, name, kind), task
+
+
+def as_begun(resolved: Resolved, run: RunFolder) -> Resolved:
+    """What is chosen by the data, as an unfinished run began: mended records may give another choice."""
+    from orchard.training.renamed import NOW_CHOSEN
+
+    if not (run / "settings.json").exists():
+        return resolved
+    now, before = flatten(resolved.settings.model_dump()), run.settings().rows()
+    for key in NOW_CHOSEN:
+        if key in now and now[key] is None and key in before:
+            if type(value := before[key].value) is not int or value < 1:
+                raise OrchardError(f"{run / 'settings.json'}: '{key}': expected an integer of at least 1")
+            resolved = resolved.choose(key, value, before[key].origin)
+    return resolved
 
 
 def refuse_foreign(command: Mapping[str, Any], task: Task, kind: type[TrainSettings]) -> None:

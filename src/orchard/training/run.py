@@ -27,7 +27,7 @@ from typing import Any
 from orchard.errors import OrchardError, UsageError
 from orchard.files import atomic, disk_error, locked, read_as, write_json
 from orchard.training.board import Board
-from orchard.training.renamed import new_settings
+from orchard.training.renamed import NOW_CHOSEN, new_settings
 from orchard.training.run_files import RunFacts, RunMetrics, RunSettings
 from orchard.training.settings import flatten
 
@@ -116,6 +116,7 @@ class RunFolder:
         then, now = new_settings(flatten(self.facts().requested)), flatten(requested)
         known = {*then} & {*now}  # version 0.1 kept the settings of other tasks, too
         architecture = {key for key in (*then, *now) if key.startswith("architecture.")}
+        then |= {key: None for key, value in NOW_CHOSEN.items() if then.get(key) == value and now.get(key) is None}
         different = [key for key in sorted(known | architecture) if then.get(key) != now.get(key)]
         more = [key for key in different if key in MAY_GROW and _is_more(then[key], now[key])]
         for key in different:

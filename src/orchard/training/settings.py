@@ -117,8 +117,10 @@ class Resolved:
         }
 
     def choose(self, key: str, value: Any, why: str) -> Resolved:
-        """The same settings with one value that was left open chosen here."""
-        return Resolved(self.settings.model_copy(update={key: value}), {**self.origins, key: why})
+        """The same settings with one value (dotted key) that was left open chosen here."""
+        group, _, name = key.rpartition(".")
+        inner = getattr(self.settings, group).model_copy(update={name: value}) if group else value
+        return Resolved(self.settings.model_copy(update={group or key: inner}), {**self.origins, key: why})
 
 
 def flatten(table: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
