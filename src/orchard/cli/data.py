@@ -78,11 +78,12 @@ def check_data(
 
 
 def _other_kind(source: str, model: str | None) -> Kind | None:
-    """The kind of a source that is no images, captions or text: known by its name, or by what a model learns from."""
-    from orchard.data.kinds import kind_by_name, kind_named
+    """The kind of a source that is no images, captions or text: known by its name, by what a model learns from, or by
+    what is in it."""
+    from orchard.data.kinds import kind_by_look, kind_by_name, kind_named
     from orchard.tasks.registry import task_of
 
-    kind = kind_named(task_of(model).data) if model else kind_by_name(source)
+    kind = kind_named(task_of(model).data) if model else kind_by_name(source) or kind_by_look(source)
     return None if kind is None or kind.name in ("images", "captions", "text") else kind
 
 

@@ -15,11 +15,12 @@ from orchard.data.collect import GO_ON, SPLIT_WORDS
 from orchard.data.contracts import Problem
 from orchard.data.pairs.contracts import Pairs, TextPairs
 from orchard.data.pairs.lines import Lines, index_lines, mark_of
-from orchard.data.pairs.tables import find_layout, is_table
+from orchard.data.pairs.tables import find_layout, is_language, is_table, names_pairs
 from orchard.data.settings import TextPairSource
 from orchard.data.splits import AllBut, hold_out_by_content
 from orchard.data.walk import is_junk
 from orchard.errors import OrchardError, UsageError
+from orchard.packed import DAMAGE
 
 MULTI30K = {  # splits, and what their files are called
     "train": "train", "validation": "val", "test": "test_2016_flickr", "test_2017_flickr": "test_2017_flickr",
@@ -27,6 +28,7 @@ MULTI30K = {  # splits, and what their files are called
 }  # fmt: skip
 _PARALLEL = re.compile(r"(?P<stem>.+)\.(?!gz$)(?P<language>[a-z]{2,3}(?:[-_][A-Za-z]{2,4})?)(?:\.gz)?")
 _NO_LANGUAGES = {"txt", "tsv", "csv", "gz", "md", "py", "zip", "tar", "xml", "log", "bz", "xz"}
+FIRST = 8  # files of a folder that are looked into
 _LISTED = 1000  # bad pairs of a file that are listed one by one
 Languages = tuple[str, str]
 Files = Mapping[str, Path]  # by language
@@ -55,13 +57,7 @@ def open_pairs(source: str, settings: TextPairSource) -> TextPairs:
     if not path.is_dir():
         raise UsageError(f"there is no file or folder '{source}'; sets known by name: multi30k")
     files = sorted(file for file in path.iterdir() if file.is_file() and not is_junk(file.name))
-    parallel: dict[str, dict[str, Path]] = {}
-    for file in files:
-        found = _PARALLEL.fullmatch(file.name)
-        if found and found["language"] not in _NO_LANGUAGES:
-            parallel.setdefault(found["stem"], {})[found["language"]] = file
-    parallel = {stem: languages for stem, languages in parallel.items() if len(languages) > 1}
-    if parallel:
+    if parallel := _parallel(files):
         by_split = _by_split(parallel, source, settings)
         languages = _pick_languages(source, sorted(next(iter(by_split.values()))), settings)
         return _Opening(source, settings).parallel(by_split, languages)
@@ -71,6 +67,34 @@ def open_pairs(source: str, settings: TextPairSource) -> TextPairs:
             f"{source} has no pairs; expected files such as train.de and train.en, or a table (.tsv, .csv, .jsonl)"
         )
     return _Opening(source, settings).tables(_by_split(tables, source, settings))
+
+
+def recognise(source: str) -> bool:
+    """Whether a path holds pairs of texts for certain: files of two languages side by side, or a table that names its
+    two columns as such tables do. Two columns of anything may be something else."""
+    path = Path(source).expanduser()
+    try:
+        if path.is_file():
+            return is_table(path) and names_pairs(path)
+        if not path.is_dir():
+            return False
+        files = sorted(file for file in path.iterdir() if file.is_file() and not is_junk(file.name))
+        languages = (ending.split("_")[0].split("-")[0] for found in _parallel(files).values() for ending in found)
+        if sum(map(is_language, set(languages))) > 1:
+            return True
+        return any(names_pairs(file) for file in files[:FIRST] if is_table(file))
+    except (OSError, *DAMAGE, ValueError, RecursionError):
+        return False
+
+
+def _parallel(files: Sequence[Path]) -> dict[str, dict[str, Path]]:
+    """Files by what their names have in common, then by language; of more than one language."""
+    found: dict[str, dict[str, Path]] = {}
+    for file in files:
+        name = _PARALLEL.fullmatch(file.name)
+        if name and name["language"] not in _NO_LANGUAGES:
+            found.setdefault(name["stem"], {})[name["language"]] = file
+    return {stem: languages for stem, languages in found.items() if len(languages) > 1}
 
 
 def _by_split(by_stem: Mapping[str, T], source: str, settings: TextPairSource) -> dict[str, T]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import gzip
 import json
 import re
 from collections.abc import Mapping, Sequence
@@ -13,7 +14,9 @@ from orchard.data.pairs.contracts import Parse
 from orchard.data.pairs.lines import Lines
 from orchard.data.settings import TextPairSource
 from orchard.errors import OrchardError, UsageError
+from orchard.files import open_regular
 
+FIRST, LONGEST = 16, 2**20  # lines of a table that may be blank before the first, and its bytes
 ENDINGS = (".tsv", ".csv", ".jsonl")
 # Names of columns; nothing else in a first line without names that are asked for is one, so that no pair is lost.
 _NAMES = {"src", "tgt", "trg", "source", "target", "input", "output", "question", "answer", "sentence1", "sentence2"}
@@ -39,6 +42,38 @@ def is_table(path: Path) -> bool:
     return path.name.lower().removesuffix(".gz").endswith(ENDINGS)
 
 
+def names_pairs(path: Path) -> bool:
+    """Whether the first line of a table says that it holds pairs: by the names of columns or keys, or "translation".
+
+    Raises OSError and the errors of damaged packing, ValueError for what is no text.
+    """
+    packed = path.name.lower().endswith(".gz")
+    with gzip.open(path) if packed else open_regular(path) as file:
+        first = next((line for _ in range(FIRST) if (line := file.readline(LONGEST)).strip()), b"").decode()
+    name = path.name.lower().removesuffix(".gz")
+    if name.endswith(".jsonl"):
+        found = json.loads(first)
+        if not isinstance(found, dict):
+            return False
+        return isinstance(found.get("translation"), dict) or _heads([k for k, v in found.items() if isinstance(v, str)])
+    return _heads(_cells(first.strip("\ufeff\r\n"), "\t" if name.endswith(".tsv") else ","))
+
+
+def _heads(names: Sequence[str]) -> bool:
+    """Whether the first two are names of columns of pairs: known words, or two languages."""
+    words = [name.strip().lower() for name in names[:2]]
+    return len(words) == 2 and (_NAMES.issuperset(words) or _are_languages(words))
+
+
+def is_language(word: str) -> bool:
+    """Whether a word is the code of a language that sets of pairs often have."""
+    return bool(_CODES.fullmatch(word))
+
+
+def _are_languages(words: Sequence[str]) -> bool:
+    return all(map(is_language, words)) and words[0] != words[1]
+
+
 def find_layout(lines: Lines, settings: TextPairSource) -> Layout:
     """Look at the first line. JSON lines are objects, or hold one as "translation"; where no names are given, the
     first two columns or texts are the pair. Raises UsageError for a name that is not there, OrchardError for less than
@@ -60,7 +95,7 @@ def find_layout(lines: Lines, settings: TextPairSource) -> Layout:
         raise OrchardError(f"{lines.key(first)}: one column only; a pair takes two")
     words = [cell.strip().lower() for cell in cells[:2]]
     known = _NAMES.issuperset(words) or not {*asked}.isdisjoint(cells)
-    header = known or (all(map(_CODES.fullmatch, words)) and words[0] != words[1])
+    header = known or _are_languages(words)
     names = _names(lines, asked, cells) if header else (asked[0] or "source", asked[1] or "target")
     places = (cells.index(names[0]), cells.index(names[1])) if header else (0, 1)
 
