@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
 import io
 import json
@@ -91,6 +92,29 @@ def test_a_closed_pipe_ends_quietly(
 
     assert ends(work, monkeypatch) == 0
     assert capsys.readouterr().err == ""
+
+
+def test_a_disk_that_is_full_at_the_end_leaves_what_was_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    (tmp_path / "mosaic.png").write_text("before")
+    (tmp_path / "index.md").write_text("before")
+    monkeypatch.setattr("orchard.weights.proof.verify", lambda *_: [])
+    monkeypatch.setattr("orchard.files.os.fsync", full)
+    for words in (
+        ["data", "check", "digits", "--mosaic", tmp_path / "mosaic.png"],
+        ["verify", "--all", "--write", tmp_path],
+    ):
+        assert orchard(*words) == 1
+        said = capsys.readouterr().err.splitlines()
+        assert str(tmp_path) in said[-1] and "No space left on device" in said[-1]
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {
+        "mosaic.png": "before",
+        "index.md": "before",
+    }
 
 
 def test_work_goes_on_when_nobody_reads_its_words(monkeypatch: pytest.MonkeyPatch) -> None:

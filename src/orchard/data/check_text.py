@@ -27,6 +27,7 @@ from orchard.data.preprocess import fit
 from orchard.data.text_files import NAMES as TEXT_COLUMNS
 from orchard.data.walk import IMAGES as PICTURES
 from orchard.errors import OrchardError
+from orchard.files import atomic
 
 Kind = Literal["pictures", "captions", "text"]
 KINDS: dict[str, Kind] = {  # what a task learns from, where it has no choice
@@ -236,7 +237,8 @@ def draw_captions(data: CaptionData, preprocess: Preprocess, path: Path, *, pict
             line = line[:-1]
         pen.text((left, top + side[1] + 4), line, fill="black")
     try:
-        canvas.save(path, format="PNG")
+        with atomic(path) as file:
+            canvas.save(file, format="PNG")
     except OSError as error:
         raise OrchardError(f"the mosaic cannot be written to {path}: {error.strerror or error}") from None
     return captions
