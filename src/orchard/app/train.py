@@ -9,11 +9,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from orchard.cards import Recipe, card_of, find_recipe
+from orchard.cards import FOREIGN, Recipe, card_of, find_recipe
 from orchard.data.kinds import canonical_name, data_name, folder_name, kind_named
 from orchard.errors import OrchardError, UsageError
 from orchard.tasks.record import Task
-from orchard.tasks.registry import FOREIGN, task_named, task_names, task_of
+from orchard.tasks.registry import task_named, task_names, task_of
 from orchard.training.settings import Resolved, TrainSettings, flatten, known_keys, resolve
 
 if TYPE_CHECKING:
@@ -89,7 +89,12 @@ def resolve_training(
     else:
         found, name = pick_recipe(model, data, recipe)
     refuse_foreign(command, task, kind)
-    return resolve(command, found, name, kind), task
+    resolved = resolve(command, found, name, kind)
+    if model.startswith(FOREIGN):
+        from orchard.models.foreign import check_foreign
+
+        check_foreign(model)
+    return resolved, task
 
 
 def as_begun(resolved: Resolved, run: RunFolder) -> Resolved:

@@ -40,10 +40,10 @@ def check_data(
     as_json: Json = False,
 ) -> None:
     """Report the format, the contents and what is wrong; with --mosaic, draw what a model will see."""
-    from orchard.cards import card_of
     from orchard.data.check import check, draw_mosaic
     from orchard.data.check_text import kind_of
     from orchard.errors import OrchardError, UsageError
+    from orchard.tasks.registry import task_of
 
     chosen, augment = _settings(source, model, settings)
     if (other := _other_kind(source, model)) is not None:
@@ -52,7 +52,7 @@ def check_data(
         report = other.load(other.check)(source, chosen)
         emit(report.to_json(), as_json, lambda _: _show_checked(report))
         return
-    kind = kind_of(source, chosen, card_of(model).task if model else None)
+    kind = kind_of(source, chosen, task_of(model).name if model else None)
     if kind == "captions":
         _check_captions(source, model, mosaic, chosen, as_json)
         return
@@ -128,8 +128,10 @@ def _preprocess(data: ImageData, model: str | None) -> Preprocess:
     if model is None:
         return default_preprocess(data, size_to_show(data), data.channels)
     from orchard.models import configuration
+    from orchard.models.foreign import create_foreign, is_foreign
 
-    config: Any = configuration(model)
+    found = create_foreign(model, in_channels=data.channels).config if is_foreign(model) else configuration(model)
+    config: Any = found
     return default_preprocess(data, config.image_size, data.channels)
 
 

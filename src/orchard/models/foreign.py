@@ -64,28 +64,41 @@ def create_foreign(
     transformers' cache on this machine. Nothing is fetched, and no code runs that comes with a model. Raises UsageError
     for a name the library does not know and for a path, OrchardError where the library is not installed.
     """
+    check_foreign(name)
     library, _, inner = name.partition(":")
-    plain_name = re.fullmatch(r"\w[\w.-]*" + (r"(/\w[\w.-]*)?" if library == "hf" else ""), inner, re.ASCII)
-    if plain_name is None or ".." in inner:
-        raise UsageError(f"{name!r} is no name of a {library} model; files and folders are not taken for one")
     build = {"timm": _from_timm, "hf": _from_transformers}[library]
     return build(inner, num_classes, in_channels, tuple(image_size) if isinstance(image_size, list) else image_size)
 
 
+def check_foreign(name: str) -> None:
+    """UsageError for a path and for what timm does not know, with the nearest names that it does.
+
+    What transformers knows is only seen when the model is built. OrchardError where timm is not installed.
+    """
+    library, _, inner = name.partition(":")
+    plain_name = re.fullmatch(r"\w[\w.-]*" + (r"(/\w[\w.-]*)?" if library == "hf" else ""), inner, re.ASCII)
+    if plain_name is None or ".." in inner:
+        raise UsageError(f"{name!r} is no name of a {library} model; files and folders are not taken for one")
+    if library == "timm":
+        try:
+            import timm
+        except ImportError:
+            raise OrchardError(
+                f"{name} needs timm: pip install timm, or the extra that has it, orchard[test]"
+            ) from None
+        if not timm.is_model(inner):
+            raise unknown("timm model", inner, timm.list_models())
+        try:
+            timm.get_pretrained_cfg(inner)
+        except RuntimeError:  # of the weights' tag behind the dot
+            raise unknown("timm model", inner, timm.list_pretrained(f"{inner.partition('.')[0]}*")) from None
+
+
 def _from_timm(name: str, num_classes: int, in_channels: int, size: int | tuple[int, int] | None) -> Foreign:
-    try:
-        import timm
-        from timm.models import group_parameters
-    except ImportError:
-        raise OrchardError(
-            f"timm:{name} needs timm: pip install timm, or the extra that has it, orchard[test]"
-        ) from None
-    if not timm.is_model(name):
-        raise unknown("timm model", name, timm.list_models())
-    try:
-        facts: Any = timm.get_pretrained_cfg(name)
-    except RuntimeError:  # of the weights' tag behind the dot
-        raise unknown("timm model", name, timm.list_pretrained(f"{name.partition('.')[0]}*")) from None
+    import timm
+    from timm.models import group_parameters
+
+    facts: Any = timm.get_pretrained_cfg(name)
     size = size or facts.input_size[-1]
     fixed: dict[str, Any] = {"img_size": size} if facts.fixed_input_size else {}
     try:
