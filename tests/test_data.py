@@ -27,7 +27,7 @@ from orchard.data.check import check, draw_mosaic
 from orchard.data.files import Folder, look
 from orchard.data.pictures import open_picture, plain
 from orchard.data.preprocess import fit, kept_box
-from orchard.data.splits import hold_out, hold_out_of
+from orchard.data.splits import hold_out
 from orchard.errors import OrchardError
 
 SHARED = Path(__file__).parents[1].parent / "shared" / "data"
@@ -216,13 +216,6 @@ def test_holding_out_is_a_partition_that_leaves_every_class_something(labels, fr
     assert set(array[keep]) == set(array) and len(held) >= 1
     for label in set(labels):  # each class is within one record of its share
         assert abs((array[held] == label).sum() - min(fraction * labels.count(label), labels.count(label) - 1)) <= 1
-
-
-@given(st.integers(5, 200), st.floats(0.0, 0.45), st.floats(0.01, 0.45), st.integers(0, 3))
-def test_what_is_held_out_of_many_and_what_is_kept_are_a_partition(count, test, validation, seed):
-    kept, (one, other) = hold_out_of(count, (validation, test), seed)
-    assert sorted([*(kept[n] for n in range(len(kept))), *one, *other]) == list(range(count))
-    assert len(one) == max(1, round(count * validation)) and bool(len(other)) == bool(test)
 
 
 # Reading pictures

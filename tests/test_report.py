@@ -64,7 +64,8 @@ def write_run(folder, task, predictions, *, report_split="test", epochs=12, mode
     }  # fmt: skip
     figures = task.compute_metrics(predictions)
     metrics = {
-        "model": model, "data": "digits", "parameters": 304202, "macs": 20.1e6, "size_bytes": 1216808,
+        "model": model, "task": "image-classification", "data": "digits", "parameters": 304202,
+        "macs": 20_100_000, "size_bytes": 1216808,
         "steps": epochs * 20, "epochs": epochs, "best_step": 200, "stopped": "", "seconds": 83.2,
         "pictures_per_second": 181.3, "validation": figures, report_split: figures,
     }  # fmt: skip

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from orchard.cards import Recipe, find_recipe
+from orchard.cards import FOREIGN, Recipe, find_recipe
 from orchard.data.kinds import canonical_name
 from orchard.data.settings import AnySource, AugmentSettings, MixSettings, PreprocessSettings
 from orchard.tasks.registry import task_of
@@ -31,7 +31,7 @@ def look_settings(source: str, model: str | None, command: Mapping[str, Any]) ->
 
     The augmentation of a task that does not vary images alone (a detector's) is not looked at.
     """
-    recipe = find_recipe(model, canonical_name(source)) if model else None
+    recipe = find_recipe(model, canonical_name(source)) if model and not model.startswith(FOREIGN) else None
     groups = ("data.", "augmentation.", "preprocessing.") if model and _varies_images(model) else ("data.",)
     learned = {key: value for key, value in recipe.settings.items() if key.startswith(groups)} if recipe else {}
     asked = {**command, "model": model or "none", "data.source": source}

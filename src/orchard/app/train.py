@@ -10,12 +10,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from orchard.cards import Recipe, card_of, find_recipe
+from orchard.cards import FOREIGN, Recipe, card_of, find_recipe
 from orchard.data.kinds import canonical_name, data_name, folder_name, kind_named
-from orchard.errors import UsageError
+from orchard.errors import OrchardError, UsageError
 from orchard.given import MODULE, Given, given_name
 from orchard.tasks.record import Task
-from orchard.tasks.registry import FOREIGN, task_named, task_names, task_of
+from orchard.tasks.registry import task_named, task_names, task_of
 from orchard.training.callbacks import check_callbacks
 from orchard.training.loggers import require_loggers
 from orchard.training.settings import Objects, Resolved, TrainSettings, flatten, known_keys, resolve
@@ -81,7 +81,6 @@ def train(
     resolved, task = resolve_training(model, data, settings, recipe, metrics)
     model, source = resolved.settings.model, resolved.settings.data.source
     from orchard.app.out_of_memory import explained
-    from orchard.files import read_json
     from orchard.tasks.base import is_first_process, say
     from orchard.training.run import RunFolder, free_folder
 
@@ -96,7 +95,8 @@ def train(
             (run / "report.html").unlink()  # it is finished again when this is written anew
         if run.finished:
             say(f"{run.path} is finished already")
-            return {"run": str(run.path), **read_json(run / "metrics.json")}
+            return {"run": str(run.path), **run.metrics().table()}
+        resolved = as_begun(resolved, run)
         with explained(resolved.settings, task):
             return _train(resolved, task, requested, run, recipe, callbacks)
     finally:
@@ -137,7 +137,26 @@ def resolve_training(
     require_loggers(resolved.settings.loggers)
     if given is None:
         kind_named(task.data).require(source)
+    if model.startswith(FOREIGN):
+        from orchard.models.foreign import check_foreign
+
+        check_foreign(model)
     return replace(resolved, objects=Objects(given, module, metrics)), task
+
+
+def as_begun(resolved: Resolved, run: RunFolder) -> Resolved:
+    """What is chosen by the data, as an unfinished run began: mended records may give another choice."""
+    from orchard.training.renamed import NOW_CHOSEN
+
+    if not (run / "settings.json").exists():
+        return resolved
+    now, before = flatten(resolved.settings.model_dump()), run.settings().rows()
+    for key in NOW_CHOSEN:
+        if key in now and now[key] is None and key in before:
+            if type(value := before[key].value) is not int or value < 1:
+                raise OrchardError(f"{run / 'settings.json'}: '{key}': expected an integer of at least 1")
+            resolved = resolved.choose(key, value, before[key].origin)
+    return resolved
 
 
 def _module_name(module: Any, settings: Mapping[str, Any]) -> str:
@@ -226,13 +245,12 @@ def _set_threads(job: Job, run: RunFolder) -> None:
     """As asked for, as the run began (another number gives other bits), or by the work and the load."""
     import torch
 
-    from orchard.files import read_json
     from orchard.inference.hardware import choose_threads
 
     threads, why = job.settings.threads, ""
     if threads is None and (run / "settings.json").exists():
-        before = read_json(run / "settings.json").get("threads", {})
-        threads, why = before.get("value"), str(before.get("origin"))
+        before = run.settings().threads
+        threads, why = before.value, before.origin
     if threads is None:
         threads, why = choose_threads(job.cost(job.model)["macs"])
     if job.settings.threads is None:

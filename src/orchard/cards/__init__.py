@@ -15,9 +15,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from orchard.errors import OrchardError, unknown
+from orchard.errors import OrchardError, UsageError, unknown
 
 FOLDER = Path(__file__).parent
+FOREIGN = ("timm:", "hf:", "module:")  # how models of others begin, a person's own too, which have no cards
 SIZES = FOLDER / "sizes.json"
 ANY = ("images", "text", "captions", "boxes", "text-pairs", "environments")  # what recipes call one's own data
 
@@ -216,6 +217,8 @@ def card_of(name: str) -> Card:
         return cards[name]
     if name in variant_names():
         return cards[variant_names()[name]]
+    if name.startswith(FOREIGN):
+        raise UsageError(f"{name} is another library's model, which can be trained and compared here and has no card")
     raise unknown("model", name, [*variant_names(), *cards])
 
 

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from orchard.cards import Card, Variant, all_cards, card_of, descendants_of
+from orchard.cards import FOREIGN, Card, Variant, all_cards, card_of, descendants_of
 from orchard.cli.output import Json, emit
 
 
@@ -66,6 +66,10 @@ def show(
     as_json: Json = False,
 ) -> None:
     """Print a model's card: idea, lineage, shape, size, cost, proof, results."""
+    if name.startswith(FOREIGN):
+        from orchard.models.foreign import check_foreign
+
+        check_foreign(name)
     card = card_of(name)
     table = dataclasses.asdict(card) | {"descendants": descendants_of(card.name), "asked": name}
     emit(table, as_json, lambda _: _show_card(card, name))

@@ -44,10 +44,10 @@ def check_data(
 ) -> None:
     """Report the format, the contents and what is wrong; with --mosaic, draw what a model will see."""
     resolved = _settings(source, model, settings)
-    from orchard.cards import card_of
     from orchard.data.check import check, draw_mosaic, remarks
     from orchard.data.check_text import kind_of
     from orchard.errors import OrchardError, UsageError
+    from orchard.tasks.registry import task_of
 
     look: Any = resolved.settings
     chosen: CaptionSource = look.data
@@ -57,7 +57,7 @@ def check_data(
         report = other.load(other.check)(source, chosen)
         emit(report.to_json(), as_json, lambda _: _show_checked(report))
         return
-    kind = kind_of(source, chosen, card_of(model).task if model else None)
+    kind = kind_of(source, chosen, task_of(model).name if model else None)
     if kind == "captions":
         _check_captions(source, model, mosaic, look, as_json)
         return
@@ -87,11 +87,12 @@ def check_data(
 
 
 def _other_kind(source: str, model: str | None) -> Kind | None:
-    """The kind of a source that is no images, captions or text: known by its name, or by what a model learns from."""
-    from orchard.data.kinds import kind_by_name, kind_named
+    """The kind of a source that is no images, captions or text: known by its name, by what a model learns from, or by
+    what is in it."""
+    from orchard.data.kinds import kind_by_look, kind_by_name, kind_named
     from orchard.tasks.registry import task_of
 
-    kind = kind_named(task_of(model).data) if model else kind_by_name(source)
+    kind = kind_named(task_of(model).data) if model else kind_by_name(source) or kind_by_look(source)
     return None if kind is None or kind.name in ("images", "captions", "text") else kind
 
 
@@ -134,8 +135,10 @@ def _preprocess(data: ImageData, model: str | None, settings: PreprocessSettings
     if model is None:
         return with_settings(default_preprocess(data, size_to_show(data), data.channels), settings)
     from orchard.models import configuration
+    from orchard.models.foreign import create_foreign, is_foreign
 
-    config: Any = configuration(model)
+    found = create_foreign(model, in_channels=data.channels).config if is_foreign(model) else configuration(model)
+    config: Any = found
     return with_settings(default_preprocess(data, config.image_size, data.channels), settings)
 
 

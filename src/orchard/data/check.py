@@ -19,6 +19,7 @@ from orchard.data.files import FileSplit
 from orchard.data.loader import Loader
 from orchard.data.sources import open_data
 from orchard.data.splits import ArraySplit
+from orchard.files import atomic
 
 _VARIANTS = 4  # how often the mosaic shows each picture as in training
 _LOOKED_AT = 256  # images whose borders are
@@ -171,7 +172,8 @@ def draw_mosaic(
     for epoch in range(_VARIANTS):
         batch = next(varied.batches(epoch))
         columns.append(batch.images[batch.indices.argsort()])
-    Image.fromarray(_tile(torch.stack(columns, 1), preprocess)).save(path, format="PNG")
+    with atomic(path) as file:
+        Image.fromarray(_tile(torch.stack(columns, 1), preprocess)).save(file, format="PNG")
 
 
 def _tile(pictures: Tensor, preprocess: Preprocess) -> np.ndarray:

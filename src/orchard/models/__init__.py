@@ -78,7 +78,7 @@ def landmark_of(name: str) -> Landmark:
 
 def configuration(name: str, **overrides: Any) -> Any:
     """The frozen configuration of a variant with some fields replaced; an unknown field is refused."""
-    if name not in variant_names():
+    if name not in card_of(name).variants:
         raise unknown("model", name, variant_names())
     config = landmark_of(name).variants[name]
     known = {f.name for f in dataclasses.fields(config)}

@@ -69,24 +69,38 @@ def create_foreign(
     transformers' cache on this machine. Nothing is fetched, and no code runs that comes with a model. Raises UsageError
     for a name the library does not know and for a path, OrchardError where the library is not installed.
     """
+    check_foreign(name)
     library, _, inner = name.partition(":")
     if library == MODULE:
         raise UsageError(
             f"{name} is a module of your own, which cannot be built from its name; hand it in from Python, as model="
         )
+    build = {"timm": _from_timm, "hf": _from_transformers}[library]
+    return build(inner, num_classes, in_channels, tuple(image_size) if isinstance(image_size, list) else image_size)
+
+
+def check_foreign(name: str) -> None:
+    """UsageError for a path and for what timm does not know, with the nearest names that it does.
+
+    What transformers knows is only seen when the model is built. OrchardError where timm is not installed.
+    """
+    library, _, inner = name.partition(":")
+    if library == MODULE:
+        return
     plain_name = re.fullmatch(r"\w[\w.-]*" + (r"(/\w[\w.-]*)?" if library == "hf" else ""), inner, re.ASCII)
     if plain_name is None or ".." in inner:
         raise UsageError(f"{name!r} is no name of a {library} model; files and folders are not taken for one")
-    build = {"timm": _from_timm, "hf": _from_transformers}[library]
-    return build(inner, num_classes, in_channels, tuple(image_size) if isinstance(image_size, list) else image_size)
+    if library == "timm":
+        timm_facts(name)
 
 
 def timm_facts(name: str) -> dict[str, Any]:
     """What timm knows of the weights that `timm:NAME.TAG` means, or of those that it takes without a tag."""
     inner = name.removeprefix("timm:")
-    _require_timm(inner)
-    import timm
-
+    try:
+        import timm
+    except ImportError:
+        raise OrchardError(f"{name} needs timm: pip install timm, or the extra that has it, orchard[test]") from None
     if not timm.is_model(inner):
         raise unknown("timm model", inner, timm.list_models())
     try:
@@ -105,17 +119,7 @@ def tag_remark(name: str) -> str:
     return f"{name} begins with random weights; those that its tag names are not loaded: {advice}"
 
 
-def _require_timm(name: str) -> None:
-    try:
-        import timm  # noqa: F401
-    except ImportError:
-        raise OrchardError(
-            f"timm:{name} needs timm: pip install timm, or the extra that has it, orchard[test]"
-        ) from None
-
-
 def _from_timm(name: str, num_classes: int, in_channels: int, size: int | tuple[int, int] | None) -> Foreign:
-    _require_timm(name)
     import timm
     from timm.models import group_parameters
 

@@ -24,12 +24,11 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict
-
 from orchard.errors import OrchardError, UsageError
 from orchard.files import atomic, disk_error, locked, read_as, write_json
 from orchard.training.loggers import Loggers
-from orchard.training.renamed import new_settings
+from orchard.training.renamed import NOW_CHOSEN, new_settings
+from orchard.training.run_files import RunFacts, RunMetrics, RunSettings
 from orchard.training.settings import flatten
 
 LOG_COLUMNS = ("step", "epoch", "split", "loss", "lr", "grad_norm", "seconds")
@@ -43,24 +42,6 @@ WRITTEN = (
     "evaluation", "metrics.json", "report.html", "wandb",
 )  # fmt: skip
 LEFT = re.compile(r"\.lock|\.run\.json\.partial\d*")
-
-
-class DataFacts(BaseModel):
-    """What is known of the data that a run learns from."""
-
-    model_config = ConfigDict(extra="allow")
-
-    fingerprint: str
-
-
-class RunFacts(BaseModel):
-    """run.json, as far as a run that goes on needs it."""
-
-    model_config = ConfigDict(extra="allow")
-
-    requested: dict[str, Any]
-    data: DataFacts
-    started: str
 
 
 class RunFolder:
@@ -86,6 +67,14 @@ class RunFolder:
     def facts(self) -> RunFacts:
         """What run.json says; OrchardError where it is not of its form."""
         return read_as(self / "run.json", RunFacts)
+
+    def settings(self) -> RunSettings:
+        """What settings.json says; OrchardError where it is not of its form."""
+        return read_as(self / "settings.json", RunSettings)
+
+    def metrics(self) -> RunMetrics:
+        """What metrics.json says; OrchardError where it is not of its form."""
+        return read_as(self / "metrics.json", RunMetrics)
 
     def open(self, requested: Mapping[str, Any]) -> None:
         """Create the folder, or take up the unfinished run in it if it was asked for with the same settings.
@@ -127,6 +116,7 @@ class RunFolder:
         then, now = new_settings(flatten(self.facts().requested)), flatten(requested)
         known = {*then} & {*now}  # version 0.1 kept the settings of other tasks, too
         architecture = {key for key in (*then, *now) if key.startswith("architecture.")}
+        then |= {key: None for key, value in NOW_CHOSEN.items() if then.get(key) == value and now.get(key) is None}
         different = [key for key in sorted(known | architecture) if then.get(key) != now.get(key)]
         more = [key for key in different if key in MAY_GROW and _is_more(then[key], now[key])]
         for key in different:

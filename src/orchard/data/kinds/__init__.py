@@ -98,6 +98,15 @@ def kind_by_name(source: str) -> Kind | None:
     return found[0] if len(found) == 1 else None
 
 
+def kind_by_look(source: str) -> Kind | None:
+    """The kind that recognises what is at a path as its own. Images, captions and text are told apart by
+    `check_text.kind_of`, where no other kind says that it is its own."""
+    for kind in kinds().values():
+        if kind.recognise and kind.load(kind.recognise)(source):
+            return kind
+    return None
+
+
 def canonical_name(source: str) -> str:
     """The name by which recipes know a source: a named set's own, an environment's, else "images"."""
     name = source.partition(":")[0]
