@@ -10,4 +10,4 @@ def channel_shuffle(x: Tensor, groups: int) -> Tensor:
 
     Channel i of run g goes to position i * groups + g. The inverse is a shuffle with C / groups in place of `groups`.
     """
-    return x.unflatten(1, (groups, -1)).transpose(1, 2).flatten(1, 2)
+    return x.unflatten(1, (groups, -1)).transpose(1, 2).flatten(1, 2)  # type: ignore[no-untyped-call]
