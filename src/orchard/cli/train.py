@@ -25,7 +25,7 @@ def show_figures(metrics: dict[str, Any]) -> None:
 
     table = Table(title=f"{metrics['model']} on {metrics['data']}", title_justify="left")
     splits = [name for name, figures in metrics.items() if _are_figures(figures)]
-    table.add_column("figure")
+    table.add_column("metric")
     for name in splits:
         table.add_column(name, justify="right")
     for figure in _without_twins(metrics, splits):

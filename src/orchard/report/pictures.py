@@ -111,8 +111,9 @@ def _last_maps(model: nn.Module, images: Tensor) -> tuple[str, Tensor] | None:
     A stage's output is what its blocks make together. Of a model that does not offer its stages it is a convolution's,
     and none of a shortcut, which says little of what the block decides.
     """
-    if hasattr(model, "feature_maps"):
-        found: Any = model.feature_maps(images)
+    stages: Any = getattr(model, "feature_maps", None)
+    if stages is not None:
+        found = stages(images)
         seen = {f"stage {n} of {len(found)}": maps.float().cpu() for n, maps in enumerate(found, 1)}
     else:
         seen = _outputs_of_convolutions(model, images)

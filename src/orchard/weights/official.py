@@ -74,8 +74,8 @@ class Official:
 
     model: nn.Module
     about: Portable
-    went: dict[str, tuple[str, ...]]  # for each of our tensors the official names it was made of
-    aside: tuple[str, ...]  # entries of the checkpoint that are no part of the model, such as a discriminator's
+    mapping: dict[str, tuple[str, ...]]  # for each of our tensors the official names it was made of
+    ignored: tuple[str, ...]  # entries of the checkpoint that are no part of the model, such as a discriminator's
     remarks: tuple[str, ...] = ()  # what a person should know
 
 
@@ -105,18 +105,18 @@ def read_official(
     source, theirs = _guess(landmark, sketch.config, sketch.state_dict(), theirs, where, source)
     table = table_of(landmark, source, sketch.config)
 
-    def find(ours: str) -> Tensor | None:
+    def lookup(ours: str) -> Tensor | None:
         return find_ours(table, theirs, ours)
 
     settings: dict[str, Any] = {}
-    head = find(f"{sketch.head_name}.weight") if hasattr(sketch, "head_name") else None
+    head = lookup(f"{sketch.head_name}.weight") if hasattr(sketch, "head_name") else None
     if head is not None:
         settings["num_classes"] = len(head)
-    if landmark.settings_from is not None:
-        settings |= landmark.settings_from(sketch.config, source, find)
+    if landmark.infer_config is not None:
+        settings |= landmark.infer_config(sketch.config, source, lookup)
     config = configuration(name, **{**settings, **given})
     model = landmark.model(config)
-    went = load_official(model, theirs, source, where)
+    mapping = load_official(model, theirs, source, where)
     about = Portable(
         model=name,
         architecture=architecture_of(model),
@@ -126,8 +126,8 @@ def read_official(
         origin=f"{Path(where).name}, {source} names",
     )
     kept = weights_of(landmark, source, theirs)
-    aside = tuple(name for name in theirs if name not in kept)
-    return Official(model.eval(), about, went, aside, beside.remarks)
+    ignored = tuple(name for name in theirs if name not in kept)
+    return Official(model.eval(), about, mapping, ignored, beside.remarks)
 
 
 def import_official(
@@ -141,7 +141,7 @@ def import_official(
     found = read_official(name, path, source, overrides)
     with new_model_folder(Path(out)) as folder:
         save_portable(folder, found.model, found.about)
-    return found.about, found.went
+    return found.about, found.mapping
 
 
 def refuse_existing(out: Path) -> None:

@@ -28,7 +28,7 @@ SAVED = {"fp32": 0.2, "bf16": 0.6}  # share of the plain model's time that the c
 
 @dataclass(frozen=True)
 class Answer:
-    """What the model says of one picture: classes and probabilities, likeliest first; or why there is no answer."""
+    """What the model says of one picture: classes and probabilities, most likely first; or why there is no answer."""
 
     picture: str
     top: tuple[tuple[str, float], ...] = ()
