@@ -53,9 +53,9 @@ def as_theirs(
 ) -> tuple[nn.Module, Table]:
     """The variant with what the landmark reads off a checkpoint, as when it is imported; and its name table."""
     landmark: Any = landmark_of(name)
-    if landmark.settings_from is None:
+    if landmark.infer_config is None:
         return sketch, table
-    read = landmark.settings_from(sketch.config, source, lambda ours: find_ours(table, theirs, ours))
+    read = landmark.infer_config(sketch.config, source, lambda ours: find_ours(table, theirs, ours))
     model = drawn_up(name, **read)
     return model, landmark.names[source](model.config)
 

@@ -73,7 +73,7 @@ def test_a_gpt_of_transformers_computes_what_it_did(tmp_path: Path) -> None:
     done = import_checkpoint("gpt2", tmp_path / "hub", tmp_path / "out")
     tokens = torch.randint(50, (2, 16))
     torch.testing.assert_close(load(tmp_path / "out").model(tokens), theirs(tokens).logits, atol=1e-5, rtol=1e-5)
-    assert done.official.aside and all(name.endswith("masked_bias") for name in done.official.aside)
+    assert done.official.ignored and all(name.endswith("masked_bias") for name in done.official.ignored)
     change(tmp_path / "hub" / "config.json", scale_attn_by_inverse_layer_idx=True)
     with pytest.raises(OrchardError, match=r"config\.json: 'scale_attn_by_inverse_layer_idx' is 'True'"):
         import_checkpoint("gpt2", tmp_path / "hub", tmp_path / "b")

@@ -22,6 +22,7 @@ from orchard.data.text_tokenizer import make_text_tokenizer
 from orchard.errors import OrchardError, UsageError
 from orchard.inference.loading import load
 from orchard.models import create_model
+from orchard.report.pictures import record_uri
 from orchard.tasks.image_tokenization.image_tokenizer import ImageTokenizer, read_image_tokenizer
 from orchard.tasks.text_to_image.caption_ids import CaptionIds
 from orchard.tasks.text_to_image.encoded_captions import encode_split
@@ -108,6 +109,7 @@ def test_run_has_model_tokenizers_and_report(run: Path, table: Path, tokenizer: 
     test = open_captions(str(table), CaptionSettings()).splits["test"]
     different = len({test.text(n) for n in range(len(test))})
     assert page.pictures == 4 * different  # each caption painted three times beside its true picture
+    assert record_uri(test, 0) in (run / "report.html").read_text()  # as it is stored, not as the tokenizer draws it
     assert not page.open
     assert "https:" not in (run / "report.html").read_text()
 

@@ -199,7 +199,7 @@ def read_json(path: Path) -> Any:
         with open_regular(path) as file:
             if (size := os.fstat(file.fileno()).st_size) > LARGEST_JSON:
                 raise OrchardError(f"{path} has {size:,} bytes; expected a JSON file of at most {LARGEST_JSON:,}")
-            value = json.loads(file.read().decode("utf-8"), parse_constant=_refuse_constant)
+            value = json.loads(file.read().decode("utf-8"))
         if _nests_deeper(value, DEEPEST_JSON):
             raise ValueError(f"its lists and objects nest more than {DEEPEST_JSON} deep")
         return value
@@ -209,10 +209,6 @@ def read_json(path: Path) -> Any:
         raise OrchardError(f"{path} cannot be read: {error.strerror or error}") from None
     except (ValueError, RecursionError) as error:
         raise OrchardError(f"{path} is damaged: {str(error).splitlines()[0][:160]}") from None
-
-
-def _refuse_constant(name: str) -> Any:
-    raise ValueError(f"{name} is no JSON")
 
 
 def _nests_deeper(value: Any, most: int) -> bool:

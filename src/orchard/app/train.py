@@ -80,6 +80,8 @@ def train(
     check_callbacks(callbacks)
     resolved, task = resolve_training(model, data, settings, recipe, metrics)
     model, source = resolved.settings.model, resolved.settings.data.source
+    if resolved.objects.data is None:
+        kind_named(task.data).require(source)
     from orchard.app.out_of_memory import explained
     from orchard.tasks.base import is_first_process, say
     from orchard.training.run import RunFolder, free_folder
@@ -135,8 +137,6 @@ def resolve_training(
     refuse_foreign(command, task, kind)
     resolved = resolve(command, found, name, kind)
     require_loggers(resolved.settings.loggers)
-    if given is None:
-        kind_named(task.data).require(source)
     if model.startswith(FOREIGN):
         from orchard.models.foreign import check_foreign
 

@@ -46,13 +46,13 @@ def import_model(
 
     done = import_checkpoint(name, checkpoint, out, source, files or [], tokenizer, parse_settings(settings or []))
     about, pictures = done.official.about, done.pictures
-    aside = [*done.official.aside, *(pictures.aside if pictures else ())]
+    ignored = [*done.official.ignored, *(pictures.ignored if pictures else ())]
     answer = {
         "out": str(out),
         "model": about.model,
         "origin": about.origin,
-        "tensors": len(done.official.went),
-        "set_aside": len(aside),
+        "tensors": len(done.official.mapping),
+        "ignored": len(ignored),
         "classes": len(about.classes),
         "preprocess": about.preprocess,
         "architecture": about.architecture,
@@ -61,15 +61,17 @@ def import_model(
     }
     for remark in (*done.official.remarks, *done.remarks):
         note(remark)
-    emit(answer, as_json, lambda _: show(name, out, done, aside))
+    emit(answer, as_json, lambda _: show(name, out, done, ignored))
 
 
-def show(name: str, out: Path, done: Imported, aside: list[str]) -> None:
+def show(name: str, out: Path, done: Imported, ignored: list[str]) -> None:
     about, pictures = done.official.about, done.pictures
-    left = f"{len(aside)} set aside that are no part of it, '{aside[0]}' among them" if aside else "nothing left over"
-    tell(f"{name} from {about.origin}: {len(done.official.went)} tensors, {left}")
+    left = (
+        f"{len(ignored)} ignored that are no part of it, '{ignored[0]}' among them" if ignored else "nothing left over"
+    )
+    tell(f"{name} from {about.origin}: {len(done.official.mapping)} tensors, {left}")
     if pictures:
-        tell(f"{pictures.about.model} as its image tokenizer: {len(pictures.went)} tensors")
+        tell(f"{pictures.about.model} as its image tokenizer: {len(pictures.mapping)} tensors")
     if done.words:
         tell(f"words by {done.words}")
     if about.classes:

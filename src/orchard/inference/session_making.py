@@ -1,6 +1,6 @@
 """Makes the session of a model folder: python -m orchard.inference.session_making FOLDER
 
-It is started by a first prediction and runs by itself, at low priority.
+It is started by a first prediction and runs in the background, at low priority.
 """
 
 from __future__ import annotations

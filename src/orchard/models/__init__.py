@@ -46,7 +46,7 @@ class Landmark:
     """What a landmark's module offers.
 
     `names[source](config)` gives the rules that translate checkpoints of that source (see orchard.weights).
-    `settings_from(config, source, find)` reads fields of the configuration off such a checkpoint: `find(name)` is
+    `infer_config(config, source, lookup)` reads fields of the configuration off such a checkpoint: `lookup(name)` is
     what the checkpoint has under one of our names, or None. The number of classes needs no such help.
     `not_weights[source]` are patterns (`loss.*`) of entries in official files that are no part of the model.
     `config_json` says how a config.json of transformers beside the weights is read; without it none is, which is said.
@@ -61,7 +61,7 @@ class Landmark:
     model: Callable[[Any], nn.Module]
     variants: Mapping[str, Any]  # the name of each variant and its frozen configuration
     names: Mapping[str, Callable[[Any], Sequence[Rule | tuple[str, str]]]] = field(default_factory=dict)
-    settings_from: Callable[[Any, str, Callable[[str], Tensor | None]], dict[str, Any]] | None = None
+    infer_config: Callable[[Any, str, Callable[[str], Tensor | None]], dict[str, Any]] | None = None
     not_weights: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     config_json: ConfigJson | None = None
     preprocess: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)

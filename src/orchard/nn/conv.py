@@ -1,4 +1,4 @@
-"""What the convolutional landmarks share: the plain convolution and the start that suits rectifiers."""
+"""What the convolutional landmarks share: the plain convolution and He initialisation for ReLU."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def glorot_uniform(layer: Layer, gain: float) -> Layer:
     """`layer` with uniform weights of variance 2 gain / (fan-in + fan-out) and no bias (Glorot and Bengio 2010).
 
     Fans count the weights that meet in one unit and those that leave one, so a stride of two divides one of them by
-    four. `gain` is 1, or 2 between rectifiers.
+    four. `gain` is 1, or 2 between ReLUs.
     """
     fan_out, fan_in = len(layer.weight), layer.weight[0].numel()
     if not isinstance(layer, nn.Linear):

@@ -1,7 +1,7 @@
 """The inverted residual block: wide inside, narrow on the line (Sandler et al. 2018, arXiv:1801.04381).
 
 A bottleneck turned round: 1x1 up, a depthwise convolution where there are many channels (which costs little), 1x1 down
-without an activation, since a rectifier would throw away what a narrow map holds. MnasNet and EfficientNet weigh the
+without an activation, since a ReLU would throw away what a narrow map holds. MnasNet and EfficientNet weigh the
 channels inside by squeeze and excitation.
 """
 

@@ -83,7 +83,7 @@ def _charts(log: Sequence[Mapping[str, str]], metrics: RunMetrics, curves: Seque
 
     best = [float(row["epoch"]) for row in log
             if row["split"] == "validation" and int(row["step"]) == metrics.best_step]  # fmt: skip
-    mark = (best[0], f"best epoch: {best[0]:g}") if best else None
+    mark = (best[0], _best(best[0], metrics.best_step)) if best else None
     charts = []
     for curve in curves:
         lines = [
@@ -103,6 +103,11 @@ def _charts(log: Sequence[Mapping[str, str]], metrics: RunMetrics, curves: Seque
         line_chart("Gradient norm", [norm], x_label="epoch", y_label="before clipping", falling=True),
     ]
     return [chart for chart in charts if chart]
+
+
+def _best(epoch: float, step: int) -> str:
+    """When the weights were best: after a whole epoch, or between two, which are counted in steps."""
+    return f"best epoch: {epoch:,.0f}" if epoch.is_integer() else f"best step: {step:,}"
 
 
 def _plain(value: Any) -> str:

@@ -109,19 +109,19 @@ def read_official(
     source, theirs = _guess(landmark, sketch.config, sketch.state_dict(), theirs, where, source)
     table = table_of(landmark, source, sketch.config)
 
-    def find(ours: str) -> Tensor | None:
+    def lookup(ours: str) -> Tensor | None:
         return find_ours(table, theirs, ours)
 
     settings: dict[str, Any] = {}
-    head = find(f"{sketch.head_name}.weight") if hasattr(sketch, "head_name") else None
+    head = lookup(f"{sketch.head_name}.weight") if hasattr(sketch, "head_name") else None
     if head is not None:
         settings["num_classes"] = len(head)
-    if landmark.settings_from is not None:
-        settings |= landmark.settings_from(sketch.config, source, find)
+    if landmark.infer_config is not None:
+        settings |= landmark.infer_config(sketch.config, source, lookup)
     config = configuration(name, **{**settings, **given})
     model = landmark.model(config)
     with _remarking(beside):
-        went = load_official(model, theirs, source, where)
+        mapping = load_official(model, theirs, source, where)
     about = Portable(
         model=name,
         architecture=architecture_of(model),
@@ -131,8 +131,8 @@ def read_official(
         origin=f"{origin}, {source} names",
     )
     kept = weights_of(landmark, source, theirs)
-    aside = tuple(name for name in theirs if name not in kept)
-    return Official(model.eval(), about, went, aside, beside.remarks)
+    ignored = tuple(name for name in theirs if name not in kept)
+    return Official(model.eval(), about, mapping, ignored, beside.remarks)
 
 
 @contextmanager
@@ -158,7 +158,7 @@ def import_official(
     found = read_official(name, there.file, source, overrides, origin=there.origin, beside=there.beside)
     with new_model_folder(Path(out)) as folder:
         save_portable(folder, found.model, found.about)
-    return found.about, found.went
+    return found.about, found.mapping
 
 
 def refuse_existing(out: Path) -> None:

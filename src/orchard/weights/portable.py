@@ -53,8 +53,8 @@ class Official:
 
     model: nn.Module
     about: Portable
-    went: dict[str, tuple[str, ...]]  # for each of our tensors the official names it was made of
-    aside: tuple[str, ...]  # entries of the checkpoint that are no part of the model, such as a discriminator's
+    mapping: dict[str, tuple[str, ...]]  # for each of our tensors the official names it was made of
+    ignored: tuple[str, ...]  # entries of the checkpoint that are no part of the model, such as a discriminator's
     remarks: tuple[str, ...] = ()  # what a person should know
 
 

@@ -67,8 +67,8 @@ def read_timm(
         preprocess=way,
         origin=f"{origin}, timm names",
     )
-    went: dict[str, tuple[str, ...]] = {key: (key.removeprefix("model."),) for key in model.state_dict()}
-    return Official(model.eval(), about, went, (), beside.remarks)
+    mapping: dict[str, tuple[str, ...]] = {key: (key.removeprefix("model."),) for key in model.state_dict()}
+    return Official(model.eval(), about, mapping, (), beside.remarks)
 
 
 def _first(names: str | tuple[str, ...]) -> str:

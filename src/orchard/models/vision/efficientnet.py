@@ -134,7 +134,7 @@ def torchvision_names(config: EfficientNetConfig) -> list[tuple[str, str]]:
     return [*rows, ("head.{}", "classifier.1.{}")]
 
 
-def settings_from(config: Any, source: str, find: Callable[[str], Tensor | None]) -> dict[str, Any]:
+def infer_config(config: Any, source: str, find: Callable[[str], Tensor | None]) -> dict[str, Any]:
     """What the tensors cannot show: no weights of torchvision want Google's padding, and only its large ones Google's
     epsilon; timm's want both or neither.
     """
@@ -147,6 +147,6 @@ LANDMARK = Landmark(
     model=EfficientNet,
     variants=VARIANTS,
     names={"torchvision": torchvision_names, "timm": timm_names},
-    settings_from=settings_from,
+    infer_config=infer_config,
     preprocess={"": {"interpolation": "bicubic"}},
 )

@@ -198,7 +198,7 @@ def torchvision_names(config: GoogLeNetConfig) -> list[tuple[str, str]]:
     return [*rows, ("head.{}", "fc.{}"), ("{}", "{}")]
 
 
-def settings_from(config: Any, source: str, find: Callable[[str], Tensor | None]) -> dict[str, Any]:
+def infer_config(config: Any, source: str, find: Callable[[str], Tensor | None]) -> dict[str, Any]:
     """Whether a checkpoint has the auxiliary classifiers."""
     return {"auxiliaries": find("auxiliaries.0.head.weight") is not None}
 
@@ -207,6 +207,6 @@ LANDMARK = Landmark(
     model=GoogLeNet,
     variants=VARIANTS,
     names={"torchvision": torchvision_names},
-    settings_from=settings_from,
+    infer_config=infer_config,
     preprocess={"torchvision": {"mean": (0.5, 0.5, 0.5), "std": (0.5, 0.5, 0.5)}},
 )

@@ -19,7 +19,7 @@ from orchard.nn.conv import initialise_convolutions, initialise_linears
 
 @dataclass(frozen=True)
 class InceptionResNetConfig:
-    depths: tuple[int, int, int] = (10, 20, 9)  # residual blocks of each size; one without a rectifier ends the last
+    depths: tuple[int, int, int] = (10, 20, 9)  # residual blocks of each size; one without a ReLU ends the last
     scales: tuple[float, float, float] = (0.17, 0.1, 0.2)  # what the blocks' answers are multiplied by
     stem: str = "valid"  # "valid": an eighth of the size; "3x3": half, for small pictures
     width: float = 1.0  # share of the published channels

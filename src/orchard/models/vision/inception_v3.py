@@ -235,7 +235,7 @@ def block_names(name: str, branches: dict[str, int]) -> list[tuple[str, str]]:
     return rows
 
 
-def settings_from(config: Any, source: str, find: Callable[[str], Tensor | None]) -> dict[str, Any]:
+def infer_config(config: Any, source: str, find: Callable[[str], Tensor | None]) -> dict[str, Any]:
     """Whether a checkpoint has the auxiliary classifier."""
     return {"auxiliary": find("auxiliaries.0.head.weight") is not None}
 
@@ -244,6 +244,6 @@ LANDMARK = Landmark(
     model=InceptionV3,
     variants=VARIANTS,
     names={"torchvision": torchvision_names, "timm": torchvision_names},
-    settings_from=settings_from,
+    infer_config=infer_config,
     preprocess={"": {"mean": (0.5, 0.5, 0.5), "std": (0.5, 0.5, 0.5)}},
 )

@@ -117,7 +117,7 @@ VARIANTS = {
 
 
 def torchvision_names(config: MnasNetConfig) -> list[tuple[str, str]]:
-    """torchvision's layers in one row, rectifiers counted; it has B1 only."""
+    """torchvision's layers in one row, ReLUs counted; it has B1 only."""
     first = {"stem.0": 0, "stem.1": 1, "stages.0.0.depthwise.0": 3, "stages.0.0.depthwise.1": 4}
     first |= {"stages.0.0.project.0": 6, "stages.0.0.project.1": 7}
     rows = [(f"{ours}.{{}}", f"layers.{number}.{{}}") for ours, number in first.items()]
@@ -132,7 +132,7 @@ def torchvision_names(config: MnasNetConfig) -> list[tuple[str, str]]:
     return [*rows, ("head.{}", "classifier.1.{}")]
 
 
-def settings_from(config: Any, source: str, find: Callable[[str], Tensor | None]) -> dict[str, Any]:
+def infer_config(config: Any, source: str, find: Callable[[str], Tensor | None]) -> dict[str, Any]:
     """torchvision keeps the paper's slow running statistics, timm does not."""
     return {"norm_momentum": 0.0003} if source == "torchvision" else {}
 
@@ -141,5 +141,5 @@ LANDMARK = Landmark(
     model=MnasNet,
     variants=VARIANTS,
     names={"torchvision": torchvision_names, "timm": timm_names},
-    settings_from=settings_from,
+    infer_config=infer_config,
 )

@@ -2,7 +2,7 @@
 arXiv:1704.04861).
 
 Table 1 of the paper: one ordinary convolution, then nothing but pairs of a depthwise 3x3 and a 1x1 convolution, each
-with its norm and its rectifier. A multiplier makes all widths smaller (section 3.3).
+with its norm and its ReLU. A multiplier makes all widths smaller (section 3.3).
 """
 
 from __future__ import annotations
@@ -139,7 +139,7 @@ def hf_names(config: MobileNetV1Config) -> list[tuple[str, str]]:
     return [*named, ("head.{}", "classifier.{}")]
 
 
-def settings_from(config: Any, source: str, find: Callable[[str], Tensor | None]) -> dict[str, Any]:
+def infer_config(config: Any, source: str, find: Callable[[str], Tensor | None]) -> dict[str, Any]:
     """Google's weights want TensorFlow's padding and epsilon, which the tensors cannot show."""
     return {"same_padding": True, "norm_eps": 1e-3} if source == "hf" else {}
 
@@ -159,7 +159,7 @@ LANDMARK = Landmark(
     model=MobileNetV1,
     variants=VARIANTS,
     names={"timm": timm_names, "hf": hf_names},
-    settings_from=settings_from,
+    infer_config=infer_config,
     config_json=CONFIG_JSON,
     preprocess={"hf": HALVES, "timm": HALVES},
 )

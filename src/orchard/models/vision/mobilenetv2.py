@@ -112,7 +112,7 @@ def hf_names(config: MobileNetV2Config) -> list[tuple[str, str]]:
     return [*named, ("head.{}", "classifier.{}")]
 
 
-def settings_from(config: Any, source: str, find: Callable[[str], Tensor | None]) -> dict[str, Any]:
+def infer_config(config: Any, source: str, find: Callable[[str], Tensor | None]) -> dict[str, Any]:
     """Google's weights want TensorFlow's padding and epsilon, which the tensors cannot show."""
     return {"same_padding": True, "norm_eps": 1e-3} if source == "hf" else {}
 
@@ -136,7 +136,7 @@ LANDMARK = Landmark(
     model=MobileNetV2,
     variants=VARIANTS,
     names={"torchvision": torchvision_names, "timm": timm_names, "hf": hf_names},
-    settings_from=settings_from,
+    infer_config=infer_config,
     config_json=CONFIG_JSON,
     preprocess={"hf": {"mean": (0.5,) * 3, "std": (0.5,) * 3}},
 )

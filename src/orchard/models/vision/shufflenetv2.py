@@ -39,7 +39,7 @@ class ShuffleNetV2Config:
 
 
 def working_half(inputs: int, width: int, stride: int) -> nn.Sequential:
-    """1x1, depthwise 3x3 without a rectifier, 1x1: (B, inputs, H, W) → (B, width, H / stride, W / stride)."""
+    """1x1, depthwise 3x3 without a ReLU, 1x1: (B, inputs, H, W) → (B, width, H / stride, W / stride)."""
     return nn.Sequential(
         part(inputs, width, 1, activation=nn.ReLU),
         part(width, width, 3, stride=stride, groups=width),
@@ -134,7 +134,7 @@ VARIANTS = {
 
 
 def torchvision_names(config: ShuffleNetV2Config) -> list[tuple[str, str]]:
-    """torchvision's layers of a branch in one row, rectifiers counted."""
+    """torchvision's layers of a branch in one row, ReLUs counted."""
     rows = [("stem.{}", "conv1.{}"), ("last.{}", "conv5.{}"), ("head.{}", "fc.{}")]
     branches = {"line.0.0": "branch1.0", "line.0.1": "branch1.1", "line.1.0": "branch1.2", "line.1.1": "branch1.3"}
     branches |= {"work.0.0": "branch2.0", "work.0.1": "branch2.1", "work.1.0": "branch2.3", "work.1.1": "branch2.4"}

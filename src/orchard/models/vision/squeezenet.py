@@ -125,7 +125,7 @@ VARIANTS = {
 
 
 def torchvision_names(config: SqueezeNetConfig) -> list[tuple[str, str]]:
-    """torchvision counts the rectifier behind the first convolution and the pools too."""
+    """torchvision counts the ReLU behind the first convolution and the pools too."""
     rows = [("stem.{}", "features.0.{}")]
     for index in range(len(config.squeezes)):
         number = 2 + index + sum(pool <= index for pool in config.pools)

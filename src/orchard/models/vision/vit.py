@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from orchard.models import Landmark
 from orchard.models.vision.vit_hybrid import HybridStem, stem_stride
-from orchard.models.vision.vit_names import CONFIG_JSON, NAMES, settings_from
+from orchard.models.vision.vit_names import CONFIG_JSON, NAMES, infer_config
 from orchard.nn.attention import Attention
 from orchard.nn.checks import check_images
 from orchard.nn.position import resize_position_grid
@@ -237,7 +237,7 @@ LANDMARK = Landmark(
     model=ViT,
     variants=VARIANTS,
     names=NAMES,
-    settings_from=settings_from,
+    infer_config=infer_config,
     config_json=CONFIG_JSON,
     preprocess=dict.fromkeys(("google", "hf", "hf4"), STRETCHED),
 )

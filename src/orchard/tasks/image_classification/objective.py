@@ -96,7 +96,7 @@ class ImageClassification:
         return found
 
     def answer(self, logits: Tensor, top: int) -> list[list[tuple[str, float]]]:
-        """For each picture its `top` likeliest classes with their probabilities, likeliest first."""
+        """For each picture its `top` most likely classes with their probabilities, most likely first."""
         probabilities, places = logits.float().softmax(-1).topk(min(top, len(self.classes)))
         return [
             [(self.classes[i], p) for i, p in zip(row_i, row_p, strict=True)]
@@ -123,7 +123,7 @@ class Predictions:
 
     @property
     def correct(self) -> Tensor:
-        """(N,) bool: was the likeliest class the right one?"""
+        """(N,) bool: was the most likely class the right one?"""
         return self.logits.argmax(1) == self.labels
 
     @property

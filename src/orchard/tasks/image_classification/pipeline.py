@@ -28,7 +28,7 @@ SAVED = {"fp32": 0.2, "bf16": 0.6}  # share of the plain model's time that the f
 
 @dataclass(frozen=True)
 class Answer:
-    """What the model says of one picture: classes and probabilities, likeliest first; or why there is no answer."""
+    """What the model says of one picture: classes and probabilities, most likely first; or why there is no answer."""
 
     picture: str  # its path, or `image 3` for the fourth of those in memory
     top: tuple[tuple[str, float], ...] = ()
@@ -56,7 +56,7 @@ class ImageClassifier:
         self.task = ImageClassification(loaded.classes)
 
     def __call__(self, images: Any, top: int = 5) -> list[Answer]:
-        """All answers at once: the `top` likeliest classes of each image.
+        """All answers at once: the `top` most likely classes of each image.
 
         `images` is one image or a list of them: a path, a folder or a pattern, the bytes of an image file, a PIL image,
         uint8 numpy (H, W) or (H, W, C), a uint8 tensor (C, H, W). Raises UsageError for what is no image; a file that

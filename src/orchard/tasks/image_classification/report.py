@@ -164,11 +164,11 @@ def _mistakes(
     mistakes = []
     for place in wrong[:MOST_MISTAKES]:
         index, truth = int(predictions.indices[place]), int(predictions.labels[place])
-        likeliest = int(probabilities[place].argmax())
+        most_likely = int(probabilities[place].argmax())
         mistakes.append(
             Mistake(
-                split.key(index), record_uri(split, index), classes[truth], classes[likeliest],
-                float(probabilities[place, likeliest]), float(probabilities[place, truth]),
+                split.key(index), record_uri(split, index), classes[truth], classes[most_likely],
+                float(probabilities[place, most_likely]), float(probabilities[place, truth]),
             )
         )  # fmt: skip
     return mistakes

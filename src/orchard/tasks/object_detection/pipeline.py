@@ -41,7 +41,7 @@ class Thing:
 
 @dataclass(frozen=True)
 class Answer:
-    """The objects of one image, likeliest first; or why there is no answer."""
+    """The objects of one image, most likely first; or why there is no answer."""
 
     picture: str
     things: tuple[Thing, ...] = ()
@@ -89,7 +89,7 @@ class ObjectDetector:
         return answer
 
     def _things(self, found: Found, image: Tensor, threshold: float) -> tuple[Thing, ...]:
-        """The likely ones, likeliest first, cut off at the edges of the image."""
+        """The likely ones, most likely first, cut off at the edges of the image."""
         height, width = image.shape[1:]
         edges = torch.tensor([width, height, width, height])
         order = found.scores.argsort(descending=True, stable=True).tolist()

@@ -92,7 +92,7 @@ def write_report(
 
 
 def _errors(predictions: Predictions, place: int, objects: Objects) -> tuple[int, int]:
-    """Objects that no answer names, and answers that name none, likeliest answers first; ignored objects are free."""
+    """Objects that no answer names, and answers that name none, most likely answers first; ignored objects are free."""
     order = predictions.scores[place].argsort(descending=True)
     order = order[predictions.scores[place][order] >= LIKELY]
     overlaps = box_iou(predictions.boxes[place][order], torch.from_numpy(objects.boxes))

@@ -8,13 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
-from torchvision.transforms.functional import to_pil_image
 
 from orchard.data.captions import CaptionSplit
-from orchard.data.preprocess import fit
 from orchard.report.charts import short
-from orchard.report.pictures import data_uri
+from orchard.report.pictures import data_uri, record_uri
 from orchard.report.run_page import Curve, Tile, write_run_page
 from orchard.tasks.text_to_image.pipeline import TextToImagePipeline
 from orchard.training.run import RunFolder
@@ -72,9 +69,7 @@ def _paint(pipeline: TextToImagePipeline, split: CaptionSplit) -> list[Row]:
         texts.setdefault(split.text(int(index)), int(index))
     chosen = dict(list(texts.items())[:: max(1, len(texts) // PROMPTS)][:PROMPTS])
     painted = pipeline(list(chosen), count=EACH, seed=SEED)
-    tokenizer, rows = pipeline.tokenizer, []
-    for (text, index), pictures in zip(chosen.items(), painted, strict=True):
-        pixels = torch.tensor(fit(to_pil_image(split.image(index)), tokenizer.preprocess)).permute(2, 0, 1)
-        true = tokenizer.draw(tokenizer.encode(tokenizer.preprocess.normalise(pixels[None]))[0])
-        rows.append(Row(text, split.key(index), [data_uri(picture) for picture in pictures], data_uri(true)))
-    return rows
+    return [
+        Row(text, split.key(index), [data_uri(picture) for picture in pictures], record_uri(split, index))
+        for (text, index), pictures in zip(chosen.items(), painted, strict=True)
+    ]
