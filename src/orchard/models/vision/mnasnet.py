@@ -92,6 +92,7 @@ SMALL: dict[str, Any] = dict(
     expansions=(1, 3, 6, 6, 6, 6, 6),
     squeezes=(0.0, 0.0, 0.0, 0.25, 0.25, 0.25, 0.0),
     stem=8,
+    dropout=0.0,
 )
 NANO: dict[str, Any] = dict(
     widths=(16, 24, 40, 64),
