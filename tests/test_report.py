@@ -19,6 +19,7 @@ from orchard.data.splits import ArraySplit
 from orchard.errors import OrchardError
 from orchard.models import create_model
 from orchard.report import charts
+from orchard.report.charts import Spot, spot_chart
 from orchard.report.pictures import _last_maps
 from orchard.report.run_page import _best
 from orchard.tasks.image_classification.objective import ImageClassification, Predictions
@@ -351,3 +352,11 @@ def test_figures_that_are_one_anothers_negative_are_shown_once(capsys):
     said = capsys.readouterr().out
     assert "loss" in said and "log likelihood" not in said
     assert all(name in said for name in ("perplexity", "zero", "again", "nothing"))
+
+
+def test_a_comparison_by_a_loss_has_its_own_scale_and_no_per_cent() -> None:
+    spots = [Spot("small", 1e6, 2.5, 2.4, 2.6), Spot("large", 4e6, 1.9, 1.8, 2.0)]
+    chart = spot_chart("Loss against cost", spots, x_label="multiply-adds", y_label="loss", percent=False)
+    assert chart is not None and "%" not in chart.summary and "small: 2.5" in chart.summary
+    assert [spot["label"] for spot in chart.spots] == ["small", "large"] and chart.spots[0]["y"] < chart.spots[1]["y"]
+    assert all(0 < spot["y"] < chart.height for spot in chart.spots)

@@ -321,7 +321,10 @@ def _write_page(path: Path, result: Mapping[str, Any], budget: Budget) -> None:
         if not row["error"] and (values := [run[metric.name] for run in row["runs"]])
     ]
     name = metric.name.replace("_", " ")
-    chart = spot_chart(f"{name.capitalize()} against cost", spots, x_label="multiply-adds per sample", y_label=name)
+    chart = spot_chart(
+        f"{name.capitalize()} against cost", spots, x_label="multiply-adds per sample", y_label=name,
+        percent=metric.percent,
+    )  # fmt: skip
     write_page(
         path,
         Path(charts.__file__).with_name("compare.html.jinja"),
