@@ -18,7 +18,7 @@ def conv(inputs: int, outputs: int, kernel: int, *, stride: int = 1, dilation: i
 def initialise_convolutions(model: nn.Module) -> None:
     """Normal weights of variance 2 / fan-out and no bias in every convolution (He et al. 2015, arXiv:1502.01852)."""
     for module in model.modules():
-        if isinstance(module, nn.Conv2d):
+        if isinstance(module, nn.Conv2d) and not module.weight.is_meta:  # where there are no numbers it only takes time
             nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
