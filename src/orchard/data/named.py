@@ -11,9 +11,9 @@ import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from torchvision import datasets
 
 from orchard.data.contracts import DataSettings, ImageData
 from orchard.data.splits import ArraySplit, array_fingerprint, hold_out
@@ -72,19 +72,25 @@ def _with_validation(
 class _Published:
     """A set of torchvision's: its class there, the folder it makes, and the bytes of each file to download."""
 
-    kind: type[datasets.MNIST] | type[datasets.CIFAR10]
+    name: str
     folder: str
     sizes: Mapping[str, int]
+
+    @property
+    def kind(self) -> Any:
+        from torchvision import datasets  # as slow to import as torch, and needed for few sets
+
+        return getattr(datasets, self.name)
 
 
 _MNIST_FILES = tuple(f"{part}-{what}-ubyte.gz" for part in ("train", "t10k") for what in ("images-idx3", "labels-idx1"))
 _MNIST_SIZES = dict(zip(_MNIST_FILES, (9912422, 28881, 1648877, 4542), strict=True))
 _FASHION_SIZES = dict(zip(_MNIST_FILES, (26421880, 29515, 4422102, 5148), strict=True))
 _PUBLISHED = {
-    "mnist": _Published(datasets.MNIST, "MNIST/raw", _MNIST_SIZES),
-    "fashion-mnist": _Published(datasets.FashionMNIST, "FashionMNIST/raw", _FASHION_SIZES),
-    "cifar10": _Published(datasets.CIFAR10, "cifar-10-batches-py", {"cifar-10-python.tar.gz": 170498071}),
-    "cifar100": _Published(datasets.CIFAR100, "cifar-100-python", {"cifar-100-python.tar.gz": 169001437}),
+    "mnist": _Published("MNIST", "MNIST/raw", _MNIST_SIZES),
+    "fashion-mnist": _Published("FashionMNIST", "FashionMNIST/raw", _FASHION_SIZES),
+    "cifar10": _Published("CIFAR10", "cifar-10-batches-py", {"cifar-10-python.tar.gz": 170498071}),
+    "cifar100": _Published("CIFAR100", "cifar-100-python", {"cifar-100-python.tar.gz": 169001437}),
 }
 
 
@@ -141,7 +147,7 @@ def _cifar(name: str, folder: Path | None, settings: DataSettings) -> tuple[Spli
     if root.name == published.folder:
         root = root.parent
 
-    def load() -> list[datasets.CIFAR10]:
+    def load() -> list[Any]:
         return [published.kind(root, train=train) for train in (True, False)]
 
     try:
@@ -162,15 +168,13 @@ def _need(name: str, folder: Path | None) -> Path:
 def _download(name: str, root: Path) -> None:
     """Let torchvision fetch what is missing. Raises OrchardError with the list of files if it cannot."""
     published = _PUBLISHED[name]
-    if issubclass(published.kind, datasets.CIFAR10):
-        sums = {published.kind.filename: published.kind.tgz_md5}
-    else:
-        sums = dict(published.kind.resources)
+    kind = published.kind
+    sums = {kind.filename: kind.tgz_md5} if hasattr(kind, "tgz_md5") else dict(kind.resources)
     before = socket.getdefaulttimeout()
     socket.setdefaulttimeout(20)
     try:
         with contextlib.redirect_stdout(sys.stderr):
-            published.kind(root, download=True)
+            kind(root, download=True)
     except (OSError, RuntimeError):
         listed = ", ".join(f"{file} ({size} bytes, md5 {sums[file]})" for file, size in published.sizes.items())
         raise OrchardError(

@@ -10,10 +10,10 @@ from __future__ import annotations
 from functools import partial
 
 from torch import Tensor, nn
-from torchvision.ops import StochasticDepth
 
 from orchard.nn.conv_norm import Norm, conv_norm, round_width
 from orchard.nn.squeeze_excite import SqueezeExcite
+from orchard.nn.stochastic_depth import StochasticDepth
 
 
 class InvertedResidual(nn.Module):
@@ -56,7 +56,7 @@ class InvertedResidual(nn.Module):
             self.squeeze = SqueezeExcite(hidden, int(inputs * squeeze), activation(inplace=True), nn.Sigmoid())
         self.project = part(hidden, outputs, 1)
         self.residual = stride == 1 and inputs == outputs
-        self.drop_path = StochasticDepth(drop_path, "row")
+        self.drop_path = StochasticDepth(drop_path)
 
     def forward(self, x: Tensor) -> Tensor:
         out: Tensor = self.project(self.squeeze(self.depthwise(self.expand(x))))

@@ -7,9 +7,9 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torchvision.ops import StochasticDepth
 
 from orchard.nn.attention import KVCache, ProjectedMemory
+from orchard.nn.stochastic_depth import StochasticDepth
 
 Branch = Callable[[Tensor], Tensor]
 
@@ -64,7 +64,7 @@ class PreNormBlock(nn.Module):
         self.attention = attention
         self.norm2 = norm2
         self.mlp = mlp
-        self.drop_path = StochasticDepth(drop_path, "row")
+        self.drop_path = StochasticDepth(drop_path)
 
     def forward(
         self,

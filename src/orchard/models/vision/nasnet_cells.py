@@ -7,9 +7,9 @@ from functools import partial
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torchvision.ops import StochasticDepth
 
 from orchard.nn.conv_norm import SameConv2d
+from orchard.nn.stochastic_depth import StochasticDepth
 
 norm = partial(nn.BatchNorm2d, eps=1e-3)
 
@@ -110,7 +110,7 @@ class Cell(nn.Module):
             for side, (kind, source) in zip(SIDES, row, strict=True):
                 stride = 2 if table is REDUCTION and source < 2 else 1
                 self.operations[f"{number}_{side}"] = self._operation(kind, channels[source], width, stride)
-        self.drop_path = StochasticDepth(drop_path, "row")
+        self.drop_path = StochasticDepth(drop_path)
 
     @staticmethod
     def _operation(kind: str, inputs: int, width: int, stride: int) -> nn.Module:

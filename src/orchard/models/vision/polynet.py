@@ -12,12 +12,12 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torchvision.ops import StochasticDepth
 
 from orchard.models import Landmark
 from orchard.models.vision.polynet_names import cadene_names
 from orchard.nn.checks import check_images
 from orchard.nn.conv import initialise_convolutions, initialise_linears
+from orchard.nn.stochastic_depth import StochasticDepth
 
 Conv = tuple[int, int | tuple[int, int]]  # channels and kernel of a step that keeps the size
 
@@ -121,7 +121,7 @@ class PolyInception(nn.Module):
         super().__init__()
         self.blocks = nn.ModuleList(Inception(c, stage, orders) for _ in range(ways))
         self.orders, self.scale = orders, scale
-        self.drop = StochasticDepth(1 - scale, "row")  # divides what it keeps by `scale`
+        self.drop = StochasticDepth(1 - scale)  # divides what it keeps by `scale`
 
     def forward(self, x: Tensor) -> Tensor:
         out = x

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -23,6 +24,7 @@ from orchard.tasks.image_classification.objective import ImageClassification
 
 CHOOSE_SECONDS, OPEN_SECONDS = 60.0, 2.0  # what the fastest way costs, once to find and each time it is opened
 PLAIN_RATE = 70e9  # operations per second and core of the plain model in float32, on a server of 2022
+FEW = 4  # images for which no way can pay
 SAVED = {"fp32": 0.2, "bf16": 0.6}  # share of the plain model's time that the fastest way saves
 
 
@@ -51,9 +53,17 @@ class ImageClassifier:
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.model = loaded.model.to(self.device).eval()
         self.shape = (loaded.pictures.channels, *loaded.pictures.size)
-        self.macs = multiply_adds(self.model, (1, *self.shape))
-        self.batch = 8 if self.macs > 200e6 and self.device.type == "cpu" else 64
         self.task = ImageClassification(loaded.classes)
+
+    @cached_property
+    def macs(self) -> int:
+        """Multiply-adds for one image; counting them costs more than a few answers do."""
+        return multiply_adds(self.model, (1, *self.shape))
+
+    @cached_property
+    def batch(self) -> int:
+        """How many images are answered at a time, where there are more than a few."""
+        return 8 if self.device.type == "cpu" and self.macs > 200e6 else 64
 
     def __call__(self, images: Any, top: int = 5) -> list[Answer]:
         """All answers at once: the `top` most likely classes of each image.
@@ -70,7 +80,7 @@ class ImageClassifier:
 
     def predict(self, items: Sequence[Any], top: int = 5) -> Iterator[Answer]:
         """One answer for each path or image in memory, in order, as soon as its batch is done."""
-        size, number = min(self.batch, max(len(items), 1)), 0
+        size, number = min(self.batch, len(items)) if len(items) > FEW else max(len(items), 1), 0
         run: FastModel | None = None
         for found in read_ahead(items, size, self._read):
             results = [(item_name(item, number + n), pixels.result()) for n, (item, pixels) in enumerate(found)]
@@ -92,8 +102,8 @@ class ImageClassifier:
         precision = pick_precision(self.precision, self.device)
         if self.device.type != "cpu":
             return plain(self.model, precision, f"on {self.device.type} in {precision}")
-        made = choice_path(self.model, (size, *self.shape), precision).exists()
-        if not pays(self.macs * pictures, precision, made):
+        made = pictures > FEW and choice_path(self.model, (size, *self.shape), precision).exists()
+        if pictures <= FEW or not pays(self.macs * pictures, precision, made):
             return plain(
                 self.model,
                 "fp32" if self.precision == "auto" else precision,
