@@ -77,7 +77,7 @@ def ours(path: Path, reads: int) -> Figures:
     data = open_captions(str(path), CaptionSettings(test_fraction=0, validation_fraction=0.001))
     opened = time.process_time() - begun
     figures = {"open_s": opened, "peak_open": peak() - base}
-    preprocess = Preprocess((SIDE, SIDE), 3, (0.5,) * 3, (0.5,) * 3, squash=True)
+    preprocess = Preprocess((SIDE, SIDE), 3, (0.5,) * 3, (0.5,) * 3, resize="stretch")
     loader = PairLoader(data.splits["train"], preprocess, AugmentSettings(), batch_size=BATCH, seed=0, workers=0)
     batches = loader.batches(0)
     next(batches)  # the order of the epoch is made

@@ -10,8 +10,7 @@ from pathlib import Path
 
 import matplotlib.pyplot as plt
 
-from orchard.files import read_json
-from orchard.training.run import read_log
+from orchard.training.run import RunFolder, read_log
 
 
 def main() -> None:
@@ -23,9 +22,11 @@ def main() -> None:
     figure, axes = plt.subplots(figsize=(6.4, 3.6), layout="constrained")
     for run in options.runs:
         rows = [row for row in read_log(run / "log.csv") if row["split"] == "validation"]
-        metrics = read_json(run / "metrics.json")
-        tested = metrics["test"][options.metric]
-        label = f"{metrics['model']}, test {tested:.1%}" if options.metric == "accuracy" else f"{run.name}: {tested:g}"
+        metrics = RunFolder(run).metrics()
+        tested = metrics.reported[options.metric]
+        label = f"{run.name}, {metrics.report_split} {tested:.3g}"
+        if options.metric == "accuracy":
+            label = f"{metrics.model}, {metrics.report_split} {tested:.1%}"
         axes.plot([float(r["epoch"]) for r in rows], [float(r[options.metric]) for r in rows], marker="o", label=label)
     axes.set(xlabel="epoch", ylabel=f"validation {options.metric.replace('_', ' ')}", ylim=(0, None))
     axes.grid(alpha=0.3)

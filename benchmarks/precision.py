@@ -1,8 +1,8 @@
 """What fewer bits cost: how well a trained model tells validation data when it writes in bf16 or int8, beside float32.
 
 The decoder that `generate` uses is given what the data says, token by token, so each precision is asked the same
-questions. Said are bits per code (painters) or token (texts), how often the likeliest token is that of float32, and the
-largest difference of two logits in units of the logits' spread.
+questions. Said are bits per code (painters) or token (texts), how often the most likely token is that of float32, and
+the largest difference of two logits in units of the logits' standard deviation.
 
     python benchmarks/precision.py RUN --data digits
 """
@@ -86,7 +86,7 @@ def main() -> None:
     settings = {"language": asked.language} if asked.language else {}
     prompts, rest = questions(loaded, asked.data, asked.count, settings)
     print(f"{loaded.name}: {rest.numel():,} tokens of {len(rest)} validation records")
-    print(f"{'':6}{'bits a token':>14}{'likeliest as in fp32':>22}{'largest difference':>20}")
+    print(f"{'':6}{'bits a token':>14}{'most likely as in fp32':>22}{'largest difference':>20}")
     exact = told(loaded, "fp32", prompts, rest)
     spread = exact.std(-1, keepdim=True)
     for precision in PRECISIONS:

@@ -82,7 +82,7 @@ def to_pil(image: Tensor) -> Image.Image:
 
 
 def answers(classifier: Loaded, pictures: list[Image.Image]) -> Tensor:
-    """The likeliest class of each picture, (N,) int64."""
+    """The most likely class of each picture, (N,) int64."""
     arrays = [torch.from_numpy(fit(picture, classifier.pictures).copy()).permute(2, 0, 1) for picture in pictures]
     with torch.no_grad():
         parts = [classifier.model(classifier.pictures.normalise(torch.stack(arrays[n : n + 256]))).argmax(1)

@@ -20,7 +20,7 @@ def save_tokenizer(folder: Path, size: tuple[int, int] = (12, 16), seed: int = 0
     """A VQ-VAE for grey pictures of 12 x 16 pixels (height, width), 3 rows of 4 codes."""
     torch.manual_seed(seed)
     model = create_model("vqvae_nano", width=8, code_width=4, codes=16, image_size=16, in_channels=1)
-    preprocess = Preprocess(size, 1, (0.5,), (0.5,), squash=True).to_json()
+    preprocess = Preprocess(size, 1, (0.5,), (0.5,), resize="stretch").to_json()
     save_portable(folder, model, Portable("vqvae_nano", architecture_of(model), "image-tokenization", (), preprocess))
     return read_image_tokenizer(folder)
 

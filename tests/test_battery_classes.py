@@ -8,6 +8,7 @@ from torch import nn
 
 from orchard.errors import OrchardError
 from orchard.models import create_model, landmark_of, picture_size
+from orchard.tasks.known_classes import head_prefixes
 from orchard.weights.official import export_official, import_official
 from orchard.weights.portable import load_exactly, load_portable
 
@@ -19,14 +20,14 @@ def test_head_depends_on_the_classes_and_nothing_else_does(variants):
         assert isinstance(model.get_submodule(model.head_name), nn.Module)
         theirs = drawn_up(name, num_classes=model.config.num_classes + 3).state_dict()
         changed = {key for key, tensor in model.state_dict().items() if theirs[key].shape != tensor.shape}
-        assert changed and all(key.startswith(model.head_name + ".") for key in changed), name
+        assert changed and all(key.startswith(head_prefixes(model)) for key in changed), name
 
 
 @every_classifier_card
 def test_the_head_belongs_to_the_last_group(variants):
     for name in variants:
         model = sketch(name)
-        head = [parameter for parameter, _ in model.named_parameters() if parameter.startswith(model.head_name + ".")]
+        head = [parameter for parameter, _ in model.named_parameters() if parameter.startswith(head_prefixes(model))]
         assert all(parameter.startswith(model.layer_groups()[-1]) for parameter in head), name
 
 

@@ -1,14 +1,17 @@
 """The battery against the references: outputs, losses, gradients and names, for every row of every card."""
 
 import functools
+from collections.abc import Mapping
+from typing import Any
 
 import pytest
 import torch
 from battery import CARDS, CLASSIFICATION, drawn_up, marks
+from torch import Tensor, nn
 
 from orchard.cards import Card, Reference
 from orchard.models import landmark_of
-from orchard.weights.names import to_ours
+from orchard.weights.names import Table, find_ours, to_ours
 from orchard.weights.proof import compare
 from orchard.weights.reference import package_of
 
@@ -45,6 +48,18 @@ def test_every_landmark_is_proven_at_two_configurations_of_each_package():
             assert len(enough) >= 2, f"{card.name} is compared with {package} at one configuration only"
 
 
+def as_theirs(
+    name: str, sketch: nn.Module, table: Table, theirs: Mapping[str, Tensor], source: str
+) -> tuple[nn.Module, Table]:
+    """The variant with what the landmark reads off a checkpoint, as when it is imported; and its name table."""
+    landmark: Any = landmark_of(name)
+    if landmark.infer_config is None:
+        return sketch, table
+    read = landmark.infer_config(sketch.config, source, lambda ours: find_ours(table, theirs, ours))
+    model = drawn_up(name, **read)
+    return model, landmark.names[source](model.config)
+
+
 @pytest.mark.parametrize(
     "card",
     [
@@ -62,13 +77,14 @@ def test_names_and_shapes_are_those_of_the_package_at_full_size(card: Card):
             "timm": functools.partial(timm.create_model, name) if timm.is_model(name) else None,
             "torchvision": getattr(torchvision.models, name, None),
         }
-        ours = sketch.state_dict()
         for source, build in builders.items():
             if build is None or source not in names:
                 continue
             with torch.device("meta"):
                 theirs = build(num_classes=sketch.config.num_classes).state_dict()
-            found = to_ours(names[source](sketch.config), theirs, ours)  # which refuses any name or shape left over
+            model, table = as_theirs(name, sketch, names[source](sketch.config), theirs, source)
+            ours = model.state_dict()
+            found = to_ours(table, theirs, ours)  # which refuses any name or shape left over
             assert {key: tensor.shape for key, tensor in found.items()} == {key: t.shape for key, t in ours.items()}
             compared += 1
     if not compared:

@@ -14,6 +14,7 @@ from orchard.app.bench import bench
 from orchard.cli.bench import row, show
 from orchard.data.contracts import Preprocess
 from orchard.errors import OrchardError, UsageError
+from orchard.inference import fast
 from orchard.inference.timing import check, time_in_turn
 from orchard.models import configuration, create_model
 from orchard.tasks.image_classification import peers as bench_module
@@ -29,6 +30,7 @@ from orchard.weights.portable import Portable, architecture_of, save_portable
 def no_compiler(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ORCHARD_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("CXX", "no-such-compiler")  # compiling is tested elsewhere, and takes its time
+    monkeypatch.setattr(fast, "ENGINES", ())
     monkeypatch.setattr(torch, "compile", lambda model, **_: model)
 
 
@@ -120,7 +122,7 @@ def test_agreement_is_counted_on_a_data_set(tmp_path: Path) -> None:
         architecture_of(model),
         "image-classification",
         tuple("0123456789"),
-        Preprocess((32, 32), 1, (0.3,), (0.4,), squash=True).to_json(),
+        Preprocess((32, 32), 1, (0.3,), (0.4,), resize="stretch").to_json(),
     )
     save_portable(tmp_path / "model", model, about)
     found = agreement(tmp_path / "model", "digits", count=60, precision="fp32")
@@ -178,7 +180,7 @@ def test_an_engine_is_timed_with_the_same_weights() -> None:
     pytest.importorskip("onnxruntime")
     found = bench("lenet5", "onnxruntime", batch=2, rounds=1)
     assert found["peer"] == "onnxruntime" and found["ratio_best"] > 0 and found["eager_s"] > 0
-    assert found["peer_best"]["how"] == "float32, a thread for each core"
+    assert found["peer_best"]["how"] == "float32, for latency, our number of threads"
     with pytest.raises(UsageError, match="onnxruntime does not train"):
         bench("lenet5", "onnxruntime", "training")
 

@@ -36,7 +36,7 @@ from orchard.data.captions.templates import WORDINGS
 from orchard.data.captions.tsv import TsvSplit
 
 SHARED = Path(__file__).parents[1].parent / "shared" / "data"
-PREPROCESS = Preprocess((8, 8), 3, (0.5,) * 3, (0.5,) * 3, squash=True)
+PREPROCESS = Preprocess((8, 8), 3, (0.5,) * 3, (0.5,) * 3, resize="stretch")
 WHOLE = CaptionSettings(test_fraction=0, validation_fraction=0.01)
 
 
@@ -424,7 +424,7 @@ def test_evaluation_takes_every_record_once_in_order(pairs):
 
 def test_one_of_several_captions_by_chance():
     split = open_captions("digits", CaptionSettings()).splits["train"]
-    preprocess = Preprocess((8, 8), 1, (0.5,), (0.5,), squash=True)
+    preprocess = Preprocess((8, 8), 1, (0.5,), (0.5,), resize="stretch")
 
     def said(epoch: int, rank: int = 0, world: int = 1, augment: AugmentSettings | None = AugmentSettings()) -> dict:  # noqa: B008
         loader = PairLoader(split, preprocess, augment, batch_size=100, seed=1, workers=0, rank=rank, world=world)

@@ -17,7 +17,7 @@ from orchard.data.captions.listing import read_listing
 from orchard.errors import OrchardError, UsageError
 
 SKIP = CaptionSettings(bad_records="skip")
-PREPROCESS = Preprocess((8, 8), 3, (0.5,) * 3, (0.5,) * 3, squash=True)
+PREPROCESS = Preprocess((8, 8), 3, (0.5,) * 3, (0.5,) * 3, resize="stretch")
 
 
 def row(number: int) -> str:

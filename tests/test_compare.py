@@ -56,12 +56,12 @@ def test_rows_hold_mean_spread_and_the_others_survive_a_failure(tmp_path, quick)
         settings={"optimizer.lr": 0.01}, training=pretend(asked),
     )  # fmt: skip
     first, broken, last = result["contestants"]
-    assert first["quality"] == pytest.approx(0.93)
-    assert first["spread"] == pytest.approx(math.sqrt(0.0018))  # ((0.03)² + (0.03)²) / (2 - 1)
-    assert last["spread"] == 0
+    assert first["accuracy"] == pytest.approx(0.93)
+    assert first["std"] == pytest.approx(math.sqrt(0.0018))  # ((0.03)² + (0.03)²) / (2 - 1)
+    assert last["std"] == 0
     assert first["training_seconds"] == 10.5
     assert first["latency_s"] > 0 and first["pictures_per_second"] > 0 and first["memory_bytes"] > 61706 * 4
-    assert broken["error"] == "RuntimeError: the sky fell" and broken["quality"] is None
+    assert broken["error"] == "RuntimeError: the sky fell" and broken["accuracy"] is None
     assert asked[0] == ("lenet5", "lenet5-epochs3-seed0", {"optimizer.lr": 0.01, "epochs": 3, "seed": 0})
     assert [name for _, name, _ in asked] == [
         "lenet5-epochs3-seed0", "lenet5-epochs3-seed1", "alexnet-epochs3-seed0",
@@ -70,8 +70,8 @@ def test_rows_hold_mean_spread_and_the_others_survive_a_failure(tmp_path, quick)
     json.dumps(result)
     with (tmp_path / "compare.csv").open() as file:
         table = {row["model"]: row for row in csv.DictReader(file)}
-    assert float(table["lenet5"]["quality"]) == pytest.approx(0.93)
-    assert table["alexnet"]["error"] == "RuntimeError: the sky fell" and table["alexnet"]["quality"] == ""
+    assert float(table["lenet5"]["accuracy"]) == pytest.approx(0.93)
+    assert table["alexnet"]["error"] == "RuntimeError: the sky fell" and table["alexnet"]["accuracy"] == ""
 
 
 def test_page_stands_alone_and_shows_every_contestant(tmp_path, quick):
@@ -152,7 +152,7 @@ def test_a_real_comparison_goes_on_where_it_was(tmp_path, quick, capsys):
     assert json.loads(metrics.read_text())["steps"] == 4
     written = metrics.stat().st_mtime_ns
     again = compare(["lenet5"], "digits", tmp_path, budget=budget, settings=settings)["contestants"][0]
-    assert again["quality"] == first["quality"]
+    assert again["accuracy"] == first["accuracy"]
     assert metrics.stat().st_mtime_ns == written
     assert "finished already" in capsys.readouterr().err
 
@@ -205,4 +205,4 @@ def test_language_models_are_compared_by_their_metric(tmp_path, quick):
     book.write_text("a word " * 50)
     result = compare(["gpt2_nano"], str(book), tmp_path / "c", budget=Budget("epochs", 1), training=train)
     (row,) = result["contestants"]
-    assert row["error"] is None and row["quality"] in (3.0, 1.1, 1.5) and row["latency_s"] > 0
+    assert row["error"] is None and row["loss"] == 1.1 and row["latency_s"] > 0

@@ -16,7 +16,7 @@ from orchard.weights.reference import randomise
 
 
 def small_gpt() -> tuple[Any, torch.Tensor, torch.Tensor]:
-    """A GPT, prompts (2, 6), and the likeliest 8 tokens after each."""
+    """A GPT, prompts (2, 6), and the most likely 8 tokens after each."""
     torch.manual_seed(0)
     model = create_model("gpt2", vocabulary=90, context=40, width=64, depth=2, heads=4).eval()
     prompts = torch.randint(90, (2, 6))

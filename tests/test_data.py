@@ -27,7 +27,7 @@ from orchard.data.check import check, draw_mosaic
 from orchard.data.files import Folder, look
 from orchard.data.pictures import open_picture, plain
 from orchard.data.preprocess import fit, kept_box
-from orchard.data.splits import hold_out, hold_out_of
+from orchard.data.splits import hold_out
 from orchard.errors import OrchardError
 
 SHARED = Path(__file__).parents[1].parent / "shared" / "data"
@@ -218,13 +218,6 @@ def test_holding_out_is_a_partition_that_leaves_every_class_something(labels, fr
         assert abs((array[held] == label).sum() - min(fraction * labels.count(label), labels.count(label) - 1)) <= 1
 
 
-@given(st.integers(5, 200), st.floats(0.0, 0.45), st.floats(0.01, 0.45), st.integers(0, 3))
-def test_what_is_held_out_of_many_and_what_is_kept_are_a_partition(count, test, validation, seed):
-    kept, (one, other) = hold_out_of(count, (validation, test), seed)
-    assert sorted([*(kept[n] for n in range(len(kept))), *one, *other]) == list(range(count))
-    assert len(one) == max(1, round(count * validation)) and bool(len(other)) == bool(test)
-
-
 # Reading pictures
 
 
@@ -357,7 +350,7 @@ def test_a_picture_of_one_pixel():
 def test_evaluation_keeps_the_middle():
     wide = Preprocess((224, 224), 3, (0,) * 3, (1,) * 3, crop=0.875)
     assert kept_box(512, 256, wide) == (144, 16, 368, 240)
-    assert kept_box(100, 50, Preprocess((8, 8), 3, (0,) * 3, (1,) * 3, squash=True)) == (0, 0, 100, 50)
+    assert kept_box(100, 50, Preprocess((8, 8), 3, (0,) * 3, (1,) * 3, resize="stretch")) == (0, 0, 100, 50)
     picture = Image.fromarray(np.random.default_rng(0).integers(0, 256, (256, 512, 3), np.uint8))
     assert np.array_equal(fit(picture, wide), np.asarray(picture)[16:240, 144:368])
 
@@ -379,7 +372,7 @@ def test_default_preprocess_measures_small_sets_and_knows_photographs(digits, ph
     pixels = digits.splits["train"].pictures.double() / 255
     assert grey.mean == pytest.approx((float(pixels.mean()),), abs=1e-4)
     assert grey.std == pytest.approx((float(pixels.std()),), abs=1e-3)
-    assert grey.squash and grey.crop == 1 and grey.size == (32, 32)
+    assert grey.resize == "stretch" and grey.crop == 1 and grey.size == (32, 32)
     assert default_preprocess(digits, 32, 3).mean == grey.mean * 3
     photo = default_preprocess(open_data(str(photos), DataSettings()), (96, 64), 3)
     assert photo.mean == (0.485, 0.456, 0.406) and photo.crop == 0.875 and photo.size == (96, 64)

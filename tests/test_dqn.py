@@ -144,8 +144,8 @@ def test_sb3_file_goes_in_with_its_own_sizes_and_without_its_target():
     official = read_official("dqn_nano", theirs, "sb3", {})
     config = official.model.config
     assert (config.observation, config.hidden, config.actions) == ((8,), (64, 64), 3)
-    assert len(official.aside) == 6 and all(name.startswith("q_net_target.") for name in official.aside)
-    kept = {name: tensor for name, tensor in theirs.items() if name not in official.aside}
+    assert len(official.ignored) == 6 and all(name.startswith("q_net_target.") for name in official.ignored)
+    kept = {name: tensor for name, tensor in theirs.items() if name not in official.ignored}
     back = export_official(official.model, "sb3")
     assert back.keys() == kept.keys() and all(torch.equal(back[name], kept[name]) for name in kept)
     names = export_official(create_model("dqn"), "sb3").keys()

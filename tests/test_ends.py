@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
 import io
 import json
@@ -93,6 +94,29 @@ def test_a_closed_pipe_ends_quietly(
     assert capsys.readouterr().err == ""
 
 
+def test_a_disk_that_is_full_at_the_end_leaves_what_was_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    (tmp_path / "mosaic.png").write_text("before")
+    (tmp_path / "index.md").write_text("before")
+    monkeypatch.setattr("orchard.weights.proof.verify", lambda *_: [])
+    monkeypatch.setattr("orchard.files.os.fsync", full)
+    for words in (
+        ["data", "check", "digits", "--mosaic", tmp_path / "mosaic.png"],
+        ["verify", "--all", "--write", tmp_path],
+    ):
+        assert orchard(*words) == 1
+        said = capsys.readouterr().err.splitlines()
+        assert str(tmp_path) in said[-1] and "No space left on device" in said[-1]
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {
+        "mosaic.png": "before",
+        "index.md": "before",
+    }
+
+
 def test_work_goes_on_when_nobody_reads_its_words(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stderr", Path("/dev/full").open("w", buffering=1))  # noqa: SIM115
     note("nobody reads this")
@@ -158,3 +182,29 @@ def test_a_library_s_warning_is_one_line_without_its_place(
         monkeypatch.setattr(warnings, "showwarning", show_warning)
         warnings.warn("Truncated File Read\n  of a tag", UserWarning, stacklevel=1)
     assert capsys.readouterr().err == "warning: Truncated File Read of a tag\n"
+
+
+def test_models_of_other_libraries_are_named_or_refused_in_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("timm")
+    monkeypatch.chdir(tmp_path)
+    near, no_card = "unknown timm model 'resnt18'; did you mean resnet18", "is another library's model, which can be"
+    train = ["--data", "digits", "--epochs", "1"]
+    asked = {
+        ("train", "timm:resnt18", *train): near,
+        ("train", "timm:resnet18.a1_in1kk", *train): "did you mean resnet18.a1_in1k",
+        ("compare", "vit_nano", "timm:resnt18", *train): near,
+        ("show", "timm:resnt18"): near,
+        ("show", "timm:resnet18"): no_card,
+        ("verify", "timm:resnet18"): no_card,
+        ("bench", "timm:resnet18", "--against", "timm"): no_card,
+        ("train", "timm:../../x", *train): "is no name of a timm model",
+        ("show", "timm:../../x"): "is no name of a timm model",
+    }
+    for words, expected in asked.items():
+        assert orchard(*words) == 2, words
+        *before, said = capsys.readouterr().err.splitlines()
+        assert expected in said and "unknown model" not in said and not any("error" in line for line in before), words
+    assert not list(tmp_path.iterdir())  # nothing was begun
+    assert orchard("data", "check", "digits", "--model", "timm:resnet18") == 0

@@ -298,7 +298,7 @@ def classifier(tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch.manual_seed(0)
     model = create_model("lenet5", num_classes=3, image_size=16)
     folder = tmp_path_factory.mktemp("judge")
-    preprocess = Preprocess((16, 16), 1, (0.3,), (0.2,), squash=True)
+    preprocess = Preprocess((16, 16), 1, (0.3,), (0.2,), resize="stretch")
     classes = ("a", "b", "c")
     save_portable(
         folder, model, Portable("lenet5", vars(model.config), "image-classification", classes, preprocess.to_json())

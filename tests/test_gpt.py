@@ -44,7 +44,7 @@ def tokens_of(config: GPTConfig, batch: int, length: int, seed: int = 1) -> Tens
 
 @torch.no_grad()
 def greedy(model: GPT, tokens: Tensor, count: int) -> Tensor:
-    """The likeliest token `count` times; of a text longer than the context its end is read."""
+    """The most likely token `count` times; of a text longer than the context its end is read."""
     for _ in range(count):
         logits = model(tokens[:, -model.config.context :])[:, -1]
         tokens = torch.cat([tokens, logits.argmax(-1, keepdim=True)], dim=1)

@@ -41,7 +41,7 @@ def pictures() -> tuple[Tensor, list[str]]:
     return images, texts
 
 
-PREPROCESS = Preprocess((28, 28), 1, (0.5,), (0.5,), squash=True)
+PREPROCESS = Preprocess((28, 28), 1, (0.5,), (0.5,), resize="stretch")
 
 
 def pairs() -> PairBatch:

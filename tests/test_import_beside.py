@@ -50,8 +50,8 @@ def test_a_vit_of_transformers_computes_what_it_did(hub: Path, tmp_path: Path) -
     torch.testing.assert_close(ours.model(images), theirs(images).logits, atol=1e-5, rtol=1e-5)
     assert ours.classes == ("crane (0)", "ox", "crane (2)")
     p = ours.pictures
-    assert (p.mean, p.std, p.size, p.squash, p.interpolation) == (
-        (0.1, 0.2, 0.3), (0.4, 0.5, 0.6), (32, 32), True, "bicubic",
+    assert (p.mean, p.std, p.size, p.resize, p.interpolation) == (
+        (0.1, 0.2, 0.3), (0.4, 0.5, 0.6), (32, 32), "stretch", "bicubic",
     )  # fmt: skip
 
 
@@ -73,7 +73,7 @@ def test_a_gpt_of_transformers_computes_what_it_did(tmp_path: Path) -> None:
     done = import_checkpoint("gpt2", tmp_path / "hub", tmp_path / "out")
     tokens = torch.randint(50, (2, 16))
     torch.testing.assert_close(load(tmp_path / "out").model(tokens), theirs(tokens).logits, atol=1e-5, rtol=1e-5)
-    assert done.official.aside and all(name.endswith("masked_bias") for name in done.official.aside)
+    assert done.official.ignored and all(name.endswith("masked_bias") for name in done.official.ignored)
     change(tmp_path / "hub" / "config.json", scale_attn_by_inverse_layer_idx=True)
     with pytest.raises(OrchardError, match=r"config\.json: 'scale_attn_by_inverse_layer_idx' is 'True'"):
         import_checkpoint("gpt2", tmp_path / "hub", tmp_path / "b")
@@ -126,7 +126,7 @@ def test_a_damaged_config_is_one_line(hub: Path, tmp_path: Path, text: str, caps
     [
         ({"size": 32, "do_center_crop": True, "crop_size": 28}, "makes images of 28x28"),
         ({"size": {"height": 64, "width": 64}}, "makes images of 64x64 .*, the model takes 32x32"),
-        ({"resample": 1}, "'resample' is 1, expected one of 2, 3"),
+        ({"resample": 4}, "'resample' is 4, expected one of 0, 1, 2, 3"),
         ({"rescale_factor": 1.0}, "'rescale_factor' is 1.0"),
         ({"do_rescale": False}, "'do_rescale' is false"),
         ({"image_mean": [0.5], "image_std": [0.5]}, "are of 1 channels, expected 3"),
@@ -144,18 +144,22 @@ def test_what_a_processor_does_otherwise_is_refused(
 
 
 @pytest.mark.parametrize(
-    ("values", "crop", "squash"),
+    ("values", "crop", "resize"),
     [
-        ({"size": {"shortest_edge": 40}, "do_center_crop": True, "crop_size": {"height": 32, "width": 32}}, 0.8, False),
-        ({"size": {"shortest_edge": 32}, "crop_pct": 0.875}, 0.875, False),
-        ({"size": 32}, 1.0, True),
-        ({"do_normalize": False}, 1.0, True),
+        (
+            {"size": {"shortest_edge": 40}, "do_center_crop": True, "crop_size": {"height": 32, "width": 32}},
+            0.8,
+            "shorter-side",
+        ),
+        ({"size": {"shortest_edge": 32}, "crop_pct": 0.875}, 0.875, "shorter-side"),
+        ({"size": 32}, 1.0, "stretch"),
+        ({"do_normalize": False}, 1.0, "stretch"),
     ],
 )
-def test_how_a_processor_resizes(hub: Path, values: dict[str, Any], crop: float, squash: bool) -> None:
+def test_how_a_processor_resizes(hub: Path, values: dict[str, Any], crop: float, resize: str) -> None:
     change(hub / "preprocessor_config.json", **values)
     about = read_official(BASE, hub / "model.safetensors", None, {}).about
-    assert (about.preprocess["crop"], about.preprocess["squash"]) == (crop, squash)
+    assert (about.preprocess["crop"], about.preprocess["resize"]) == (crop, resize)
     if "do_normalize" in values:
         assert (about.preprocess["mean"], about.preprocess["std"]) == ((0.0,) * 3, (1.0,) * 3)
 

@@ -110,7 +110,7 @@ def test_without_words_it_says_how_to_get_them(bpe: Path, tmp_path: Path) -> Non
 # Pictures
 
 
-def test_what_a_vqgan_s_file_has_besides_is_set_aside_and_counted(
+def test_what_a_vqgan_s_file_has_besides_is_ignored_and_counted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     model = grown("vqgan_nano")
@@ -123,11 +123,11 @@ def test_what_a_vqgan_s_file_has_besides_is_set_aside_and_counted(
     words = ["import", "vqgan_nano", str(tmp_path / "last.ckpt"), "--out", str(tmp_path / "out")]
     assert command(monkeypatch, *words, "--json") == 0
     answer = json.loads(capsys.readouterr().out)
-    assert answer["set_aside"] == 2 and answer["preprocess"]["mean"] == [0.5, 0.5, 0.5] and answer["classes"] == 0
+    assert answer["ignored"] == 2 and answer["preprocess"]["mean"] == [0.5, 0.5, 0.5] and answer["classes"] == 0
     assert same(tmp_path / "out", model)
     assert command(monkeypatch, *words[:-1], str(tmp_path / "b")) == 0
     said = capsys.readouterr().out
-    assert "2 set aside that are no part of it, 'loss.discriminator" in said and "classes" not in said
+    assert "2 ignored that are no part of it, 'loss.discriminator" in said and "classes" not in said
     torch.save(state | {"loss.logvar": torch.ones(1)}, tmp_path / "odd.ckpt")
     with pytest.raises(OrchardError, match=r"left over, 'loss.logvar'"):
         import_checkpoint("vqgan_nano", tmp_path / "odd.ckpt", tmp_path / "c")
@@ -141,7 +141,7 @@ def test_openai_s_clip_and_its_merges(tmp_path: Path) -> None:
     )
     (tmp_path / MERGES).write_bytes(b"as it is")
     done = import_checkpoint("clip_nano", tmp_path / "clip.pt", tmp_path / "out", files=[tmp_path / MERGES])
-    assert sorted(done.official.aside) == sorted(constants) and done.words == MERGES
+    assert sorted(done.official.ignored) == sorted(constants) and done.words == MERGES
     assert (tmp_path / "out" / MERGES).read_bytes() == b"as it is"
     halves = load(tmp_path / "out").model.state_dict()
     assert all(torch.equal(halves[name], t.half().float()) for name, t in model.state_dict().items())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+from collections.abc import Callable
 from pathlib import Path
 from types import GeneratorType
 
@@ -20,7 +21,8 @@ from orchard.data.contracts import Preprocess
 from orchard.errors import OrchardError, UsageError
 from orchard.inference import fast as fast_module
 from orchard.inference.cost import multiply_adds, weight_bytes
-from orchard.inference.fast import FastModel, make_fast, package_path, relative_difference
+from orchard.inference.engines import ENGINES
+from orchard.inference.fast import FastModel, choice_path, make_fast, relative_difference
 from orchard.inference.image_files import AHEAD, find_images
 from orchard.inference.loading import load
 from orchard.models import create_model
@@ -49,7 +51,7 @@ def model() -> nn.Module:
 @pytest.fixture
 def run(tmp_path: Path, model: nn.Module) -> Path:
     size = model.config.image_size
-    preprocess = Preprocess((size, size), 1, (0.5,), (0.25,), squash=True)
+    preprocess = Preprocess((size, size), 1, (0.5,), (0.25,), resize="stretch")
     about = Portable("lenet5", architecture_of(model), "image-classification", CLASSES, preprocess.to_json())
     save_portable(tmp_path / "run" / "model", model, about)
     return tmp_path / "run"
@@ -96,60 +98,132 @@ def test_multiply_adds_are_those_of_the_layers() -> None:
     assert weight_bytes(net[0]) == 4 * (3 * 8 * 9 + 8)
 
 
-def test_a_compiled_model_agrees_pads_and_is_kept(model: nn.Module, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def fastest(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+    """Makes one of the ways the fastest, whatever the clock says."""
+
+    def make(way: str) -> None:
+        monkeypatch.setattr(fast_module, "_time", lambda ways, _: {key: 1 + float(key[0] != way) for key in ways})
+
+    return make
+
+
+def test_the_fastest_way_agrees_pads_and_is_kept(
+    model: nn.Module, monkeypatch: pytest.MonkeyPatch, fastest: Callable[[str], None]
+) -> None:
     size = model.config.image_size
     example = torch.randn(4, 1, size, size)
-    monkeypatch.setattr(fast_module, "_slower", lambda *_: False)  # a busy machine may find it so
+    monkeypatch.setattr(fast_module, "ENGINES", ())
+    fastest("compiled")
     made = make_fast(model, example, precision="fp32")
-    assert "compiled in" in made.how and made.batch == 4
+    assert made.how.startswith("compiled, the fastest here (times as long: as it is") and made.batch == 4
     assert relative_difference(made(example[:3]), model(example[:3])) < 1e-5
     with pytest.raises(ValueError, match="a batch of 5"):
         made(torch.randn(5, 1, size, size))
 
-    monkeypatch.setattr(fast_module, "_compile", lambda *_: pytest.fail("compiled a second time"))
+    monkeypatch.setattr(fast_module, "_choose", lambda *_: pytest.fail("chosen a second time"))
     again = make_fast(model, example, precision="fp32")
-    assert "from the cache" in again.how
+    assert again.how == "compiled, from the cache"
     assert torch.equal(again(example), made(example))
 
 
-def test_the_compiled_file_is_named_by_all_it_depends_on(model: nn.Module) -> None:
-    path = package_path(model, (4, 1, 28, 28), "fp32")
-    assert path == package_path(model, (4, 1, 28, 28), "fp32")
-    assert path != package_path(model, (8, 1, 28, 28), "fp32")
-    assert path != package_path(model, (4, 1, 28, 28), "bf16")
+@pytest.mark.parametrize("engine", ENGINES)
+def test_an_engine_is_taken_where_it_is_the_fastest(
+    engine: str, model: nn.Module, monkeypatch: pytest.MonkeyPatch, fastest: Callable[[str], None]
+) -> None:
+    pytest.importorskip(engine)
+    pytest.importorskip("onnxscript")
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    example = torch.randn(4, 1, *[model.config.image_size] * 2)
+    fastest(engine)
+    made = make_fast(model, example, precision="fp32")
+    assert made.how.startswith(f"{engine}, the fastest here")
+    assert relative_difference(made(example[:3]), model(example[:3])) < 1e-5
+    place = choice_path(model, example.shape, "fp32")
+    assert sorted(path.suffix for path in place.parent.glob(f"{place.stem}*")) == [".json", ".onnx", ".sha256"]
+    assert make_fast(model, example, precision="fp32").how == f"{engine}, from the cache"
+    place.with_suffix(".onnx").write_bytes(b"cut off")
+    assert make_fast(model, example, precision="fp32").how.startswith(f"{engine}, the fastest here")
+
+
+def test_the_model_as_it_is_stays_where_nothing_beats_it(
+    model: nn.Module, monkeypatch: pytest.MonkeyPatch, fastest: Callable[[str], None]
+) -> None:
+    monkeypatch.setattr(fast_module, "ENGINES", ("onnxruntime",))
+    monkeypatch.setattr(fast_module, "_can_run", lambda _: True)
+    monkeypatch.setattr(fast_module, "_prepare", lambda *_: None)
+    monkeypatch.setattr(fast_module, "_open", lambda *_: model)
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    example = torch.randn(4, 1, *[model.config.image_size] * 2)
+    fastest("eager")
+    how = make_fast(model, example, precision="fp32").how
+    assert how.startswith("as it is, the fastest here (times as long: onnxruntime 2.00)")
+    place = choice_path(model, example.shape, "fp32")
+    assert [path.name for path in place.parent.glob(f"{place.stem}*")] == [place.name]
+    monkeypatch.setattr(fast_module, "_choose", lambda *_: pytest.fail("chosen a second time"))
+    again = make_fast(model, example, precision="fp32")
+    assert again.how == "as it is, which was fastest here" and torch.equal(again(example), model(example))
+
+
+def test_a_choice_is_named_by_all_it_depends_on(model: nn.Module, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = choice_path(model, (4, 1, 28, 28), "fp32")
+    assert path == choice_path(model, (4, 1, 28, 28), "fp32")
+    assert path != choice_path(model, (8, 1, 28, 28), "fp32")
+    assert path != choice_path(model, (4, 1, 28, 28), "bf16")
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    assert path != choice_path(model, (4, 1, 28, 28), "fp32")
+    monkeypatch.undo()
     with torch.no_grad():
         next(model.parameters())[0] += 1e-6
-    assert path != package_path(model, (4, 1, 28, 28), "fp32")
+    assert path != choice_path(model, (4, 1, 28, 28), "fp32")
 
 
 def test_without_a_compiler_it_works_and_says_so(model: nn.Module, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CXX", "no-such-compiler")
+    monkeypatch.setattr(fast_module, "ENGINES", ())
     example = torch.randn(4, 1, *[model.config.image_size] * 2)
     run = make_fast(model, example, precision="fp32")
     assert "no C++ compiler" in run.how
     assert torch.equal(run(example[:3]), model(example[:3]))
 
 
-def test_a_compiled_model_that_differs_is_not_trusted(model: nn.Module, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_way_that_differs_or_fails_is_not_taken(
+    model: nn.Module, monkeypatch: pytest.MonkeyPatch, fastest: Callable[[str], None]
+) -> None:
+    pytest.importorskip("openvino")
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    monkeypatch.setattr(fast_module, "_prepare", lambda *_: None)
+    fastest("openvino")
+
+    def opened(way: str, file: Path, precision: str) -> Callable[[torch.Tensor], torch.Tensor]:
+        if way == "onnxruntime":
+            raise RuntimeError("no kernel")
+        return lambda images: -model(images)
+
+    monkeypatch.setattr(fast_module, "_open", opened)
     example = torch.randn(4, 1, *[model.config.image_size] * 2)
-    path = package_path(model, example.shape, "fp32")
-    path.touch()
-    monkeypatch.setattr(fast_module, "_open", lambda *_: FastModel(lambda x: -model(x), "fp32", "wrong", 4))
     run = make_fast(model, example, precision="fp32")
-    assert "differ from the plain one's" in run.how and not path.exists()
+    assert "onnxruntime failed: no kernel" in run.how and "openvino gives other answers" in run.how
     assert torch.equal(run(example), model(example))
 
 
-def test_a_damaged_file_of_the_cache_is_thrown_away(model: nn.Module, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    "record", ["cut off", "{}", '{"way": "magic", "precision": "fp32", "seconds": {}}', "compiled"]
+)
+def test_a_damaged_choice_is_made_again(model: nn.Module, monkeypatch: pytest.MonkeyPatch, record: str) -> None:
     monkeypatch.setenv("CXX", "no-such-compiler")
+    monkeypatch.setattr(fast_module, "ENGINES", ())
     example = torch.randn(4, 1, *[model.config.image_size] * 2)
-    path = package_path(model, example.shape, "fp32")
-    path.write_bytes(b"cut off")
+    path = choice_path(model, example.shape, "fp32")
+    if record == "compiled":  # one that names a file which is not as it was left
+        record = '{"way": "compiled", "precision": "fp32", "seconds": {}}'
+        path.with_suffix(".pt2").write_bytes(b"of others")
+    path.write_text(record)
     assert torch.equal(make_fast(model, example, precision="fp32")(example), model(example))
-    assert not path.exists()
+    assert json.loads(path.read_text())["way"] == "eager" and not path.with_suffix(".pt2").exists()
 
 
-def test_compiling_is_for_work_that_pays_for_it() -> None:
+def test_the_fastest_way_is_for_work_that_pays_for_it() -> None:
     assert not pays(4e6 * 1000, "bf16", made=False)  # a small model
     assert not pays(4e9, "bf16", made=True)  # one picture
     assert pays(4e9 * 10_000, "bf16", made=False)
@@ -185,7 +259,7 @@ def test_answers_stream_and_reading_stays_a_few_batches_ahead(
     assert len(read) <= predictor.batch * (AHEAD + 2)
 
 
-def test_large_work_takes_the_compiled_model(run: Path, pictures: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_large_work_takes_the_fastest_way(run: Path, pictures: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(classifier_module, "pays", lambda *_: True)
     monkeypatch.setattr(
         classifier_module, "make_fast", lambda model, example, precision: FastModel(model, precision, "fake")

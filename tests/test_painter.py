@@ -12,7 +12,7 @@ from torch import Tensor
 from orchard.errors import OrchardError
 from orchard.inference.decoding import Decoder
 from orchard.models import create_model
-from orchard.models.text_to_image.painter import Painter, PainterConfig, settings_from
+from orchard.models.text_to_image.painter import Painter, PainterConfig, infer_config
 from orchard.models.text_to_image.painter_names import easynlp_names, split_checkpoint
 from orchard.tasks.text_generation.peers import recompute, write
 from orchard.tasks.text_to_image.objective import CodeBatch, SplitLosses, TextToImage, measure_split
@@ -33,7 +33,7 @@ def golden(case: str, config: PainterConfig) -> tuple[Painter, dict[str, Tensor]
 
 @torch.no_grad()
 def draw(model, text: Tensor, count: int, **first) -> Tensor:
-    """The likeliest codes, one at a time, with what came before remembered."""
+    """The most likely codes, one at a time, with what came before remembered."""
     tokens = model.prompt(text)
     prompt = tokens.shape[1]
     cache = model.make_cache(len(text), prompt + count - 1)
@@ -130,7 +130,7 @@ def test_names_and_shapes_of_the_released_size():
 
 def test_sizes_are_read_off_a_checkpoint():
     table, theirs = easynlp_names(TINY), load_file(GOLDEN / "tiny_a" / "params.safetensors")
-    found = settings_from(
+    found = infer_config(
         PainterConfig(width=32, depth=2, heads=2), "easynlp", lambda name: find_ours(table, theirs, name)
     )
     assert found == {"codes": 64, "text_vocabulary": 50, "image_length": 256}

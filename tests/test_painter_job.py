@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
-from orchard.app.train import train
+from orchard.app.train import resolve_training, train
 from orchard.data.captions import CaptionSettings, open_captions, write_row
 from orchard.data.contracts import Preprocess
 from orchard.data.settings import CaptionSource, TextSettings
@@ -22,10 +22,11 @@ from orchard.data.text_tokenizer import make_text_tokenizer
 from orchard.errors import OrchardError, UsageError
 from orchard.inference.loading import load
 from orchard.models import create_model
+from orchard.report.pictures import record_uri
 from orchard.tasks.image_tokenization.image_tokenizer import ImageTokenizer, read_image_tokenizer
 from orchard.tasks.text_to_image.caption_ids import CaptionIds
 from orchard.tasks.text_to_image.encoded_captions import encode_split
-from orchard.tasks.text_to_image.job import evaluate_loaded
+from orchard.tasks.text_to_image.job import evaluate_loaded, settle_text_length
 from orchard.weights.portable import Portable, architecture_of, fingerprint_of, save_portable
 
 SMALL: dict[str, Any] = {
@@ -52,7 +53,7 @@ def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("tokenizer")
     torch.manual_seed(0)
     model = create_model("vqvae_nano", width=8, code_width=4, codes=16, image_size=12, in_channels=1)
-    preprocess = Preprocess((12, 12), 1, (0.5,), (0.5,), squash=True).to_json()
+    preprocess = Preprocess((12, 12), 1, (0.5,), (0.5,), resize="stretch").to_json()
     about = Portable("vqvae_nano", architecture_of(model), "image-tokenization", preprocess=preprocess)
     save_portable(folder, model, about)
     return folder
@@ -101,13 +102,14 @@ def test_run_has_model_tokenizers_and_report(run: Path, table: Path, tokenizer: 
     assert loaded.facts["picture_tokenizer"] == fingerprint_of(stage_one.model) == fingerprint_of(load(tokenizer).model)
     assert loaded.facts["grid"] == [3, 3]
     config = loaded.model.config
-    assert (config.codes, config.image_length, config.text_length) == (16, 9, 32)
+    assert (config.codes, config.image_length, config.text_length) == (16, 9, 51)
     assert (run / "model" / "text_tokenizer" / "text.json").is_file()
     page = Pictures()
     page.feed((run / "report.html").read_text())
     test = open_captions(str(table), CaptionSettings()).splits["test"]
     different = len({test.text(n) for n in range(len(test))})
     assert page.pictures == 4 * different  # each caption painted three times beside its true picture
+    assert record_uri(test, 0) in (run / "report.html").read_text()  # as it is stored, not as the tokenizer draws it
     assert not page.open
     assert "https:" not in (run / "report.html").read_text()
 
@@ -115,10 +117,35 @@ def test_run_has_model_tokenizers_and_report(run: Path, table: Path, tokenizer: 
 def test_long_captions_are_cut_with_one_warning(
     table: Path, tokenizer: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    train("painter_nano", str(table), tmp_path / "run", tokenizer=str(tokenizer), **SMALL | {"max_steps": 1})
+    settings = SMALL | {"max_steps": 1, "text.length": 32}
+    train("painter_nano", str(table), tmp_path / "run", tokenizer=str(tokenizer), **settings)
     warnings = [line for line in capsys.readouterr().err.splitlines() if line.startswith("warning: ")]
     assert len(warnings) == 1 and "captions are longer than 32 tokens" in warnings[0]
     assert "the longest has 51" in warnings[0]
+
+
+def test_the_length_of_captions_is_chosen_from_them_and_stays(
+    run: Path, table: Path, tokenizer: Path, tmp_path: Path
+) -> None:
+    row = json.loads((run / "settings.json").read_text())["text.length"]
+    assert row == {"value": 51, "origin": "chosen: so long are 99.5% of the training captions at most"}
+    assert json.loads((run / "run.json").read_text())["requested"]["text"]["length"] is None
+    resolved, _ = resolve_training("painter_nano", "digits", {})
+    open_, _ = resolve_training("painter_nano", "a.tsv", {})
+    assert settle_text_length(resolved, np.array([99])).settings.text.length == 24  # the recipe says so
+    for counts, length in (([5] * 995 + [90] * 5, 5), ([5] * 994 + [90] * 6, 90), ([9000], 256), ([0], 1)):
+        chosen = settle_text_length(open_, np.array(counts))
+        assert chosen.settings.text.length == length and chosen.origins["text.length"].startswith("chosen: ")
+        assert chosen.settings.text.tokenizer == open_.settings.text.tokenizer
+    out = tmp_path / "run"  # of a time when the default was 32
+    train("painter_nano", str(table), out, tokenizer=str(tokenizer), **SMALL, **{"text.length": 32})
+    for name in ("run.json", "settings.json"):
+        old = (out / name).read_text().replace('32,\n    "origin": "command"', '32, "origin": "default"')
+        (out / name).write_text(old)
+    (out / "report.html").unlink()
+    assert train("painter_nano", str(table), out, tokenizer=str(tokenizer), **SMALL)["run"] == str(out)
+    assert json.loads((out / "settings.json").read_text())["text.length"] == {"value": 32, "origin": "default"}
+    assert load(out).model.config.text_length == 32
 
 
 def test_stopped_and_gone_on_ends_in_the_same_bits(run: Path, table: Path, tokenizer: Path, tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ import torch
 from battery import marks
 from by_task import hooks_of
 
-from orchard.app.looking import data_settings
+from orchard.app.looking import look_settings
 from orchard.app.train import train
 from orchard.cards import Card, Recipe, all_cards, card_of, find_recipe
 from orchard.data.kinds import canonical_name
@@ -92,7 +92,8 @@ def test_data_can_be_checked_with_every_recipe() -> None:
     for card in all_cards().values():
         for recipe in card.recipes:
             for source in (recipe.data, "somewhere"):
-                data, augmentation = data_settings(source, recipe.model, {})
+                settings = look_settings(source, recipe.model, {}).settings
+                data, augmentation = settings.data, settings.augmentation
                 chosen = find_recipe(recipe.model, canonical_name(source))
                 flips = chosen is not None and chosen.settings.get("augmentation.flip", False)
                 assert data.source == source

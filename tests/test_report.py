@@ -13,11 +13,15 @@ import torch
 from PIL import Image
 from sklearn.datasets import load_digits
 
+from orchard.cli.train import show_figures
 from orchard.data import Preprocess
 from orchard.data.splits import ArraySplit
 from orchard.errors import OrchardError
 from orchard.models import create_model
 from orchard.report import charts
+from orchard.report.charts import Spot, spot_chart
+from orchard.report.pictures import _last_maps
+from orchard.report.run_page import _best
 from orchard.tasks.image_classification.objective import ImageClassification, Predictions
 from orchard.tasks.image_classification.report import write_report
 from orchard.training.run import LOG_COLUMNS, RunFolder
@@ -64,7 +68,8 @@ def write_run(folder, task, predictions, *, report_split="test", epochs=12, mode
     }  # fmt: skip
     figures = task.compute_metrics(predictions)
     metrics = {
-        "model": model, "data": "digits", "parameters": 304202, "macs": 20.1e6, "size_bytes": 1216808,
+        "model": model, "task": "image-classification", "data": "digits", "parameters": 304202,
+        "macs": 20_100_000, "size_bytes": 1216808,
         "steps": epochs * 20, "epochs": epochs, "best_step": 200, "stopped": "", "seconds": 83.2,
         "pictures_per_second": 181.3, "validation": figures, report_split: figures,
     }  # fmt: skip
@@ -85,7 +90,7 @@ def write_run(folder, task, predictions, *, report_split="test", epochs=12, mode
 
 
 def preprocess(size=32, channels=1):
-    return Preprocess((size, size), channels, (0.3,) * channels, (0.4,) * channels, squash=True)
+    return Preprocess((size, size), channels, (0.3,) * channels, (0.4,) * channels, resize="stretch")
 
 
 @pytest.fixture
@@ -310,3 +315,48 @@ def test_a_disk_that_is_full_is_named(report, monkeypatch, tmp_path):
     monkeypatch.setattr(charts, "atomic", full)
     with pytest.raises(OrchardError, match=r"report\.html: No space left"):
         report()
+
+
+def test_the_best_is_a_whole_epoch_or_a_step():
+    assert _best(17.0, 680) == "best epoch: 17" and _best(17.6, 1704) == "best step: 1,704"
+
+
+def test_feature_maps_are_of_a_stage_and_never_of_a_shortcut():
+    """The convolution that runs last in the only block of a stage may be that of its shortcut."""
+    images = torch.randn(2, 1, 32, 32)
+    model = create_model("resnet_nano", in_channels=1, num_classes=3).eval()
+    with torch.no_grad():
+        name, maps = _last_maps(model, images)
+        stages = model.feature_maps(images)
+    number = max(n for n, one in enumerate(stages, 1) if min(one.shape[2:]) >= 7)
+    assert name == f"stage {number} of {len(stages)}" and torch.equal(maps, stages[number - 1])
+
+    class Foreign(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv, self.downsample = torch.nn.Conv2d(1, 4, 3), torch.nn.Sequential(torch.nn.Conv2d(1, 4, 3))
+
+        def forward(self, images):
+            return self.conv(images) + self.downsample(images)
+
+    with torch.no_grad():
+        name, _ = _last_maps(Foreign(), images)
+    assert name == "conv"
+
+
+def test_figures_that_are_one_anothers_negative_are_shown_once(capsys):
+    split = {"loss": 2.5, "log_likelihood": -2.5, "perplexity": 12.0, "zero": 0.0, "again": 0.0, "nothing": None}
+    show_figures(
+        {"model": "m", "data": "d", "validation": split, "test": {**split, "loss": 3.5, "log_likelihood": -3.5}}
+    )
+    said = capsys.readouterr().out
+    assert "loss" in said and "log likelihood" not in said
+    assert all(name in said for name in ("perplexity", "zero", "again", "nothing"))
+
+
+def test_a_comparison_by_a_loss_has_its_own_scale_and_no_per_cent() -> None:
+    spots = [Spot("small", 1e6, 2.5, 2.4, 2.6), Spot("large", 4e6, 1.9, 1.8, 2.0)]
+    chart = spot_chart("Loss against cost", spots, x_label="multiply-adds", y_label="loss", percent=False)
+    assert chart is not None and "%" not in chart.summary and "small: 2.5" in chart.summary
+    assert [spot["label"] for spot in chart.spots] == ["small", "large"] and chart.spots[0]["y"] < chart.spots[1]["y"]
+    assert all(0 < spot["y"] < chart.height for spot in chart.spots)

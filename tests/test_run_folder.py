@@ -163,16 +163,16 @@ def test_a_full_disk_under_tensorboard_is_an_error_here(tmp_path: Path, monkeypa
     board = Board(tmp_path / "board", 1)
     monkeypatch.setattr(board._records, "_writer", Path("/dev/full").open("wb", buffering=0))  # noqa: SIM115
     with pytest.raises(OSError, match="No space left"):
-        board.add("loss/train", 1.0, 1)
-    board.close()
+        board.log({"loss/train": 1.0}, 1)
+    board.close(finished=False)
 
 
 def test_tensorboard_reads_what_we_write(tmp_path: Path) -> None:
     from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
 
     board = Board(tmp_path / "board", 5)
-    board.add("loss/train", 0.5, 7)
-    board.close()
+    board.log({"loss/train": 0.5}, 7)
+    board.close(finished=True)
     (file,) = (tmp_path / "board").iterdir()
     start, restart, scalar = EventFileLoader(str(file)).Load()
     assert start.file_version == "brain.Event:2" and restart.step == 5

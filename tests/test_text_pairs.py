@@ -61,13 +61,47 @@ def test_line_ends_and_marks_of_other_systems(tmp_path):
 def test_what_is_not_given_is_held_out(tmp_path):
     data = open_pairs(str(side_by_side(tmp_path, "corpus")), settings(validation_fraction=0.2, test_fraction=0.1))
     parts = {name: {split[n] for n in range(len(split))} for name, split in data.splits.items()}
-    assert {name: len(part) for name, part in parts.items()} == {"train": 28, "validation": 8, "test": 4}
+    assert sum(map(len, parts.values())) == 40 and 1 <= len(parts["test"]) < len(parts["train"])
     assert set().union(*parts.values()) == set(zip(GERMAN, ENGLISH, strict=True))
+    table = write(tmp_path / "pairs.tsv", [f"{a}\t{b}" for a, b in zip(GERMAN[::-1], ENGLISH[::-1], strict=True)])
+    same = open_pairs(str(table), settings(validation_fraction=0.2, test_fraction=0.1))
+    assert {name: {split[n] for n in range(len(split))} for name, split in same.splits.items()} == parts
+    table.unlink()
     side_by_side(tmp_path, "corpus.test")
     side_by_side(tmp_path, "corpus.train")
     (tmp_path / "corpus.de").unlink()
     given = open_pairs(str(tmp_path), settings())
-    assert {name: len(split) for name, split in given.splits.items()} == {"train": 36, "test": 40, "validation": 4}
+    counts = {name: len(split) for name, split in given.splits.items()}
+    assert counts.pop("test") == 40 and sum(counts.values()) == 40 and counts["validation"] >= 1
+
+
+@pytest.mark.parametrize("kind", ["files", "table"])
+def test_lines_that_are_added_move_no_other(tmp_path, kind):
+    def parts(pairs):
+        folder = tmp_path / str(len(list(tmp_path.iterdir())))
+        folder.mkdir()
+        if kind == "files":
+            side_by_side(folder, lines=tuple(zip(*pairs, strict=True)))
+        else:
+            write(folder / "pairs.tsv", [f"{a}\t{b}" for a, b in pairs])
+        splits = open_pairs(str(folder), settings(validation_fraction=0.2, test_fraction=0.2)).splits
+        return {split[n]: name for name, split in splits.items() for n in range(len(split))}
+
+    pairs = list(zip(GERMAN, ENGLISH, strict=True))
+    before = parts(pairs)
+    after = parts([("neu", "new"), *pairs[3:], *pairs[:2], pairs[7], ("alt", "old")])  # added, moved, removed, twice
+    assert set(before.values()) == {"train", "validation", "test"}
+    assert all(after[pair] == before[pair] for pair in before if pair != pairs[2])
+
+
+def test_the_first_pair_is_kept_however_short(tmp_path):
+    rest = [f"a{n}\tb{n}" for n in range(20)]
+    for first, taken in (("cat\tkat", False), ("hi\thallo", False), ("source\ttarget", True), ("src\tTGT", True)):
+        data = open_pairs(str(write(tmp_path / "t.tsv", ["", first, *rest])), settings())
+        texts = {split[n] for split in data.splits.values() for n in range(len(split))}
+        assert (tuple(first.split("\t")) not in texts) == taken and not data.problems
+    data = open_pairs(str(write(tmp_path / "t.tsv", ["no\tnl", *rest])), settings())
+    assert "line 1" in data.problems[0].key and "names of the columns, no and nl, not" in data.problems[0].what
 
 
 @pytest.mark.parametrize("name", ["a.tsv", "a.csv", "a.jsonl", "a.tsv.gz"])
@@ -79,7 +113,7 @@ def test_tables(tmp_path, name):
         "jsonl": [json.dumps({"id": 3, "translation": {"de": source, "en": target}}) for source, target in rows],
     }[name.split(".")[1]]
     data = open_pairs(str(write(tmp_path / name, [*lines, ""])), settings())
-    assert data.format == "table" and len(data.splits["train"]) == 32
+    assert data.format == "table" and sum(len(split) for split in data.splits.values()) == 40
     assert data.languages == (("source", "target") if "tsv" in name else ("de", "en"))
     source, target = data.splits["train"][0]
     number = int(target.split()[-1])
@@ -162,7 +196,8 @@ def test_what_is_no_pairs_is_refused(tmp_path):
 
 @pytest.fixture
 def pairs(tmp_path):
-    return open_pairs(str(side_by_side(tmp_path)), settings(validation_fraction=0.1, test_fraction=0)).splits["train"]
+    side_by_side(tmp_path, "valid", (GERMAN[:3], ENGLISH[:3]))
+    return open_pairs(str(side_by_side(tmp_path)), settings()).splits["train"]
 
 
 def encoder(length=64):
@@ -185,13 +220,13 @@ def test_a_batch_says_what_its_pairs_say(pairs):
             assert batch.inputs[row, 0] == tokenizer.specials["begin"]
             assert set(batch.targets[row][~batch.weights[row]].tolist()) <= {tokenizer.specials["pad"]}
         seen += batch.indices.tolist()
-    assert len(seen) == len(set(seen)) == 36
+    assert len(seen) == len(set(seen)) == 40
 
 
 def test_pairs_of_like_lengths_come_together(pairs):
     batches = list(loader(pairs).batches(3))
     padding = 1 - float(np.mean([batch.target.mask.float().mean() for batch in batches]))
-    lengths = [len(encoder().target(pairs[n][1])) for n in range(36)]
+    lengths = [len(encoder().target(pairs[n][1])) for n in range(40)]
     assert padding < 0.12 and max(lengths) > 1.5 * min(lengths)
     means = [batch.target.mask.float().sum(1).mean() for batch in batches]
     assert means != sorted(means)  # the batches themselves come in any order
@@ -209,8 +244,8 @@ def test_a_batch_is_a_function_of_its_number(pairs):
 
 
 def test_evaluation_takes_every_pair_once_in_order(pairs):
-    found = [batch.indices for batch in loader(pairs, training=False, batch_size=5).batches(0)]
-    assert torch.cat(found).tolist() == list(range(36)) and len(found[-1]) == 1
+    found = [batch.indices for batch in loader(pairs, training=False, batch_size=3).batches(0)]
+    assert torch.cat(found).tolist() == list(range(40)) and len(found[-1]) == 1
 
 
 def test_long_texts_are_cut_and_do_not_end():

@@ -60,7 +60,7 @@ def test_a_prompt_gets_in_company_what_it_gets_alone(writer: TextGenerator, samp
     assert [several[0], several[3]] == writer(PROMPTS[:2], length=10, sampling=sampling, seed=5)
 
 
-def test_greedy_takes_the_likeliest_of_all_that_is_in_view(writer: TextGenerator) -> None:
+def test_greedy_takes_the_most_likely_of_all_that_is_in_view(writer: TextGenerator) -> None:
     ids = BYTES.encode("the cat")
     length = CONTEXT - len(ids)
     for _ in range(length):

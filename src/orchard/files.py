@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 M = TypeVar("M", bound="BaseModel")
 LARGEST_JSON = 64 * 2**20  # bytes of a JSON file that is read
+DEEPEST_JSON = 64  # lists and objects inside each other in it
 NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS})  # of a disk, not of our code
 
 
@@ -193,19 +194,33 @@ def disk_error(error: OSError, path: Path, kept: str) -> OrchardError:
 
 
 def read_json(path: Path) -> Any:
-    """The value in a JSON file; OrchardError names a file that is missing, damaged or too large."""
+    """The value in a JSON file; OrchardError names a file that is missing, damaged, too large or nested too deeply."""
     try:
-        if path.stat().st_size > LARGEST_JSON:
-            raise OrchardError(
-                f"{path} has {path.stat().st_size:,} bytes; expected a JSON file of at most {LARGEST_JSON:,}"
-            )
-        return json.loads(path.read_text(encoding="utf-8"))
+        with open_regular(path) as file:
+            if (size := os.fstat(file.fileno()).st_size) > LARGEST_JSON:
+                raise OrchardError(f"{path} has {size:,} bytes; expected a JSON file of at most {LARGEST_JSON:,}")
+            value = json.loads(file.read().decode("utf-8"))
+        if _nests_deeper(value, DEEPEST_JSON):
+            raise ValueError(f"its lists and objects nest more than {DEEPEST_JSON} deep")
+        return value
     except FileNotFoundError:
         raise OrchardError(f"{path} is missing") from None
     except OSError as error:
         raise OrchardError(f"{path} cannot be read: {error.strerror or error}") from None
     except (ValueError, RecursionError) as error:
         raise OrchardError(f"{path} is damaged: {str(error).splitlines()[0][:160]}") from None
+
+
+def _nests_deeper(value: Any, most: int) -> bool:
+    level = [value]
+    for _ in range(most):
+        level = [
+            inner
+            for one in level
+            if isinstance(one, (dict, list))
+            for inner in (one.values() if isinstance(one, dict) else one)
+        ]
+    return any(isinstance(one, (dict, list)) for one in level)
 
 
 def read_as(path: Path, kind: type[M]) -> M:

@@ -30,6 +30,7 @@ class Hooks:
     learned: the measure at which the batch counts as learned by heart;
     shorter: overrides that make a step cheap, such as short sequences;
     most_macs: multiply-adds of a configuration that is run for real;
+    outputs: all that a model computes in training, where `forward` leaves something out;
     unlearned: parameters that no gradient reaches, by the nature of the model;
     before_codes: outputs before a choice of codes, which passes gradients in training only and may change by rounding;
     data: where a recipe's one step gets its data (a named set or a path), and settings beside the recipe's; makes what
@@ -41,6 +42,7 @@ class Hooks:
     learning_rate: float = 3e-3
     shorter: dict[str, Any] = field(default_factory=dict)
     most_macs: float = 125e6
+    outputs: Callable[[Any, dict[str, Tensor]], Any] = lambda model, inputs: model(**inputs)
     unlearned: tuple[str, ...] = ()
     before_codes: tuple[str, ...] = ()
     data: Callable[[Path], tuple[str, dict[str, Any]]] = lambda folder: ("digits", {})

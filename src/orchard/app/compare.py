@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from pydantic import BaseModel
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
@@ -25,7 +26,8 @@ from torch.utils.weak import WeakIdKeyDictionary
 from orchard.app.train import resolve_training, train
 from orchard.data.kinds import data_name, folder_name, kind_named
 from orchard.errors import OrchardError, UsageError
-from orchard.files import disk_error, json_text, read_json, write_json, write_table
+from orchard.files import disk_error, json_text, read_as, write_json, write_table
+from orchard.given import Given
 from orchard.inference.hardware import hardware
 from orchard.inference.loading import Loaded, load
 from orchard.models import landmark_of
@@ -44,9 +46,8 @@ ROUNDS = 30  # in which every contestant has its turn
 SECONDS = 20.0  # after which no further round is begun, three have been made
 THROUGHPUT_BATCH = 64
 TABLE = "compare.json"  # what a later call adds to
-COLUMNS = (
-    "model", "quality", "spread", "seeds", "parameters", "macs", "latency_s", "pictures_per_second", "memory_bytes",
-    "training_seconds", "error",
+MEASURED = (  # beside the metric, which has its own name
+    "std", "seeds", "parameters", "macs", "latency_s", "pictures_per_second", "memory_bytes", "training_seconds",
 )  # fmt: skip
 
 
@@ -57,7 +58,7 @@ class Budget:
     kind: Literal["epochs", "minutes", "macs"]
     amount: float
 
-    def settings(self, model: str, source: str, others: Mapping[str, Any]) -> dict[str, Any]:
+    def settings(self, model: str, source: str | Given, others: Mapping[str, Any]) -> dict[str, Any]:
         """The settings of a training that spend it, beside the `others` (dotted keys)."""
         if self.kind == "epochs":
             return {"epochs": self.amount}
@@ -78,8 +79,8 @@ class Budget:
 
 def compare(
     models: Sequence[str],
-    source: str,
-    out: Path,
+    source: Any,
+    out: Path | str,
     *,
     budget: Budget,
     seeds: int = 1,
@@ -87,6 +88,8 @@ def compare(
     training: Callable[..., dict[str, Any]] = train,
 ) -> dict[str, Any]:
     """Train every model (variants or timm:NAME) on `source` under the same budget, measure and write the comparison.
+
+    `source` is a name, a path or a Python object, as `train` takes it.
 
     Writes compare.csv, compare.json and compare.html into `out` beside the run folders, and returns the same as one
     table. Models that were compared there before stay in it. A model that fails has its reason under "error"; the
@@ -101,17 +104,18 @@ def compare(
     if len(tasks) > 1:
         raise UsageError(f"models for {' and '.join(sorted(tasks))} cannot be compared; name models for one task")
     task = task_named(tasks.pop())
-    kind_named(task.data).require(source)
+    place, out = kind_named(task.data).take(source), Path(out)
+    source = place.source if isinstance(place, Given) else place
     for model in models:
-        resolve_training(model, source, settings or {})
+        resolve_training(model, place, settings or {})
     terms = {
         "task": task.name, "data": source, "budget": {"kind": budget.kind, "amount": budget.amount},
         "settings": dict(settings or {}),
     }  # fmt: skip
-    before = _earlier(out, terms)
+    before = _earlier(out, terms, task.metric)
     rows = [row for row in before if row["error"] and row["model"] not in models]  # are not tried again unasked
     models = [*(row["model"] for row in before if not row["error"] and row["model"] not in models), *models]
-    rows += [_train_all(task, model, source, out, budget, seeds, settings or {}, training) for model in models]
+    rows += [_train_all(task, model, place, out, budget, seeds, settings or {}, training) for model in models]
     _measure([row for row in rows if not row["error"]])
     result = {
         **terms,
@@ -123,24 +127,42 @@ def compare(
         "out": str(out),
         "contestants": rows,
     }
-    _write_csv(out / "compare.csv", rows)
+    _write_csv(out / "compare.csv", rows, task.metric)
     _write_json(out / TABLE, result)
     _write_page(out / "compare.html", result, budget)
     return result
 
 
-def _earlier(out: Path, terms: Mapping[str, Any]) -> list[dict[str, Any]]:
+class _Contestant(BaseModel):
+    model: str
+    error: str | None
+
+
+class _Comparison(BaseModel):
+    """compare.json, as far as one more call needs it: what was measured is measured again."""
+
+    task: str
+    data: str
+    budget: dict[str, Any]
+    settings: dict[str, Any]
+    contestants: list[_Contestant]
+
+
+def _empty_row(model: str, metric: Metric, error: str | None = None) -> dict[str, Any]:
+    return {"model": model, metric.name: None, **dict.fromkeys(MEASURED), "error": error, "runs": []}
+
+
+def _earlier(out: Path, terms: Mapping[str, Any], metric: Metric) -> list[dict[str, Any]]:
     """The contestants of the comparison that `out` holds; UsageError where it was under other terms."""
     if not (out / TABLE).exists():
         return []
-    found = read_json(out / TABLE)
-    advice = "name another folder with --out"
-    if not isinstance(found, dict) or not isinstance(found.get("contestants"), list):
-        raise UsageError(f"{out / TABLE} is no comparison of ours; {advice}")
+    found = read_as(out / TABLE, _Comparison)
     for key, value in terms.items():
-        if found.get(key) != json.loads(json_text(value)):
-            raise UsageError(f"{out} holds a comparison with {key} {found.get(key)}, not {value}; {advice}")
-    return [row for row in found["contestants"] if {"model", "error"} <= set(row)]
+        if (before := getattr(found, key)) != json.loads(json_text(value)):
+            raise UsageError(
+                f"{out} holds a comparison with {key} {before}, not {value}; name another folder with --out"
+            )
+    return [_empty_row(row.model, metric, row.error) for row in found.contestants]
 
 
 def _write_json(path: Path, result: Mapping[str, Any]) -> None:
@@ -153,7 +175,7 @@ def _write_json(path: Path, result: Mapping[str, Any]) -> None:
 def _train_all(
     task: Task,
     model: str,
-    source: str,
+    source: str | Given,
     out: Path,
     budget: Budget,
     seeds: int,
@@ -161,8 +183,7 @@ def _train_all(
     training: Callable[..., dict[str, Any]],
 ) -> dict[str, Any]:
     """One contestant with all its seeds, as a row whose measured columns are still empty."""
-    row: dict[str, Any] = {"model": model, "error": None, "runs": []}
-    row |= dict.fromkeys(COLUMNS[1:-1])
+    row, metric = _empty_row(model, task.metric), task.metric.name
     try:
         given = {**settings, **budget.settings(model, source, settings)}
         first = int(given.pop("seed", 0))
@@ -171,8 +192,11 @@ def _train_all(
             note(f"{model}, seed {seed}, {budget.words()}")
             metrics = training(model, source, out / name, **given, seed=seed)
             report_split = "test" if "test" in metrics else "validation"
-            found = {"quality": metrics[report_split][task.metric.name], "split": report_split}
-            row["runs"].append({"seed": seed, "folder": name, "seconds": metrics["seconds"], **found})
+            value = metrics[report_split].get(metric)
+            if value is None:
+                raise OrchardError(f"{out / name / 'metrics.json'} has no number for the {report_split} {metric}")
+            found = {metric: value, "split": report_split, "seconds": metrics["seconds"]}
+            row["runs"].append({"seed": seed, "folder": name, **found})
     except Interrupted:
         raise
     except Exception as error:  # whatever is wrong with one contestant, the others have a right to their turn
@@ -181,10 +205,10 @@ def _train_all(
         row["error"] = kind + lines[0].removeprefix(f"{model}: ")
         note(f"error: {model}: {row['error']}")
         return row
-    qualities = [run["quality"] for run in row["runs"]]
+    values = [run[metric] for run in row["runs"]]
     return row | {
-        "quality": statistics.mean(qualities),
-        "spread": statistics.stdev(qualities) if seeds > 1 else None,
+        metric: statistics.mean(values),
+        "std": statistics.stdev(values) if seeds > 1 else None,
         "seeds": seeds,
         "parameters": metrics["parameters"],
         "macs": metrics["macs"],
@@ -282,21 +306,25 @@ def peak_memory(model: nn.Module, inputs: Mapping[str, Tensor]) -> int:
     return alive.most
 
 
-def _write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    table = [["" if row[name] is None else row[name] for name in COLUMNS] for row in rows]
-    write_table(path, [COLUMNS, *table])
+def _write_csv(path: Path, rows: Sequence[Mapping[str, Any]], metric: Metric) -> None:
+    columns = ("model", metric.name, *MEASURED, "error")
+    table = [["" if row[name] is None else row[name] for name in columns] for row in rows]
+    write_table(path, [columns, *table])
 
 
 def _write_page(path: Path, result: Mapping[str, Any], budget: Budget) -> None:
     metric = Metric(**result["metric"])
     rows = in_order(result)
     spots = [
-        Spot(row["model"], row["macs"], row["quality"], min(qualities), max(qualities))
+        Spot(row["model"], row["macs"], row[metric.name], min(values), max(values))
         for row in rows
-        if not row["error"] and (qualities := [run["quality"] for run in row["runs"]])
+        if not row["error"] and (values := [run[metric.name] for run in row["runs"]])
     ]
     name = metric.name.replace("_", " ")
-    chart = spot_chart(f"{name.capitalize()} against cost", spots, x_label="multiply-adds per sample", y_label=name)
+    chart = spot_chart(
+        f"{name.capitalize()} against cost", spots, x_label="multiply-adds per sample", y_label=name,
+        percent=metric.percent,
+    )  # fmt: skip
     write_page(
         path,
         Path(charts.__file__).with_name("compare.html.jinja"),
@@ -315,7 +343,7 @@ def in_order(result: Mapping[str, Any]) -> list[dict[str, Any]]:
     """The contestants, best first; those that failed come last."""
     metric = Metric(**result["metric"])
     return sorted(
-        result["contestants"], key=lambda row: (row["quality"] is None, -metric.score(row["quality"] or 0.0))
+        result["contestants"], key=lambda row: (row[metric.name] is None, -metric.score(row[metric.name] or 0.0))
     )  # fmt: skip
 
 

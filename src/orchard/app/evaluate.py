@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,39 +11,60 @@ from pydantic import ValidationError
 from orchard.data.kinds import kind_named
 from orchard.data.settings import Source
 from orchard.errors import UsageError
+from orchard.given import Given
 from orchard.tasks.record import Task
 from orchard.tasks.registry import task_named
 from orchard.training.settings import explain, nest
 from orchard.weights.folders import require_model
 
 if TYPE_CHECKING:
+    from torch import Tensor, nn
+
     from orchard.inference.loading import Loaded
 
 
 def evaluate(
-    run: Path | str, source: str, split: str | None = None, settings: Mapping[str, Any] | None = None
+    run: Path | str,
+    source: Any,
+    split: str | None = None,
+    settings: Mapping[str, Any] | None = None,
+    *,
+    model: nn.Module | None = None,
+    metrics: Mapping[str, Callable[[Tensor, Tensor], float]] | None = None,
 ) -> dict[str, Any]:
     """Metrics of the model of `run` on one split of `source`, as its task has them, and the count of its records.
 
-    Without a `split` it is the test; of a set without splits that is all of it, with one the part that a training holds
-    out.
-    `settings` are those of the data, such as {"bad_records": "skip"}. Raises UsageError for a setting or a split that
-    there is not, OrchardError for data that the model cannot be asked about.
+    Args:
+        run: a run folder or a model's folder.
+        source: the name of a set, a path, or a Python object, as `train` takes it.
+        split: which split; without one it is the test, and of a set without splits all of it.
+        settings: those of the data, such as {"bad_records": "skip"}.
+        model: your own module, where the run is of one; it is filled.
+        metrics: your own beside the task's, as `train` takes them.
+
+    Raises UsageError for a setting or a split that there is not, OrchardError for data that the model cannot be asked
+    about.
     """
     task = task_named(require_model(Path(run)).task)
-    data = source_settings(task, source, settings or {})
-    kind_named(task.data).require(source)
+    if metrics and not task.own_metrics:
+        raise UsageError(f"{run} is for {task.name}, which computes no metrics beside its own; leave out metrics=")
+    place = source if isinstance(source, str) else kind_named(task.data).take(source)
+    name = place.source if isinstance(place, Given) else place
+    data = source_settings(task, name, settings or {})
+    if isinstance(place, str):
+        kind_named(task.data).require(place)
     from orchard.inference.loading import load
     from orchard.tasks.base import warn
 
-    loaded: Loaded = load(run)
+    loaded: Loaded = load(run, model)
     data = data.for_evaluation(whole=split is None and "test_fraction" not in data.model_fields_set)
     split = split or "test"
-    metrics = task.load(task.evaluate)(loaded, source, split, data)
-    count, learned = metrics.pop("count"), metrics.pop("learned", 0)
+    own = {"metrics": metrics} if metrics else {}
+    found = task.load(task.evaluate)(loaded, place, split, data, **own)
+    count, learned = found.pop("count"), found.pop("learned", 0)
     if learned:
         warn(f"the model has learned from {learned:,} of these records; what it makes of them says nothing of others")
-    return {"model": loaded.name, "task": loaded.task, "data": source, "count": count, split: metrics}
+    return {"model": loaded.name, "task": loaded.task, "data": name, "count": count, split: found}
 
 
 def source_settings(task: Task, source: str, settings: Mapping[str, Any]) -> Source:

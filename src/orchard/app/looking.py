@@ -5,17 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from orchard.cards import find_recipe
+from orchard.cards import FOREIGN, Recipe, find_recipe
 from orchard.data.kinds import canonical_name
-from orchard.data.settings import AnySource, AugmentSettings, MixSettings
+from orchard.data.settings import AnySource, AugmentSettings, MixSettings, PreprocessSettings
 from orchard.tasks.registry import task_of
-from orchard.training.settings import TrainSettings, resolve
+from orchard.training.settings import Resolved, TrainSettings, resolve
 
 
 class LookSettings(TrainSettings):
     """What there is to say about any data, whichever task learns from it."""
 
     data: AnySource
+    preprocessing: PreprocessSettings = PreprocessSettings()
     augmentation: MixSettings = MixSettings()
 
 
@@ -25,16 +26,13 @@ def _varies_images(model: str) -> bool:
     return field is not None and issubclass(field.annotation, AugmentSettings)
 
 
-def data_settings(source: str, model: str | None, command: Mapping[str, Any]) -> tuple[AnySource, AugmentSettings]:
-    """Settings of data and of augmentation: what was asked for, on top of those of the model's recipe.
+def look_settings(source: str, model: str | None, command: Mapping[str, Any]) -> Resolved:
+    """`LookSettings`: what was asked for, on top of what the model's recipe says of data and augmentation.
 
     The augmentation of a task that does not vary images alone (a detector's) is not looked at.
     """
-    recipe = find_recipe(model, canonical_name(source)) if model else None
-    groups = ("data.", "augmentation.") if model and _varies_images(model) else ("data.",)
+    recipe = find_recipe(model, canonical_name(source)) if model and not model.startswith(FOREIGN) else None
+    groups = ("data.", "augmentation.", "preprocessing.") if model and _varies_images(model) else ("data.",)
     learned = {key: value for key, value in recipe.settings.items() if key.startswith(groups)} if recipe else {}
-    settings = resolve(
-        {**learned, **command, "model": model or "none", "data.source": source}, None, "", LookSettings
-    ).settings
-    assert isinstance(settings, LookSettings)
-    return settings.data, settings.augmentation
+    asked = {**command, "model": model or "none", "data.source": source}
+    return resolve(asked, Recipe(model or "none", "", learned), "recipe", LookSettings)

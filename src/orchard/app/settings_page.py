@@ -62,6 +62,8 @@ def _kind(annotation: Any) -> str:
     """The type in the words of JSON."""
     if annotation in (type(None), Ellipsis):
         return ""
+    if typing.get_origin(annotation) is typing.Annotated:
+        return _kind(typing.get_args(annotation)[0])
     if typing.get_origin(annotation) is typing.Literal:
         return ", ".join(map(str, typing.get_args(annotation)))
     inner = [kind for kind in map(_kind, typing.get_args(annotation)) if kind]

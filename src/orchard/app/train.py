@@ -5,18 +5,24 @@ What is wrong with the call (a model, a setting or a path that is not there) is 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from orchard.cards import Recipe, card_of, find_recipe
+from orchard.cards import FOREIGN, Recipe, card_of, find_recipe
 from orchard.data.kinds import canonical_name, data_name, folder_name, kind_named
-from orchard.errors import UsageError
+from orchard.errors import OrchardError, UsageError
+from orchard.given import MODULE, Given, given_name
 from orchard.tasks.record import Task
-from orchard.tasks.registry import FOREIGN, task_named, task_names, task_of
-from orchard.training.settings import Resolved, TrainSettings, flatten, known_keys, resolve
+from orchard.tasks.registry import task_named, task_names, task_of
+from orchard.training.callbacks import check_callbacks
+from orchard.training.loggers import require_loggers
+from orchard.training.settings import Objects, Resolved, TrainSettings, flatten, known_keys, resolve
 
 if TYPE_CHECKING:
+    from torch import Tensor, nn
+
     from orchard.tasks.base import Job
     from orchard.training.loop import State, Trainer
     from orchard.training.run import RunFolder
@@ -40,24 +46,48 @@ def pick_recipe(model: str, source: str, wanted: str | None) -> tuple[Recipe | N
 
 
 def train(
-    model: str, data: str, out: Path | str | None = None, *, recipe: str | None = None, **settings: Any
+    model: str | nn.Module,
+    data: Any,
+    out: Path | str | None = None,
+    *,
+    recipe: str | None = None,
+    callbacks: Sequence[Any] = (),
+    metrics: Mapping[str, Callable[[Tensor, Tensor], float]] | None = None,
+    **settings: Any,
 ) -> dict[str, Any]:
     """Train a model on data: `train("vit_nano", "digits", epochs=5, optimizer={"lr": 3e-4})`.
 
-    `settings` are those of the model's task (docs/settings.md), nested or with dotted keys. What they leave open, the
-    recipe of the model's card for this data gives (or the one for the set named by `recipe`), then the defaults. A run
-    folder with an unfinished run of the same settings is resumed; a finished one is returned as it is.
-    Returns the content of the run's metrics.json, and the folder under "run".
+    A run folder with an unfinished run of the same settings and data is resumed; a finished one is returned as it is.
+
+    Args:
+        model: the name of a variant, or a module of your own for image classification, which takes images (B, C, H, W)
+            and gives logits (B, K). A copy of it is trained, from the weights that it has; `load(RUN, model=module)`
+            fills the module with the best ones. `image_size` says how large the images are that it is given.
+        data: the name of a set, or a path. For models that learn from images also a Python object (`open_data` says
+            which), for language models a list of strings or a frame with a column of text. Nothing of an object is
+            stored: to resume, hand the same in again.
+        out: the run folder; default: runs/MODEL-DATA.
+        recipe: take the recipe of the model's card for the set of this name.
+        callbacks: objects with `on_step(moment)` or `on_epoch(moment)` (`orchard.Callback`).
+        metrics: your own for image classification, by name: functions of logits (N, K) float32 and labels (N,) int64 of
+            a split, computed at every evaluation.
+        settings: those of the model's task (docs/settings.md), nested or with dotted keys. What they leave open, the
+            recipe of the model's card for this data gives, then the defaults.
+
+    Returns the content of the run's metrics.json, and the folder under "run". Raises UsageError for a wrong call,
+    OrchardError for data that cannot be learned from and for a training that fails.
     """
-    resolved, task = resolve_training(model, data, settings, recipe)
-    kind_named(task.data).require(data)
+    check_callbacks(callbacks)
+    resolved, task = resolve_training(model, data, settings, recipe, metrics)
+    model, source = resolved.settings.model, resolved.settings.data.source
+    if resolved.objects.data is None:
+        kind_named(task.data).require(source)
     from orchard.app.out_of_memory import explained
-    from orchard.files import read_json
     from orchard.tasks.base import is_first_process, say
     from orchard.training.run import RunFolder, free_folder
 
     requested = resolved.settings.model_dump(mode="json")
-    base = Path("runs") / folder_name(model, data_name(data))
+    base = Path("runs") / folder_name(given_name(model, MODULE) or model, data_name(source))
     run = RunFolder(Path(out) if out else free_folder(base, requested))
     if is_first_process():
         run.open(requested)
@@ -67,29 +97,82 @@ def train(
             (run / "report.html").unlink()  # it is finished again when this is written anew
         if run.finished:
             say(f"{run.path} is finished already")
-            return {"run": str(run.path), **read_json(run / "metrics.json")}
+            return {"run": str(run.path), **run.metrics().table()}
+        resolved = as_begun(resolved, run)
         with explained(resolved.settings, task):
-            return _train(resolved, task, requested, run, recipe)
+            return _train(resolved, task, requested, run, recipe, callbacks)
     finally:
         run.close()
 
 
 def resolve_training(
-    model: str, data: str, settings: Mapping[str, Any], recipe: str | None = None
+    model: str | nn.Module,
+    data: Any,
+    settings: Mapping[str, Any],
+    recipe: str | None = None,
+    metrics: Mapping[str, Any] | None = None,
 ) -> tuple[Resolved, Task]:
-    """The settings of a training, and its task. Raises UsageError for a model, recipe or setting that there is not."""
+    """The settings of a training with the objects beside them, and its task.
+
+    Raises UsageError for a model, data, a recipe or a setting that there is not, OrchardError for an item of an object
+    that is not right.
+    """
+    module = None if isinstance(model, str) else model
+    model = model if isinstance(model, str) else _module_name(model, settings)
     if not model.startswith(FOREIGN):
         card_of(model)
     task = task_of(model)
-    command = flatten(settings) | {"model": model, "data.source": data}
+    if metrics and not task.own_metrics:
+        raise UsageError(f"{model} is for {task.name}, which computes no metrics beside its own; leave out metrics=")
     kind: type[TrainSettings] = task.load(task.settings)
+    source = data if isinstance(data, str) else kind_named(task.data).take(data)
+    given = source if isinstance(source, Given) else None
+    source = source.source if isinstance(source, Given) else source
+    command = flatten(settings) | {"model": model, "data.source": source}
     found: Recipe | None
     if command.get("start_from") and kind.fine_tuning and recipe is None:
         found, name = Recipe(model, "", dict(kind.fine_tuning)), FINE_TUNING
     else:
-        found, name = pick_recipe(model, data, recipe)
+        found, name = pick_recipe(model, source, recipe)
     refuse_foreign(command, task, kind)
-    return resolve(command, found, name, kind), task
+    resolved = resolve(command, found, name, kind)
+    require_loggers(resolved.settings.loggers)
+    if model.startswith(FOREIGN):
+        from orchard.models.foreign import check_foreign
+
+        check_foreign(model)
+    return replace(resolved, objects=Objects(given, module, metrics)), task
+
+
+def as_begun(resolved: Resolved, run: RunFolder) -> Resolved:
+    """What is chosen by the data, as an unfinished run began: mended records may give another choice."""
+    from orchard.training.renamed import NOW_CHOSEN
+
+    if not (run / "settings.json").exists():
+        return resolved
+    now, before = flatten(resolved.settings.model_dump()), run.settings().rows()
+    for key in NOW_CHOSEN:
+        if key in now and now[key] is None and key in before:
+            if type(value := before[key].value) is not int or value < 1:
+                raise OrchardError(f"{run / 'settings.json'}: '{key}': expected an integer of at least 1")
+            resolved = resolved.choose(key, value, before[key].origin)
+    return resolved
+
+
+def _module_name(module: Any, settings: Mapping[str, Any]) -> str:
+    """What settings call a module of one's own. UsageError for what is none."""
+    from torch import nn
+
+    from orchard.models.foreign import module_name
+
+    if not isinstance(module, nn.Module):
+        raise UsageError(f"a {type(module).__name__} is no model; name one (orchard list), or hand in an nn.Module")
+    if settings.get("start_from"):
+        raise UsageError(
+            "start_from is for models that have a name; a module of your own starts from its weights: "
+            "orchard.load(RUN, model=module) fills it"
+        )
+    return module_name(module)
 
 
 def refuse_foreign(command: Mapping[str, Any], task: Task, kind: type[TrainSettings]) -> None:
@@ -107,7 +190,12 @@ def refuse_foreign(command: Mapping[str, Any], task: Task, kind: type[TrainSetti
 
 
 def _train(
-    resolved: Resolved, task: Task, requested: Mapping[str, Any], run: RunFolder, recipe: str | None
+    resolved: Resolved,
+    task: Task,
+    requested: Mapping[str, Any],
+    run: RunFolder,
+    recipe: str | None,
+    callbacks: Sequence[Any],
 ) -> dict[str, Any]:
     import torch
 
@@ -130,12 +218,15 @@ def _train(
         run = run if fabric.is_global_zero else RunFolder(Path(path))
         run.extended = extended
     read_through(job.records, job.final_splits, job.settings.data)
-    trainer = Trainer(job, run, warn)
+    trainer = Trainer(job, run, warn, callbacks)
+    if resolved.objects.module is not None:
+        trainer.keep_start()
     plan = make_plan(trainer, cut=not task.whole_batch)
     if fabric.is_global_zero:
         _write_manifest(job, requested, run, recipe)
         on = f"; {settings.threads} thread{'s' if settings.threads != 1 else ''}" if settings.threads else ""
-        say(f"{settings.model} on {data_name(settings.data.source)}: {job.describe()}; {plan.words()}{on}")
+        name = given_name(settings.model, MODULE) or settings.model
+        say(f"{name} on {data_name(settings.data.source)}: {job.describe()}; {plan.words()}{on}")
         for warning in (*left_out(job.manifest()), *job.remarks(), *overlaps(job), *plan.warnings()):
             warn(warning)
     progress = Progress(job.per_step, job.unit, ("loss", *job.logged), quiet=not fabric.is_global_zero)
@@ -154,13 +245,12 @@ def _set_threads(job: Job, run: RunFolder) -> None:
     """As asked for, as the run began (another number gives other bits), or by the work and the load."""
     import torch
 
-    from orchard.files import read_json
     from orchard.inference.hardware import choose_threads
 
     threads, why = job.settings.threads, ""
     if threads is None and (run / "settings.json").exists():
-        before = read_json(run / "settings.json").get("threads", {})
-        threads, why = before.get("value"), str(before.get("origin"))
+        before = run.settings().threads
+        threads, why = before.value, before.origin
     if threads is None:
         threads, why = choose_threads(job.cost(job.model)["macs"])
     if job.settings.threads is None:

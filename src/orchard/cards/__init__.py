@@ -15,9 +15,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from orchard.errors import OrchardError, unknown
+from orchard.errors import OrchardError, UsageError, unknown
 
 FOLDER = Path(__file__).parent
+FOREIGN = ("timm:", "hf:", "module:")  # how models of others begin, a person's own too, which have no cards
 SIZES = FOLDER / "sizes.json"
 ANY = ("images", "text", "captions", "boxes", "text-pairs", "environments")  # what recipes call one's own data
 
@@ -95,6 +96,19 @@ class Figure:
 
 
 @dataclass(frozen=True)
+class Weights:
+    """Official weights that a publisher has under a URL for each variant; `orchard import VARIANT card:NAME` has them.
+
+    A URL states its file's sha256 where that is known: as a folder of its path, behind the last hyphen of the file's
+    name, or as a fragment `#sha256=...`.
+    """
+
+    name: str
+    files: dict[str, str]  # the URL for each variant
+    vocabulary: tuple[str, ...] = ()  # the URLs of the text tokenizer's files
+
+
+@dataclass(frozen=True)
 class Card:
     name: str
     label: str
@@ -114,6 +128,10 @@ class Card:
     references: tuple[Reference, ...] = ()
     recipes: tuple[Recipe, ...] = ()
     figures: tuple[Figure, ...] = ()
+    weights: tuple[Weights, ...] = ()
+
+
+TABLES = (("references", Reference), ("recipes", Recipe), ("figures", Figure), ("weights", Weights))
 
 
 def _fill(kind: type, table: dict[str, Any], where: str) -> Any:
@@ -166,12 +184,13 @@ def read_card(path: Path) -> Card:
         for row in table.get("recipes", [])
         for model in (row["model"] if isinstance(row.get("model"), list) else [row.get("model")])
     ]
-    for key, kind in (("references", Reference), ("recipes", Recipe), ("figures", Figure)):
+    for key, kind in TABLES:
         table[key] = tuple(_fill(kind, row, f"{where}, {key} {n}") for n, row in enumerate(table.get(key, []), 1))
     for key in ("ancestors", "deviations"):
         table[key] = tuple(table.get(key, ()))
     card: Card = _fill(Card, table, where)
     named = [reference.variant for reference in card.references] + [recipe.model for recipe in card.recipes]
+    named += [name for weights in card.weights for name in weights.files]
     for name in named + [figure.variant for figure in card.figures]:
         if name not in card.variants:
             raise OrchardError(f"{where}: {unknown('variant', name, card.variants)}")
@@ -198,6 +217,8 @@ def card_of(name: str) -> Card:
         return cards[name]
     if name in variant_names():
         return cards[variant_names()[name]]
+    if name.startswith(FOREIGN):
+        raise UsageError(f"{name} is another library's model, which can be trained and compared here and has no card")
     raise unknown("model", name, [*variant_names(), *cards])
 
 

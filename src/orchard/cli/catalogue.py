@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from orchard.cards import Card, Variant, all_cards, card_of, descendants_of
+from orchard.cards import FOREIGN, Card, Variant, all_cards, card_of, descendants_of
 from orchard.cli.output import Json, emit
 
 
@@ -66,6 +66,10 @@ def show(
     as_json: Json = False,
 ) -> None:
     """Print a model's card: idea, lineage, shape, size, cost, proof, results."""
+    if name.startswith(FOREIGN):
+        from orchard.models.foreign import check_foreign
+
+        check_foreign(name)
     card = card_of(name)
     table = dataclasses.asdict(card) | {"descendants": descendants_of(card.name), "asked": name}
     emit(table, as_json, lambda _: _show_card(card, name))
@@ -95,6 +99,11 @@ def _show_card(card: Card, name: str) -> None:
         console.print("  no published code to compare with: parameter counts and tests of its own")
     for deviation in card.deviations:
         console.print(Padding(f"- {deviation}", (0, 2)))
+    weights = [(name, row.name) for row in card.weights for name in wanted if name in row.files]
+    if weights:
+        console.print("[bold]weights[/bold], fetched by name", markup=True)
+        for name, place in weights:
+            console.print(f"  orchard import {name} card:{place} --out FOLDER")
     figures = _figures(card, wanted)
     if figures:
         console.print("[bold]figures[/bold], published and reached here", markup=True)

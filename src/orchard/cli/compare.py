@@ -71,15 +71,15 @@ def _show(result: dict[str, Any]) -> None:
     console = Console()
     if not console.is_terminal:
         console.width = 120  # a file or a pipe has room
-    percent = result["metric"]["percent"]
+    metric, percent = result["metric"]["name"], result["metric"]["percent"]
     for row in in_order(result):
         if row["error"]:
             table.add_row(row["model"], "failed")
             continue
         scale, digits, unit = (100, ".1f", " %") if percent else (1, ".4g", "")
-        spread = f" ± {row['spread'] * scale:{digits}}" if row["spread"] is not None else ""
+        std = f" ± {row['std'] * scale:{digits}}" if row["std"] is not None else ""
         table.add_row(
-            row["model"], f"{row['quality'] * scale:{digits}}{spread}{unit}", short(row["parameters"]),
+            row["model"], f"{row[metric] * scale:{digits}}{std}{unit}", short(row["parameters"]),
             short(row["macs"]),
             seconds_text(row["latency_s"]), f"{short(row['pictures_per_second'])}/s", bytes_text(row["memory_bytes"]),
             seconds_text(row["training_seconds"]),

@@ -16,14 +16,17 @@ if TYPE_CHECKING:
     from orchard.data.check import Check, Duplicate
     from orchard.data.check_text import CaptionCheck, TextCheck
     from orchard.data.checked import Checked
-    from orchard.data.contracts import AugmentSettings, ImageData, Preprocess
+    from orchard.data.contracts import ImageData, Preprocess
     from orchard.data.kinds import Kind
-    from orchard.data.settings import CaptionSource
+    from orchard.data.settings import CaptionSource, PreprocessSettings
+    from orchard.training.settings import Resolved
 
 data_app = typer.Typer(help="Check data before training on it.", no_args_is_help=True, rich_markup_mode=None)
 SHOWN = 10  # problems, duplicates and classes that the table for people lists
 
-Set = Annotated[list[str], typer.Option("--set", help="Setting as key=value: data.* or augmentation.*")]
+Set = Annotated[
+    list[str], typer.Option("--set", help="Setting as key=value: data.*, preprocessing.* or augmentation.*")
+]
 
 
 @data_app.callback()
@@ -40,21 +43,23 @@ def check_data(
     as_json: Json = False,
 ) -> None:
     """Report the format, the contents and what is wrong; with --mosaic, draw what a model will see."""
-    from orchard.cards import card_of
-    from orchard.data.check import check, draw_mosaic
+    resolved = _settings(source, model, settings)
+    from orchard.data.check import check, draw_mosaic, remarks
     from orchard.data.check_text import kind_of
     from orchard.errors import OrchardError, UsageError
+    from orchard.tasks.registry import task_of
 
-    chosen, augment = _settings(source, model, settings)
+    look: Any = resolved.settings
+    chosen: CaptionSource = look.data
     if (other := _other_kind(source, model)) is not None:
         if mosaic:
             raise UsageError(f"{source}: no mosaic is drawn of {other.name}")
         report = other.load(other.check)(source, chosen)
         emit(report.to_json(), as_json, lambda _: _show_checked(report))
         return
-    kind = kind_of(source, chosen, card_of(model).task if model else None)
+    kind = kind_of(source, chosen, task_of(model).name if model else None)
     if kind == "captions":
-        _check_captions(source, model, mosaic, chosen, as_json)
+        _check_captions(source, model, mosaic, look, as_json)
         return
     if kind == "text":
         from orchard.data.check_text import check_text
@@ -65,24 +70,29 @@ def check_data(
         emit(said.to_json(), as_json, lambda _: _show_text(said))
         return
     data, result = check(source, chosen)
-    answer = result.to_json()
+    from orchard.tasks.images import keep_characters
+
+    look = keep_characters(resolved, data.classes).settings
+    augment, found = look.augmentation, remarks(data, look.augmentation, model is not None)
+    answer = {**result.to_json(), "remarks": found}
     if mosaic:
-        preprocess = _preprocess(data, model)
+        preprocess = _preprocess(data, model, look.preprocessing)
         try:
             draw_mosaic(data, preprocess, augment, mosaic)
         except OSError as error:
             raise OrchardError(f"the mosaic cannot be written to {mosaic}: {error.strerror or error}") from None
         answer |= {"mosaic": str(mosaic), "preprocess": preprocess.to_json(), "augmentation": augment.model_dump()}
         note(f"mosaic in {mosaic}: of each picture first what evaluation sees, then what training makes of it")
-    emit(answer, as_json, lambda _: _show(result))
+    emit(answer, as_json, lambda _: _show(result, found))
 
 
 def _other_kind(source: str, model: str | None) -> Kind | None:
-    """The kind of a source that is no images, captions or text: known by its name, or by what a model learns from."""
-    from orchard.data.kinds import kind_by_name, kind_named
+    """The kind of a source that is no images, captions or text: known by its name, by what a model learns from, or by
+    what is in it."""
+    from orchard.data.kinds import kind_by_look, kind_by_name, kind_named
     from orchard.tasks.registry import task_of
 
-    kind = kind_named(task_of(model).data) if model else kind_by_name(source)
+    kind = kind_named(task_of(model).data) if model else kind_by_name(source) or kind_by_look(source)
     return None if kind is None or kind.name in ("images", "captions", "text") else kind
 
 
@@ -99,40 +109,40 @@ def _show_checked(report: Checked) -> None:
     console.print(f"fingerprint {report.fingerprint[:16]}")
 
 
-def _check_captions(
-    source: str, model: str | None, mosaic: Path | None, settings: CaptionSource, as_json: bool
-) -> None:
+def _check_captions(source: str, model: str | None, mosaic: Path | None, settings: Any, as_json: bool) -> None:
     from orchard.data.check_text import check_captions, draw_captions
 
-    data, result = check_captions(source, settings)
+    data, result = check_captions(source, settings.data)
     answer = result.to_json()
     if mosaic:
-        preprocess = _preprocess(data.pictures(), model)
+        preprocess = _preprocess(data.pictures(), model, settings.preprocessing)
         answer |= {"mosaic": str(mosaic), "captions_drawn": draw_captions(data, preprocess, mosaic)}
         note(f"mosaic in {mosaic}: training pictures as evaluation sees them, by number with their captions")
     emit(answer, as_json, lambda _: _show_captions(result))
 
 
-def _settings(source: str, model: str | None, pairs: list[str]) -> tuple[CaptionSource, AugmentSettings]:
+def _settings(source: str, model: str | None, pairs: list[str]) -> Resolved:
     """What --set says, on top of the model's recipe."""
-    from orchard.app.looking import data_settings
+    from orchard.app.looking import look_settings
 
-    return data_settings(source, model, parse_settings(pairs))
+    return look_settings(source, model, parse_settings(pairs))
 
 
-def _preprocess(data: ImageData, model: str | None) -> Preprocess:
+def _preprocess(data: ImageData, model: str | None, settings: PreprocessSettings) -> Preprocess:
     from orchard.data.check import size_to_show
-    from orchard.data.preprocess import default_preprocess
+    from orchard.data.preprocess import default_preprocess, with_settings
 
     if model is None:
-        return default_preprocess(data, size_to_show(data), data.channels)
+        return with_settings(default_preprocess(data, size_to_show(data), data.channels), settings)
     from orchard.models import configuration
+    from orchard.models.foreign import create_foreign, is_foreign
 
-    config: Any = configuration(model)
-    return default_preprocess(data, config.image_size, data.channels)
+    found = create_foreign(model, in_channels=data.channels).config if is_foreign(model) else configuration(model)
+    config: Any = found
+    return with_settings(default_preprocess(data, config.image_size, data.channels), settings)
 
 
-def _show(result: Check) -> None:
+def _show(result: Check, remarks: list[str]) -> None:
     from rich.table import Table
 
     from orchard.console import Console
@@ -163,6 +173,8 @@ def _show(result: Check) -> None:
     _list(console, "picture more than once in one split and class", [_words(d) for d in within])
     if not lines and not result.duplicates:
         console.print("no unreadable, empty or duplicate pictures")
+    for remark in remarks:
+        console.print(f"note: {remark}", soft_wrap=True)
     console.print(f"fingerprint {result.fingerprint[:16]}")
 
 

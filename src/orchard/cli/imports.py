@@ -15,9 +15,15 @@ if TYPE_CHECKING:
 
 
 def import_model(
-    name: Annotated[str, typer.Argument(help="The variant that the checkpoint is of, such as vit_base_patch16_224.")],
+    name: Annotated[
+        str, typer.Argument(help="The variant that the checkpoint is of, such as vit_base_patch16_224, or timm:NAME.")
+    ],
     checkpoint: Annotated[
-        Path, typer.Argument(help="A .npz, .safetensors (or its index), .pth, .pt, .ckpt or .bin file, or its folder.")
+        str,
+        typer.Argument(
+            help="A .npz, .safetensors (or its index), .pth, .pt, .ckpt or .bin file, or its folder; or by name, to be "
+            "fetched: hub:OWNER/NAME[@REVISION], torchvision:IMAGENET1K_V1, card:openai."
+        ),
     ],
     out: Annotated[Path, typer.Option(help="Folder for the model; it must not exist.")],
     source: Annotated[
@@ -40,13 +46,13 @@ def import_model(
 
     done = import_checkpoint(name, checkpoint, out, source, files or [], tokenizer, parse_settings(settings or []))
     about, pictures = done.official.about, done.pictures
-    aside = [*done.official.aside, *(pictures.aside if pictures else ())]
+    ignored = [*done.official.ignored, *(pictures.ignored if pictures else ())]
     answer = {
         "out": str(out),
         "model": about.model,
         "origin": about.origin,
-        "tensors": len(done.official.went),
-        "set_aside": len(aside),
+        "tensors": len(done.official.mapping),
+        "ignored": len(ignored),
         "classes": len(about.classes),
         "preprocess": about.preprocess,
         "architecture": about.architecture,
@@ -55,15 +61,17 @@ def import_model(
     }
     for remark in (*done.official.remarks, *done.remarks):
         note(remark)
-    emit(answer, as_json, lambda _: show(name, out, done, aside))
+    emit(answer, as_json, lambda _: show(name, out, done, ignored))
 
 
-def show(name: str, out: Path, done: Imported, aside: list[str]) -> None:
+def show(name: str, out: Path, done: Imported, ignored: list[str]) -> None:
     about, pictures = done.official.about, done.pictures
-    left = f"{len(aside)} set aside that are no part of it, '{aside[0]}' among them" if aside else "nothing left over"
-    tell(f"{name} from {about.origin}: {len(done.official.went)} tensors, {left}")
+    left = (
+        f"{len(ignored)} ignored that are no part of it, '{ignored[0]}' among them" if ignored else "nothing left over"
+    )
+    tell(f"{name} from {about.origin}: {len(done.official.mapping)} tensors, {left}")
     if pictures:
-        tell(f"{pictures.about.model} as its image tokenizer: {len(pictures.went)} tensors")
+        tell(f"{pictures.about.model} as its image tokenizer: {len(pictures.mapping)} tensors")
     if done.words:
         tell(f"words by {done.words}")
     if about.classes:

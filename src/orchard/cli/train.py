@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -25,10 +25,10 @@ def show_figures(metrics: dict[str, Any]) -> None:
 
     table = Table(title=f"{metrics['model']} on {metrics['data']}", title_justify="left")
     splits = [name for name, figures in metrics.items() if _are_figures(figures)]
-    table.add_column("figure")
+    table.add_column("metric")
     for name in splits:
         table.add_column(name, justify="right")
-    for figure in dict.fromkeys(figure for name in splits for figure in metrics[name]):
+    for figure in _without_twins(metrics, splits):
         table.add_row(figure.replace("_", " "), *(_number(metrics[name].get(figure)) for name in splits))
     console = Console()
     console.print(table)
@@ -39,6 +39,17 @@ def show_figures(metrics: dict[str, Any]) -> None:
         )
     if "run" in metrics:
         console.print(f"run:    {metrics['run']}\nreport: {metrics['run']}/report.html")
+
+
+def _without_twins(metrics: Mapping[str, Any], splits: Sequence[str]) -> list[str]:
+    """The names of all figures, in order; one that is another's negative, as runs of before may have, is left out."""
+    kept: dict[str, tuple[float | None, ...]] = {}
+    for figure in dict.fromkeys(figure for name in splits for figure in metrics[name]):
+        values = tuple(metrics[name].get(figure) for name in splits)
+        negative = tuple(None if value is None else -value for value in values)
+        if not any(values) or negative not in kept.values():
+            kept[figure] = values
+    return list(kept)
 
 
 def _are_figures(value: Any) -> bool:

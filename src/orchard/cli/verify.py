@@ -22,6 +22,7 @@ def verify_models(
     """Compare models with their official implementations: same weights, same input, largest difference."""
     from orchard.cards import all_cards
     from orchard.errors import OrchardError, UsageError
+    from orchard.files import atomic, disk_error
 
     if all_models == bool(names):
         raise UsageError("name what to verify, such as orchard verify vit_nano, or say --all")
@@ -33,10 +34,14 @@ def verify_models(
     rows = verify(wanted, golden or GOLDEN)
     emit(rows, as_json, _show)
     if write:
-        write.mkdir(parents=True, exist_ok=True)
         pages = proofs_pages(rows)
-        for name, page in pages.items():
-            (write / name).write_text(page, encoding="utf-8")
+        try:
+            write.mkdir(parents=True, exist_ok=True)
+            for name, page in pages.items():
+                with atomic(write / name) as file:
+                    file.write(page.encode())
+        except OSError as error:
+            raise disk_error(error, write, "pages that were there are whole") from None
         note(f"wrote {len(pages)} pages to {write}")
     failed = [row for row in rows if not row["ok"]]
     if failed:

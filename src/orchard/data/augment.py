@@ -24,6 +24,7 @@ from orchard.data.settings import MixSettings
 FLIP, ROTATE, ZOOM, SHIFT_X, SHIFT_Y, BRIGHT, CONTRAST, SATURATION, PAD_X, PAD_Y = range(1, 11)
 ERASE = slice(11, 16)  # whether, area, aspect, place
 CROP = slice(16, 38)  # ten tries of area and aspect, then the place
+_PADDING = {"zero": "zeros", "edge": "border", "reflect": "reflection"}
 _ASPECTS = (3 / 4, 4 / 3)  # of a resized crop, as in arXiv:1409.4842, section 6
 _ERASED_AREA, _ERASED_ASPECTS = (0.02, 1 / 3), (0.3, 1 / 0.3)  # arXiv:1708.04896, section 4.1
 
@@ -36,12 +37,13 @@ class Variation:
     exact: bool  # the mappings move whole pixels to whole pixels
     colors: Tensor | None  # (B, 3) factors of brightness, contrast, saturation
     erased: tuple[tuple[int, int, int, int, int], ...]  # place in the batch; top, bottom, left, right
+    padding: str = "zeros"  # what is outside a picture, as `grid_sample` calls it
 
     def part(self, begin: int, end: int) -> Variation:
         mappings = None if self.mappings is None else self.mappings[begin:end]
         colors = None if self.colors is None else self.colors[begin:end]
         erased = tuple((i - begin, t, b, le, r) for i, t, b, le, r in self.erased if begin <= i < end)
-        return Variation(mappings, self.exact, colors, erased)
+        return Variation(mappings, self.exact, colors, erased, self.padding)
 
 
 def plan(settings: AugmentSettings, numbers: np.ndarray, size: tuple[int, int]) -> Variation:
@@ -55,7 +57,7 @@ def plan(settings: AugmentSettings, numbers: np.ndarray, size: tuple[int, int]) 
     mappings = torch.from_numpy(_mappings(settings, numbers, size).astype(np.float32)) if moved else None
     chosen = np.flatnonzero(numbers[:, ERASE.start] < settings.erase).tolist()
     erased = tuple((place, *_rectangle(numbers[place, ERASE].tolist(), size)) for place in chosen)
-    return Variation(mappings, not free, colors, erased)
+    return Variation(mappings, not free, colors, erased, _PADDING[settings.padding])
 
 
 def _mappings(settings: AugmentSettings, numbers: np.ndarray, size: tuple[int, int]) -> np.ndarray:
@@ -125,7 +127,8 @@ def vary(pictures: Tensor, variation: Variation) -> Tensor:
     varied = pictures.float()
     if variation.mappings is not None:
         grid = _grid(variation.mappings, pictures.shape[2], pictures.shape[3])
-        varied = F.grid_sample(varied, grid, "nearest" if variation.exact else "bilinear", "zeros", align_corners=False)
+        mode = "nearest" if variation.exact else "bilinear"
+        varied = F.grid_sample(varied, grid, mode, variation.padding, align_corners=False)
     if variation.colors is not None:
         # The middle that contrast turns about is a sum of whole numbers, exact in whatever order it is taken.
         middle = pictures.sum((1, 2, 3)).float().div(pictures[0].numel())[:, None, None, None]

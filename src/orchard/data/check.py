@@ -13,13 +13,17 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from orchard.data.characters import are_characters, mirrored_characters, named
 from orchard.data.contracts import AugmentSettings, DataSettings, ImageData, ImageSplit, Preprocess, Problem
 from orchard.data.files import FileSplit
 from orchard.data.loader import Loader
 from orchard.data.sources import open_data
 from orchard.data.splits import ArraySplit
+from orchard.files import atomic
 
 _VARIANTS = 4  # how often the mosaic shows each picture as in training
+_LOOKED_AT = 256  # images whose borders are
+_BRIGHT = 200  # of 255: a border that is paper, or a plain ground, and no photograph's
 _GAP = 4  # pixels between pictures of the mosaic
 
 
@@ -107,6 +111,31 @@ def _digest(split: ImageSplit, index: int) -> bytes:
     return split.digest(index)
 
 
+def remarks(data: ImageData, augment: AugmentSettings, known: bool) -> list[str]:
+    """What augmentation should mind in this set, a line each. `known`: it is a recipe's, else there is none yet."""
+    found = mirrored_characters(augment, data.classes)
+    if not found and not known and are_characters(data.classes):
+        found = [f"the classes are characters ({named(data.classes)}); leave augmentation.flip off"]
+    moves = augment.rotate or augment.scale or augment.shift or (augment.crop == "pad" and augment.pad)
+    if augment.padding == "zero" and (moves or not known) and (bright := _bright_borders(data.splits["train"])):
+        found.append(
+            f"the borders of most images are bright (median {bright} of 255), and what moves in at them is black; "
+            "--set augmentation.padding=edge continues the image"
+        )
+    return found
+
+
+def _bright_borders(split: ImageSplit) -> int:
+    """The median level of the outermost pixels where that of most images is near white, else 0."""
+    chosen = np.unique(np.linspace(0, len(split) - 1, min(len(split), _LOOKED_AT)).astype(int))
+    levels = []
+    for index in chosen:
+        pixels = split.image(int(index)).numpy()
+        edges = (pixels[:, 0], pixels[:, -1], pixels[:, :, 0], pixels[:, :, -1])
+        levels.append(np.median(np.concatenate(edges, 1)))
+    return int(np.median(levels)) if np.mean(np.array(levels) >= _BRIGHT) > 0.5 else 0
+
+
 class _Picked(ImageSplit):
     """Some records of a split."""
 
@@ -143,7 +172,8 @@ def draw_mosaic(
     for epoch in range(_VARIANTS):
         batch = next(varied.batches(epoch))
         columns.append(batch.images[batch.indices.argsort()])
-    Image.fromarray(_tile(torch.stack(columns, 1), preprocess)).save(path, format="PNG")
+    with atomic(path) as file:
+        Image.fromarray(_tile(torch.stack(columns, 1), preprocess)).save(file, format="PNG")
 
 
 def _tile(pictures: Tensor, preprocess: Preprocess) -> np.ndarray:

@@ -24,8 +24,10 @@ from orchard.data.captions.tsv import ENDINGS as TABLES
 from orchard.data.contracts import DataSettings, Preprocess, Problem
 from orchard.data.files import Archive, Files, Folder
 from orchard.data.preprocess import fit
+from orchard.data.text_files import NAMES as TEXT_COLUMNS
 from orchard.data.walk import IMAGES as PICTURES
 from orchard.errors import OrchardError
+from orchard.files import atomic
 
 Kind = Literal["pictures", "captions", "text"]
 KINDS: dict[str, Kind] = {  # what a task learns from, where it has no choice
@@ -123,8 +125,15 @@ def _kind_of_file(path: Path) -> Kind:
     if name.endswith(".tsv"):
         fields = [field for line in lines for field in split_fields(line, 0)]
         return "captions" if any(not picture_fault(field) for field in fields) else "pictures"
+    header = (
+        {cell.strip().lower() for cell in re.split(rb"[,\t]", lines[0].removeprefix(b"\xef\xbb\xbf"))}
+        if lines
+        else set()
+    )
     names_pictures = any(re.search(rb"\.(?:png|jpe?g|webp|gif|bmp|tiff?)\b", line, re.IGNORECASE) for line in lines)
-    return "text" if name.endswith((*text.ENDINGS, ".jsonl")) and not names_pictures else "pictures"
+    columns_of_text = name.endswith(".csv") and not header.isdisjoint(name.encode() for name in TEXT_COLUMNS)
+    is_text = name.endswith((*text.ENDINGS, ".jsonl")) or columns_of_text
+    return "text" if is_text and not names_pictures else "pictures"
 
 
 def check_captions(source: str, settings: CaptionSettings) -> tuple[CaptionData, CaptionCheck]:
@@ -228,7 +237,8 @@ def draw_captions(data: CaptionData, preprocess: Preprocess, path: Path, *, pict
             line = line[:-1]
         pen.text((left, top + side[1] + 4), line, fill="black")
     try:
-        canvas.save(path, format="PNG")
+        with atomic(path) as file:
+            canvas.save(file, format="PNG")
     except OSError as error:
         raise OrchardError(f"the mosaic cannot be written to {path}: {error.strerror or error}") from None
     return captions

@@ -27,11 +27,7 @@ def read_clip_bpe(path: str | Path, context: int = 77) -> SentenceEncoder:
     except ImportError:
         raise OrchardError("CLIP's encoding needs the package tokenizers: pip install tokenizers") from None
     merges = _read_merges(Path(path))
-    names = _byte_names()
-    tokens = [*names, *(name + "</w>" for name in names), *("".join(merge) for merge in merges), START, END]
-    places = {token: n for n, token in enumerate(tokens)}
-    if len(places) != len(tokens):
-        raise OrchardError(f"{path} merges the same tokens twice, or makes one that there is already")
+    places = clip_tokens(path)
     with library_reads(f"{path} is no file of merges"):
         model = models.BPE(places, merges, continuing_subword_prefix="", end_of_word_suffix="</w>")
     tokenizer = Tokenizer(model)
@@ -50,6 +46,17 @@ def read_clip_bpe(path: str | Path, context: int = 77) -> SentenceEncoder:
         return tokenizer.encode(html.unescape(html.unescape(text)), add_special_tokens=False).ids  # type: ignore[no-any-return]
 
     return SentenceEncoder(ids, context, places[START], places[END])
+
+
+def clip_tokens(path: str | Path) -> dict[str, int]:
+    """The id of every token that the file of merges makes."""
+    names = _byte_names()
+    merged = ("".join(merge) for merge in _read_merges(Path(path)))
+    tokens = [*names, *(name + "</w>" for name in names), *merged, START, END]
+    places = {token: n for n, token in enumerate(tokens)}
+    if len(places) != len(tokens):
+        raise OrchardError(f"{path} merges the same tokens twice, or makes one that there is already")
+    return places
 
 
 def _read_merges(path: Path) -> list[tuple[str, str]]:

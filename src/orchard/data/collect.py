@@ -70,7 +70,7 @@ def collect(found: Found, settings: DataSettings) -> ImageData:
     if settings.training and len(classes) == 1:
         raise OrchardError(f"{found.source} has one class only, '{classes[0]}'; to tell classes apart takes two")
     if settings.training:
-        problems += _look_at_labels(found.source, [r.label for r, _ in good if r.split in ("", "train")])
+        problems += look_at_labels(found.source, [r.label for r, _ in good if r.split in ("", "train")])
     number = {label: place for place, label in enumerate(classes)}
     strange = [
         Problem(r.name, f"class '{r.label}' is not among the training classes")
@@ -106,7 +106,7 @@ def collect(found: Found, settings: DataSettings) -> ImageData:
     )  # fmt: skip
 
 
-def _look_at_labels(source: str, labels: Sequence[str]) -> list[Problem]:
+def look_at_labels(source: str, labels: Sequence[str]) -> list[Problem]:
     """Whether these are classes at all. OrchardError where most have one picture, a remark where they are measures."""
     counts = Counter(labels)
     single = sum(count == 1 for count in counts.values())

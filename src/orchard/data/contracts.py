@@ -6,14 +6,15 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 from PIL import Image
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from orchard.data.settings import AugmentSettings as AugmentSettings
 from orchard.data.settings import DataSettings as DataSettings
+from orchard.data.settings import Interpolation, Resize
 from orchard.errors import OrchardError
 
 if TYPE_CHECKING:
@@ -24,8 +25,13 @@ if TYPE_CHECKING:
 class Preprocess:
     """From any picture to what a model eats; saved with the model, so that prediction does the same.
 
-    A picture is resized so that its shorter side is `size / crop` and the middle `size` is kept; at crop 1 and
-    `squash` it is resized to exactly `size`. Pixels are scaled to [0, 1], then `(x - mean) / std`.
+    `resize` says how a picture of another shape comes to `size`:
+
+    - "shorter-side": its shorter side becomes `size / crop`, and the middle `size` is kept;
+    - "stretch": the middle `crop` of both sides is resized to exactly `size`, whatever its aspect was;
+    - "letterbox": the same part is resized to fit into `size` as a whole, and stands in the middle of the mean colour.
+
+    Pixels are scaled to [0, 1], then `(x - mean) / std`.
     """
 
     size: tuple[int, int]  # (height, width) in pixels
@@ -33,8 +39,13 @@ class Preprocess:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     crop: float = 1.0
-    squash: bool = False
-    interpolation: Literal["bilinear", "bicubic"] = "bilinear"
+    resize: Resize = "shorter-side"
+    interpolation: Interpolation = "bilinear"
+
+    @property
+    def fill(self) -> tuple[int, ...]:
+        """The level of each channel, in [0, 255], beside a picture in a letterbox: the mean, which becomes about 0."""
+        return tuple(min(max(round(255 * mean), 0), 255) for mean in self.mean)
 
     def normalise(self, pictures: Tensor) -> Tensor:
         """(B, C, H, W) uint8, or float in [0, 255], to float32 as the model wants it. Floats are changed in place."""
@@ -71,8 +82,16 @@ class _SavedPreprocess(BaseModel):
     mean: tuple[float, ...]
     std: tuple[Annotated[float, Field(gt=0)], ...]
     crop: Annotated[float, Field(gt=0, le=1)] = 1.0
-    squash: bool = False
-    interpolation: Literal["bilinear", "bicubic"] = "bilinear"
+    resize: Resize = "shorter-side"
+    interpolation: Interpolation = "bilinear"
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_before(cls, table: dict[str, Any]) -> dict[str, Any]:
+        """Version 0.1 knew two ways to resize, and whether it was the second."""
+        if isinstance(table.get("squash"), bool) and "resize" not in table:
+            table["resize"] = "stretch" if table.pop("squash") else "shorter-side"
+        return table
 
 
 class ImageSplit(ABC):

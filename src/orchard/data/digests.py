@@ -20,6 +20,7 @@ from orchard.data.captions.tsv import TsvSplit
 from orchard.data.collect import pack_digests
 from orchard.data.files import FileSplit
 from orchard.data.pairs.contracts import Pairs
+from orchard.data.picture_objects import ObjectSplit
 from orchard.data.splits import ArraySplit
 from orchard.files import atomic
 
@@ -35,6 +36,11 @@ def digests_of(split: Any) -> np.ndarray:
 
 @digests_of.register
 def _(split: FileSplit) -> np.ndarray:
+    return pack_digests(split.digests)
+
+
+@digests_of.register
+def _(split: ObjectSplit) -> np.ndarray:
     return pack_digests(split.digests)
 
 

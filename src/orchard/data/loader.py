@@ -104,7 +104,8 @@ class Loader(IndexedBatches[ImageBatch]):
 def _kept(split: ImageSplit, preprocess: Preprocess) -> Tensor:
     """All pictures of a split as evaluation sees them, (N, C, H, W) uint8; made once, however many loaders ask."""
     known = _KEPT.setdefault(split, {})
-    key = (preprocess.size, preprocess.channels, preprocess.crop, preprocess.squash, preprocess.interpolation)
+    p = preprocess
+    key = (p.size, p.channels, p.crop, p.resize, p.interpolation, p.fill if p.resize == "letterbox" else None)
     if key not in known:
         pixels = np.empty((len(split), *preprocess.size, preprocess.channels), np.uint8)
         for index in range(len(split)):

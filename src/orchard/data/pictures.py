@@ -7,7 +7,7 @@ import warnings
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import IO
+from typing import IO, Any
 from zipfile import BadZipFile
 
 import numpy as np
@@ -51,6 +51,11 @@ def open_picture(file: IO[bytes]) -> Image.Image:
     if picture.mode == "I" and picture.format == "TIFF" and 32 in _several(picture.tag_v2.get(_BITS)):  # type: ignore[attr-defined]
         raise ValueError("its levels are integers of 32 bits, of which nobody knows the range; save it in 8 or 16 bits")
     _settle_transparency(picture)
+    return upright(picture)
+
+
+def upright(picture: Image.Image) -> Image.Image:
+    """Turned and mirrored as its EXIF data says; the same object where it stands upright already."""
     if "exif" in picture.info or picture.format == "TIFF":
         turned = picture.getexif().get(_ORIENTATION, 1)
         if turned in range(2, 9):
@@ -137,3 +142,24 @@ def _from_lab(picture: Image.Image) -> Image.Image:
     found = ImageCms.profileToProfile(picture, *profiles, outputMode="RGB")
     assert found is not None
     return found
+
+
+def as_picture(image: Any) -> Image.Image:
+    """An image as Python has it: a PIL image (upright), uint8 numpy (H, W) or (H, W, C), or a uint8 tensor (C, H, W).
+
+    C is 1 (grey) or 3 (RGB). What comes back is a copy or a view that nobody draws on. Raises ValueError that says what
+    it is instead, and what was expected.
+    """
+    if isinstance(image, Image.Image):
+        return upright(image.copy())
+    pixels = image.detach().cpu().numpy() if hasattr(image, "detach") else image
+    if not isinstance(pixels, np.ndarray):
+        raise ValueError(f"its image is a {type(image).__name__}; expected a PIL image, a numpy array or a tensor")
+    what = f"its image is {'a tensor' if pixels is not image else 'an array'} {pixels.shape} of {pixels.dtype}"
+    if pixels.dtype != np.uint8:
+        raise ValueError(f"{what}; expected uint8 from 0 to 255, as it is stored: it is normalised here")
+    if pixels is not image and pixels.ndim == 3:
+        pixels = pixels.transpose(1, 2, 0)
+    if pixels.ndim not in (2, 3) or (pixels.ndim == 3 and pixels.shape[2] not in (1, 3)) or not pixels.size:
+        raise ValueError(f"{what}; expected arrays (H, W) or (H, W, C), tensors (C, H, W), with C 1 or 3")
+    return Image.fromarray(np.ascontiguousarray(pixels[:, :, 0] if pixels.shape[2:] == (1,) else pixels))

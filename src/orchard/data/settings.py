@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, PrivateAttr
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, field_validator
+
+Resize = Literal["shorter-side", "stretch", "letterbox"]
+Interpolation = Literal["nearest", "bilinear", "bicubic", "lanczos"]
 
 
 class Settings(BaseModel):
@@ -60,6 +63,37 @@ class FolderSettings(DataSettings):
     columns: ImageColumns = Field(default_factory=ImageColumns, description="columns of a table of images")
 
 
+class PreprocessSettings(Settings):
+    """How an image of any size becomes what a model sees. What is left open fits the data, or is the weights' own where
+    a training starts from some."""
+
+    resize: Resize | None = Field(
+        None,
+        description="shorter-side: the middle is kept; stretch: to the model's size, whatever the aspect; letterbox: "
+        "the whole image on the mean colour; default: stretch for images up to 64 pixels, else shorter-side",
+    )
+    crop: float | None = Field(
+        None, gt=0, le=1, description="share of the shorter side that is kept (of both, unless shorter-side); default: "
+        "0.875 for images over 64 pixels whose shorter side is resized, else 1",
+    )  # fmt: skip
+    mean: tuple[Annotated[float, Field(ge=0, le=1)], ...] | None = Field(
+        None,
+        description="subtracted from pixels in [0, 1]: one value, or one of each channel; default: ImageNet's for RGB "
+        "files, else measured",
+    )  # fmt: skip
+    std: tuple[Annotated[float, Field(gt=0, le=1)], ...] | None = Field(
+        None, description="what is left is divided by it: one value, or one of each channel; as mean"
+    )
+    interpolation: Interpolation | None = Field(
+        None, description="of resizing, antialiased unless nearest; default: bilinear"
+    )
+
+    @field_validator("mean", "std", mode="before")
+    @classmethod
+    def _several(cls, value: object) -> object:
+        return (value,) if isinstance(value, int | float) else value
+
+
 class AugmentSettings(Settings):
     """How training pictures are varied. Everything is off unless a recipe or a person asks for it."""
 
@@ -67,6 +101,10 @@ class AugmentSettings(Settings):
         "none", description="none: as in evaluation; pad: shifted crop of the padded picture; resized: random area"
     )
     pad: int = Field(4, ge=0, description="pixels added on each side before a shifted crop")
+    padding: Literal["zero", "edge", "reflect"] = Field(
+        "zero", description="what a shifted crop, a turn or a shift brings in: black, the outermost pixels again, or a "
+        "mirror image",
+    )  # fmt: skip
     area: tuple[float, float] = Field((0.08, 1.0), description="smallest and largest share of a resized crop")
     flip: bool = Field(False, description="mirror left and right half of the time")
     rotate: float = Field(0.0, ge=0, le=180, description="largest turn in degrees, either way")

@@ -12,7 +12,7 @@ from PIL import Image
 from torch import Tensor
 
 from orchard.data.contracts import ImageSplit
-from orchard.data.counter_rng import permuted, uniforms
+from orchard.data.counter_rng import uniforms
 from orchard.errors import OrchardError
 
 
@@ -67,9 +67,11 @@ def hold_out(labels: np.ndarray, fraction: float, seed: int) -> tuple[np.ndarray
 
 
 def _too_few(labels: np.ndarray) -> OrchardError:
+    classes = len(np.unique(labels))
+    of_classes, each = (f" of {classes} classes", "every class needs one") if classes > 1 else ("", "one is needed")
     return OrchardError(
-        f"{len(labels)} pictures of {len(np.unique(labels))} classes are too few to hold some out: "
-        "every class needs one to learn from; add pictures, or give train and validation folders"
+        f"{len(labels)} records{of_classes} are too few to hold some out: {each} to learn from; add more, or "
+        "give train and validation splits"
     )
 
 
@@ -111,19 +113,6 @@ class AllBut:
 
     def __getitem__(self, place: int) -> int:
         return place + int(np.searchsorted(self.below, place, side="right"))
-
-
-def hold_out_of(count: int, fractions: Sequence[float], seed: int) -> tuple[AllBut, list[np.ndarray]]:
-    """Of `count` records without classes: those kept, and for each of `fractions` the places held out, sorted.
-
-    It takes memory for what is held out only. Raises OrchardError if nothing would be left.
-    """
-    sizes = [max(1, round(count * fraction)) if fraction else 0 for fraction in fractions]
-    if sum(sizes) >= count:
-        raise OrchardError(f"{count} records are too few to hold some out; add more, or give their splits")
-    chosen = permuted(seed, 0, np.arange(sum(sizes)), count)
-    parts = np.split(chosen, np.cumsum(sizes)[:-1])
-    return AllBut(count, np.sort(chosen)), [np.sort(part) for part in parts]
 
 
 def fingerprint(records: Iterable[tuple[str, str, int, bytes]], classes: Sequence[str]) -> str:

@@ -20,6 +20,7 @@ from orchard.data.text_files import ENDINGS as ENDINGS
 from orchard.data.text_files import find_texts, is_table, is_text, read_documents
 from orchard.data.tokenizers import Tokenizer
 from orchard.errors import OrchardError, UsageError
+from orchard.given import Given
 
 SPLITS = SPLIT_WORDS
 NAMED_ENDINGS = (".txt", ".txt.gz")
@@ -63,8 +64,9 @@ class TextData:
     fingerprint: str  # sha256 over the texts and the tokenizer
 
 
-def open_text(source: str, settings: DataSettings) -> Texts:
-    """Read what `source` is: `shakespeare:FOLDER`, `wikitext-2:FOLDER`, a file of text, a folder of them.
+def open_text(source: str | Given, settings: DataSettings) -> Texts:
+    """Read what `source` is: `shakespeare:FOLDER`, `wikitext-2:FOLDER`, a file of text, a folder of them, or documents
+    in a Python object (`orchard.data.text_objects`).
 
     Files of text are .txt and .md, files that fit `data.pattern`, and tables with a column of text (.jsonl, .csv,
     .tsv), packed by gzip or not. A folder whose files or folders are called train, valid (validation, val) and test is
@@ -72,6 +74,8 @@ def open_text(source: str, settings: DataSettings) -> Texts:
     file more moves nothing: its end is the test, what comes before it validation; rows of a table are held out whole.
     Raises UsageError if there is nothing of that name, OrchardError that names the file if it is empty or no UTF-8.
     """
+    if isinstance(source, Given):
+        return _given(source, settings)
     name, _, folder = source.partition(":")
     if name in NAMED:
         root = folder or settings.root
@@ -92,6 +96,22 @@ def open_text(source: str, settings: DataSettings) -> Texts:
     near = difflib.get_close_matches(name.lower(), NAMED, n=2, cutoff=0.6)
     advice = f"did you mean {' or '.join(near)}?" if near else f"texts known by name: {', '.join(NAMED)}"
     raise UsageError(f"there is no file or folder '{source}'; {advice}")
+
+
+def _given(given: Given, settings: DataSettings) -> Texts:
+    """Documents of a Python object: of several, whole ones are held out, as of the rows of a table."""
+    splits = dict(given.content)
+    if "" in splits:
+        documents = list(splits[""])
+        cut = _cut(documents, settings.validation_fraction, settings.test_fraction)
+        splits = {"test": splits[""]} if settings.whole else cut if len(documents) == 1 else _hold_out(
+            documents, settings
+        )  # fmt: skip
+    elif settings.training and "train" not in splits:
+        raise OrchardError(f"{given.source} has no training text, only {', '.join(splits)}")
+    if "validation" not in splits and "train" in splits and not settings.whole:
+        splits |= _cut(list(splits["train"]), settings.validation_fraction, 0.0)
+    return _texts("text", given.source, "Python object", "it is a Python object with text in its records", splits)
 
 
 def _folder(path: Path, source: str, settings: DataSettings) -> Texts:

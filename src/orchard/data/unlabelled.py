@@ -20,19 +20,23 @@ from orchard.data.splits import fingerprint
 from orchard.data.walk import IMAGES as ENDINGS
 from orchard.data.walk import ending_of
 from orchard.errors import OrchardError
+from orchard.given import Given
 
 _TABLE = re.compile(rb"(?:^|[\t,;|])\s*(?:label|class|category)\s*(?:[\t,;|\r\n]|$)", re.IGNORECASE)
 
 
-def open_pictures(source: str, settings: CaptionSettings) -> ImageData:
+def open_pictures(source: str | Given, settings: CaptionSettings) -> ImageData:
     """Find out what `source` is and open its pictures.
 
-    - a named set, `digits` or `fashion-mnist:FOLDER`, and a table of paths and labels: as a classifier has them;
+    - a named set, `digits` or `fashion-mnist:FOLDER`, a table of paths and labels, and a Python object: as a
+      classifier has them;
     - picture TSVs, and pictures with a file of captions: as a painter has them, with the same splits;
     - any other folder or zip archive: every picture in it, however deep it stands.
 
     Raises UsageError if there is nothing of that name, OrchardError if what is there cannot be used.
     """
+    if isinstance(source, Given):
+        return open_data(source, settings)
     path = Path(source).expanduser()
     if source.partition(":")[0] in NAMED or (path.is_file() and _is_table(path)):
         return open_data(source, settings)

@@ -45,7 +45,7 @@ class Artifact(ABC):
 
 @dataclass(frozen=True)
 class ClassesArtifact(Artifact):
-    """Classes of an image with their probabilities, likeliest first."""
+    """Classes of an image with their probabilities, most likely first."""
 
     item: str
     top: tuple[tuple[str, float], ...] = ()
@@ -67,7 +67,7 @@ class ClassesArtifact(Artifact):
 
     @classmethod
     def show(cls, artifacts: Iterator[ClassesArtifact], console: Console) -> None:
-        """A table: the likeliest class, and the others beside it."""
+        """A table: the most likely class, and the others beside it."""
         from rich.table import Table
         from rich.text import Text
 

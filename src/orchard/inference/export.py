@@ -23,6 +23,7 @@ from torch import Tensor, nn
 
 from orchard.errors import OrchardError
 from orchard.files import atomic, disk_error
+from orchard.inference.by_hand import program, program_path
 from orchard.inference.loading import Loaded
 from orchard.models import landmark_of
 
@@ -38,22 +39,26 @@ Run = Callable[[dict[str, Tensor]], Tensor]
 class Entry:
     """One function of a model, which becomes a file: `name` tells it from the model's others, if there are any.
 
-    `inputs(count, generator)` draws arguments of `module` at random, by the names that they get in the file.
+    `inputs(count, generator)` draws arguments of `module` at random, by the names that they get in the file. `images`
+    says that the one argument is an image as the preprocessing leaves it; `pixels`, one of any size as it is stored.
     """
 
     name: str
     module: nn.Module
     inputs: Draw
     output: str
+    images: bool = False
+    pixels: bool = False
 
 
 @dataclass(frozen=True)
 class Exported:
-    """A file that was written, and how far it is from the original."""
+    """A file that was written, how far it is from the original, and the program that feeds it with images."""
 
     path: Path
     entry: str  # "encode", "decode", "image", "text"; empty for a whole model
     difference: float  # largest, of floating-point outputs; of codes, the share that differs
+    program: Path | None = None
 
 
 class Method(nn.Module):
@@ -74,15 +79,27 @@ def export(loaded: Loaded, entries: Sequence[Entry], kind: str, path: Path | Non
     """Write a trained model as "onnx" or "torch"; without `path`, beside its weights as `model.onnx` or `model.pt2`.
 
     A function of a model that has several is written under that name with the function's before the ending, such as
-    `model.encode.onnx`. Raises OrchardError as `export_onnx` does.
+    `model.encode.onnx`; one with the preprocessing inside is `model_with_preprocessing.onnx`. Beside a file that takes
+    images stands the program that brings them to it (`by_hand.py`). Raises OrchardError as `export_onnx` does.
     """
-    path = path or loaded.folder / f"model{ENDINGS[kind]}"
+    inside = "_with_preprocessing" if any(entry.pixels for entry in entries) else ""
+    path = path or loaded.folder / f"model{inside}{ENDINGS[kind]}"
     write = export_onnx if kind == "onnx" else export_torch
     written = []
     for entry in entries:
         at = path.with_name(f"{path.stem}.{entry.name}{path.suffix}") if entry.name else path
-        written.append(Exported(at, entry.name, write(entry, at, facts_of(loaded, entry))))
+        difference = write(entry, at, facts_of(loaded, entry))
+        written.append(Exported(at, entry.name, difference, _write_program(loaded, entry, at, kind)))
     return written
+
+
+def _write_program(loaded: Loaded, entry: Entry, file: Path, kind: str) -> Path | None:
+    if not (entry.images or entry.pixels):
+        return None
+    (argument,) = entry.inputs(1, torch.Generator())
+    with _whole(program_path(file)) as beside:
+        beside.write(program(loaded, file, kind, argument, pixels=entry.pixels).encode())
+    return program_path(file)
 
 
 def image_inputs(loaded: Loaded) -> Draw:
@@ -105,16 +122,18 @@ def example_inputs(loaded: Loaded, *names: str) -> Draw:
     return draw
 
 
-def method_entry(name: str, model: nn.Module, method: str, inputs: Draw, output: str) -> Entry:
+def method_entry(name: str, model: nn.Module, method: str, inputs: Draw, output: str, *, images: bool = False) -> Entry:
     """One method of a model as an entry."""
     names = tuple(inputs(1, torch.Generator()))
-    return Entry(name, Method(model, method, names).eval(), inputs, output)
+    return Entry(name, Method(model, method, names).eval(), inputs, output, images)
 
 
 def facts_of(loaded: Loaded, entry: Entry) -> dict[str, str]:
     """What a program must know beside the weights."""
     facts = {"model": loaded.name, "task": loaded.task, "classes": json.dumps(loaded.classes, ensure_ascii=False)}
-    if loaded.preprocess is not None:
+    if entry.pixels:
+        facts["input"] = f"uint8 {'grey' if loaded.pictures.channels == 1 else 'RGB'}, (B, H, W, C), of any size"
+    elif loaded.preprocess is not None:
         facts["preprocess"] = json.dumps(loaded.preprocess.to_json())
     if entry.name:
         facts["function"] = entry.name
@@ -177,9 +196,10 @@ def export_torch(entry: Entry, path: Path, facts: Mapping[str, str] | None = Non
 
 
 def _example(entry: Entry) -> tuple[dict[str, Tensor], tuple[Any, ...]]:
-    """Arguments in a batch of two, and which of their axes may have another length: the first."""
+    """Arguments in a batch of two, and which of their axes may have another length: the first, and an image's sides."""
     example = entry.inputs(2, torch.Generator().manual_seed(0))
-    each = ({0: torch.export.Dim("batch")},) * len(example)
+    free = ("batch", "height", "width") if entry.pixels else ("batch",)
+    each = ({axis: torch.export.Dim(name) for axis, name in enumerate(free)},) * len(example)
     return example, (each,) if isinstance(entry.module, Method) else each
 
 

@@ -1,72 +1,71 @@
-"""Making an unchanged model fast on the CPU, around it.
+"""Making an unchanged model fast on the CPU, around it: each way that there is on this machine is tried once.
 
-The graph is exported at one batch shape under autocast, its weights are frozen in (norms folded into convolutions in
-float32, then cast and packed the way the processor's matrix unit reads them), and TorchInductor compiles it ahead
-of time into one file. The file is kept in a cache, named by everything it depends on, so that a second process
-only opens it. Nothing is trusted before its output was compared with the plain model's.
+The ways are TorchInductor's ahead-of-time compilation (`compiled.py`), the inference engines that are installed
+(`engines.py`), and the model as it is. They are timed turn by turn on the first batch, the fastest is kept in the
+user's cache under a name made of everything it depends on, and a second process only opens it. Nothing is trusted
+before its output was compared with the plain model's.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
-import logging
-import os
-import shutil
 import statistics
 import sys
 import time
-import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from pydantic import BaseModel, ConfigDict
 from torch import Tensor, nn
 
 from orchard.cache import cache_folder, drop, is_kept, keep, scratch
+from orchard.errors import OrchardError
+from orchard.files import read_as, write_json
+from orchard.inference.compiled import Cast, compile_model, compiler, open_compiled
+from orchard.inference.engines import ENGINES, EXPORTERS, installed, open_engine
 from orchard.inference.hardware import native_bf16, processor
 
 Precision = Literal["auto", "fp32", "bf16"]
 TOLERANCE = {"fp32": 1e-3, "bf16": 5e-2}  # of the logits' difference, relative to their norm
 COMPILED = "compiled"  # the kind of what is kept here, as `cache_folder` knows it
-TRIED = 3  # rounds in which a new compiled model is timed beside the plain one
-SLOWER = ".slower"  # the ending of a file that says so of a compiled model
-KEPT = 16  # compiled models in the cache; the least recently used go
+TRIED = 3  # rounds in which the ways are timed
+MARGIN = 0.98  # of the plain model's time, which another way has to beat
+KEPT = 16  # models in the cache; the least recently used go
+FAILURES = (RuntimeError, OSError, ValueError, OrchardError)
+
+
+class Choice(BaseModel):
+    """What was found to be the fastest here, as it is kept."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    way: Literal["eager", "compiled", "onnxruntime", "openvino"]
+    precision: Literal["fp32", "bf16"]
+    seconds: dict[str, float]  # of one batch, by each way that was tried
 
 
 @dataclass(frozen=True)
 class FastModel:
-    """A model that takes float32 pictures (B, C, H, W) as the plain one does and gives float32 logits (B, K)."""
+    """A model that takes float32 images (B, C, H, W) as the plain one does and gives float32 logits (B, K)."""
 
     run: Callable[[Tensor], Tensor]
     precision: str  # "fp32" or "bf16"
-    how: str  # one line for a person: compiled, taken from the cache, or why it is not compiled
-    batch: int | None = None  # the one batch size a compiled graph takes; shorter batches are padded
+    how: str  # one line for a person: which way was taken, and why
+    batch: int | None = None  # the one batch size that a prepared graph takes; shorter batches are padded
 
     def __call__(self, images: Tensor) -> Tensor:
         count = len(images)
         if self.batch is not None and count != self.batch:
             if count > self.batch:
-                raise ValueError(f"a batch of {count}, this model was compiled for {self.batch}")
+                raise ValueError(f"a batch of {count}, this model was prepared for {self.batch}")
             images = torch.cat([images, images.new_zeros(self.batch - count, *images.shape[1:])])
         with torch.no_grad():
             return self.run(images)[:count]
-
-
-class _Cast(nn.Module):
-    """The model in the precision asked for, from float32 to float32."""
-
-    def __init__(self, model: nn.Module, precision: str):
-        super().__init__()
-        self.model = model
-        self.bf16 = precision == "bf16"
-
-    def forward(self, images: Tensor) -> Tensor:
-        with torch.autocast(images.device.type, torch.bfloat16, enabled=self.bf16):
-            logits: Tensor = self.model(images)
-        return logits.float()
 
 
 def pick_precision(precision: Precision, device: torch.device | str = "cpu") -> str:
@@ -74,53 +73,161 @@ def pick_precision(precision: Precision, device: torch.device | str = "cpu") -> 
     return ("bf16" if native_bf16(device) else "fp32") if precision == "auto" else precision
 
 
-def make_fast(model: nn.Module, example: Tensor, *, precision: Precision = "auto") -> FastModel:
-    """Compile `model` (in evaluation mode) for batches of the shape of `example`, or find it compiled.
-
-    `example` is float32 (B, C, H, W), normalised; the outputs for it decide whether the result is trusted. On a GPU,
-    without a C++ compiler, or where compiling fails, the model runs as it is in the chosen precision; `how` says so.
-    """
-    precision_name = pick_precision(precision, example.device)
-    if example.device.type != "cpu":
-        return plain(model, precision_name, "not compiled: only the CPU's graphs are")
-    path = package_path(model, example.shape, precision_name)
-    if path.with_suffix(SLOWER).exists():
-        return plain(model, "fp32", "not compiled: that was slower here")
-    fast = _open(path, precision_name, len(example)) if path.exists() else None
-    if fast is None:
-        if not compiler():
-            return plain(model, precision_name, "not compiled and slower: no C++ compiler (install g++ or set CXX)")
-        try:
-            seconds = _compile(model, example, precision_name, path)
-            how = f"compiled in {seconds:.0f} s, kept for the next time"
-            fast = FastModel(_runner(path), precision_name, how, len(example))
-            if _slower(fast, model, example):
-                path.with_suffix(SLOWER).touch()  # so that it is not made again
-                return _distrust(path, model, precision_name, "it was slower than the plain one here")
-        except (RuntimeError, OSError) as error:
-            first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-            return plain(model, precision_name, f"not compiled and slower: {first}")
-    if _agrees(fast, model, example):
-        return fast
-    return _distrust(path, model, precision_name, f"in {precision_name} its answers differ from the plain one's")
-
-
 def plain(model: nn.Module, precision: str, how: str) -> FastModel:
     """The model as it is, in the precision asked for."""
-    return FastModel(_Cast(model, precision).eval(), precision, how)
+    return FastModel(Cast(model, precision).eval(), precision, how)
 
 
-def compiler() -> str | None:
-    """The C++ compiler that TorchInductor would call, if there is one."""
-    return shutil.which(os.environ.get("CXX") or ("clang++" if sys.platform == "darwin" else "g++"))
+def make_fast(model: nn.Module, example: Tensor, *, precision: Precision = "auto") -> FastModel:
+    """The fastest way on this machine to run `model` (in evaluation mode) for batches of the shape of `example`.
+
+    `example` is float32 (B, C, H, W), normalised; the outputs for it decide whether a way is trusted. What was chosen
+    once is found again. On a GPU the model runs as it is in the chosen precision; `how` says so.
+    """
+    wanted = pick_precision(precision, example.device)
+    if example.device.type != "cpu":
+        return plain(model, wanted, "as it is: other ways are for the CPU")
+    place = choice_path(model, example.shape, wanted)
+    with torch.no_grad():
+        expected = model(example).float()
+    found = _reopen(model, example, place)
+    if found is not None and _agrees(found, example, expected):
+        return found
+    for suffix in (".json", ".pt2", ".onnx"):
+        drop(place.with_suffix(suffix))
+    return _choose(model, example, expected, wanted, place)
 
 
-def package_path(model: nn.Module, shape: Sequence[int], precision: str) -> Path:
-    """The file for this model at this shape: named by weights, code, shape, precision, torch and processor."""
+def _reopen(model: nn.Module, example: Tensor, place: Path) -> FastModel | None:
+    """What was chosen before; None where nothing was, or it is not as it was left."""
+    if not place.exists():
+        return None
+    try:
+        choice = read_as(place, Choice)
+        if choice.way == "eager":
+            return plain(model, choice.precision, "as it is, which was fastest here")
+        file = _file_of(place, choice.way)
+        if not is_kept(file):
+            return None
+        run = _open(choice.way, file, choice.precision)
+    except FAILURES:
+        return None
+    place.touch()
+    return FastModel(run, choice.precision, f"{_words(choice.way)}, from the cache", len(example))
+
+
+def _choose(model: nn.Module, example: Tensor, expected: Tensor, wanted: str, place: Path) -> FastModel:
+    """Prepare every way, time those whose answers are right, and keep the fastest."""
+    ways = {("eager", name): plain(model, name, "") for name in dict.fromkeys(("fp32", wanted))}
+    failed: list[str] = []
+    keeps = True
+    for way, possible in (("compiled", compiler() is not None), *((name, _can_run(name)) for name in ENGINES)):
+        if not possible:
+            continue
+        name = "fp32" if way == "onnxruntime" else wanted
+        try:
+            _prepare(way, model, example, name, place)
+            ways[way, name] = FastModel(_open(way, _file_of(place, way), name), name, "", len(example))
+        except FAILURES as error:
+            first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+            failed.append(f"{_words(way)} failed: {first}")
+            keeps = keeps and not isinstance(error.__context__ or error, OSError)  # the disk may have room again
+    right = {key: run for key, run in ways.items() if _agrees(run, example, expected)}
+    failed += [f"{_words(way)} gives other answers" for way, name in ways.keys() - right.keys()]
+    seconds = _time(right, example)
+    best = min(right, key=lambda key: seconds[key] / (MARGIN if key[0] == "eager" else 1))
+    chosen, (way, name) = right[best], best
+    for suffix in {".pt2", ".onnx"} - ({_file_of(place, way).suffix} if way != "eager" else set()):
+        drop(place.with_suffix(suffix))
+    if keeps:
+        table = {f"{way} {name}": seconds[way, name] for way, name in right}
+        choice = Choice(way=way, precision=name, seconds=table)  # type: ignore[arg-type]
+        with contextlib.suppress(OSError):
+            write_json(place, choice.model_dump())
+    _forget(place.parent)
+    return FastModel(chosen.run, name, _why(best, seconds, failed), chosen.batch)
+
+
+def _why(best: tuple[str, str], seconds: Mapping[tuple[str, str], float], failed: Sequence[str]) -> str:
+    others = [f"{_words(way)} {seconds[way, name] / seconds[best]:.2f}" for way, name in seconds if (way, name) != best]
+    words = f"{_words(best[0])}, the fastest here"
+    if others:
+        words += f" (times as long: {', '.join(others)})"
+    if compiler() is None:
+        failed = [*failed, "there is no C++ compiler (install g++ or set CXX)"]
+    return "; ".join([words, *failed])
+
+
+def _words(way: str) -> str:
+    return "as it is" if way == "eager" else way
+
+
+def _can_run(engine: str) -> bool:
+    return all(installed(package) for package in (*EXPORTERS, engine))
+
+
+def _file_of(place: Path, way: str) -> Path:
+    return place.with_suffix(".pt2" if way == "compiled" else ".onnx")
+
+
+def _prepare(way: str, model: nn.Module, example: Tensor, precision: str, place: Path) -> None:
+    """Write the file of a way, unless another way has."""
+    file = _file_of(place, way)
+    if file.exists():
+        return
+    if way == "compiled":
+        compile_model(model, example, precision, file)
+        return
+    from orchard.inference.export import Entry, export_onnx
+
+    entry = Entry(
+        "", model, lambda count, generator: {"images": example[:1].expand(count, *example.shape[1:])}, "logits"
+    )
+    with scratch(file.parent) as folder:
+        export_onnx(entry, folder / file.name)
+        keep(folder / file.name, file)
+
+
+def _open(way: str, file: Path, precision: str) -> Callable[[Tensor], Tensor]:
+    if way == "compiled":
+        return open_compiled(file)
+    run = open_engine(way, file, precision)
+    return lambda images: torch.from_numpy(run(images.contiguous().numpy()))
+
+
+def _agrees(fast: FastModel, example: Tensor, expected: Tensor) -> bool:
+    return relative_difference(fast(example), expected) <= TOLERANCE[fast.precision]  # false for NaN
+
+
+def _time(ways: Mapping[tuple[str, str], FastModel], example: Tensor) -> dict[tuple[str, str], float]:
+    """Median seconds of each way, timed turn by turn."""
+    seconds: dict[tuple[str, str], list[float]] = {key: [] for key in ways}
+    for _ in range(TRIED if len(ways) > 1 else 0):
+        for key, run in ways.items():
+            began = time.perf_counter()
+            run(example)
+            seconds[key].append(time.perf_counter() - began)
+    return {key: statistics.median(times) if times else 0.0 for key, times in seconds.items()}
+
+
+def _forget(folder: Path) -> None:
+    """Remove what was not used for longest."""
+    files = [*folder.glob("*.pt2"), *folder.glob("*.onnx")]
+    used = {
+        file: max(one.stat().st_mtime for one in (file, file.with_suffix(".json")) if one.exists()) for file in files
+    }
+    for old in sorted(used, key=lambda file: used[file])[:-KEPT]:
+        drop(old)
+        drop(old.with_suffix(".json"))
+
+
+def choice_path(model: nn.Module, shape: Sequence[int], precision: str) -> Path:
+    """The record for this model at this shape: named by weights, code, shape, precision, engines and processor."""
     facts: dict[str, Any] = {
         "shape": list(shape),
         "precision": precision,
         "torch": torch.__version__,
+        "ways": [compiler(), *(installed(name) for name in (*EXPORTERS, *ENGINES))],
         "threads": torch.get_num_threads(),  # the compiled loops are cut for this number
         "processor": processor(),
         "model": repr(model),
@@ -133,7 +240,7 @@ def package_path(model: nn.Module, shape: Sequence[int], precision: str) -> Path
     for name, tensor in (*model.named_parameters(), *model.named_buffers()):
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
         digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
-    return cache_folder(COMPILED) / f"{type(model).__name__.lower()}-{digest.hexdigest()[:32]}.pt2"
+    return cache_folder(COMPILED) / f"{type(model).__name__.lower()}-{digest.hexdigest()[:32]}.json"
 
 
 def _source_of(kind: type) -> str:
@@ -141,70 +248,6 @@ def _source_of(kind: type) -> str:
     return getattr(sys.modules[kind.__module__], "__file__", None) or ""
 
 
-def _compile(model: nn.Module, example: Tensor, precision: str, path: Path) -> float:
-    from torch._inductor import aoti_compile_and_package
-    from torch._inductor.utils import fresh_cache
-
-    logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)  # it misses a GPU that nobody asked for
-    began = time.perf_counter()
-    with scratch(path.parent) as folder, warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        with torch.no_grad(), fresh_cache(dir=str(folder)):
-            program = torch.export.export(_Cast(model, precision).eval(), (example,))
-            package = aoti_compile_and_package(
-                program, package_path=f"{folder}/model.pt2", inductor_configs={"freezing": True}
-            )
-        keep(Path(package), path)
-    for old in sorted(path.parent.glob("*.pt2"), key=lambda file: file.stat().st_mtime)[:-KEPT]:
-        drop(old)
-    return time.perf_counter() - began
-
-
-def _runner(path: Path) -> Callable[[Tensor], Tensor]:
-    from torch._inductor import aoti_load_package
-
-    logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
-    run: Callable[[Tensor], Tensor] = aoti_load_package(str(path))
-    return lambda images: run(images.contiguous())
-
-
-def _open(path: Path, precision: str, batch: int) -> FastModel | None:
-    """The compiled model in a file of the cache; one that is not as it was written, or cannot be read, is removed."""
-    if not is_kept(path):
-        drop(path)
-        return None
-    try:
-        run = _runner(path)
-    except (RuntimeError, OSError):
-        drop(path)
-        return None
-    path.touch()
-    return FastModel(run, precision, "compiled, from the cache", batch)
-
-
 def relative_difference(got: Tensor, expected: Tensor) -> float:
     """The norm of the difference over the norm of what was expected."""
     return float((got - expected).detach().norm() / expected.detach().norm().clamp_min(1e-12))
-
-
-def _agrees(fast: FastModel, model: nn.Module, example: Tensor) -> bool:
-    with torch.no_grad():
-        expected = model(example).float()
-    return relative_difference(fast(example), expected) <= TOLERANCE[fast.precision]  # false for NaN
-
-
-def _slower(fast: FastModel, model: nn.Module, example: Tensor) -> bool:
-    """Is the compiled model slower than the plain one, turn by turn?"""
-    seconds: dict[str, list[float]] = {"fast": [], "plain": []}
-    with torch.inference_mode():
-        for _ in range(TRIED + 1):
-            for name, run in (("fast", fast), ("plain", model)):
-                began = time.perf_counter()
-                run(example)
-                seconds[name].append(time.perf_counter() - began)
-    return statistics.median(seconds["fast"][1:]) > 1.02 * statistics.median(seconds["plain"][1:])
-
-
-def _distrust(path: Path, model: nn.Module, precision: str, why: str) -> FastModel:
-    drop(path)
-    return plain(model, "fp32", f"the compiled model is not used: {why}")

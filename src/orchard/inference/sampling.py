@@ -20,11 +20,11 @@ COLDEST, HOTTEST = 1e-4, 1e6  # what logits are divided by: beyond, float32 has 
 
 @dataclass(frozen=True)
 class Sampling:
-    """How to choose. `temperature` 0 takes the likeliest; the others narrow the choice before chance has its say."""
+    """How to choose. `temperature` 0 is greedy; the others narrow the choice before chance has its say."""
 
     temperature: float = 1.0
-    top_k: int | None = None  # of the likeliest, and of all that are as likely as the last of them
-    top_p: float | None = None  # the fewest likeliest that together reach this probability (arXiv:1904.09751)
+    top_k: int | None = None  # so many of the most likely tokens, and all that are as likely as the last of them
+    top_p: float | None = None  # the fewest, most likely first, that together reach this probability (arXiv:1904.09751)
     repetition_penalty: float = 1.0  # divides what speaks for a token that was there before (arXiv:1909.05858)
 
     def __post_init__(self) -> None:

@@ -1,11 +1,13 @@
 """A classifier as an onnxruntime session that is kept for this machine, so that one image needs no torch.
 
 A first prediction leaves a process behind that writes the model as ONNX, compares its answers with the model's own, and
-times both. Later calls with few images use the session where it was found equal and not slower. Read without torch.
+times both. Later calls with few images use the session where it was found equal and not slower. What is written of it
+last has the sum of the graph: one that was cut or changed is made again. Read without torch.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -23,12 +25,13 @@ from pydantic import BaseModel, ConfigDict
 from orchard.cache import cache_folder
 from orchard.data.contracts import Preprocess
 from orchard.errors import OrchardError
-from orchard.files import read_as
+from orchard.files import read_as, remove, write_json
 from orchard.weights.folders import CONFIG
 
 KIND = "sessions"  # as `cache_folder` knows it
 GRAPH, ABOUT = "model.onnx", "session.json"
 WEIGHTS = "model.safetensors"
+KEPT = 16  # sessions in the cache; the least recently used go
 SWITCH = "ORCHARD_KEEP_SESSIONS"  # 0: no process is left behind
 
 
@@ -39,6 +42,7 @@ class About(BaseModel):
 
     usable: bool  # equal to the model, and not slower
     why: str
+    sha256: str  # of the graph; "" where there is none
     classes: tuple[str, ...]
     preprocess: dict[str, Any]
 
@@ -55,7 +59,7 @@ class Session:
         return Preprocess.from_json(self.about.preprocess)
 
     @cached_property
-    def _runtime(self) -> Any:
+    def runtime(self) -> Any:
         import onnxruntime
 
         options = onnxruntime.SessionOptions()
@@ -67,7 +71,7 @@ class Session:
         p = self.preprocess
         mean, std = (np.array(values, np.float32)[:, None, None] for values in (p.mean, p.std))
         images = (pixels.astype(np.float32) - mean * 255) * (1 / (std * 255))
-        logits = self._runtime.run(None, {"images": images})[0].astype(np.float64)
+        logits = self.runtime.run(None, {"images": images})[0].astype(np.float64)
         powers = np.exp(logits - logits.max(1, keepdims=True))
         return powers / powers.sum(1, keepdims=True)  # type: ignore[no-any-return]
 
@@ -91,19 +95,41 @@ def find_session(folder: Path) -> Session | None:
         kept = session_folder(folder)
     except OSError:
         return None
-    if not (kept / ABOUT).is_file() or find_spec("onnxruntime") is None:
+    about = read_about(kept) if find_spec("onnxruntime") else None
+    if about is None or not about.usable:
         return None
+    session = Session(kept / GRAPH, about)
+    try:
+        session.runtime  # noqa: B018 opened here, as another version of the library may not take the graph
+    except Exception:  # of a library whose errors have no common type
+        remove(kept)
+        return None
+    with contextlib.suppress(OSError):  # a cache that is only read
+        os.utime(kept / ABOUT)
+    return session
+
+
+def read_about(kept: Path) -> About | None:
+    """What was found of a session, where all of it is there as it was written."""
     try:
         about = read_as(kept / ABOUT, About)
-    except OrchardError:
+        return about if sum_of(kept / GRAPH) == about.sha256 else None
+    except (OrchardError, OSError):
         return None
-    return Session(kept / GRAPH, about) if about.usable and (kept / GRAPH).is_file() else None
+
+
+def sum_of(graph: Path) -> str:
+    """The sha256 of a graph, "" where there is none."""
+    if not graph.is_file():
+        return ""
+    with graph.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def keep_session(folder: Path) -> None:
     """Leave a process behind that makes the session of a model folder, where it can be made and was not tried yet."""
     try:
-        tried = (session_folder(folder) / ABOUT).exists()
+        tried = read_about(session_folder(folder)) is not None
     except OSError:
         return
     needed = all(find_spec(name) is not None for name in ("onnx", "onnxscript", "onnxruntime"))
@@ -117,7 +143,16 @@ def keep_session(folder: Path) -> None:
 
 
 def write_about(kept: Path, about: About) -> None:
-    """What was found, written whole."""
-    from orchard.files import write_json
-
+    """What was found, written whole and last; of other sessions, those that were not used for longest are removed."""
     write_json(kept / ABOUT, json.loads(about.model_dump_json()))
+    used = {path: _last_used(path) for path in kept.parent.iterdir() if path != kept and path.is_dir()}
+    for old in sorted(used, key=lambda path: -used[path])[KEPT - 1 :]:
+        with contextlib.suppress(OSError):
+            remove(old)
+
+
+def _last_used(kept: Path) -> float:
+    """When a session was used or begun; long ago where another process removes it now."""
+    with contextlib.suppress(OSError):
+        return (kept / ABOUT if (kept / ABOUT).exists() else kept).stat().st_mtime
+    return 0.0

@@ -1,6 +1,6 @@
 """Makes the session of a model folder: python -m orchard.inference.session_making FOLDER
 
-It is started by a first prediction and runs by itself, at low priority.
+It is started by a first prediction and runs in the background, at low priority.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import torch
 from orchard.errors import OrchardError
 from orchard.inference.export import Entry, export_onnx, image_inputs
 from orchard.inference.loading import load
-from orchard.inference.session import GRAPH, About, Session, session_folder, write_about
+from orchard.inference.session import ABOUT, GRAPH, About, Session, session_folder, sum_of, write_about
 
 ROUNDS = 15
 TOLERANCE = 1e-4  # of the largest difference between two probabilities
@@ -30,14 +30,17 @@ def make_session(folder: Path) -> About:
     kept.mkdir(parents=True, exist_ok=True, mode=0o700)
     loaded = load(folder)
     facts = {"classes": loaded.classes, "preprocess": loaded.pictures.to_json()}
-    unusable = {"usable": False, **facts}
+    unusable = {"usable": False, "sha256": "", **facts}
+    (kept / ABOUT).unlink(missing_ok=True)  # of a graph that is not whole, or of an earlier form
+    (kept / GRAPH).unlink(missing_ok=True)
     try:
         export_onnx(Entry("", loaded.model, image_inputs(loaded), "logits"), kept / GRAPH)
     except OrchardError as error:
         about = About(why=str(error), **unusable)  # type: ignore[arg-type]
         write_about(kept, about)
         return about
-    about = About(usable=True, why="equal to the model and not slower", **facts)  # type: ignore[arg-type]
+    why = "equal to the model and not slower"
+    about = About(usable=True, why=why, sha256=sum_of(kept / GRAPH), **facts)  # type: ignore[arg-type]
     session = Session(kept / GRAPH, about)
     pixels = np.random.default_rng(0).integers(0, 256, (1, loaded.pictures.channels, *loaded.pictures.size), np.uint8)
 
@@ -52,6 +55,8 @@ def make_session(folder: Path) -> About:
         about = About(why=f"differs by {difference:.2g}", **unusable)  # type: ignore[arg-type]
     elif seconds[0] > 1.1 * seconds[1]:
         about = About(why=f"slower: {seconds[0]:.3g} s for {seconds[1]:.3g} s", **unusable)  # type: ignore[arg-type]
+    if not about.usable:
+        (kept / GRAPH).unlink()
     write_about(kept, about)
     return about
 

@@ -46,12 +46,12 @@ class Landmark:
     """What a landmark's module offers.
 
     `names[source](config)` gives the rules that translate checkpoints of that source (see orchard.weights).
-    `settings_from(config, source, find)` reads fields of the configuration off such a checkpoint: `find(name)` is
+    `infer_config(config, source, lookup)` reads fields of the configuration off such a checkpoint: `lookup(name)` is
     what the checkpoint has under one of our names, or None. The number of classes needs no such help.
     `not_weights[source]` are patterns (`loss.*`) of entries in official files that are no part of the model.
     `config_json` says how a config.json of transformers beside the weights is read; without it none is, which is said.
     `preprocess[source]` how pictures come to such a checkpoint where that is not ImageNet's way (fields of data's
-    Preprocess: `mean`, `std`, `crop`, `squash`, `interpolation`); "" stands for all sources.
+    Preprocess: `mean`, `std`, `crop`, `resize`, `interpolation`); "" stands for all sources.
     `split_checkpoint(tensors)` tells a model's own tensors from those of the image tokenizer that its official files
     may hold too, which is of the variant `image_tokenizer`.
     `example(config, count, generator)` makes arguments of `forward` by their names, in their order, at random; proofs
@@ -61,7 +61,7 @@ class Landmark:
     model: Callable[[Any], nn.Module]
     variants: Mapping[str, Any]  # the name of each variant and its frozen configuration
     names: Mapping[str, Callable[[Any], Sequence[Rule | tuple[str, str]]]] = field(default_factory=dict)
-    settings_from: Callable[[Any, str, Callable[[str], Tensor | None]], dict[str, Any]] | None = None
+    infer_config: Callable[[Any, str, Callable[[str], Tensor | None]], dict[str, Any]] | None = None
     not_weights: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     config_json: ConfigJson | None = None
     preprocess: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
@@ -78,7 +78,7 @@ def landmark_of(name: str) -> Landmark:
 
 def configuration(name: str, **overrides: Any) -> Any:
     """The frozen configuration of a variant with some fields replaced; an unknown field is refused."""
-    if name not in variant_names():
+    if name not in card_of(name).variants:
         raise unknown("model", name, variant_names())
     config = landmark_of(name).variants[name]
     known = {f.name for f in dataclasses.fields(config)}

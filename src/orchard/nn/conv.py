@@ -1,4 +1,4 @@
-"""What the convolutional landmarks share: the plain convolution and the start that suits rectifiers."""
+"""What the convolutional landmarks share: the plain convolution and He initialisation for ReLU."""
 
 from __future__ import annotations
 
@@ -9,9 +9,7 @@ from torch import nn
 Layer = TypeVar("Layer", bound=nn.Conv2d | nn.ConvTranspose2d | nn.Linear)
 
 
-def conv(
-    inputs: int, outputs: int, kernel: int, *, stride: int = 1, dilation: int = 1, groups: int = 1
-) -> nn.Conv2d:
+def conv(inputs: int, outputs: int, kernel: int, *, stride: int = 1, dilation: int = 1, groups: int = 1) -> nn.Conv2d:
     """A convolution without bias that keeps the size at stride 1 (odd kernels), for use with a norm."""
     padding = dilation * (kernel // 2)
     return nn.Conv2d(inputs, outputs, kernel, stride, padding, dilation, groups, bias=False)
@@ -20,7 +18,7 @@ def conv(
 def initialise_convolutions(model: nn.Module) -> None:
     """Normal weights of variance 2 / fan-out and no bias in every convolution (He et al. 2015, arXiv:1502.01852)."""
     for module in model.modules():
-        if isinstance(module, nn.Conv2d):
+        if isinstance(module, nn.Conv2d) and not module.weight.is_meta:  # where there are no numbers it only takes time
             nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
@@ -53,7 +51,7 @@ def glorot_uniform(layer: Layer, gain: float) -> Layer:
     """`layer` with uniform weights of variance 2 gain / (fan-in + fan-out) and no bias (Glorot and Bengio 2010).
 
     Fans count the weights that meet in one unit and those that leave one, so a stride of two divides one of them by
-    four. `gain` is 1, or 2 between rectifiers.
+    four. `gain` is 1, or 2 between ReLUs.
     """
     fan_out, fan_in = len(layer.weight), layer.weight[0].numel()
     if not isinstance(layer, nn.Linear):

@@ -130,15 +130,18 @@ def line_chart(
     return chart
 
 
-def spot_chart(title: str, spots: Sequence[Spot], *, x_label: str, y_label: str) -> Chart | None:
-    """Shares upwards against amounts on a logarithmic axis; None where there is nothing to draw."""
+def spot_chart(title: str, spots: Sequence[Spot], *, x_label: str, y_label: str, percent: bool = True) -> Chart | None:
+    """Values upwards against amounts on a logarithmic axis, shares in per cent; None where there is nothing to draw."""
     if not spots:
         return None
     xs, lows, highs = [s.x for s in spots], [s.low for s in spots], [s.high for s in spots]
     room = max(max(highs) - min(lows), 0.01) * 0.15
+    bottom, top = min(lows) - room, max(highs) + room
+    if percent:
+        bottom, top = max(bottom, 0.0), min(top, 1.0)
     width, height, left = 640, 360, 78
     x = Axis(min(xs) / 1.6, max(xs) * 1.6, left, width - RIGHT, log=True)
-    y = _axis(max(min(lows) - room, 0.0), min(max(highs) + room, 1.0), height - 50, TOP, percent=True)
+    y = _axis(bottom, top, height - 50, TOP, percent=percent)
     chart = Chart(
         title, x_label, y_label, x, y, width=width, height=height, left=left, right=width - RIGHT, bottom=height - 50
     )
@@ -149,7 +152,7 @@ def spot_chart(title: str, spots: Sequence[Spot], *, x_label: str, y_label: str)
         chart.spots.append(
             {"x": place[0], "y": place[1], "low": y.place(spot.low), "high": y.place(spot.high), "number": number % 8,
              "label": spot.label, "label_y": last, "flip": place[0] > width * 0.65,
-             "says": f"{spot.label}: {_value(spot.y, True)}, {short(spot.x)} {x_label}"}
+             "says": f"{spot.label}: {_value(spot.y, percent)}, {short(spot.x)} {x_label}"}
         )  # fmt: skip
     chart.summary = f"{title}: " + "; ".join(spot["says"] for spot in chart.spots)
     return chart

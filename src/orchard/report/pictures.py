@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import re
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,6 +21,7 @@ from orchard.data.preprocess import fit
 THUMB = 144  # longest side in pixels of a picture in the report
 SMALL = 64  # pictures up to this side are kept as they are, and shown with their pixels
 TILES = 6  # heads or channels that are shown of one picture
+SHORTCUT = re.compile(r"downsample|shortcut|skip|identity|residual_conv")  # what libraries call a way around a block
 CELLS = 7  # rows and columns of a feature map that still show where something is
 
 
@@ -57,7 +59,7 @@ def look_inside(
     """What the model looks at in some pictures, (index, truth, prediction) each.
 
     Returns one sentence that says what the tiles are, and the tiles: attention of the last block for a model that
-    has `attention_maps`, else the strongest channels of its last convolution with maps worth looking at. Returns
+    has `attention_maps`, else the strongest channels of its last stage with maps worth looking at. Returns
     nothing for a model that has neither.
     """
     seen = [fit(to_pil_image(split.image(index)), preprocess) for index, _, _ in chosen]
@@ -104,24 +106,40 @@ def _features(
 
 
 def _last_maps(model: nn.Module, images: Tensor) -> tuple[str, Tensor] | None:
-    """Name and output of the last convolution with maps of CELLS cells a side, else of the one with the largest."""
-    seen: dict[str, Tensor] = {}
+    """Name and output of the last stage with maps of CELLS cells a side, else of the one with the largest.
 
-    def keep(name: str) -> Any:
-        return lambda module, inputs, output: seen.update({name: output.float().cpu()})
-
-    hooks = [m.register_forward_hook(keep(n)) for n, m in model.named_modules() if isinstance(m, nn.Conv2d)]
-    try:
-        model(images)
-    finally:
-        for hook in hooks:
-            hook.remove()
+    A stage's output is what its blocks make together. Of a model that does not offer its stages it is a convolution's,
+    and none of a shortcut, which says little of what the block decides.
+    """
+    stages: Any = getattr(model, "feature_maps", None)
+    if stages is not None:
+        found = stages(images)
+        seen = {f"stage {n} of {len(found)}": maps.float().cpu() for n, maps in enumerate(found, 1)}
+    else:
+        seen = _outputs_of_convolutions(model, images)
     seen = {name: maps for name, maps in seen.items() if len(maps) == len(images)}  # some cut pictures into windows
     if not seen:
         return None
     worth = [name for name, maps in seen.items() if min(maps.shape[2:]) >= CELLS]
     name = worth[-1] if worth else max(seen, key=lambda name: min(seen[name].shape[2:]))
     return name, seen[name]
+
+
+def _outputs_of_convolutions(model: nn.Module, images: Tensor) -> dict[str, Tensor]:
+    """In the order in which they are computed, by name, shortcuts left out."""
+    seen: dict[str, Tensor] = {}
+
+    def keep(name: str) -> Any:
+        return lambda module, inputs, output: seen.update({name: output.float().cpu()})
+
+    modules = ((n, m) for n, m in model.named_modules() if isinstance(m, nn.Conv2d) and not SHORTCUT.search(n))
+    hooks = [module.register_forward_hook(keep(name)) for name, module in modules]
+    try:
+        model(images)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return seen
 
 
 def _picture(pixels: np.ndarray) -> Image.Image:

@@ -14,9 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from orchard.files import read_json
+from orchard.given import DATA, MODULE, given_name
 from orchard.report.charts import Chart, Line, line_chart, short, write_page
 from orchard.training.run import RunFolder, read_log
+from orchard.training.run_files import RunMetrics, Setting
 
 
 @dataclass(frozen=True)
@@ -52,10 +53,10 @@ def write_run_page(
 
     `more_facts` stand beside what is known of all data; `content` is what the template's own sections need.
     """
-    metrics, facts, settings = (read_json(run / f"{name}.json") for name in ("metrics", "run", "settings"))
-    rows = {key: (_plain(row["value"]), row["origin"]) for key, row in settings.items()}
+    metrics, facts, settings = run.metrics(), run.facts().model_dump(), run.settings().rows()
+    rows = {key: (_plain(row.value), row.origin) for key, row in settings.items()}
     ending = "_per_second"
-    rates = [f"{short(v)} {k.removesuffix(ending)}/s" for k, v in metrics.items() if k.endswith(ending)]
+    rates = [f"{short(v)} {k.removesuffix(ending)}/s" for k, v in metrics.table().items() if k.endswith(ending)]
     return write_page(
         run / "report.html",
         template,
@@ -72,7 +73,7 @@ def write_run_page(
     )
 
 
-def _charts(log: Sequence[Mapping[str, str]], metrics: Mapping[str, Any], curves: Sequence[Curve]) -> list[Chart]:
+def _charts(log: Sequence[Mapping[str, str]], metrics: RunMetrics, curves: Sequence[Curve]) -> list[Chart]:
     """The task's curves, learning rate and gradient norm over the epochs; a column nobody wrote gives none."""
 
     def points(split: str, column: str) -> list[tuple[float, float]]:
@@ -81,8 +82,8 @@ def _charts(log: Sequence[Mapping[str, str]], metrics: Mapping[str, Any], curves
         return [point for point in found if math.isfinite(point[1])]
 
     best = [float(row["epoch"]) for row in log
-            if row["split"] == "validation" and int(row["step"]) == metrics["best_step"]]  # fmt: skip
-    mark = (best[0], f"best epoch: {best[0]:g}") if best else None
+            if row["split"] == "validation" and int(row["step"]) == metrics.best_step]  # fmt: skip
+    mark = (best[0], _best(best[0], metrics.best_step)) if best else None
     charts = []
     for curve in curves:
         lines = [
@@ -104,6 +105,11 @@ def _charts(log: Sequence[Mapping[str, str]], metrics: Mapping[str, Any], curves
     return [chart for chart in charts if chart]
 
 
+def _best(epoch: float, step: int) -> str:
+    """When the weights were best: after a whole epoch, or between two, which are counted in steps."""
+    return f"best epoch: {epoch:,.0f}" if epoch.is_integer() else f"best step: {step:,}"
+
+
 def _plain(value: Any) -> str:
     """A setting as it is given on the command line."""
     if isinstance(value, float):
@@ -111,12 +117,15 @@ def _plain(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value)
 
 
-def _command(facts: Mapping[str, Any], settings: Mapping[str, Mapping[str, Any]]) -> str:
+def _command(facts: Mapping[str, Any], settings: Mapping[str, Setting]) -> str:
     """The command that trains the same again."""
+    model, data = given_name(str(facts["model"]), MODULE), given_name(str(facts["data"]["source"]), DATA)
+    if model or data:
+        return f"orchard.train({model or repr(facts['model'])}, {data or repr(facts['data']['source'])}, ...)"
     words = ["orchard", "train", str(facts["model"]), "--data", str(facts["data"]["source"])]
     if facts.get("recipe"):
         words += ["--recipe", str(facts["recipe"])]
     for key, row in settings.items():
-        if row["origin"] == "command" and key not in ("model", "data.source"):
-            words += ["--set", f"{key}={_plain(row['value'])}"]
+        if row.origin == "command" and key not in ("model", "data.source"):
+            words += ["--set", f"{key}={_plain(row.value)}"]
     return shlex.join(words)

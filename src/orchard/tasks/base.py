@@ -19,6 +19,7 @@ from orchard.data.digests import count_known, digests_of, read_digests
 from orchard.data.loader import Loader
 from orchard.data.settings import AugmentSettings
 from orchard.errors import UsageError
+from orchard.given import Given
 from orchard.inference.cost import multiply_adds, weight_bytes
 from orchard.inference.hardware import native_bf16
 from orchard.inference.loading import Loaded
@@ -283,9 +284,10 @@ def counted(loaded: Loaded, split: Any, count: int | None = None) -> dict[str, i
     return {**found, "learned": learned} if learned else found
 
 
-def pick_split(splits: Mapping[str, S], name: str, source: str) -> S:
+def pick_split(splits: Mapping[str, S], name: str, source: str | Given) -> S:
     """One split of some data; UsageError with those that there are."""
     if name not in splits:
+        source = source.source if isinstance(source, Given) else source
         raise UsageError(f"{source} has no {name} split; it has {', '.join(splits)}")
     return splits[name]
 

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Protocol, cast
 
 from torch import nn
 
-from orchard.data.contracts import ImageData, Preprocess
+from orchard.data.characters import mirrored_characters, named
+from orchard.data.contracts import ImageData, ImageSplit, Preprocess
+from orchard.data.preprocess import with_settings
+from orchard.data.settings import Resize
 from orchard.errors import UsageError
 from orchard.models import create_model, picture_size
 from orchard.tasks import base
+from orchard.training.settings import Resolved
 from orchard.weights.portable import WEIGHTS, load_exactly
 
 
@@ -38,6 +43,33 @@ def start_model(settings: ImageSettings, data: ImageData) -> nn.Module:
     return model
 
 
+def settle_preprocessing(resolved: Resolved, found: Preprocess, start_from: str | None) -> tuple[Resolved, Preprocess]:
+    """The settings with what `preprocessing.*` leaves open, which is `found` in the data or with the weights; and what
+    comes of both.
+
+    Raises UsageError for a mean or std of another number of channels.
+    """
+    settings: Any = resolved.settings
+    preprocess = with_settings(found, settings.preprocessing)
+    why = "chosen: as the weights it starts from were trained" if start_from else "chosen: fits the data"
+    for key, value in settings.preprocessing:
+        if value is None:
+            resolved = resolved.choose(f"preprocessing.{key}", getattr(preprocess, key), why)
+    return resolved, preprocess
+
+
+def keep_characters(resolved: Resolved, classes: Sequence[str]) -> Resolved:
+    """Without the mirroring that a recipe has for images of any kind, where the classes are characters; what a person
+    asks for stays."""
+    settings: Any = resolved.settings
+    if resolved.origins.get("augmentation.flip") == "command" or not mirrored_characters(
+        settings.augmentation, classes
+    ):
+        return resolved
+    why = f"chosen: the classes are characters ({named(classes)}), and a mirrored one is another or none"
+    return resolved.choose("augmentation.flip", False, why)
+
+
 def value_range_preprocess(model: nn.Module, data: ImageData) -> Preprocess:
     """Pixels from the lowest to the highest value of the model's `value_range`.
 
@@ -47,4 +79,9 @@ def value_range_preprocess(model: nn.Module, data: ImageData) -> Preprocess:
     config: Any = model.config
     low, high = cast(tuple[float, float], model.value_range)
     mean, std = (-low / (high - low),) * config.in_channels, (1 / (high - low),) * config.in_channels
-    return Preprocess(picture_size(config), config.in_channels, mean, std, squash=data.splits["train"].small)
+    return Preprocess(picture_size(config), config.in_channels, mean, std, resize=whole_if_small(data.splits["train"]))
+
+
+def whole_if_small(split: ImageSplit) -> Resize:
+    """How images of a split are resized for a model that makes some: small ones as a whole."""
+    return "stretch" if split.small else "shorter-side"

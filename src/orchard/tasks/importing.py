@@ -9,15 +9,17 @@ from typing import Any
 
 from torch import Tensor
 
-from orchard.weights.official import Official, read_official
+from orchard.weights.by_name import Found
+from orchard.weights.official import read_official
+from orchard.weights.portable import Official
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """What a person wants imported: `tensors` of `file` as variant `name`, into the folder `out`."""
+    """What a person wants imported: `tensors` of what was `found`, as variant `name`, into the folder `out`."""
 
     name: str
-    file: Path
+    found: Found
     tensors: Mapping[str, Tensor]
     source: str | None
     overrides: Mapping[str, Any]
@@ -29,7 +31,12 @@ class Checkpoint:
     def read(self, tensors: Mapping[str, Tensor] | None = None) -> Official:
         """The model with the weights of the checkpoint, or with those of its tensors that are its own."""
         own = self.tensors if tensors is None else tensors
-        return read_official(self.name, own, self.source, self.overrides, str(self.file))
+        found = self.found
+        return read_official(self.name, own, self.source, self.overrides, str(found.file), found.origin, found.beside)
+
+    @property
+    def file(self) -> Path:
+        return self.found.file
 
 
 @dataclass(frozen=True)

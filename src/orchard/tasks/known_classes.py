@@ -21,7 +21,7 @@ def fine_tuned_model(settings: base.Start, wanted: Mapping[str, Any], classes: S
         saved = configuration(about.model, **about.architecture)
         state = model.fit_state(state, saved)  # type: ignore[operator]
     fresh = model.state_dict()
-    head = f"{model.head_name}."
+    head = head_prefixes(model)
     for name, tensor in fresh.items():
         if name in state and state[name].shape != tensor.shape and not name.startswith(head):
             raise OrchardError(
@@ -41,6 +41,13 @@ def fine_tuned_model(settings: base.Start, wanted: Mapping[str, Any], classes: S
         raise OrchardError(f"{folder} has no tensor '{missing[0]}', which this {settings.model} needs")
     model.load_state_dict(fits)
     return model
+
+
+def head_prefixes(model: Any) -> tuple[str, ...]:
+    """What the names of the parameters begin with that have a row for each class: the head's, and those of the heads
+    of auxiliary classifiers."""
+    inner = range(len(getattr(model, "auxiliaries", ())))
+    return (f"{model.head_name}.", *(f"auxiliaries.{n}.{model.head_name}." for n in inner))
 
 
 def unnamed(classes: Sequence[str]) -> bool:

@@ -43,8 +43,10 @@ class Task:
     `data` is the kind of data it learns from (`orchard.data.kinds`), `takes` what one question is made of and `gives`
     what one answer is. The others are places in the task's folder: `settings` and `options` are pydantic models (of a
     training, and of how a model answers), `job` a `Job`, `evaluate` the metrics of a trained model, `pipeline` what
-    answers in Python and `answer` what answers on the command line, `importer`
-    completes an official checkpoint, `peers` times beside other libraries, `entries` says what an export consists of.
+    answers in Python and `answer` what answers on the command line, `importer` completes an official checkpoint,
+    `peers` times beside other libraries, `entries` says what an export consists of, and `pixel_entries` what one with
+    the preprocessing inside does. With `own_metrics`, a person's functions of (logits, labels) are computed beside the
+    task's own metrics.
     """
 
     name: str  # Hugging Face's pipeline name where it has one
@@ -62,6 +64,8 @@ class Task:
     importer: str | None = None
     peers: str | None = None
     entries: str | None = None
+    own_metrics: bool = False
+    pixel_entries: str | None = None
     whole_batch: bool = False  # every sample of a batch is told from all others, so that a batch is not cut
 
     @property

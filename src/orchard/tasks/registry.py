@@ -6,12 +6,11 @@ import functools
 import importlib
 from pathlib import Path
 
-from orchard.cards import card_of
+from orchard.cards import FOREIGN, card_of
 from orchard.errors import unknown
 from orchard.tasks.record import Task
 
-FOREIGN = ("timm:", "hf:")  # models of other libraries, which are all classifiers of images
-CLASSIFIERS = "image-classification"
+CLASSIFIERS = "image-classification"  # what models of other libraries are
 
 
 @functools.cache

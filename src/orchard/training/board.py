@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import socket
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 from tensorboard.compat.proto.event_pb2 import Event, SessionLog
@@ -29,8 +30,9 @@ class Board:
         self._write(Event(file_version="brain.Event:2"))
         self._write(Event(step=first, session_log=SessionLog(status=SessionLog.START)))
 
-    def add(self, name: str, value: float, step: int) -> None:
-        self._write(Event(step=step, summary=Summary(value=[Summary.Value(tag=name, simple_value=value)])))
+    def log(self, metrics: Mapping[str, float], step: int) -> None:
+        values = [Summary.Value(tag=name, simple_value=value) for name, value in metrics.items()]
+        self._write(Event(step=step, summary=Summary(value=values)))
 
     def _write(self, event: Event) -> None:
         event.wall_time = time.time()
@@ -39,5 +41,5 @@ class Board:
     def flush(self) -> None:
         self._file.flush()
 
-    def close(self) -> None:
+    def close(self, finished: bool) -> None:
         self._file.close()

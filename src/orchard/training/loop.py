@@ -24,9 +24,11 @@ from pydantic import TypeAdapter
 from torch import Tensor, nn
 
 from orchard.errors import OrchardError, first_line
+from orchard.training.callbacks import ON_EPOCH, ON_STEP, Moment, call
 from orchard.training.checkpoint import Checkpoints
 from orchard.training.feed import Feed
 from orchard.training.learner import Learner
+from orchard.training.loggers import Loggers
 from orchard.training.metric import Metric
 from orchard.training.optim import (
     average_of,
@@ -42,7 +44,7 @@ from orchard.training.phases import Phase, batches_before
 from orchard.training.progress import Progress
 from orchard.training.renamed import STATE, new_tensors
 from orchard.training.run import Log, RunFolder
-from orchard.training.settings import OptimizerSettings, TrainSettings
+from orchard.training.settings import OptimizerSettings, TrainSettings, flatten
 from orchard.weights.portable import not_finite
 
 STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -121,7 +123,8 @@ class DivergedError(OrchardError):
 class Trainer:
     """Fits a job's model on its feed, and selects the weights with the best validation."""
 
-    def __init__(self, job: Trainable, run: RunFolder, warn: Callable[[str], None]):
+    def __init__(self, job: Trainable, run: RunFolder, warn: Callable[[str], None], callbacks: Sequence[Any] = ()):
+        self.callbacks = callbacks
         settings, fabric, phases = job.settings, job.fabric, tuple(job.phases)
         self.job, self.run, self.settings, self.fabric, self.phases = job, run, settings, fabric, phases
         self.bare = job.model.to(fabric.device).eval()  # each evaluation leaves it so; a step begins in training mode
@@ -154,9 +157,11 @@ class Trainer:
         self.checkpoints = Checkpoints(run / "checkpoints", warn)
         self.state = State()
         self.sums: dict[str, Tensor] = {}  # of the log line that is being gathered; on the device
+        self.of_step: dict[str, Tensor] = {}  # the metrics of the latest step
         self._restore()
         self._stop_signal = 0
-        self._evaluation = 0.0  # seconds that the latest one took
+        self.validation: Mapping[str, float] = {}  # the metrics of the latest evaluation
+        self._evaluation = 0.0  # seconds that it took
 
     @property
     def evaluated(self) -> nn.Module:
@@ -165,7 +170,7 @@ class Trainer:
 
     def fit(self, progress: Progress) -> State:
         """Train to the end, and leave the best weights in the folder `best`."""
-        log = Log(self.run, self.state.step, self.job.logged) if self.fabric.is_global_zero else None
+        log = self._open_log() if self.fabric.is_global_zero else None
         began = time.monotonic() - self.state.seconds
         saved_at = time.monotonic()
         progress.start(self.steps, self.state.step)
@@ -177,6 +182,7 @@ class Trainer:
                     self.state.seconds = time.monotonic() - began
                     step, per_epoch = self.state.step, self.steps_per_epoch
                     progress.advance(step, self._mean_loss)
+                    self._call_back(ON_STEP, self.of_step)
                     time_over, checkpoint_due, stop = self._decide(saved_at)
                     if time_over and step < self.steps:
                         self.state.stopped = f"the time allowed was over after {step} of {self.steps} steps"
@@ -187,6 +193,7 @@ class Trainer:
                         self._validate(log, progress)
                         now = time.monotonic() - began
                         self._evaluation, self.state.seconds = now - self.state.seconds, now
+                        self._call_back(ON_EPOCH, self.validation)
                         last = last or bool(self.state.stopped)
                     if last or checkpoint_due or stop:
                         self._save(log)
@@ -201,13 +208,19 @@ class Trainer:
         finally:
             progress.stop()
             if log:
-                log.close()
+                log.close(finished=self.state.step >= self.steps or bool(self.state.stopped))
         return self.state
+
+    def _open_log(self) -> Log:
+        step, settings = self.state.step, flatten(self.settings.model_dump(mode="json"))
+        loggers = Loggers(self.settings.loggers, self.run, step + 1, settings, self.checkpoints.warn)
+        return Log(self.run, step, self.job.logged, loggers)
 
     def _step(self, batches: Iterator[list[Any]]) -> None:
         """Every phase that happens in this step, each over all micro-batches of the global batch."""
         step = self.state.step
         parts = next(batches)
+        self.of_step = {}
         self._seed(step)
         if not self.bare.training or step == self.head_steps:
             self.job.train_mode(self.bare)
@@ -231,6 +244,8 @@ class Trainer:
             self.bare.after_step(step + 1)
         if self.average is not None:
             self.average.update_parameters(self.bare)
+        for key, value in self.of_step.items():
+            self.sums[key] = self.sums[key] + value if key in self.sums else value
         self.state.step += 1
         self.state.counted += 1
 
@@ -287,9 +302,9 @@ class Trainer:
         return losses
 
     def _add(self, metrics: Mapping[str, Tensor], count: int) -> None:
-        """Add metrics, of which `count` make up a step, to those of the log line that is being gathered."""
+        """Add metrics, of which `count` make up a step, to those of this step."""
         for key, value in metrics.items():
-            self.sums[key] = self.sums[key] + value / count if key in self.sums else value / count
+            self.of_step[key] = self.of_step[key] + value / count if key in self.of_step else value / count
 
     def _column(self, metric: str, phase: Phase) -> str:
         """The name of a metric that every phase has: the first phase's is the step's own."""
@@ -348,7 +363,7 @@ class Trainer:
         model = self.evaluated
         model.eval()
         with torch.compiler.set_stance("force_eager"):  # each new batch shape would be compiled again
-            metrics = self.job.evaluate(model)
+            metrics = self.validation = self.job.evaluate(model)
         score = self.job.metric.score(metrics[self.job.metric.name])
         if math.isfinite(score) and score >= self.state.best_score and not not_finite(self.evaluated):
             self.state.stale_epochs = 0 if score > self.state.best_score else self.state.stale_epochs + 1
@@ -362,6 +377,18 @@ class Trainer:
         if log:
             log.line({"split": "validation", **self._position(), **metrics})
         progress.evaluated(self._position()["epoch"], metrics)
+
+    def _call_back(self, method: str, metrics: Mapping[str, Any]) -> None:
+        """Tell a person's own code, which may end the training. The first process asks, all obey."""
+        if not self.callbacks:
+            return
+        why = ""
+        if self.fabric.is_global_zero:
+            values = {key: float(value) for key, value in metrics.items()}
+            where = self._position()
+            why = call(self.callbacks, method, Moment(steps=self.steps, metrics=values, **where))
+        why = self.fabric.broadcast(why) if self.fabric.world_size > 1 else why
+        self.state.stopped = self.state.stopped or why
 
     def _write_best(self) -> None:
         best = Checkpoints(self.run / "best", self.checkpoints.warn)
@@ -393,6 +420,11 @@ class Trainer:
         sums = {key: float(value) for key, value in self.sums.items()}
         self.state.sums = {key: value for key, value in sums.items() if math.isfinite(value)}  # JSON has no others
         self.checkpoints.save(self.state.step, groups, self.state.facts())
+
+    def keep_start(self) -> None:
+        """A checkpoint of the weights that nothing has been learned by, where they cannot be made again."""
+        if self.fabric.is_global_zero and not self.checkpoints.newest_first():
+            self._write_checkpoint()
 
     def _restore(self) -> None:
         found = self.checkpoints.load_newest()

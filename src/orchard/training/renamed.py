@@ -1,4 +1,4 @@
-"""Names of version 0.1 that have changed since, so that its runs and recipes are still read."""
+"""Names and defaults of version 0.1 that have changed since, so that its runs and recipes are still read."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Any
 
 OF_DISCRIMINATOR = ("weight", "start", "layers", "width")
 SETTINGS = {f"tokenization.critic_{name}": f"tokenization.discriminator_{name}" for name in OF_DISCRIMINATOR}
+NOW_CHOSEN = {"text.length": 32}  # what was the default of settings that are chosen by the data, where they are None
 TENSORS = {"critic.": "discriminator."}  # prefixes of parameters in a checkpoint
 STATE = {"best_quality": "best_score"}
 

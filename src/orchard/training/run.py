@@ -3,7 +3,7 @@
 settings.json   every setting, its value and where it came from
 run.json        what was asked for, seed, versions, hardware, data fingerprint
 records.safetensors  by what each record of the data is known again
-log.csv         one line per interval of training and per evaluation (also tensorboard/)
+log.csv         one line per interval of training and per evaluation (also tensorboard/; wandb/ where it is asked for)
 checkpoints/    the newest two, for going on
 best/           the weights with the best validation so far
 model/          the portable model, of the best so far; evaluation/ the predictions behind the figures
@@ -24,43 +24,24 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict
-
 from orchard.errors import OrchardError, UsageError
 from orchard.files import atomic, disk_error, locked, read_as, write_json
-from orchard.training.board import Board
-from orchard.training.renamed import new_settings
+from orchard.training.loggers import Loggers
+from orchard.training.renamed import NOW_CHOSEN, new_settings
+from orchard.training.run_files import RunFacts, RunMetrics, RunSettings
 from orchard.training.settings import flatten
 
 LOG_COLUMNS = ("step", "epoch", "split", "loss", "lr", "grad_norm", "seconds")
 # None of these changes what is learned.
-MAY_DIFFER = {"checkpoint_minutes", "checkpoint_steps", "log_every", "data.workers"}
+MAY_DIFFER = {"checkpoint_minutes", "checkpoint_steps", "log_every", "loggers", "data.workers"}
 MAY_DIFFER |= {"data.bad_records"}  # what it leaves out is counted, and said or refused
 MAY_GROW = {"epochs", "max_steps", "max_minutes", "patience"}  # a run goes on for longer than was asked for at first
 LOCK = ".lock"
 WRITTEN = (
     "run.json", "settings.json", "records.safetensors", "log.csv", "tensorboard", "checkpoints", "best", "model",
-    "evaluation", "metrics.json", "report.html",
+    "evaluation", "metrics.json", "report.html", "wandb",
 )  # fmt: skip
 LEFT = re.compile(r"\.lock|\.run\.json\.partial\d*")
-
-
-class DataFacts(BaseModel):
-    """What is known of the data that a run learns from."""
-
-    model_config = ConfigDict(extra="allow")
-
-    fingerprint: str
-
-
-class RunFacts(BaseModel):
-    """run.json, as far as a run that goes on needs it."""
-
-    model_config = ConfigDict(extra="allow")
-
-    requested: dict[str, Any]
-    data: DataFacts
-    started: str
 
 
 class RunFolder:
@@ -86,6 +67,14 @@ class RunFolder:
     def facts(self) -> RunFacts:
         """What run.json says; OrchardError where it is not of its form."""
         return read_as(self / "run.json", RunFacts)
+
+    def settings(self) -> RunSettings:
+        """What settings.json says; OrchardError where it is not of its form."""
+        return read_as(self / "settings.json", RunSettings)
+
+    def metrics(self) -> RunMetrics:
+        """What metrics.json says; OrchardError where it is not of its form."""
+        return read_as(self / "metrics.json", RunMetrics)
 
     def open(self, requested: Mapping[str, Any]) -> None:
         """Create the folder, or take up the unfinished run in it if it was asked for with the same settings.
@@ -127,6 +116,7 @@ class RunFolder:
         then, now = new_settings(flatten(self.facts().requested)), flatten(requested)
         known = {*then} & {*now}  # version 0.1 kept the settings of other tasks, too
         architecture = {key for key in (*then, *now) if key.startswith("architecture.")}
+        then |= {key: None for key, value in NOW_CHOSEN.items() if then.get(key) == value and now.get(key) is None}
         different = [key for key in sorted(known | architecture) if then.get(key) != now.get(key)]
         more = [key for key in different if key in MAY_GROW and _is_more(then[key], now[key])]
         for key in different:
@@ -177,12 +167,12 @@ def _same(run: RunFolder, requested: Mapping[str, Any]) -> bool:
 
 
 class Log:
-    """log.csv and the TensorBoard events. On resuming, lines after the checkpoint are dropped: they come again.
+    """log.csv, and what goes to the loggers. On resuming, lines after the checkpoint are dropped: they come again.
 
     `figures` are the task's own columns.
     """
 
-    def __init__(self, run: RunFolder, step: int, figures: Sequence[str]):
+    def __init__(self, run: RunFolder, step: int, figures: Sequence[str], loggers: Loggers):
         columns = (*LOG_COLUMNS[:4], *figures, *LOG_COLUMNS[4:])
         self.path = run / "log.csv"
         with self._naming():
@@ -195,25 +185,25 @@ class Log:
                 text.detach()
             self._file = self.path.open("a", newline="", encoding="utf-8")
             self._writer = csv.DictWriter(self._file, columns, extrasaction="ignore")
-            self._board = Board(run / "tensorboard", step + 1)
+        self._loggers = loggers
 
     def line(self, row: Mapping[str, Any]) -> None:
         with self._naming():
             self._writer.writerow({k: f"{v:.6g}" if isinstance(v, float) else v for k, v in row.items()})
-            for key, value in row.items():
-                if key not in ("step", "epoch", "split", "seconds"):
-                    self._board.add(f"{key}/{row['split']}", value, row["step"])
+        place = ("step", "epoch", "split", "seconds")
+        metrics = {f"{key}/{row['split']}": float(value) for key, value in row.items() if key not in place}
+        self._loggers.log(metrics, row["step"])
 
     def flush(self) -> None:
         with self._naming():
             self._file.flush()
-            self._board.flush()
+        self._loggers.flush()
 
-    def close(self) -> None:
+    def close(self, finished: bool) -> None:
         """Everything that counts is flushed before; on a full disk the rest is lost, which has been said."""
-        for file in (self._file, self._board):
-            with contextlib.suppress(OSError):
-                file.close()
+        with contextlib.suppress(OSError):
+            self._file.close()
+        self._loggers.close(finished)
 
     @contextlib.contextmanager
     def _naming(self) -> Iterator[None]:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal
 
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import BaseModel, Field, ValidationError, field_validator
 
 from orchard.cards import Recipe
 from orchard.data.settings import Settings, Source
 from orchard.errors import UsageError
+from orchard.given import Given
 from orchard.training.renamed import new_settings
 
 
@@ -78,6 +79,9 @@ class TrainSettings(Settings):
     ema: float | None = Field(None, gt=0, lt=1, description="decay of the average of the weights that is evaluated")
     patience: int | None = Field(None, gt=0, description="stop after this many epochs without a better validation")
     evaluate_steps: int | None = Field(None, gt=0, description="steps between two evaluations; default: an epoch's")
+    loggers: tuple[Literal["tensorboard", "wandb", "mlflow"], ...] = Field(
+        ("tensorboard",), description="where metrics go beside log.csv; wandb and mlflow as their own variables say"
+    )
     log_every: int = Field(10, gt=0, description="steps between two lines of log.csv")
     checkpoint_minutes: float = Field(1.0, ge=0, description="time between two checkpoints")
     checkpoint_steps: int | None = Field(None, gt=0, description="steps between two checkpoints, beside the time")
@@ -87,6 +91,13 @@ class TrainSettings(Settings):
     nodes: int = Field(1, gt=0, description="machines")
     optimizer: OptimizerSettings = OptimizerSettings()
     schedule: ScheduleSettings = ScheduleSettings()
+
+    @field_validator("loggers", mode="before")
+    @classmethod
+    def _names(cls, value: Any) -> Any:
+        """`wandb,mlflow`, as the command line has it, is a list of two; each counts once."""
+        names = [name.strip() for name in value.split(",") if name.strip()] if isinstance(value, str) else value
+        return tuple(dict.fromkeys(names)) if isinstance(names, (list, tuple)) else names
 
 
 ADAM = ("adamw", "adam", "adamax")
@@ -104,11 +115,26 @@ READ_BY = {  # the optimizers and schedules that have a use for a setting which 
 
 
 @dataclass(frozen=True)
+class Objects:
+    """What Python hands in beside the settings, which know it by its name: nothing of it is stored."""
+
+    data: Given | None = None
+    module: Any = None  # an nn.Module that is trained in place of a model that has a name
+    metrics: Mapping[str, Callable[[Any, Any], float]] | None = None  # of (logits, labels), by name
+
+
+@dataclass(frozen=True)
 class Resolved:
     """Settings with the origin of each: dotted key → "default", "recipe ...", "command" or a reason."""
 
     settings: TrainSettings
     origins: Mapping[str, str]
+    objects: Objects = Objects()
+
+    @property
+    def source(self) -> str | Given:
+        """What is opened: the data that was handed in, or the source that is named."""
+        return self.objects.data or self.settings.data.source
 
     def to_json(self) -> dict[str, dict[str, Any]]:
         return {
@@ -117,8 +143,14 @@ class Resolved:
         }
 
     def choose(self, key: str, value: Any, why: str) -> Resolved:
-        """The same settings with one value that was left open chosen here."""
-        return Resolved(self.settings.model_copy(update={key: value}), {**self.origins, key: why})
+        """The same settings with the value of one dotted key chosen here, where it was left open or cannot stay."""
+        settings = _replaced(self.settings, key.split("."), value)
+        return replace(self, settings=settings, origins={**self.origins, key: why})
+
+
+def _replaced(settings: Any, path: Sequence[str], value: Any) -> Any:
+    inner = value if len(path) == 1 else _replaced(getattr(settings, path[0]), path[1:], value)
+    return settings.model_copy(update={path[0]: inner})
 
 
 def flatten(table: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

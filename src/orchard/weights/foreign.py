@@ -71,7 +71,7 @@ def _check_array(path: Path, archive: zipfile.ZipFile, name: str) -> None:
 
 def _read_shards(index: Path) -> dict[str, Tensor]:
     """A checkpoint cut into several files, as the Hugging Face Hub keeps large ones."""
-    places = read_as(index, _Index).weight_map
+    places = read_as(index, Index).weight_map
     names = sorted(set(places.values()))
     odd = [name for name in names if Path(name).name != name or not name]
     if odd:
@@ -85,5 +85,5 @@ def _read_shards(index: Path) -> dict[str, Tensor]:
     return state
 
 
-class _Index(BaseModel):
+class Index(BaseModel):
     weight_map: dict[str, str]

@@ -7,8 +7,9 @@ table leaves over on either side is an error: nothing is loaded on a guess.
 
 from __future__ import annotations
 
+import functools
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -32,16 +33,25 @@ def _fill(pattern: str, parts: Sequence[str]) -> str:
     return re.sub(r"\{\}", lambda _: next(filled), pattern)
 
 
+@functools.cache
+def _compiled(pattern: str) -> re.Pattern[str]:
+    """Tables of large networks have more rows than `re` keeps patterns."""
+    return re.compile("(.+?)".join(re.escape(piece) for piece in pattern.split("{}")))
+
+
 def _match(pattern: str, name: str) -> Sequence[str] | None:
-    found = re.fullmatch("(.+?)".join(re.escape(piece) for piece in pattern.split("{}")), name)
+    if not name.startswith(pattern.partition("{}")[0]):  # most rules end here, at a tenth of the cost
+        return None
+    found = _compiled(pattern).fullmatch(name)
     return found.groups() if found else None
 
 
 def foreign_names(table: Table, name: str) -> tuple[Rule, tuple[str, ...]]:
     """The rule for one of our names and the foreign names it stands for."""
-    for rule in map(_as_rule, table):
-        parts = _match(rule.ours, name)
+    for row in table:
+        parts = _match(row.ours if isinstance(row, Rule) else row[0], name)
         if parts is not None:
+            rule = _as_rule(row)
             return rule, tuple(_fill(pattern, parts) for pattern in rule.theirs)
     raise OrchardError(f"the name table has no rule for our tensor '{name}'")
 
@@ -103,3 +113,11 @@ def to_theirs(table: Table, ours: Mapping[str, Tensor]) -> dict[str, Tensor]:
         for target, piece in zip(targets, rule.split(tensor), strict=True):
             state[target] = piece.detach().clone(memory_format=torch.contiguous_format)
     return state
+
+
+def without_prefixes(state: Mapping[str, Tensor]) -> Iterator[Mapping[str, Tensor]]:
+    """The tensors as they are, then without what stands before all names: `_orig_mod.module.`, Lightning's `model.`."""
+    yield state
+    first = next(iter(state), "").partition(".")[0] + "."
+    if len(first) > 1 and all(name.startswith(first) and name != first for name in state):
+        yield from without_prefixes({name.removeprefix(first): tensor for name, tensor in state.items()})

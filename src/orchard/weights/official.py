@@ -10,7 +10,6 @@ import fnmatch
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,18 +17,21 @@ import torch
 from torch import Tensor, nn
 
 from orchard.cards import card_of
-from orchard.errors import OrchardError, unknown
+from orchard.errors import OrchardError, UsageError, unknown
 from orchard.files import atomic_folder, disk_error
 from orchard.models import Landmark, configuration, create_model, landmark_of, picture_size
+from orchard.models.foreign import is_foreign
 from orchard.weights.beside import CONFIG as BESIDE
 from orchard.weights.beside import NOTHING, Beside, read_beside
+from orchard.weights.by_name import find_weights
 from orchard.weights.fields import building, check_fields
 from orchard.weights.foreign import read_checkpoint
-from orchard.weights.names import Table, find_ours, foreign_names, to_ours, to_theirs
-from orchard.weights.portable import Portable, architecture_of, check_finite, load_exactly, save_portable
+from orchard.weights.names import Table, find_ours, foreign_names, to_ours, to_theirs, without_prefixes
+from orchard.weights.portable import Official, Portable, architecture_of, check_finite, load_exactly, save_portable
+from orchard.weights.timm_models import read_timm
 
 IMAGENET = {
-    "mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225), "crop": 0.875, "squash": False,
+    "mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225), "crop": 0.875, "resize": "shorter-side",
     "interpolation": "bilinear",
 }  # fmt: skip
 
@@ -68,25 +70,18 @@ def export_official(model: nn.Module, source: str) -> dict[str, Tensor]:
     return to_theirs(table_of(landmark_for(model), source, model.config), model.state_dict())
 
 
-@dataclass(frozen=True)
-class Official:
-    """A model with the weights of an official checkpoint, in memory."""
-
-    model: nn.Module
-    about: Portable
-    went: dict[str, tuple[str, ...]]  # for each of our tensors the official names it was made of
-    aside: tuple[str, ...]  # entries of the checkpoint that are no part of the model, such as a discriminator's
-    remarks: tuple[str, ...] = ()  # what a person should know
-
-
 def read_official(
     name: str,
     checkpoint: str | Path | Mapping[str, Tensor],
     source: str | None,
     overrides: Mapping[str, Any],
     where: str = "",
+    origin: str = "",
+    beside: Beside | None = None,
 ) -> Official:
     """An official checkpoint of variant `name` as a model: a file, or tensors out of one that `where` names.
+
+    `origin` says where that is from, if not from here, and `beside` what is known of it, if not from files beside it.
 
     The number of classes is read from the shape of the head, and what else the landmark can tell from the
     tensors (picture size, vocabulary, an extra layer) is read too. Files of transformers or timm beside the weights
@@ -95,39 +90,60 @@ def read_official(
     """
     theirs, path = _tensors(checkpoint)
     where = where or path
+    origin = origin or Path(where).name
+    if is_foreign(name):
+        return read_timm(name, theirs, overrides, where, origin, beside)
     card, landmark = card_of(name), landmark_of(name)
-    beside = read_beside(Path(where), name, landmark)
+    beside = beside or read_beside(Path(where), name, landmark)
     given = {**beside.settings, **overrides}
     described = Path(where).with_name(BESIDE)
     check_fields(name, beside.settings, described)
-    with building(theirs, described) if beside.settings else nullcontext(), torch.device("meta"):
+    if source is None and beside.source in landmark.names:
+        source = beside.source
+    with (
+        _remarking(beside),
+        building(theirs, described) if beside.settings else nullcontext(),
+        torch.device("meta"),
+    ):
         sketch = create_model(name, **given)
     source, theirs = _guess(landmark, sketch.config, sketch.state_dict(), theirs, where, source)
     table = table_of(landmark, source, sketch.config)
 
-    def find(ours: str) -> Tensor | None:
+    def lookup(ours: str) -> Tensor | None:
         return find_ours(table, theirs, ours)
 
     settings: dict[str, Any] = {}
-    head = find(f"{sketch.head_name}.weight") if hasattr(sketch, "head_name") else None
+    head = lookup(f"{sketch.head_name}.weight") if hasattr(sketch, "head_name") else None
     if head is not None:
         settings["num_classes"] = len(head)
-    if landmark.settings_from is not None:
-        settings |= landmark.settings_from(sketch.config, source, find)
+    if landmark.infer_config is not None:
+        settings |= landmark.infer_config(sketch.config, source, lookup)
     config = configuration(name, **{**settings, **given})
     model = landmark.model(config)
-    went = load_official(model, theirs, source, where)
+    with _remarking(beside):
+        mapping = load_official(model, theirs, source, where)
     about = Portable(
         model=name,
         architecture=architecture_of(model),
         task=card.task,
         classes=beside.names(getattr(config, "num_classes", 0)),
         preprocess=preprocess_of(landmark, config, source, beside) if hasattr(config, "image_size") else {},
-        origin=f"{Path(where).name}, {source} names",
+        origin=f"{origin}, {source} names",
     )
     kept = weights_of(landmark, source, theirs)
-    aside = tuple(name for name in theirs if name not in kept)
-    return Official(model.eval(), about, went, aside, beside.remarks)
+    ignored = tuple(name for name in theirs if name not in kept)
+    return Official(model.eval(), about, mapping, ignored, beside.remarks)
+
+
+@contextmanager
+def _remarking(beside: Beside) -> Iterator[None]:
+    """Errors say what a person should know of the files beside, such as that they name another architecture."""
+    try:
+        yield
+    except UsageError:
+        raise
+    except OrchardError as error:
+        raise OrchardError("; ".join([str(error), *beside.remarks])) from None
 
 
 def import_official(
@@ -135,13 +151,14 @@ def import_official(
 ) -> tuple[Portable, dict[str, tuple[str, ...]]]:
     """An official checkpoint of variant `name` becomes a portable model in the folder `out`; see `read_official`.
 
-    A folder that exists is left alone.
+    `path` may be a name, such as `hub:timm/resnet50.a1_in1k` (see `by_name.py`). A folder that exists is left alone.
     """
     refuse_existing(Path(out))
-    found = read_official(name, path, source, overrides)
+    there = find_weights(name, path)
+    found = read_official(name, there.file, source, overrides, origin=there.origin, beside=there.beside)
     with new_model_folder(Path(out)) as folder:
         save_portable(folder, found.model, found.about)
-    return found.about, found.went
+    return found.about, found.mapping
 
 
 def refuse_existing(out: Path) -> None:
@@ -173,14 +190,6 @@ def _tensors(checkpoint: str | Path | Mapping[str, Tensor]) -> tuple[Mapping[str
     return read_checkpoint(Path(checkpoint)), str(checkpoint)
 
 
-def _without_prefixes(state: Mapping[str, Tensor]) -> Iterator[Mapping[str, Tensor]]:
-    """The tensors as they are, then without what stands before all names: `_orig_mod.module.`, Lightning's `model.`."""
-    yield state
-    first = next(iter(state), "").partition(".")[0] + "."
-    if len(first) > 1 and all(name.startswith(first) and name != first for name in state):
-        yield from _without_prefixes({name.removeprefix(first): tensor for name, tensor in state.items()})
-
-
 def _translate(
     table: Table, theirs: Mapping[str, Tensor], expected: Mapping[str, Tensor], where: str
 ) -> dict[str, Tensor]:
@@ -205,7 +214,7 @@ def _guess(
     if not landmark.names:
         raise OrchardError("this landmark has no name table, so no official checkpoint can be read into it")
     tables = {name: table_of(landmark, name, config) for name in ([source] if source else landmark.names)}
-    states = list(_without_prefixes(theirs))
+    states = list(without_prefixes(theirs))
     known = {
         (name, n): _known(table, expected, state) for n, state in enumerate(states) for name, table in tables.items()
     }

@@ -18,10 +18,11 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from orchard.errors import OrchardError
+from orchard.errors import OrchardError, UsageError
 from orchard.files import atomic, json_text
+from orchard.given import MODULE, given_name
 from orchard.models import create_model
-from orchard.models.foreign import create_foreign, is_foreign
+from orchard.models.foreign import ForeignConfig, create_foreign, is_foreign, own_classifier
 from orchard.weights.fields import building, check_fields
 from orchard.weights.folders import CONFIG, read_description
 
@@ -44,6 +45,17 @@ class Portable:
         """The network with fresh weights."""
         build = create_foreign if is_foreign(self.model) else create_model
         return build(self.model, **{**self.architecture, **overrides})
+
+
+@dataclass(frozen=True)
+class Official:
+    """A model with the weights of an official checkpoint, in memory."""
+
+    model: nn.Module
+    about: Portable
+    mapping: dict[str, tuple[str, ...]]  # for each of our tensors the official names it was made of
+    ignored: tuple[str, ...]  # entries of the checkpoint that are no part of the model, such as a discriminator's
+    remarks: tuple[str, ...] = ()  # what a person should know
 
 
 def architecture_of(model: nn.Module) -> dict[str, Any]:
@@ -130,11 +142,22 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
         raise OrchardError(f"{path} is damaged or no safetensors file: {error}") from None
 
 
-def load_portable(folder: Path) -> tuple[Portable, nn.Module]:
-    """The model of a folder with its weights, in evaluation mode."""
+def load_portable(folder: Path, module: nn.Module | None = None) -> tuple[Portable, nn.Module]:
+    """The model of a folder with its weights, in evaluation mode; of a person's own module those of `module`.
+
+    Raises UsageError where the one is handed in and the other is asked for.
+    """
     about, state = _read(folder)
+    own = given_name(about.model, MODULE)
+    if own and module is None:
+        raise UsageError(
+            f"{folder} holds the weights of {own}, a module of your own that cannot be built from its name; hand it in "
+            f"from Python, as in orchard.load(RUN, model={own}())"
+        )
+    if module is not None and not own:
+        raise UsageError(f"{folder} holds a {about.model}, which is built from its name; leave out model=")
     with building(state, folder / CONFIG):
-        model = about.build()
+        model = about.build() if module is None else own_classifier(module, ForeignConfig(**about.architecture))
     load_exactly(model, state, str(folder / WEIGHTS))
     return about, model.eval()
 

@@ -113,7 +113,7 @@ def _read(files: Files, name: str) -> dict[str, Any] | None:
     try:
         with files.open(name) as file:
             table = json.load(file)
-    except (ValueError, OSError):
+    except (ValueError, OSError, RecursionError):
         return None
     if not isinstance(table, dict) or not all(isinstance(table.get(key), list) for key in KEYS):
         return None

@@ -11,11 +11,12 @@ from orchard.data.boxes.collect import Found, collect
 from orchard.data.boxes.contracts import DetectionData
 from orchard.data.boxes.named import DIGIT_SCENES, open_digit_scenes
 from orchard.data.boxes.voc import find_voc, read_voc
-from orchard.data.boxes.yolo import find_yolo, read_yolo
+from orchard.data.boxes.yolo import find_yolo, holds_boxes, read_yolo
 from orchard.data.files import Archive, Files, Folder
 from orchard.data.settings import DataSettings
 from orchard.errors import OrchardError, UsageError
 
+MOST_TABLES = 64  # JSON files that are looked into; a set has a few, more belong to something else
 EXPECTED = (
     "expected JSON files in the form of COCO, XML files in a folder Annotations (Pascal VOC), or text files in labels "
     "beside images (YOLO)"
@@ -47,6 +48,26 @@ def open_boxes(source: str, settings: DataSettings) -> DetectionData:
     near = difflib.get_close_matches(source.lower(), [DIGIT_SCENES], cutoff=0.6)
     advice = f"did you mean {DIGIT_SCENES}?" if near else f"the set known by name is {DIGIT_SCENES}"
     raise UsageError(f"there is no file or folder '{source}'; {advice}")
+
+
+def recognise(source: str) -> bool:
+    """Whether a path that exists holds boxes, by what is in its files; what is damaged is for others to say."""
+    path = Path(source).expanduser()
+    try:
+        if path.suffix.lower() == ".json" and path.is_file():
+            return bool(find_coco(Folder(path.parent), [path.name]))
+        if not path.is_dir() and not (path.suffix.lower() == ".zip" and path.is_file()):
+            return False
+        files = Folder(path) if path.is_dir() else Archive(path)
+        tables = [name for name in files.names()[0] if name.lower().endswith(".json")]
+        pairs = find_yolo(files)
+        return (
+            bool(find_voc(files))
+            or (bool(pairs) and holds_boxes(files, pairs))
+            or (len(tables) <= MOST_TABLES and bool(find_coco(files, tables)))
+        )
+    except (OSError, zipfile.BadZipFile, OrchardError):
+        return False
 
 
 def _look(files: Files, source: str) -> Found:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import islice
 from typing import Any
 
 import yaml
@@ -13,6 +14,8 @@ from orchard.data.files import Files
 from orchard.data.walk import IMAGES
 from orchard.errors import OrchardError
 
+LOOKED_AT = 20  # text files, of which the first with a box tells
+
 
 def find_yolo(files: Files) -> dict[str, str]:
     """Pictures below a folder images and the text file of each below a folder labels, where that is there."""
@@ -20,6 +23,16 @@ def find_yolo(files: Files) -> dict[str, str]:
     pictures = [name for name in sorted(names) if name[name.rfind(".") :].lower() in IMAGES]
     pairs = {name: _labels(name) for name in pictures if "images" in name.split("/")[:-1]}
     return pairs if any(text in names for text in pairs.values()) else {}
+
+
+def holds_boxes(files: Files, pairs: dict[str, str]) -> bool:
+    """Whether the first text files in which something stands hold boxes, and no captions or other words."""
+    names = set(files.names()[0])
+    problems: list[Problem] = []
+    for text in islice((text for text in pairs.values() if text in names), LOOKED_AT):
+        if _boxes(files, text, problems):
+            return True
+    return False
 
 
 def read_yolo(files: Files, source: str, pairs: dict[str, str]) -> Found:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from orchard.errors import UsageError, unknown
+from orchard.given import DATA, Given, given_name
 
 
 @dataclass(frozen=True)
@@ -20,7 +21,8 @@ class Kind:
 
     `named` are the sets known by name (`digits`, `multi30k:FOLDER`); `schemes` are prefixes of sources that are no
     files (`gym:CartPole-v1`). `open` is the place, `module:function`, of what opens a source, `recognise` of what tells
-    whether a source is of this kind, and `check` of what reports on it for `orchard data check`.
+    whether a source is of this kind, `objects` of what looks at a Python object of this kind (a `Given`, which `open`
+    takes in place of a source), and `check` of what reports on it for `orchard data check`.
     """
 
     name: str
@@ -28,6 +30,7 @@ class Kind:
     schemes: tuple[str, ...] = ()
     open: str = ""
     recognise: str = ""
+    objects: str = ""
     check: str = ""
 
     def load(self, place: str) -> Any:
@@ -35,8 +38,30 @@ class Kind:
         module, _, name = place.partition(":")
         return getattr(importlib.import_module(module), name)
 
+    def take(self, data: Any) -> str | Given:
+        """The source that a name or a path is, or a Python object looked at.
+
+        Raises UsageError for what can be no data of this kind, OrchardError for a record that is not right.
+        """
+        if isinstance(data, str | Path):
+            self.require(str(data))
+            return str(data)
+        if isinstance(data, Given):
+            return data
+        if not self.objects:
+            raise UsageError(
+                f"data of the kind '{self.name}' is read from files: name a file or a folder, not a "
+                f"{type(data).__name__}"
+            )
+        return self.load(self.objects)(data)  # type: ignore[no-any-return]
+
     def require(self, source: str) -> None:
         """UsageError where `source` can be no data of this kind: no set of that name, and nothing at that path."""
+        if handed := given_name(source, DATA):
+            raise UsageError(
+                f"{source} is a Python object, of which nothing is stored: hand the same {handed} in again from "
+                "Python, as in orchard.train(MODEL, DATA, out=RUN)"
+            )
         name = source.partition(":")[0]
         if name in self.named or name in self.schemes or Path(source).expanduser().exists():
             return
@@ -73,6 +98,15 @@ def kind_by_name(source: str) -> Kind | None:
     return found[0] if len(found) == 1 else None
 
 
+def kind_by_look(source: str) -> Kind | None:
+    """The kind that recognises what is at a path as its own. Images, captions and text are told apart by
+    `check_text.kind_of`, where no other kind says that it is its own."""
+    for kind in kinds().values():
+        if kind.recognise and kind.load(kind.recognise)(source):
+            return kind
+    return None
+
+
 def canonical_name(source: str) -> str:
     """The name by which recipes know a source: a named set's own, an environment's, else "images"."""
     name = source.partition(":")[0]
@@ -85,7 +119,9 @@ def canonical_name(source: str) -> str:
 
 
 def data_name(source: str) -> str:
-    """What folders and titles call a source: the name that recipes know it by, else that of its file or folder."""
+    """What folders and titles call a source: the name that recipes know it by, else that of its object or path."""
+    if handed := given_name(source, DATA):
+        return handed
     name = canonical_name(source)
     return name if name != "images" else Path(source).absolute().name.partition(".")[0] or name
 

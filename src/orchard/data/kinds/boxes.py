@@ -6,5 +6,6 @@ KIND = Kind(
     name="boxes",
     named=("digit-scenes",),
     open="orchard.data.boxes.sources:open_boxes",
+    recognise="orchard.data.boxes.sources:recognise",
     check="orchard.data.checked:check_boxes",
 )

@@ -6,5 +6,6 @@ KIND = Kind(
     name="text",
     named=("shakespeare", "wikitext-2"),
     open="orchard.data.text:open_text",
+    objects="orchard.data.text_objects:take_texts",
     check="orchard.data.check_text:check_text",
 )

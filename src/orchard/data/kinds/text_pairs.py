@@ -6,5 +6,6 @@ KIND = Kind(
     name="text-pairs",
     named=("multi30k",),
     open="orchard.data.pairs:open_pairs",
+    recognise="orchard.data.pairs.sources:recognise",
     check="orchard.data.checked:check_pairs",
 )

@@ -21,6 +21,7 @@ class Pairs:
     files: tuple[Lines, ...]  # sources and targets, line by line; or one table
     parse: Parse | None  # of the table
     rows: np.ndarray | AllBut  # the numbers of the lines that are records
+    marks: np.ndarray  # (lines,) int64, by which the pair of each line is known again
 
     def __len__(self) -> int:
         return len(self.rows)

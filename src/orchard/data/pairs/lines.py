@@ -1,6 +1,6 @@
 """The lines of a text file of any length by their numbers: one pass finds where each begins.
 
-The index takes eight bytes for a line. That of a large file lies on disk, as the lines do, so that memory stays flat.
+The index takes sixteen bytes for a line. That of a large file lies on disk, as the lines do, so that memory stays flat.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ class Lines:
     plain: Path  # where its text lies: the same, or unpacked
     offsets: np.ndarray  # (N + 1,) int64, bytes; the last is the end of the file
     blank: np.ndarray  # int64, sorted: numbers of the lines, from 0, in which nothing stands
+    marks: np.ndarray  # (N,) int64, by which each line is known again: `mark_of` its text
     digest: str  # sha256 over the whole file
 
     def __len__(self) -> int:
@@ -56,15 +57,21 @@ class Lines:
         return f"{self.path}, line {number + 1}"
 
 
+def mark_of(text: str) -> int:
+    """What a text is, in eight bytes."""
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "little", signed=True)
+
+
 def index_lines(path: Path) -> Lines:
     """Index a file. Raises OrchardError for one that cannot be read, is empty, or is not UTF-8, with the line."""
     try:
         plain = cache.unpacked(path) if path.suffix.lower() == ".gz" else path
-        kept = cache.place_of(path, "lines 1") if plain is path and path.stat().st_size >= _CACHED else None
+        kept = cache.place_of(path, "lines 2") if plain is path and path.stat().st_size >= _CACHED else None
         index = (cache.load(kept) if kept else None) or _scan(path, plain, kept)
     except OSError as error:
         raise OrchardError(f"{path} cannot be read: {error.strerror or error}") from None
-    lines = Lines(path, plain, index.arrays["offsets"], index.arrays["blank"], index.facts["digest"])
+    lines = Lines(path, plain, index.arrays["offsets"], index.arrays["blank"], index.arrays["marks"],
+                  index.facts["digest"])  # fmt: skip
     if len(lines) == len(lines.blank):
         raise OrchardError(f"{path} is empty")
     return lines
@@ -72,7 +79,7 @@ def index_lines(path: Path) -> Lines:
 
 def _scan(path: Path, plain: Path, kept: Path | None) -> cache.Index:
     digest = hashlib.sha256()
-    with open_regular(plain, 2**20) as file, cache.Making(kept, offsets="q", blank="q") as making:
+    with open_regular(plain, 2**20) as file, cache.Making(kept, offsets="q", blank="q", marks="q") as making:
         offset = len(_BOM) if file.read(3) == _BOM else 0
         file.seek(offset)
         making.arrays["offsets"].append(offset)
@@ -80,8 +87,10 @@ def _scan(path: Path, plain: Path, kept: Path | None) -> cache.Index:
             digest.update(line)
             offset += len(line)
             try:
-                if not line.decode().strip():
+                text = line.decode().strip()
+                if not text:
                     making.arrays["blank"].append(number)
+                making.arrays["marks"].append(mark_of(text))
             except UnicodeDecodeError:
                 raise OrchardError(
                     f"{path}, line {number + 1} is not UTF-8; convert it, for example with iconv"

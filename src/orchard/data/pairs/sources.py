@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -13,12 +14,13 @@ import numpy as np
 from orchard.data.collect import GO_ON, SPLIT_WORDS
 from orchard.data.contracts import Problem
 from orchard.data.pairs.contracts import Pairs, TextPairs
-from orchard.data.pairs.lines import Lines, index_lines
-from orchard.data.pairs.tables import find_layout, is_table
+from orchard.data.pairs.lines import Lines, index_lines, mark_of
+from orchard.data.pairs.tables import find_layout, is_language, is_table, names_pairs
 from orchard.data.settings import TextPairSource
-from orchard.data.splits import AllBut, hold_out_of
+from orchard.data.splits import AllBut, hold_out_by_content
 from orchard.data.walk import is_junk
 from orchard.errors import OrchardError, UsageError
+from orchard.packed import DAMAGE
 
 MULTI30K = {  # splits, and what their files are called
     "train": "train", "validation": "val", "test": "test_2016_flickr", "test_2017_flickr": "test_2017_flickr",
@@ -26,6 +28,7 @@ MULTI30K = {  # splits, and what their files are called
 }  # fmt: skip
 _PARALLEL = re.compile(r"(?P<stem>.+)\.(?!gz$)(?P<language>[a-z]{2,3}(?:[-_][A-Za-z]{2,4})?)(?:\.gz)?")
 _NO_LANGUAGES = {"txt", "tsv", "csv", "gz", "md", "py", "zip", "tar", "xml", "log", "bz", "xz"}
+FIRST = 8  # files of a folder that are looked into
 _LISTED = 1000  # bad pairs of a file that are listed one by one
 Languages = tuple[str, str]
 Files = Mapping[str, Path]  # by language
@@ -54,13 +57,7 @@ def open_pairs(source: str, settings: TextPairSource) -> TextPairs:
     if not path.is_dir():
         raise UsageError(f"there is no file or folder '{source}'; sets known by name: multi30k")
     files = sorted(file for file in path.iterdir() if file.is_file() and not is_junk(file.name))
-    parallel: dict[str, dict[str, Path]] = {}
-    for file in files:
-        found = _PARALLEL.fullmatch(file.name)
-        if found and found["language"] not in _NO_LANGUAGES:
-            parallel.setdefault(found["stem"], {})[found["language"]] = file
-    parallel = {stem: languages for stem, languages in parallel.items() if len(languages) > 1}
-    if parallel:
+    if parallel := _parallel(files):
         by_split = _by_split(parallel, source, settings)
         languages = _pick_languages(source, sorted(next(iter(by_split.values()))), settings)
         return _Opening(source, settings).parallel(by_split, languages)
@@ -70,6 +67,34 @@ def open_pairs(source: str, settings: TextPairSource) -> TextPairs:
             f"{source} has no pairs; expected files such as train.de and train.en, or a table (.tsv, .csv, .jsonl)"
         )
     return _Opening(source, settings).tables(_by_split(tables, source, settings))
+
+
+def recognise(source: str) -> bool:
+    """Whether a path holds pairs of texts for certain: files of two languages side by side, or a table that names its
+    two columns as such tables do. Two columns of anything may be something else."""
+    path = Path(source).expanduser()
+    try:
+        if path.is_file():
+            return is_table(path) and names_pairs(path)
+        if not path.is_dir():
+            return False
+        files = sorted(file for file in path.iterdir() if file.is_file() and not is_junk(file.name))
+        languages = (ending.split("_")[0].split("-")[0] for found in _parallel(files).values() for ending in found)
+        if sum(map(is_language, set(languages))) > 1:
+            return True
+        return any(names_pairs(file) for file in files[:FIRST] if is_table(file))
+    except (OSError, *DAMAGE, ValueError, RecursionError):
+        return False
+
+
+def _parallel(files: Sequence[Path]) -> dict[str, dict[str, Path]]:
+    """Files by what their names have in common, then by language; of more than one language."""
+    found: dict[str, dict[str, Path]] = {}
+    for file in files:
+        name = _PARALLEL.fullmatch(file.name)
+        if name and name["language"] not in _NO_LANGUAGES:
+            found.setdefault(name["stem"], {})[name["language"]] = file
+    return {stem: languages for stem, languages in found.items() if len(languages) > 1}
 
 
 def _by_split(by_stem: Mapping[str, T], source: str, settings: TextPairSource) -> dict[str, T]:
@@ -146,7 +171,9 @@ class _Opening:
             blank = {int(row): "it is empty" for row in left.blank}
             bad = {int(row): f"its counterpart in {right.path.name} is empty" for row in right.blank}
             bad = {row: "" if row in blank and row in bad else what for row, what in (blank | bad).items()}
-            self.splits[split] = Pairs((left, right), None, self._records(left, bad))
+            self.splits[split] = Pairs(
+                (left, right), None, self._records(left, bad), _together(left.marks, right.marks)
+            )
         self.format = self.format or "parallel files"
         self.reason = self.reason or f"files in .{languages[0]} and .{languages[1]} lie side by side"
         return self._finish(languages)
@@ -157,14 +184,21 @@ class _Opening:
             lines = index_lines(path)
             layout = find_layout(lines, self.settings)
             languages = languages if any(languages) else layout.names
-            bad = {int(row): "" for row in lines.blank} | ({0: ""} if layout.header else {})
+            bad = {int(row): "" for row in lines.blank} | ({layout.first: ""} if layout.header else {})
+            if layout.header and not layout.known:
+                what = f"it is taken for the names of the columns, {' and '.join(layout.names)}, not for a pair"
+                self.problems.append(Problem(lines.key(layout.first), what))
+            marks = np.zeros((2, len(lines)), np.int64)
             for row in range(len(lines)):
                 try:
-                    if row not in bad and not all(text.strip() for text in layout.parse(lines[row])):
-                        bad[row] = "one of its texts is empty"
+                    if row not in bad:
+                        texts = [text.strip() for text in layout.parse(lines[row])]
+                        marks[:, row] = [mark_of(text) for text in texts]
+                        if not all(texts):
+                            bad[row] = "one of its texts is empty"
                 except ValueError as error:
                     bad[row] = str(error)
-            self.splits[split] = Pairs((lines,), layout.parse, self._records(lines, bad))
+            self.splits[split] = Pairs((lines,), layout.parse, self._records(lines, bad), _together(*marks))
         self.format, self.reason = "table", f"{next(iter(self.splits.values())).files[0].path.name} has one pair a line"
         return self._finish(languages)
 
@@ -195,13 +229,20 @@ class _Opening:
         s, train = self.settings, self.splits["train"]
         assert isinstance(train.rows, AllBut)
         fractions = [s.validation_fraction, 0.0 if "test" in self.splits else s.test_fraction]
-        _, held = hold_out_of(len(train), fractions, s.split_seed)
-        left_out = [train.rows.below + np.arange(len(train.rows.below))]  # the lines that were no records before
-        for split, indices in zip(("validation", "test"), held, strict=True):
+        records = np.delete(np.arange(len(train.marks)), train.rows.without)
+        held = hold_out_by_content(
+            train.marks[records], np.zeros(len(records), np.int64), fractions[::-1], s.split_seed
+        )  # fmt: skip
+        left_out = [train.rows.without]  # the lines that were no records before
+        for split, indices in zip(("test", "validation"), held, strict=True):
             if len(indices):
-                rows = np.array([train.rows[int(index)] for index in indices], np.int64)
-                self.splits[split] = Pairs(train.files, train.parse, rows)
-                left_out.append(rows)
-        kept = AllBut(len(train.files[0]), np.sort(np.concatenate(left_out)))
-        self.splits["train"] = Pairs(train.files, train.parse, kept)
-        return (*fractions, s.split_seed)
+                self.splits[split] = replace(train, rows=records[indices])
+                left_out.append(records[indices])
+        kept = AllBut(len(train.marks), np.sort(np.concatenate(left_out)))
+        self.splits["train"] = replace(train, rows=kept)
+        return (*fractions, s.split_seed, "by content")
+
+
+def _together(sources: np.ndarray, targets: np.ndarray) -> np.ndarray:
+    """Marks of pairs out of those of their two texts: the same whichever of them is read."""
+    return sources + targets

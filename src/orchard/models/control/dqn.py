@@ -116,10 +116,10 @@ def sb3_names(config: DQNConfig) -> list[tuple[str, str]]:
     return [*names, ("head.{}", f"q_net.q_net.{2 * (hidden - extracted)}.{{}}")]
 
 
-def settings_from(config: DQNConfig, source: str, find: Callable[[str], Tensor | None]) -> dict[str, Any]:
+def infer_config(config: DQNConfig, source: str, lookup: Callable[[str], Tensor | None]) -> dict[str, Any]:
     """What the shapes in a checkpoint tell: the number of actions, the hidden widths, the length of a vector."""
-    layers = [find(f"hidden.{n}.weight") for n in range(len(config.hidden))]
-    head = find("head.weight")
+    layers = [lookup(f"hidden.{n}.weight") for n in range(len(config.hidden))]
+    head = lookup("head.weight")
     if head is None or any(layer is None for layer in layers):
         return {}
     found: dict[str, Any] = {"actions": len(head), "hidden": tuple(len(layer) for layer in layers if layer is not None)}
@@ -144,7 +144,7 @@ LANDMARK = Landmark(
     model=QNetwork,
     variants=VARIANTS,
     names={"cleanrl": cleanrl_names, "sb3": sb3_names},
-    settings_from=settings_from,
+    infer_config=infer_config,
     not_weights={"sb3": ("q_net_target.*",)},
     example=example,
 )

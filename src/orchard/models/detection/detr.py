@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from orchard.models import Landmark
 from orchard.models.detection.contract import Detections, check_padding
-from orchard.models.detection.detr_names import CONFIG_JSON, NAMES, settings_from
+from orchard.models.detection.detr_names import CONFIG_JSON, NAMES, infer_config
 from orchard.models.vision.trunk import Trunk, create_trunk, freeze_batch_norms
 from orchard.nn.attention import Attention
 from orchard.nn.checks import check_images
@@ -216,5 +216,5 @@ VARIANTS = {
     ),
 }
 LANDMARK = Landmark(
-    model=build, variants=VARIANTS, names=NAMES, settings_from=settings_from, config_json=CONFIG_JSON, example=example
+    model=build, variants=VARIANTS, names=NAMES, infer_config=infer_config, config_json=CONFIG_JSON, example=example
 )

@@ -100,9 +100,9 @@ def _stacked(ours: str, *theirs: str) -> Rule:
     return Rule(ours, theirs, lambda *parts: torch.cat(parts), lambda whole: tuple(whole.chunk(3)))
 
 
-def settings_from(config: DETRConfig, source: str, find: Callable[[str], Tensor | None]) -> dict[str, Any]:
+def infer_config(config: DETRConfig, source: str, lookup: Callable[[str], Tensor | None]) -> dict[str, Any]:
     """The number of classes ("no object" is one more) and of queries."""
-    tables = {"num_classes": find("class_head.bias"), "queries": find("queries")}
+    tables = {"num_classes": lookup("class_head.bias"), "queries": lookup("queries")}
     sizes = {name: len(table) for name, table in tables.items() if table is not None}
     return {name: size - (name == "num_classes") for name, size in sizes.items()}
 

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from orchard.models import Landmark
-from orchard.models.image_text.clip_names import CONFIG_JSON, NAMES, NOT_WEIGHTS, settings_from
+from orchard.models.image_text.clip_names import CONFIG_JSON, NAMES, NOT_WEIGHTS, infer_config
 from orchard.models.image_text.clip_resnet import STRIDE, ResNetTower
 from orchard.models.image_text.clip_towers import PatchTower, TextTower
 from orchard.nn.checks import check_images
@@ -191,7 +191,7 @@ LANDMARK = Landmark(
     model=CLIP,
     variants=VARIANTS,
     names=NAMES,
-    settings_from=settings_from,
+    infer_config=infer_config,
     not_weights=NOT_WEIGHTS,
     config_json=CONFIG_JSON,
     preprocess={"": PREPROCESS},

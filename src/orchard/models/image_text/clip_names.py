@@ -133,11 +133,11 @@ def _tower_rules(tower: str) -> dict[str, ConfigRule]:
     return {f"{tower}_config.{key}": rule for key, rule in rules.items()}
 
 
-def settings_from(config: CLIPConfig, source: str, find: Callable[[str], Tensor | None]) -> dict[str, Any]:
+def infer_config(config: CLIPConfig, source: str, lookup: Callable[[str], Tensor | None]) -> dict[str, Any]:
     """What a checkpoint says of the configuration: picture size (a square), vocabulary, longest sentence."""
     settings: dict[str, Any] = {}
-    table = find("vision.pool.position" if config.patch is None else "vision.position")
-    words, places = find("text.token_embed.weight"), find("text.position")
+    table = lookup("vision.pool.position" if config.patch is None else "vision.position")
+    words, places = lookup("text.token_embed.weight"), lookup("text.position")
     if table is not None:
         settings["image_size"] = math.isqrt(len(table) - 1) * config.stride
     if words is not None:

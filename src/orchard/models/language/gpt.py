@@ -147,9 +147,9 @@ def example_tokens(config: GPTConfig, count: int, generator: torch.Generator | N
     return {"tokens": torch.randint(config.vocabulary, (count, config.context), generator=generator)}
 
 
-def settings_from(config: GPTConfig, source: str, find: Callable[[str], Tensor | None]) -> dict[str, Any]:
+def infer_config(config: GPTConfig, source: str, lookup: Callable[[str], Tensor | None]) -> dict[str, Any]:
     """What a checkpoint's tables say of the vocabulary and the context."""
-    tables = {"vocabulary": find("token.weight"), "context": find("position.weight")}
+    tables = {"vocabulary": lookup("token.weight"), "context": lookup("position.weight")}
     return {name: len(table) for name, table in tables.items() if table is not None}
 
 
@@ -175,7 +175,7 @@ LANDMARK = Landmark(
     model=GPT,
     variants=VARIANTS,
     names=NAMES,
-    settings_from=settings_from,
+    infer_config=infer_config,
     not_weights=NOT_WEIGHTS,
     config_json=CONFIG_JSON,
     example=example_tokens,

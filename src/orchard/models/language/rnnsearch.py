@@ -163,9 +163,9 @@ class RNNSearch(nn.Module):
         ]
 
 
-def settings_from(config: RNNSearchConfig, source: str, find: Callable[[str], Tensor | None]) -> dict[str, Any]:
+def infer_config(config: RNNSearchConfig, source: str, lookup: Callable[[str], Tensor | None]) -> dict[str, Any]:
     """The vocabulary of a checkpoint."""
-    head = find("head.bias")
+    head = lookup("head.bias")
     return {} if head is None else {"vocabulary": len(head)}
 
 
@@ -176,5 +176,5 @@ VARIANTS = {
     "rnnsearch_50": RNNSearchConfig(1000, 620, 1000, 500, context=50),
 }
 LANDMARK = Landmark(
-    model=RNNSearch, variants=VARIANTS, names=NAMES, settings_from=settings_from, example=example_sentences
+    model=RNNSearch, variants=VARIANTS, names=NAMES, infer_config=infer_config, example=example_sentences
 )

@@ -195,9 +195,9 @@ class Transformer(nn.Module):
         return [("token.",), *encoder, ("encoder.norm.",), *decoder, ("decoder_norm.",)]
 
 
-def settings_from(config: TransformerConfig, source: str, find: Callable[[str], Tensor | None]) -> dict[str, Any]:
+def infer_config(config: TransformerConfig, source: str, lookup: Callable[[str], Tensor | None]) -> dict[str, Any]:
     """The vocabulary of a checkpoint. Marian's last token is the padding."""
-    table = find("token.weight")
+    table = lookup("token.weight")
     if table is None:
         return {}
     return {"vocabulary": len(table)} | ({"pad": len(table) - 1} if config.output_bias else {})
@@ -218,7 +218,7 @@ LANDMARK = Landmark(
     model=Transformer,
     variants=VARIANTS,
     names=NAMES,
-    settings_from=settings_from,
+    infer_config=infer_config,
     config_json=CONFIG_JSON,
     example=example_sentences,
 )

@@ -39,7 +39,7 @@ class DiscreteVAEConfig:
 
 
 class ResidualBlock(nn.Module):
-    """Two 3x3 convolutions with rectifiers and a 1x1 one, added to what came in."""
+    """Two 3x3 convolutions with ReLUs and a 1x1 one, added to what came in."""
 
     def __init__(self, width: int):
         super().__init__()
@@ -118,7 +118,7 @@ class DiscreteVAE(nn.Module):
 def dalle_pytorch_names(config: DiscreteVAEConfig) -> list[tuple[str, str]]:
     layers, blocks = config.layers, config.blocks
     return [
-        # ours have a rectifier between two convolutions, theirs a pair of both
+        # ours have a ReLU between two convolutions, theirs a pair of both
         *((f"encoder.{2 * n}.{{}}", f"encoder.{n}.0.{{}}") for n in range(layers)),
         *((f"encoder.{2 * layers + n}.path.{{}}", f"encoder.{layers + n}.net.{{}}") for n in range(blocks)),
         ("quantizer.scores.{}", f"encoder.{layers + blocks}.{{}}"),

@@ -46,7 +46,7 @@ class DalleDVAEConfig:
 
 
 class Block(nn.Module):
-    """Four convolutions through a quarter of the width, each after a rectifier, added with a small gain."""
+    """Four convolutions through a quarter of the width, each after a ReLU, added with a small gain."""
 
     def __init__(self, inputs: int, outputs: int, kernels: tuple[int, ...], gain: float):
         super().__init__()

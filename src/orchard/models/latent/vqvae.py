@@ -41,7 +41,7 @@ class VQVAEConfig:
 
 
 class ResidualBlock(nn.Module):
-    """Rectifier, 3x3 convolution, rectifier, 1x1 convolution, added to what came in."""
+    """ReLU, 3x3 convolution, ReLU, 1x1 convolution, added to what came in."""
 
     def __init__(self, width: int, inner: int):
         super().__init__()

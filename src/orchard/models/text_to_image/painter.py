@@ -159,9 +159,9 @@ class Painter(nn.Module):
         return [("tokens.", "position"), *blocks, ("knowledge.", "norm."), ("head.",)]
 
 
-def settings_from(config: PainterConfig, source: str, find: Callable[[str], Tensor | None]) -> dict[str, Any]:
+def infer_config(config: PainterConfig, source: str, lookup: Callable[[str], Tensor | None]) -> dict[str, Any]:
     """The sizes of both vocabularies and of the picture, as a checkpoint's tables have them."""
-    tokens, position, head = find("tokens.weight"), find("position"), find("head.weight")
+    tokens, position, head = lookup("tokens.weight"), lookup("position"), lookup("head.weight")
     if tokens is None or position is None or head is None:
         return {}
     return {
@@ -200,7 +200,7 @@ LANDMARK = Landmark(
     model=Painter,
     variants=VARIANTS,
     names=NAMES,
-    settings_from=settings_from,
+    infer_config=infer_config,
     example=example,
     split_checkpoint=split_checkpoint,
     image_tokenizer="vqgan_f16_16384",

@@ -71,7 +71,7 @@ class AlexNet(nn.Module):
             self.initialise()
 
     def initialise(self) -> None:
-        """2012: spread 0.01, biases 1 where that keeps rectifiers awake. He: variance 2 / fan-in below a faint head."""
+        """2012: spread 0.01, biases 1 where that keeps ReLUs awake. He: variance 2 / fan-in below a faint head."""
         awake = (self.conv2, self.conv4, self.conv5, self.fc1, self.fc2) if self.config.start == "2012" else ()
         for layer in self.children():
             if isinstance(layer, nn.Conv2d | nn.Linear):
@@ -141,7 +141,7 @@ VARIANTS = {
 
 
 def torchvision_names(config: AlexNetConfig) -> list[tuple[str, str]]:
-    """torchvision counts every layer of its two sequences, rectifiers and pools too."""
+    """torchvision counts every layer of its two sequences, ReLUs and pools too."""
     convolutions = [(f"conv{i}.{{}}", f"features.{place}.{{}}") for i, place in enumerate((0, 3, 6, 8, 10), 1)]
     return [*convolutions, ("fc1.{}", "classifier.1.{}"), ("fc2.{}", "classifier.4.{}"), ("head.{}", "classifier.6.{}")]
 

@@ -45,7 +45,7 @@ class DenseNetConfig:
 
 
 class DenseLayer(nn.Module):
-    """Norm, rectifier, 1x1; norm, rectifier, 3x3: (B, inputs, H, W) → (B, k, H, W)."""
+    """Norm, ReLU, 1x1; norm, ReLU, 3x3: (B, inputs, H, W) → (B, k, H, W)."""
 
     def __init__(self, inputs: int, growth: int, dropout: float):
         super().__init__()
@@ -62,7 +62,7 @@ class DenseLayer(nn.Module):
 
 
 class PlainLayer(nn.Module):
-    """Norm, rectifier, 3x3: (B, inputs, H, W) → (B, k, H, W)."""
+    """Norm, ReLU, 3x3: (B, inputs, H, W) → (B, k, H, W)."""
 
     def __init__(self, inputs: int, growth: int, dropout: float):
         super().__init__()
@@ -85,7 +85,7 @@ class DenseBlock(nn.ModuleList):
 
 
 class Transition(nn.Module):
-    """Norm, rectifier, 1x1 and the mean of 2x2 cells, (B, inputs, H, W) → (B, outputs, H / 2, W / 2)."""
+    """Norm, ReLU, 1x1 and the mean of 2x2 cells, (B, inputs, H, W) → (B, outputs, H / 2, W / 2)."""
 
     def __init__(self, inputs: int, outputs: int, dropout: float):
         super().__init__()
@@ -132,7 +132,7 @@ class DenseNet(nn.Module):
     def feature_maps(self, images: Tensor) -> list[Tensor]:
         """What each block leaves, before its transition, finest first, (B, channels, H / stride, W / stride).
 
-        The last one has the final norm and rectifier behind it.
+        The last one has the final norm and ReLU behind it.
         """
         check_images(images, self.config.in_channels, least=self.config.least)
         x = self.stem(images)

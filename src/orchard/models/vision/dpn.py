@@ -43,7 +43,7 @@ class DPNConfig:
 
 
 class PreActConv(nn.Module):
-    """Norm, rectifier, convolution."""
+    """Norm, ReLU, convolution."""
 
     def __init__(self, inputs: int, outputs: int, kernel: int, stride: int = 1, groups: int = 1):
         super().__init__()
@@ -56,7 +56,7 @@ class PreActConv(nn.Module):
 
 
 class SplitConv(nn.Module):
-    """Norm, rectifier and two 1x1 convolutions side by side; as one tensor what each of them gives."""
+    """Norm, ReLU and two 1x1 convolutions side by side; as one tensor what each of them gives."""
 
     def __init__(self, inputs: int, outputs: tuple[int, int]):
         super().__init__()
@@ -128,7 +128,7 @@ class DPN(nn.Module):
     def feature_maps(self, images: Tensor) -> list[Tensor]:
         """The map that leaves each stage, finest first, each (B, channels, H / stride, W / stride).
 
-        The last one has the final norm and rectifier behind it; the others are as the next block takes them.
+        The last one has the final norm and ReLU behind it; the others are as the next block takes them.
         """
         check_images(images, self.config.in_channels)
         x = self.pool(F.relu(self.norm0(self.stem(images)), inplace=True))

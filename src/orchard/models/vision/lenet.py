@@ -245,7 +245,7 @@ class LeNet5Of1998(ConvolutionalLeNet):
 
 
 class CaffeLeNet(ConvolutionalLeNet):
-    """Caffe's example: wider, max pools, and no rectifier before the 500 hidden units (examples/mnist)."""
+    """Caffe's example: wider, max pools, and no ReLU before the 500 hidden units (examples/mnist)."""
 
     channels = (20, 50)
     classifier_layers = ("ip1", "head")

@@ -61,7 +61,7 @@ class PolyNetConfig:
 
 
 class ConvNorm(nn.Module):
-    """Convolution, norm, and a rectifier unless `rectify` is false. Every order of a polynomial has its own norm."""
+    """Convolution, norm, and a ReLU unless `rectify` is false. Every order of a polynomial has its own norm."""
 
     def __init__(
         self, inputs: int, outputs: int, kernel: int | tuple[int, int], stride: int = 1, valid: bool = False,

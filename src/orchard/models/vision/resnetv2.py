@@ -1,6 +1,6 @@
 """ResNet v2: identity mappings in deep residual networks (He et al. 2016, arXiv:1603.05027).
 
-The norm and the rectifier move in front of each convolution, and nothing stands on the sum any more, so that
+The norm and the ReLU move in front of each convolution, and nothing stands on the sum any more, so that
 the signal passes from any block to any other unchanged: x + F(relu(norm(x))) (section 2, figure 1b).
 """
 
@@ -124,7 +124,7 @@ class ResNetV2(nn.Module):
     def feature_maps(self, images: Tensor) -> list[Tensor]:
         """The map that leaves each stage, finest first, each (B, channels, H / stride, W / stride).
 
-        The last one has the final norm and rectifier behind it; the others are sums, as the next block takes them.
+        The last one has the final norm and ReLU behind it; the others are sums, as the next block takes them.
         """
         check_images(images, self.config.in_channels)
         x = self.pool(self.stem(images))

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from orchard.models import Landmark
 from orchard.models.vision.vit_hybrid import HybridStem, stem_stride
-from orchard.models.vision.vit_names import CONFIG_JSON, NAMES, settings_from
+from orchard.models.vision.vit_names import CONFIG_JSON, NAMES, infer_config
 from orchard.nn.attention import Attention
 from orchard.nn.checks import check_images
 from orchard.nn.position import resize_position_grid
@@ -231,13 +231,13 @@ def _variants() -> dict[str, ViTConfig]:
 
 
 VARIANTS = _variants()
-# Google's checkpoints were trained on whole pictures squashed into a square, in [-1, 1].
-SQUASHED = {"mean": (0.5,) * 3, "std": (0.5,) * 3, "crop": 1.0, "squash": True}
+# Google's checkpoints were trained on whole pictures stretched to a square, in [-1, 1].
+STRETCHED = {"mean": (0.5,) * 3, "std": (0.5,) * 3, "crop": 1.0, "resize": "stretch"}
 LANDMARK = Landmark(
     model=ViT,
     variants=VARIANTS,
     names=NAMES,
-    settings_from=settings_from,
+    infer_config=infer_config,
     config_json=CONFIG_JSON,
-    preprocess=dict.fromkeys(("google", "hf", "hf4"), SQUASHED),
+    preprocess=dict.fromkeys(("google", "hf", "hf4"), STRETCHED),
 )

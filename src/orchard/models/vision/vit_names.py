@@ -157,10 +157,10 @@ def _dense(ours: str, theirs: str) -> Table:
     return [kernel, (f"{ours}.bias", f"{theirs}/bias")]
 
 
-def settings_from(config: ViTConfig, source: str, find: Callable[[str], Tensor | None]) -> dict[str, Any]:
+def infer_config(config: ViTConfig, source: str, lookup: Callable[[str], Tensor | None]) -> dict[str, Any]:
     """What a checkpoint says of the configuration: picture size (a square), the extra layer, the source's habits."""
     settings: dict[str, Any] = {}
-    position, pre_logits = find("position"), find("pre_logits.weight")
+    position, pre_logits = lookup("position"), lookup("pre_logits.weight")
     if position is not None:
         settings["image_size"] = math.isqrt(position.shape[1] - int(config.class_token)) * config.stride
     if pre_logits is not None:

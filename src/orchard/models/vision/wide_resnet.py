@@ -1,7 +1,7 @@
 """Wide residual networks (Zagoruyko and Komodakis 2016, arXiv:1605.07146).
 
 Fewer and wider layers reach what very deep and thin ones do, in a fraction of the time. `WideResNet` is the network for
-CIFAR, whose blocks have norm and rectifier in front of each convolution and dropout between the two (figure 1d).
+CIFAR, whose blocks have norm and ReLU in front of each convolution and dropout between the two (figure 1d).
 `WideBottleneck` is the one for ImageNet: a ResNet whose bottlenecks are wider inside.
 """
 
@@ -66,7 +66,7 @@ class WideResNet(nn.Module):
     def feature_maps(self, images: Tensor) -> list[Tensor]:
         """The map that leaves each stage, finest first, each (B, channels, H / stride, W / stride).
 
-        The last one has the final norm and rectifier behind it; the others are sums, as the next block takes them.
+        The last one has the final norm and ReLU behind it; the others are sums, as the next block takes them.
         """
         check_images(images, self.config.in_channels)
         x = self.stem(images)

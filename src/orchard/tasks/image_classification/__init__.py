@@ -14,4 +14,6 @@ TASK = Task(
     answer="answer:answer",
     peers="peers:bench",
     entries="job:entries",
+    own_metrics=True,
+    pixel_entries="job:pixel_entries",
 )

@@ -20,7 +20,7 @@ def agreement(
 ) -> dict[str, Any]:
     """Top-1 agreement of a trained model made fast with itself in float32, on `count` pictures of a data set.
 
-    `margin` is the median lead of the likeliest class over the next, `error` the median over pictures of the largest
+    `margin` is the median lead of the most likely class over the next, `error` the median over pictures of the largest
     difference between the two models' logits; where the first is not many times the second, answers are near-ties.
     """
     loaded = load(run)

@@ -14,21 +14,26 @@ from torch import nn
 
 from orchard.data.augment import mix
 from orchard.data.batches import ImageBatch
+from orchard.data.characters import mirrored_characters
 from orchard.data.contracts import ImageData, ImageSplit, Preprocess
 from orchard.data.loader import Loader
 from orchard.data.preprocess import default_preprocess
 from orchard.data.settings import Source
 from orchard.data.sources import open_data
 from orchard.errors import OrchardError, UsageError
+from orchard.given import Given
 from orchard.inference.export import Entry, image_inputs
+from orchard.inference.from_pixels import FromPixels, pixel_inputs
 from orchard.inference.loading import Loaded
 from orchard.models import create_model, picture_size
-from orchard.models.foreign import create_foreign, is_foreign
+from orchard.models.foreign import create_foreign, is_foreign, tag_remark
 from orchard.tasks import base
 from orchard.tasks.image_classification import TASK
-from orchard.tasks.image_classification.objective import ImageClassification, Predictions, predict_split
+from orchard.tasks.image_classification.objective import ImageClassification, OwnMetric, Predictions, predict_split
+from orchard.tasks.image_classification.own_module import start_module
 from orchard.tasks.image_classification.report import write_report
 from orchard.tasks.image_classification.settings import Settings
+from orchard.tasks.images import keep_characters, settle_preprocessing
 from orchard.tasks.known_classes import fine_tuned_model
 from orchard.training.feed import LoaderFeed
 from orchard.training.run import RunFolder
@@ -45,14 +50,20 @@ class Job(base.Job):
     def __init__(self, resolved: Resolved, device: torch.device):
         """Read the data and build the model. Raises UsageError or OrchardError for all that does not fit."""
         settings: Any = resolved.settings
-        self.data = open_data(settings.data.source, settings.data)
+        objects = resolved.objects
+        self.data = open_data(resolved.source, settings.data)
         torch.manual_seed(settings.seed)  # the fresh weights
-        self.model = start_model(settings, self.data)
+        if objects.module is None:
+            self.model = start_model(settings, self.data)
+        else:
+            self.model = start_module(objects.module, settings, self.data)
         if settings.freeze_trunk:
             freeze_trunk(self.model)
         config: Any = self.model.config
         size = picture_size(config)
-        self.preprocess = start_preprocess(settings, self.data, size, config.in_channels)
+        found = start_preprocess(settings, self.data, size, config.in_channels)
+        resolved, self.preprocess = settle_preprocessing(resolved, found, settings.start_from)
+        resolved = keep_characters(resolved, self.data.classes)
         self.shape = (1, config.in_channels, *size)
         count = len(self.data.splits["train"])
         if settings.start_from and resolved.origins.get("batch_size", "default") == "default":
@@ -62,7 +73,12 @@ class Job(base.Job):
         self.channels_last = base.wants_channels_last(self.model)
         if self.channels_last:
             self.model = self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.objective = ImageClassification(self.data.classes, label_smoothing=settings.label_smoothing)
+        self.objective = ImageClassification(
+            self.data.classes,
+            label_smoothing=settings.label_smoothing,
+            auxiliary_weight=getattr(self.model, "auxiliary_weight", 0.0),
+            own_metrics=objects.metrics,
+        )
         self.fabric = base.make_fabric(self.settings, device)
 
     @property
@@ -98,7 +114,10 @@ class Job(base.Job):
         return mix(batch, s.augmentation, len(self.data.classes), s.seed, number)
 
     def describe(self) -> str:
-        return f"{len(self.data.splits['train']):,} images to learn from, {len(self.data.classes)} classes"
+        fresh = is_foreign(self.settings.model) and not self.settings.start_from  # others expect pretrained ones there
+        return f"{len(self.data.splits['train']):,} images to learn from, {len(self.data.classes)} classes" + (
+            ", random weights" if fresh else ""
+        )
 
     def manifest(self) -> dict[str, Any]:
         return base.image_manifest(self.data)
@@ -119,7 +138,10 @@ class Job(base.Job):
 
     def remarks(self) -> list[str]:
         splits = ((name, self.data.splits[name].labels) for name in self.final_splits)
-        return [line for name, labels in splits if (line := missing_classes(self.data.classes, labels, name))]
+        found = [line for name, labels in splits if (line := missing_classes(self.data.classes, labels, name))]
+        remark = "" if self.settings.start_from else tag_remark(self.settings.model)
+        mirrored = mirrored_characters(self.settings.augmentation, self.data.classes)
+        return [*found, *mirrored, *([remark] if remark else [])]
 
     def cost(self, model: nn.Module) -> dict[str, int]:
         return base.cost_of(model, self.shape)
@@ -182,14 +204,17 @@ def start_preprocess(settings: Settings, data: ImageData, size: tuple[int, int],
     return default_preprocess(data, size, channels)
 
 
-def evaluate_loaded(loaded: Loaded, source: str, split: str, settings: Source) -> dict[str, float]:
-    """Metrics on labelled images, whose classes must be among the model's, by name."""
+def evaluate_loaded(
+    loaded: Loaded, source: str | Given, split: str, settings: Source, metrics: Mapping[str, OwnMetric] | None = None
+) -> dict[str, float]:
+    """Metrics on labelled images, whose classes must be among the model's, by name; own ones beside the others."""
     data = open_data(source, settings)
     images = base.pick_split(data.splits, split, source)
     strange = [name for name in data.classes if name not in loaded.classes]
     if strange:
         raise OrchardError(
-            f"the model of {loaded.folder} does not know the class '{strange[0]}' of {source}; it was not trained on it"
+            f"the model of {loaded.folder} does not know the class '{strange[0]}' of {data.source}; it was not trained "
+            "on it"
         )
     own = torch.tensor([loaded.classes.index(name) for name in data.classes])
     loader = Loader(images, loaded.pictures, None, batch_size=64, seed=0, workers=settings.workers)
@@ -198,7 +223,10 @@ def evaluate_loaded(loaded: Loaded, source: str, split: str, settings: Source) -
     found = Predictions(found.logits, own[found.labels], found.indices)
     if missing := missing_classes(loaded.classes, found.labels.numpy(), split):
         base.warn(missing)
-    return {**base.counted(loaded, images), **final_metrics(ImageClassification(loaded.classes), found)}
+    return {
+        **base.counted(loaded, images),
+        **final_metrics(ImageClassification(loaded.classes, own_metrics=metrics), found),
+    }
 
 
 def final_metrics(objective: ImageClassification, found: Predictions) -> dict[str, float]:
@@ -208,4 +236,10 @@ def final_metrics(objective: ImageClassification, found: Predictions) -> dict[st
 
 def entries(loaded: Loaded) -> list[Entry]:
     """What an export consists of."""
-    return [Entry("", loaded.model, image_inputs(loaded), "logits")]
+    return [Entry("", loaded.model, image_inputs(loaded), "logits", images=True)]
+
+
+def pixel_entries(loaded: Loaded) -> list[Entry]:
+    """The same from pixels to probabilities."""
+    module = FromPixels(loaded.model, loaded.pictures).eval()
+    return [Entry("", module, pixel_inputs(loaded), "probabilities", pixels=True)]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -11,28 +11,53 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from orchard.data.batches import ImageBatch
+from orchard.errors import UsageError
 from orchard.training.phases import one_phase
 
 if TYPE_CHECKING:
     from torchmetrics import MetricCollection
 
+OwnMetric = Callable[[Tensor, Tensor], float]
+RESERVED = ("loss", "majority_accuracy", "count", "learned")  # what else stands beside the metrics
+
 
 class ImageClassification:
     """The loss, the metric and the answer for a model that gives logits (B, K)."""
 
-    logged: tuple[str, ...] = ("accuracy", "macro_f1")
-
-    def __init__(self, classes: Sequence[str], *, label_smoothing: float = 0.0):
+    def __init__(
+        self,
+        classes: Sequence[str],
+        *,
+        label_smoothing: float = 0.0,
+        auxiliary_weight: float = 0.0,
+        own_metrics: Mapping[str, OwnMetric] | None = None,
+    ):
+        """`auxiliary_weight` is that of the losses of classifiers inside the network, in training; `own_metrics` are a
+        person's, by name, functions of logits (N, K) float32 and labels (N,) int64 of a split.
+        """
         self.classes = tuple(classes)
         self.label_smoothing = label_smoothing
-        self.phases = one_phase(self.loss, through_forward=True)
+        self.auxiliary_weight = auxiliary_weight
+        self.own_metrics = own_metrics or {}
+        self.logged = ("accuracy", "macro_f1", *self.own_metrics)
+        self.phases = one_phase(self.loss, through_forward=not auxiliary_weight)
 
     def loss(self, model: nn.Module, batch: ImageBatch) -> tuple[Tensor, dict[str, Tensor]]:
-        """Mean cross entropy in nats, and the accuracy in the batch."""
-        logits = model(batch.images).float()
+        """Mean cross entropy in nats (auxiliary classifiers' too, by their weight), and the accuracy in the batch."""
+        auxiliaries: tuple[Tensor, ...] = ()
+        if self.auxiliary_weight:
+            logits, auxiliaries = model.forward_with_auxiliaries(batch.images)  # type: ignore[operator]
+        else:
+            logits = model(batch.images)
         labels = batch.labels if batch.labels.ndim == 1 else batch.labels.argmax(1)
         accuracy = (logits.detach().argmax(1) == labels).float().mean()
-        return F.cross_entropy(logits, batch.labels, label_smoothing=self.label_smoothing), {"accuracy": accuracy}
+        loss = self._cross_entropy(logits, batch.labels)
+        for inner in auxiliaries:
+            loss = loss + self.auxiliary_weight * self._cross_entropy(inner, batch.labels)
+        return loss, {"accuracy": accuracy}
+
+    def _cross_entropy(self, logits: Tensor, labels: Tensor) -> Tensor:
+        return F.cross_entropy(logits.float(), labels, label_smoothing=self.label_smoothing)
 
     def metrics(self) -> MetricCollection:
         """Top-1 and top-5 accuracy, macro F1 and calibration error, over predictions added batch by batch."""
@@ -54,10 +79,24 @@ class ImageClassification:
         metrics = self.metrics()
         metrics.update(predictions.logits, predictions.labels)
         computed = {name: float(value) for name, value in metrics.compute().items()}
-        return {"loss": float(F.cross_entropy(predictions.logits, predictions.labels)), **computed}
+        loss = float(F.cross_entropy(predictions.logits, predictions.labels))
+        return {"loss": loss, **computed, **self._own(predictions, {*RESERVED, *computed})}
+
+    def _own(self, predictions: Predictions, taken: set[str]) -> dict[str, float]:
+        """A person's own metrics; UsageError for a name that is taken and for what gives no number."""
+        found = {}
+        for name, metric in self.own_metrics.items():
+            if name in taken:
+                raise UsageError(f"metrics: '{name}' is computed already; give yours another name")
+            value = metric(predictions.logits, predictions.labels)
+            try:
+                found[name] = float(value)
+            except (TypeError, ValueError, RuntimeError):
+                raise UsageError(f"metrics: '{name}' gave a {type(value).__name__}; expected a number") from None
+        return found
 
     def answer(self, logits: Tensor, top: int) -> list[list[tuple[str, float]]]:
-        """For each picture its `top` likeliest classes with their probabilities, likeliest first."""
+        """For each picture its `top` most likely classes with their probabilities, most likely first."""
         probabilities, places = logits.float().softmax(-1).topk(min(top, len(self.classes)))
         return [
             [(self.classes[i], p) for i, p in zip(row_i, row_p, strict=True)]
@@ -84,7 +123,7 @@ class Predictions:
 
     @property
     def correct(self) -> Tensor:
-        """(N,) bool: was the likeliest class the right one?"""
+        """(N,) bool: was the most likely class the right one?"""
         return self.logits.argmax(1) == self.labels
 
     @property

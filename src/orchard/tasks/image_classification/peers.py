@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from orchard.cards import Reference, card_of
 from orchard.errors import UsageError, unknown
 from orchard.inference.cost import multiply_adds
+from orchard.inference.engines import ENGINES
 from orchard.inference.fast import TOLERANCE, Precision, make_fast, pick_precision
 from orchard.inference.timing import (
     MATRIX,
@@ -27,7 +28,7 @@ from orchard.inference.timing import (
     time_in_turn,
 )  # fmt: skip
 from orchard.models import create_model, picture_size
-from orchard.tasks.image_classification.engines import ENGINES, engine_sides
+from orchard.tasks.image_classification.engines import engine_sides
 from orchard.weights.official import load_official
 from orchard.weights.reference import build_reference, randomise
 

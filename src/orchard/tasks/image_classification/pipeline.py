@@ -1,4 +1,4 @@
-"""Answers for pictures in files: read by a few threads, answered in batches, given out one by one.
+"""Answers for images in files or in memory: read by a few threads, answered in batches, given out one by one.
 
 No more than a few batches are in memory at any time, however many pictures there are. A picture that nobody can read
 becomes an answer with an error; the others are answered all the same.
@@ -8,37 +8,37 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from orchard.errors import UsageError
 from orchard.inference.cost import multiply_adds
-from orchard.inference.fast import FastModel, Precision, make_fast, package_path, pick_precision, plain
-from orchard.inference.image_files import find_images, read_ahead, read_pixels
+from orchard.inference.fast import FastModel, Precision, choice_path, make_fast, pick_precision, plain
+from orchard.inference.image_files import find_items, item_name, read_ahead, read_pixels
 from orchard.inference.loading import Loaded
 from orchard.tasks.image_classification import TASK
 from orchard.tasks.image_classification.objective import ImageClassification
 
-COMPILE_SECONDS, OPEN_SECONDS = 30.0, 2.0  # what a compiled model costs, once made and each time it is opened
+CHOOSE_SECONDS, OPEN_SECONDS = 60.0, 2.0  # what the fastest way costs, once to find and each time it is opened
 PLAIN_RATE = 70e9  # operations per second and core of the plain model in float32, on a server of 2022
-SAVED = {"fp32": 0.2, "bf16": 0.6}  # share of the plain model's time that the compiled one saves
+SAVED = {"fp32": 0.2, "bf16": 0.6}  # share of the plain model's time that the fastest way saves
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What the model says of one picture: classes and probabilities, likeliest first; or why there is no answer."""
+    """What the model says of one picture: classes and probabilities, most likely first; or why there is no answer."""
 
-    picture: str
+    picture: str  # its path, or `image 3` for the fourth of those in memory
     top: tuple[tuple[str, float], ...] = ()
     error: str = ""
 
 
 class ImageClassifier:
-    """A trained classifier and all it takes to put it to work on files.
+    """A trained classifier and all it takes to put it to work on images.
 
-    `precision` "auto" is float32, or what is fastest here once the work is large enough to pay for compiling.
+    `precision` "auto" is float32, or what is fastest here once the work is large enough to pay for finding it.
     `say` is given one line about how the work is done.
     """
 
@@ -55,38 +55,52 @@ class ImageClassifier:
         self.batch = 8 if self.macs > 200e6 and self.device.type == "cpu" else 64
         self.task = ImageClassification(loaded.classes)
 
-    def __call__(self, pictures: str | Path | Sequence[str | Path], top: int = 5) -> list[Answer]:
-        """All answers at once, for a file, a folder, a pattern or several of them."""
-        return list(self.predict(find_images(pictures), top))
+    def __call__(self, images: Any, top: int = 5) -> list[Answer]:
+        """All answers at once: the `top` most likely classes of each image.
 
-    def predict(self, paths: Sequence[str], top: int = 5) -> Iterator[Answer]:
-        """One answer for each path, in order, as soon as its batch is done."""
-        size = min(self.batch, max(len(paths), 1))
+        `images` is one image or a list of them: a path, a folder or a pattern, the bytes of an image file, a PIL image,
+        uint8 numpy (H, W) or (H, W, C), a uint8 tensor (C, H, W). Raises UsageError for what is no image; a file that
+        cannot be read is answered with what is wrong with it.
+        """
+        return list(self.predict(find_items(images), top))
+
+    def transform(self, image: Any) -> Tensor:
+        """An image as the model takes it, float32 (C, H, W), as `Loaded.transform` says."""
+        return self.loaded.transform(image)
+
+    def predict(self, items: Sequence[Any], top: int = 5) -> Iterator[Answer]:
+        """One answer for each path or image in memory, in order, as soon as its batch is done."""
+        size, number = min(self.batch, max(len(items), 1)), 0
         run: FastModel | None = None
-        for found in read_ahead(paths, size, self._read):
-            results = [(path, pixels.result()) for path, pixels in found]
+        for found in read_ahead(items, size, self._read):
+            results = [(item_name(item, number + n), pixels.result()) for n, (item, pixels) in enumerate(found)]
+            number += len(found)
             good = [pixels for _, pixels in results if isinstance(pixels, Tensor)]
             answers: Iterator[list[tuple[str, float]]] = iter(())
             if good:
                 images = self.loaded.pictures.normalise(torch.stack(good).to(self.device))
-                run = run or self._prepare(images, size, len(paths))
+                run = run or self._prepare(images, size, len(items))
                 answers = iter(self.task.answer(run(images), top))
-            for path, pixels in results:
-                yield Answer(path, error=pixels) if isinstance(pixels, str) else Answer(path, tuple(next(answers)))
+            for name, pixels in results:
+                yield Answer(name, error=pixels) if isinstance(pixels, str) else Answer(name, tuple(next(answers)))
 
-    def _read(self, path: str) -> Tensor | str:
-        return read_pixels(path, self.loaded.pictures)
+    def _read(self, item: Any) -> Tensor | str:
+        return read_pixels(item, self.loaded.pictures)
 
     def _prepare(self, images: Tensor, size: int, pictures: int) -> FastModel:
-        """The plain model, or the compiled one where the work pays for it."""
+        """The plain model, or the fastest way to run it where the work pays for finding it."""
         precision = pick_precision(self.precision, self.device)
         if self.device.type != "cpu":
             return plain(self.model, precision, f"on {self.device.type} in {precision}")
-        made = package_path(self.model, (size, *self.shape), precision).exists()
+        made = choice_path(self.model, (size, *self.shape), precision).exists()
         if not pays(self.macs * pictures, precision, made):
-            return plain(self.model, "fp32" if self.precision == "auto" else precision, "not compiled: too little work")
+            return plain(
+                self.model,
+                "fp32" if self.precision == "auto" else precision,
+                "as it is: too little work to find a faster way",
+            )
         if not made:
-            self.say(f"compiling for {pictures:,} pictures (about {COMPILE_SECONDS:.0f} s, once)")
+            self.say(f"finding the fastest way for {pictures:,} images (about {CHOOSE_SECONDS:.0f} s, once)")
         example = torch.cat([images, images.new_zeros(size - len(images), *self.shape)])
         run = make_fast(self.model, example, precision=self.precision)
         self.say(f"{run.precision}, {run.how}")
@@ -94,6 +108,6 @@ class ImageClassifier:
 
 
 def pays(macs: float, precision: str, made: bool) -> bool:
-    """Does work of `macs` multiply-adds gain more from the compiled model than it costs to have it?"""
+    """Does work of `macs` multiply-adds gain more from the fastest way than it costs to have it?"""
     plain_seconds = 2 * macs / (PLAIN_RATE * torch.get_num_threads())
-    return plain_seconds * SAVED[precision] > (OPEN_SECONDS if made else COMPILE_SECONDS)
+    return plain_seconds * SAVED[precision] > (OPEN_SECONDS if made else CHOOSE_SECONDS)

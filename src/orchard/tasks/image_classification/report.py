@@ -14,7 +14,6 @@ from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 from torch import nn
 
 from orchard.data.contracts import ImageSplit, Preprocess
-from orchard.files import read_json
 from orchard.report.charts import Chart, Line, line_chart, percent, short
 from orchard.report.pictures import look_inside, record_uri
 from orchard.report.run_page import Curve, Tile, write_run_page
@@ -52,9 +51,8 @@ def write_report(
     `predictions` are those of `model` on `split`, which is the test split where there is one, else validation. All
     else is read from the run's files, so the report can be written again at any time.
     """
-    metrics = read_json(run / "metrics.json")
-    report_split = "test" if "test" in metrics else "validation"
-    figures = metrics[report_split]
+    metrics = run.metrics()
+    report_split, figures = metrics.report_split, metrics.reported
     labels, said = predictions.labels.numpy(), predictions.logits.argmax(1).numpy()
     probabilities = predictions.logits.float().softmax(1).numpy()
     confidence = probabilities.max(1)
@@ -72,6 +70,8 @@ def write_report(
     ]
     if "top5_accuracy" in figures:
         tiles.insert(1, Tile("Top-5 accuracy", percent(figures["top5_accuracy"]), "true class among the first five"))
+    for name in objective.own_metrics:
+        tiles.append(Tile(name.replace("_", " ").capitalize(), short(figures[name]), "a metric of your own"))
     return write_run_page(
         run,
         Path(__file__).with_name("report.html.jinja"),
@@ -164,11 +164,11 @@ def _mistakes(
     mistakes = []
     for place in wrong[:MOST_MISTAKES]:
         index, truth = int(predictions.indices[place]), int(predictions.labels[place])
-        likeliest = int(probabilities[place].argmax())
+        most_likely = int(probabilities[place].argmax())
         mistakes.append(
             Mistake(
-                split.key(index), record_uri(split, index), classes[truth], classes[likeliest],
-                float(probabilities[place, likeliest]), float(probabilities[place, truth]),
+                split.key(index), record_uri(split, index), classes[truth], classes[most_likely],
+                float(probabilities[place, most_likely]), float(probabilities[place, truth]),
             )
         )  # fmt: skip
     return mistakes

@@ -7,7 +7,7 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from orchard.data.settings import ImageSource, MixSettings
+from orchard.data.settings import ImageSource, MixSettings, PreprocessSettings
 from orchard.data.settings import Settings as Strict
 from orchard.training.settings import TrainSettings
 
@@ -33,6 +33,7 @@ class Settings(TrainSettings):
     label_smoothing: float = Field(0.0, ge=0, lt=1, description="share of the target spread over all classes")
     freeze_trunk: bool = Field(False, description="learn the head only, of a model that is gone on with")
     head_epochs: float = Field(0.0, ge=0, description="epochs at first in which the head alone learns")
+    preprocessing: PreprocessSettings = PreprocessSettings()
     augmentation: MixSettings = MixSettings()
 
     @model_validator(mode="after")

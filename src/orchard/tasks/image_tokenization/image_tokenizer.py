@@ -80,7 +80,7 @@ class ImageTokenizer:
                 f"the upper part is {picture.width}x{picture.height} pixels, {rows} of {most} rows of codes at the "
                 f"picture's width; expected at least one row, and one that is left to paint"
             )
-        pixels = fit(picture, replace(preprocess, size=(given, width), crop=1.0, squash=True))
+        pixels = fit(picture, replace(preprocess, size=(given, width), crop=1.0, resize="stretch"))
         whole = np.concatenate([pixels, np.repeat(pixels[-1:], height - given, axis=0)])
         images = preprocess.normalise(torch.tensor(whole).permute(2, 0, 1)[None])
         return self.encode(images)[0, : rows * columns]

@@ -16,6 +16,7 @@ from orchard.data.contracts import ImageSplit
 from orchard.data.loader import Loader
 from orchard.data.settings import CaptionSource
 from orchard.data.unlabelled import open_pictures
+from orchard.given import Given
 from orchard.inference.export import Draw, Entry, image_inputs, method_entry
 from orchard.inference.loading import Loaded
 from orchard.models import picture_size
@@ -24,7 +25,7 @@ from orchard.tasks.image_tokenization import TASK
 from orchard.tasks.image_tokenization.objective import ImageTokenization, tokenizer_training
 from orchard.tasks.image_tokenization.report import write_tokenizer_report
 from orchard.tasks.image_tokenization.settings import Settings, TokenizationSettings
-from orchard.tasks.images import start_model, value_range_preprocess
+from orchard.tasks.images import start_model, value_range_preprocess, whole_if_small
 from orchard.training.feed import LoaderFeed
 from orchard.training.run import RunFolder
 from orchard.training.settings import Resolved
@@ -42,7 +43,7 @@ class Job(base.Job):
     def __init__(self, resolved: Resolved, device: torch.device):
         """Read the data and build the model. Raises UsageError or OrchardError for all that does not fit."""
         settings: Any = resolved.settings
-        self.data = open_pictures(settings.data.source, settings.data)
+        self.data = open_pictures(resolved.source, settings.data)
         torch.manual_seed(settings.seed)  # the fresh weights
         tokenizer = start_model(settings, self.data)
         config: Any = tokenizer.config
@@ -154,10 +155,10 @@ def look_at_split(tokenizer: nn.Module, batches: Iterator[ImageBatch]) -> dict[s
     return {"error": torch.cat(errors), "counts": counts}
 
 
-def evaluate_loaded(loaded: Loaded, source: str, split: str, settings: CaptionSource) -> dict[str, float]:
+def evaluate_loaded(loaded: Loaded, source: str | Given, split: str, settings: CaptionSource) -> dict[str, float]:
     """How well a trained tokenizer draws the pictures of one split of `source` again."""
     images = base.pick_split(open_pictures(source, settings).splits, split, source)
-    preprocess = dataclasses.replace(loaded.pictures, squash=images.small)
+    preprocess = dataclasses.replace(loaded.pictures, resize=whole_if_small(images))
     loader = Loader(images, preprocess, None, batch_size=BATCH, seed=0, workers=settings.workers)
     model, device = base.on_device(loaded.model)
     metrics = ImageTokenization(TokenizationSettings()).compute_metrics(
@@ -176,6 +177,6 @@ def entries(loaded: Loaded) -> list[Entry]:
 
     draw: Draw = codes
     return [
-        method_entry("encode", model, "encode", image_inputs(loaded), "codes"),
+        method_entry("encode", model, "encode", image_inputs(loaded), "codes", images=True),
         method_entry("decode", model, "decode", draw, "images"),
     ]

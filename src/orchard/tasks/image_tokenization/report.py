@@ -16,7 +16,6 @@ from torchvision.transforms.functional import to_pil_image
 
 from orchard.data.contracts import ImageSplit, Preprocess
 from orchard.data.preprocess import fit
-from orchard.files import read_json
 from orchard.report.charts import percent, short
 from orchard.report.pictures import data_uri
 from orchard.report.run_page import Curve, Tile, write_run_page
@@ -51,9 +50,8 @@ def write_tokenizer_report(
     `seen` is what the tokenizer made of `split`: `error` (N,), the mean squared difference of each picture on the
     tokenizer's scale, and `counts` (codes,), how often each code occurs.
     """
-    metrics = read_json(run / "metrics.json")
-    report_split = "test" if "test" in metrics else "validation"
-    figures = metrics[report_split]
+    metrics = run.metrics()
+    report_split, figures = metrics.report_split, metrics.reported
     errors, counts = seen["error"], seen["counts"]
     low, high = cast(tuple[float, float], tokenizer.value_range)
     ratios = 10 * torch.log10((high - low) ** 2 / errors.clamp_min(1e-10))

@@ -23,7 +23,7 @@ Box = tuple[str, float, tuple[float, float, float, float]]  # class, probability
 
 @dataclass(frozen=True)
 class BoxesArtifact(Artifact):
-    """The objects of an image, likeliest first; `drawn` is the file of a copy with their boxes."""
+    """The objects of an image, most likely first; `drawn` is the file of a copy with their boxes."""
 
     item: str
     boxes: tuple[Box, ...] = ()

@@ -31,7 +31,7 @@ class SetLosses:
     label: Tensor  # cross entropy over all queries
     l1: Tensor  # absolute difference of the boxes' four numbers, a mean over the objects of the sum
     giou: Tensor  # 1 - generalised intersection over union
-    class_error: Tensor  # percentage of matched queries whose likeliest class is another
+    class_error: Tensor  # percentage of matched queries whose most likely class is another
     cardinality_error: Tensor  # by how many objects the count of a picture is off; no gradient
 
 
@@ -78,7 +78,7 @@ class SetCriterion:
 
 
 def class_error(matched: Tensor, labels: Tensor) -> Tensor:
-    """Percentage of matched queries, logits (L, N, K + 1), whose likeliest answer is not their object's class (L, N).
+    """Percentage of matched queries, logits (L, N, K + 1), whose most likely answer is not their object's class (L, N).
 
     A batch without objects has none.
     """

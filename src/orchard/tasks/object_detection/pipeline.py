@@ -1,4 +1,4 @@
-"""Objects on images in files: read by a few threads, answered one by one.
+"""Objects on images in files or in memory: read by a few threads, answered one by one.
 
 Every image is a batch of its own, as in evaluation, so that an answer does not depend on the images beside it. An image
 that cannot be read becomes an answer with an error; the others are answered all the same.
@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
-from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,11 +18,10 @@ from torch import Tensor
 from orchard.data.boxes.augment import resize
 from orchard.data.boxes.contracts import Objects
 from orchard.data.boxes.loader import with_channels
-from orchard.data.pictures import FAULTS, fault, open_picture, plain
+from orchard.data.pictures import FAULTS, fault, plain
 from orchard.errors import UsageError
-from orchard.files import open_regular
 from orchard.inference.fast import Precision, pick_precision
-from orchard.inference.image_files import find_images, read_ahead
+from orchard.inference.image_files import find_items, item_name, opened_image, read_ahead
 from orchard.inference.loading import Loaded
 from orchard.tasks.object_detection import TASK
 from orchard.tasks.object_detection.job import sizing_of
@@ -42,7 +41,7 @@ class Thing:
 
 @dataclass(frozen=True)
 class Answer:
-    """The objects of one image, likeliest first; or why there is no answer."""
+    """The objects of one image, most likely first; or why there is no answer."""
 
     picture: str
     things: tuple[Thing, ...] = ()
@@ -50,7 +49,7 @@ class Answer:
 
 
 class ObjectDetector:
-    """A trained detector and all it takes to put it to work on files.
+    """A trained detector and all it takes to put it to work on images.
 
     `precision` "auto" is float32 on a processor, bf16 on a GPU that has it.
     """
@@ -65,18 +64,18 @@ class ObjectDetector:
         self.model = loaded.model.to(self.device).eval()
         self.sizing = sizing_of(loaded.facts, loaded.pictures.size)
 
-    def __call__(self, pictures: str | Path | Sequence[str | Path], threshold: float = 0.5) -> list[Answer]:
-        """All answers at once, for a file, a folder, a pattern or several of them."""
-        return list(self.predict(find_images(pictures), threshold))
+    def __call__(self, images: Any, threshold: float = 0.5) -> list[Answer]:
+        """All answers at once, for one image or a list of them, in files or in memory (as for image classification)."""
+        return list(self.predict(find_items(images), threshold))
 
-    def predict(self, paths: Sequence[str], threshold: float = 0.5) -> Iterator[Answer]:
-        """One answer for each path, in order: the objects of at least that probability."""
-        for ((path, pixels),) in read_ahead(paths, 1, read_image):
-            found = pixels.result()
+    def predict(self, items: Sequence[Any], threshold: float = 0.5) -> Iterator[Answer]:
+        """One answer for each path or image in memory, in order: the objects of at least that probability."""
+        for number, ((item, pixels),) in enumerate(read_ahead(items, 1, read_image)):
+            found, name = pixels.result(), item_name(item, number)
             if isinstance(found, str):
-                yield Answer(path, error=found)
+                yield Answer(name, error=found)
             else:
-                yield Answer(path, self._things(self.find(found), found, threshold))
+                yield Answer(name, self._things(self.find(found), found, threshold))
 
     @torch.no_grad()
     def find(self, image: Tensor) -> Found:
@@ -90,7 +89,7 @@ class ObjectDetector:
         return answer
 
     def _things(self, found: Found, image: Tensor, threshold: float) -> tuple[Thing, ...]:
-        """The likely ones, likeliest first, cut off at the edges of the image."""
+        """The likely ones, most likely first, cut off at the edges of the image."""
         height, width = image.shape[1:]
         edges = torch.tensor([width, height, width, height])
         order = found.scores.argsort(descending=True, stable=True).tolist()
@@ -102,10 +101,10 @@ class ObjectDetector:
         )
 
 
-def read_image(path: str) -> Tensor | str:
+def read_image(image: Any) -> Tensor | str:
     """An image as it is stored, RGB, (3, H, W) uint8; or what is wrong with it."""
     try:
-        with open_regular(Path(path)) as file, open_picture(file) as picture:
+        with opened_image(image) as picture:
             return torch.from_numpy(np.array(plain(picture, 3))).permute(2, 0, 1)
     except FAULTS as error:
         return fault(error)

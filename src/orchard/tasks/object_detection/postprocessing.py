@@ -21,7 +21,7 @@ class Found:
 
 
 def boxes_in_pixels(found: Detections, sizes: Tensor) -> list[Found]:
-    """One answer per query and picture: its likeliest class but "no object", and its box.
+    """One answer per query and picture: its most likely class but "no object", and its box.
 
     `sizes` (B, 2) are heights and widths of the pictures as they came. Boxes are not cut off at the edges.
     """

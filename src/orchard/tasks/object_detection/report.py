@@ -12,7 +12,6 @@ from torchvision.ops import box_iou
 from torchvision.transforms.functional import to_pil_image
 
 from orchard.data.boxes.contracts import DetectionSplit, Objects
-from orchard.files import read_json
 from orchard.report.charts import Line, line_chart, percent, short
 from orchard.report.pictures import data_uri
 from orchard.report.run_page import Curve, Tile, write_run_page
@@ -46,9 +45,8 @@ def write_report(
     classes: Sequence[str],
 ) -> Path:
     """Write report.html about a run whose other files are written, and return its path."""
-    metrics = read_json(run / "metrics.json")
-    report_split = "test" if "test" in metrics else "validation"
-    figures = metrics[report_split]
+    metrics = run.metrics()
+    report_split, figures = metrics.report_split, metrics.reported
     count = len(predictions.indices)
     errors = [_errors(predictions, n, split.objects(int(index))) for n, index in enumerate(predictions.indices)]
     worst = np.argsort([-sum(pair) for pair in errors], kind="stable")[:SHOWN].tolist()
@@ -94,7 +92,7 @@ def write_report(
 
 
 def _errors(predictions: Predictions, place: int, objects: Objects) -> tuple[int, int]:
-    """Objects that no answer names, and answers that name none, likeliest answers first; ignored objects are free."""
+    """Objects that no answer names, and answers that name none, most likely answers first; ignored objects are free."""
     order = predictions.scores[place].argsort(descending=True)
     order = order[predictions.scores[place][order] >= LIKELY]
     overlaps = box_iou(predictions.boxes[place][order], torch.from_numpy(objects.boxes))

@@ -12,7 +12,6 @@ from torch import Tensor, nn
 
 from orchard.data.open_environment import EnvironmentData
 from orchard.errors import UsageError
-from orchard.files import read_json
 from orchard.report.charts import Chart, Line, line_chart, short
 from orchard.report.pictures import data_uri
 from orchard.report.run_page import Curve, Tile, write_run_page
@@ -30,9 +29,8 @@ def write_report(
     `played` has `score` and `length` (N,) of the last evaluation's episodes; the film is of the first of them, played
     again by `network` with `seed`.
     """
-    metrics = read_json(run / "metrics.json")
-    report_split = "test" if "test" in metrics else "validation"
-    figures = metrics[report_split]
+    metrics = run.metrics()
+    report_split, figures = metrics.report_split, metrics.reported
     scores = played["score"].numpy()
     solved = f"; counts as solved from {data.solved_at:g} on" if data.solved_at is not None else ""
     tiles = [

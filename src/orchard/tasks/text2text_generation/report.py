@@ -38,17 +38,17 @@ def write_text2text_report(
     run: RunFolder, writer: TextWriter, pairs: Pairs, report_split: str, search: SearchSettings
 ) -> Path:
     """Write report.html about a run whose other files are written, and return its path."""
-    metrics, facts = read_json(run / "metrics.json"), read_json(run / "run.json")
-    written, figures = read_json(run / "evaluation" / TEXTS), metrics[report_split]
+    figures, data = run.metrics().reported, run.facts().data.model_dump()
+    written = read_json(run / "evaluation" / TEXTS)
     picked = np.unique(np.linspace(0, len(pairs) - 1, min(EXAMPLES, len(pairs))).astype(int)).tolist()
     examples = [Example(*pairs[index], written[index]) for index in picked]
     how = "greedy" if search.beam == 1 else f"a beam of {search.beam}, length penalty {search.length_penalty:g}"
-    languages = " to ".join(facts["data"]["languages"])
+    languages = " to ".join(data["languages"])
     tiles = [
         Tile(f"{report_split.capitalize()} BLEU", f"{figures['bleu']:.1f}", f"sacreBLEU; {how}"),
         Tile("-log p", f"{figures['nll']:.3f}", "nats per token of the references"),
-        Tile("Vocabulary", f"{facts['data']['tokenizer']['vocabulary']:,}", "tokens of sources and targets together"),
-        Tile("Pairs", f"{facts['data']['counts']['train']:,}", f"to learn from, {languages}"),
+        Tile("Vocabulary", f"{data['tokenizer']['vocabulary']:,}", "tokens of sources and targets together"),
+        Tile("Pairs", f"{data['counts']['train']:,}", f"to learn from, {languages}"),
     ]
     return write_run_page(
         run,

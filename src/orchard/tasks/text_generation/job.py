@@ -15,6 +15,7 @@ from orchard.data.text import Texts, TextSplit, open_text, pieces, tokenize
 from orchard.data.text_loader import TextLoader
 from orchard.data.tokenizers import Characters, Tokenizer, load_tokenizer, read_bpe, read_wordpiece, train_bpe
 from orchard.errors import OrchardError, UsageError
+from orchard.given import Given
 from orchard.inference.export import Entry, example_inputs, method_entry
 from orchard.inference.loading import Loaded
 from orchard.models import create_model
@@ -44,7 +45,7 @@ class Job(base.Job):
     def __init__(self, resolved: Resolved, device: torch.device):
         """Read the text, make the tokenizer and the model. Raises UsageError or OrchardError for what does not fit."""
         settings: Any = resolved.settings
-        texts = open_text(settings.data.source, settings.data)
+        texts = open_text(resolved.source, settings.data)
         self.tokenizer = start_tokenizer(settings, texts)
         self.data = tokenize(texts, self.tokenizer)
         torch.manual_seed(settings.seed)  # the fresh weights
@@ -153,7 +154,7 @@ class TextFeed(LoaderFeed):
         return f"{loader.split.key}, the windows from tokens {starts}{more} on"
 
 
-def evaluate_loaded(loaded: Loaded, source: str, split: str, settings: Source) -> dict[str, float]:
+def evaluate_loaded(loaded: Loaded, source: str | Given, split: str, settings: Source) -> dict[str, float]:
     """Figures of a trained language model on one split of any text, read by the model's own tokenizer."""
     data = tokenize(open_text(source, settings), tokenizer_of(loaded))
     text = base.pick_split(data.splits, split, source)

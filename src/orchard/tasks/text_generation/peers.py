@@ -67,13 +67,13 @@ def bench_generation(
     fast = Decoder(model, batch, PROMPT + tokens, precision=precision, compiled=compiled)
     expected = plain.prefill(prompts.tolist())[:batch]
     check("ours made fast", fast.prefill(prompts.tolist())[:batch], expected, DIFFERENCE[precision])
-    likeliest = write(plain, prompts, TRIED)
+    most_likely = write(plain, prompts, TRIED)
     if against == "ctranslate2":
-        sides, how = ctranslate2_sides(transformers_twin(model), prompts, likeliest, tokens, precision)
+        sides, how = ctranslate2_sides(transformers_twin(model), prompts, most_likely, tokens, precision)
     elif against == "transformers":
-        sides, how = _transformers_sides(model, prompts, tokens, likeliest)
+        sides, how = _transformers_sides(model, prompts, tokens, most_likely)
     else:
-        sides, how = _recompute_sides(model, prompts, tokens, likeliest)
+        sides, how = _recompute_sides(model, prompts, tokens, most_likely)
     sides = {"ours": lambda: write(fast, prompts, tokens), **sides}
     kernels = "compiled" if compiled else "one native call a step" if one_call(model) else "eager"
     how["ours"] = f"{precision}, memory of fixed size, {kernels}"
@@ -91,7 +91,7 @@ def bench_generation(
 
 
 def write(decoder: Decoder, prompts: Tensor, count: int) -> Tensor:
-    """The likeliest `count` tokens after each prompt, (B, count)."""
+    """The most likely `count` tokens after each prompt, (B, count)."""
     rows = len(prompts)
     written = [decoder.prefill(prompts.tolist()).argmax(-1)]
     while len(written) < count:
@@ -222,7 +222,7 @@ def _recompute_sides(
 
 @torch.no_grad()
 def recompute(model: nn.Module, prompts: Tensor, count: int) -> Tensor:
-    """The likeliest `count` tokens after each prompt, (B, count), each after a pass over the whole sequence so far.
+    """The most likely `count` tokens after each prompt, (B, count), each after a pass over the whole sequence so far.
 
     It stands in for the loop of EasyNLP's painter, which is not run here: what costs in it is kept.
     """

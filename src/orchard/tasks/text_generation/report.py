@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from orchard.files import read_json
 from orchard.inference.detokenizer import StreamingDetokenizer
 from orchard.inference.sampling import Sampling
 from orchard.report.charts import percent, short
@@ -52,12 +51,12 @@ def write_text_report(
     `report_split` is the split of the figures at the top and of `passage`, the ids of a text that is shown with the
     probability of each token; the model goes on from each of `beginnings`.
     """
-    metrics, facts = read_json(run / "metrics.json"), read_json(run / "run.json")
-    figures, tokenizer = metrics[report_split], facts["data"]["tokenizer"]
+    figures, data = run.metrics().reported, run.facts().data.model_dump()
+    tokenizer = data["tokenizer"]
     texts = writer(beginnings, length=SAMPLE, sampling=SAMPLING)
     shades = shade(writer, passage)
     ranked = sorted(shades, key=lambda one: one.nats)
-    per_token = facts["data"]["bytes"]["train"] / facts["data"]["counts"]["train"]
+    per_token = data["bytes"]["train"] / data["counts"]["train"]
     tiles = [
         Tile(
             f"{report_split.capitalize()} bits per byte", f"{figures['bits_per_byte']:.3f}", "whatever the tokens are"

@@ -14,8 +14,8 @@ from orchard.tasks.image_tokenization.image_tokenizer import FOLDER as PICTURE_F
 from orchard.tasks.image_tokenization.image_tokenizer import ImageTokenizer, read_image_tokenizer
 from orchard.tasks.importing import Checkpoint, Imported
 from orchard.tasks.text_to_image.caption_ids import CaptionIds
-from orchard.weights.official import Official, read_official
-from orchard.weights.portable import save_portable
+from orchard.weights.official import read_official
+from orchard.weights.portable import Official, save_portable
 
 
 def complete(wanted: Checkpoint) -> Imported:

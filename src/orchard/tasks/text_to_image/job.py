@@ -18,6 +18,7 @@ from orchard.data.indexed import IndexedBatches
 from orchard.data.settings import CaptionSource
 from orchard.data.text_tokenizer import FOLDER as TEXT_FOLDER
 from orchard.data.text_tokenizer import make_text_tokenizer, read_text_tokenizer
+from orchard.data.tokenizers import Tokenizer
 from orchard.errors import OrchardError, UsageError
 from orchard.inference.export import Entry, example_inputs, method_entry
 from orchard.inference.loading import Loaded
@@ -37,6 +38,8 @@ from orchard.training.settings import Resolved
 from orchard.weights.folders import model_folder
 from orchard.weights.portable import load_exactly, read_portable, save_portable
 
+WHOLE = 0.995  # share of the training captions that are read whole where text.length is left open ...
+MOST_CHOSEN = 256  # ... up to so many tokens, DALL-E's own: the cost of a step grows with all of them
 CHOICE = COLUMNS - 1  # the number of a record that chooses its caption
 FOLLOWS = ("text_vocabulary", "text_length", "codes", "image_length")  # fields that captions and codes determine
 
@@ -57,8 +60,12 @@ class Job(base.Job):
             name: encode_split(self.data, name, self.tokenizer, settings.data.workers) for name in self.data.splits
         }
         texts = self.encoded["train"].captions()
-        self.ids = CaptionIds(make_text_tokenizer(settings.text, texts, settings.start_from), text_length(settings))
-        self.captions = {name: Captions(split, self.ids) for name, split in self.encoded.items()}
+        tokenizer = make_text_tokenizer(settings.text, texts, settings.start_from)
+        counts = {name: token_counts(split, tokenizer) for name, split in self.encoded.items()}
+        resolved = settle_text_length(resolved, counts["train"])
+        settings = resolved.settings
+        self.ids = CaptionIds(tokenizer, settings.text.length)
+        self.captions = {name: Captions(split, self.ids, counts[name]) for name, split in self.encoded.items()}
         if (train := self.captions["train"]).cut:
             base.say(
                 f"warning: {train.cut:,} of {len(train):,} captions are longer than {self.ids.length} tokens and "
@@ -157,17 +164,14 @@ class Job(base.Job):
 class Captions:
     """Batches of a coded split: captions as rows of ids, (B, text_length), with the codes of their pictures.
 
-    Of the captions only the places are held; how many are `cut` and the tokens of the `longest` take one reading.
+    Of the captions only the places are held. `counts` (M,) are the tokens of each; so many are `cut`, and the `longest`
+    has so many.
     """
 
-    def __init__(self, split: EncodedSplit, ids: CaptionIds):
+    def __init__(self, split: EncodedSplit, ids: CaptionIds, counts: np.ndarray):
         self.split = split
         self.row = lru_cache(2**12)(ids.row)  # wordings come over and over
-        self.cut = self.longest = 0
-        for text in split.captions():
-            length = self.row(text)[1]
-            self.cut += length > ids.length
-            self.longest = max(self.longest, length)
+        self.cut, self.longest = int((counts > ids.length).sum()), int(counts.max(initial=0))
 
     def __len__(self) -> int:
         return len(self.split.ends)
@@ -205,11 +209,26 @@ def start_image_tokenizer(settings: Settings) -> ImageTokenizer:
     )
 
 
-def text_length(settings: Settings) -> int:
-    """Tokens of a caption: as the settings say, or as the model has it that is gone on with."""
+def token_counts(split: EncodedSplit, tokenizer: Tokenizer) -> np.ndarray:
+    """(M,) int32, the tokens of every caption of a split."""
+    count = lru_cache(2**12)(lambda text: len(tokenizer.encode(text)))  # wordings come over and over
+    return np.fromiter(map(count, split.captions()), np.int32, len(split.ends))
+
+
+def settle_text_length(resolved: Resolved, counts: np.ndarray) -> Resolved:
+    """Tokens of a caption: as the model has it that is gone on with, as the settings say, or so that `WHOLE` of the
+    training captions, whose tokens `counts` are, are read whole; and why."""
+    settings: Any = resolved.settings
     if settings.start_from:
-        return int(read_portable(model_folder(Path(settings.start_from)))[0].architecture["text_length"])
-    return settings.text.length
+        length = int(read_portable(model_folder(Path(settings.start_from)))[0].architecture["text_length"])
+        return resolved.choose("text.length", length, "chosen: that of the model it starts from")
+    if settings.text.length is not None:
+        return resolved
+    enough = max(1, int(np.quantile(counts, WHOLE, method="inverted_cdf")))
+    if enough > MOST_CHOSEN:
+        why = f"chosen: the most that is without being asked for; the longest caption has {counts.max():,} tokens"
+        return resolved.choose("text.length", MOST_CHOSEN, why)
+    return resolved.choose("text.length", enough, f"chosen: so long are {WHOLE:.1%} of the training captions at most")
 
 
 def start_model(settings: Settings, ids: CaptionIds, tokenizer: ImageTokenizer) -> nn.Module:
@@ -239,7 +258,8 @@ def evaluate_loaded(loaded: Loaded, source: str, split: str, settings: CaptionSo
     if loaded.facts.get("picture_tokenizer") != tokenizer.fingerprint:
         raise OrchardError(f"{loaded.folder} was trained with another picture tokenizer than it holds now")
     ids = CaptionIds(read_text_tokenizer(loaded.folder), int(loaded.facts["text_length"]))
-    captions = Captions(encode_split(data, split, tokenizer, settings.workers), ids)
+    encoded = encode_split(data, split, tokenizer, settings.workers)
+    captions = Captions(encoded, ids, token_counts(encoded, ids.tokenizer))
     if captions.cut:
         base.warn(f"{captions.cut:,} of {len(captions):,} captions are longer than {ids.length} tokens and are cut")
     device = next(loaded.model.parameters()).device

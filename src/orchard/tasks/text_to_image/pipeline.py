@@ -115,7 +115,7 @@ class TextToImagePipeline:
 
     @property
     def sampling(self) -> Sampling:
-        """How codes are chosen unless a person says otherwise: EasyNLP's 100 likeliest of 16384, a tenth of a few."""
+        """How codes are chosen unless a person says otherwise: EasyNLP's 100 most likely of 16384, a tenth of a few."""
         codes: int = self.config.codes
         return Sampling(top_k=min(100, max(codes // 10, 2)))
 

@@ -8,17 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
-from torchvision.transforms.functional import to_pil_image
 
 from orchard.data.captions import CaptionSplit
-from orchard.data.preprocess import fit
-from orchard.files import read_json
 from orchard.report.charts import short
-from orchard.report.pictures import data_uri
+from orchard.report.pictures import data_uri, record_uri
 from orchard.report.run_page import Curve, Tile, write_run_page
 from orchard.tasks.text_to_image.pipeline import TextToImagePipeline
 from orchard.training.run import RunFolder
+from orchard.weights.folders import read_description
 
 PROMPTS, EACH = 8, 3  # captions that are painted, and pictures for each
 SEED = 0
@@ -39,12 +36,9 @@ def write_painter_report(run: RunFolder, split: CaptionSplit, facts: Mapping[str
 
     `split` is the one of the final figures; `facts` stand beside what is known of all data.
     """
-    metrics = read_json(run / "metrics.json")
-    report_split = "test" if "test" in metrics else "validation"
-    figures, before = (
-        metrics[report_split],
-        math.log2(read_json(run / "model" / "config.json")["architecture"]["codes"]),
-    )
+    metrics = run.metrics()
+    report_split, figures = metrics.report_split, metrics.reported
+    before = math.log2(read_description(run / "model").architecture["codes"])
     tiles = [
         Tile(
             f"{report_split.capitalize()} bits per code", f"{figures['bits_per_code']:.3f}", f"{before:.1f} by guessing"
@@ -75,9 +69,7 @@ def _paint(pipeline: TextToImagePipeline, split: CaptionSplit) -> list[Row]:
         texts.setdefault(split.text(int(index)), int(index))
     chosen = dict(list(texts.items())[:: max(1, len(texts) // PROMPTS)][:PROMPTS])
     painted = pipeline(list(chosen), count=EACH, seed=SEED)
-    tokenizer, rows = pipeline.tokenizer, []
-    for (text, index), pictures in zip(chosen.items(), painted, strict=True):
-        pixels = torch.tensor(fit(to_pil_image(split.image(index)), tokenizer.preprocess)).permute(2, 0, 1)
-        true = tokenizer.draw(tokenizer.encode(tokenizer.preprocess.normalise(pixels[None]))[0])
-        rows.append(Row(text, split.key(index), [data_uri(picture) for picture in pictures], data_uri(true)))
-    return rows
+    return [
+        Row(text, split.key(index), [data_uri(picture) for picture in pictures], record_uri(split, index))
+        for (text, index), pictures in zip(chosen.items(), painted, strict=True)
+    ]

@@ -13,6 +13,14 @@ from orchard.tasks.text_generation.settings import SamplingOptions
 from orchard.training.settings import SEQUENCE_FINE_TUNING, TrainSettings
 
 
+class CaptionTextSettings(TextSettings):
+    """How captions become tokens."""
+
+    length: int | None = Field(  # type: ignore[assignment]
+        None, ge=1, description="tokens of a caption; longer ones are cut; default: chosen from the training captions"
+    )
+
+
 class Settings(TrainSettings):
     """What training a text-to-image model may be told beside what all trainings are."""
 
@@ -22,7 +30,7 @@ class Settings(TrainSettings):
     tokenizer: str | None = Field(
         None, description="run or model folder of the image tokenizer whose codes are learned"
     )
-    text: TextSettings = TextSettings()
+    text: CaptionTextSettings = CaptionTextSettings()
 
 
 class Options(SamplingOptions):

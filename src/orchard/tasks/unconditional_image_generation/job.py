@@ -17,11 +17,12 @@ from orchard.data.contracts import ImageSplit, Preprocess
 from orchard.data.loader import Loader
 from orchard.data.settings import CaptionSource
 from orchard.data.unlabelled import open_pictures
+from orchard.given import Given
 from orchard.inference.export import Entry, example_inputs, method_entry
 from orchard.inference.loading import Loaded
 from orchard.models import landmark_of
 from orchard.tasks import base
-from orchard.tasks.images import start_model, value_range_preprocess
+from orchard.tasks.images import start_model, value_range_preprocess, whole_if_small
 from orchard.tasks.unconditional_image_generation import TASK
 from orchard.tasks.unconditional_image_generation.judge import BATCH, METRICS, compare, judge_again, make_judge
 from orchard.tasks.unconditional_image_generation.learner import GenerationLearner
@@ -52,7 +53,7 @@ class Job(base.Job):
     def __init__(self, resolved: Resolved, device: torch.device):
         """Read the data and build the model. Raises UsageError or OrchardError for all that does not fit."""
         settings = cast(Settings, resolved.settings)
-        self.data = open_pictures(settings.data.source, settings.data)
+        self.data = open_pictures(resolved.source, settings.data)
         torch.manual_seed(settings.seed)  # the fresh weights
         model = start_model(settings, self.data)
         self.preprocess = value_range_preprocess(model, self.data)
@@ -197,10 +198,10 @@ def to_pixels(images: Tensor, preprocess: Preprocess) -> Tensor:
     return (255 * (images.float().cpu() * std + mean)).round().clamp(0, 255).to(torch.uint8)
 
 
-def evaluate_loaded(loaded: Loaded, source: str, split: str, settings: CaptionSource) -> dict[str, float]:
+def evaluate_loaded(loaded: Loaded, source: str | Given, split: str, settings: CaptionSource) -> dict[str, float]:
     """How far images of a trained model are from those of one split of `source`, by the judge of its training."""
     images = base.pick_split(open_pictures(source, settings).splits, split, source)
-    preprocess = dataclasses.replace(loaded.pictures, squash=images.small)
+    preprocess = dataclasses.replace(loaded.pictures, resize=whole_if_small(images))
     model, device = base.on_device(loaded.model)
     judge = judge_again(loaded.facts, preprocess.channels, device)
     count = loaded.facts.get("samples", GenerationSettings().samples)

@@ -5,6 +5,7 @@ A family is a module of this folder (adversarial.py, ...). It knows its models b
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Protocol, cast
@@ -107,4 +108,4 @@ def _fill(resolved: Resolved, name: str, named: NamedObjective) -> Resolved:
     left_open = {key: value for key, value in named.values.items() if key not in group.model_fields_set}
     origins = {f"{named.family}.{key}": f"objective {name}" for key in left_open}
     settings = resolved.settings.model_copy(update={named.family: group.model_copy(update=left_open)})
-    return Resolved(settings, {**resolved.origins, **origins})
+    return dataclasses.replace(resolved, settings=settings, origins={**resolved.origins, **origins})

@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 from torchvision.transforms.functional import to_pil_image
 
-from orchard.files import read_json
 from orchard.report.charts import percent, short
 from orchard.report.pictures import data_uri
 from orchard.report.run_page import Curve, Tile, write_run_page
@@ -38,9 +37,9 @@ def write_generation_report(run: RunFolder, *, seen: Mapping[str, Tensor], curve
             and `history` (K, n, C, H, W) uint8 of the moments `steps` (K,).
         curves: those of the objective.
     """
-    metrics = read_json(run / "metrics.json")
-    split = "test" if "test" in metrics else "validation"
-    found, best = metrics[split], metrics["training_images"]
+    metrics = run.metrics()
+    split, found, more = metrics.report_split, metrics.reported, metrics.table()
+    best, judge = more["training_images"], more["judge"]
     count = len(seen["real_features"])
     tiles = [
         Tile("Fréchet distance", short(found["fid"]), f"of {count:,} images; {short(best['fid'])} for real ones"),
@@ -54,10 +53,10 @@ def write_generation_report(run: RunFolder, *, seen: Mapping[str, Tensor], curve
         Path(__file__).with_name("report.html.jinja"),
         tiles=tiles,
         curves=[*QUALITY, *curves],
-        more_facts={"judge": metrics["judge"]},
+        more_facts={"judge": judge},
         report_split=split,
         found=found,
-        judge=metrics["judge"],
+        judge=judge,
         real=_uris(seen["real"]),
         generated=_uris(seen["generated"]),
         moments=[

@@ -56,7 +56,7 @@ class HitArtifact(Artifact):
 
 
 def answer(folder: Path, items: Sequence[str], options: Options, say: Callable[[str], None]) -> Iterator[Artifact]:
-    """For each image the likeliest of `labels`; or, for a `query`, the images that fit it."""
+    """For each image the most likely of `labels`; or, for a `query`, the images that fit it."""
     if options.labels and options.query is not None:
         raise UsageError("--labels asks what is on each picture, --query which pictures fit a text; give one of them")
     paths = find_images(items)

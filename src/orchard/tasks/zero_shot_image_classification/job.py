@@ -23,6 +23,7 @@ from orchard.inference.export import Entry, example_inputs, image_inputs, method
 from orchard.inference.loading import Loaded
 from orchard.models import configuration, create_model, picture_size
 from orchard.tasks import base
+from orchard.tasks.images import settle_preprocessing
 from orchard.tasks.zero_shot_image_classification import TASK
 from orchard.tasks.zero_shot_image_classification.matcher import (
     MERGES,
@@ -50,6 +51,7 @@ class Job(base.Job):
 
     task = TASK
     objective: ImageText
+    preprocess: Preprocess
 
     def __init__(self, resolved: Resolved, device: torch.device):
         """Read the data and build the model. Raises UsageError or OrchardError for all that does not fit."""
@@ -61,6 +63,7 @@ class Job(base.Job):
             self._resume_from(settings)
         else:
             self._begin(settings)
+        resolved, self.preprocess = settle_preprocessing(resolved, self.preprocess, settings.start_from)
         config: Any = self.model.config
         self.shape = (1, config.in_channels, *picture_size(config))
         self.resolved = base.settle_precision(
@@ -240,6 +243,6 @@ def evaluate_loaded(loaded: Loaded, source: str, split: str, settings: CaptionSo
 def entries(loaded: Loaded) -> list[Entry]:
     """What an export consists of: one file for images, one for text."""
     return [
-        method_entry("image", loaded.model, "image_features", image_inputs(loaded), "image_features"),
+        method_entry("image", loaded.model, "image_features", image_inputs(loaded), "image_features", images=True),
         method_entry("text", loaded.model, "text_features", example_inputs(loaded, "tokens"), "text_features"),
     ]

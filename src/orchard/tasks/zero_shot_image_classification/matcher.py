@@ -12,7 +12,8 @@ from torch import Tensor
 
 from orchard.data.clip_bpe import read_clip_bpe
 from orchard.data.contracts import Preprocess
-from orchard.data.preprocess import LUMA, kept_box
+from orchard.data.preprocess import LUMA
+from orchard.data.resample import fit_pixels
 from orchard.data.text_tokenizer import SentenceEncoder
 from orchard.data.tokenizers import Tokenizer, load_tokenizer
 from orchard.errors import OrchardError, UsageError
@@ -91,19 +92,15 @@ class Matcher:
         return _ranking(self.image_features(pictures) @ self.text_features([text])[0])
 
     def _prepare(self, pictures: Tensor) -> Tensor:
-        """Cut, resized, with the right channels and normalised, on the model's device."""
+        """With the right channels, cut, resized and normalised, on the model's device."""
         wanted = self.preprocess
         x = pictures.to(self.device)
-        x = x.float() / 255 if x.dtype == torch.uint8 else x
-        left, top, right, bottom = (round(edge) for edge in kept_box(x.shape[3], x.shape[2], wanted))
-        x = x[:, :, top:bottom, left:right]
-        if x.shape[2:] != wanted.size:
-            x = F.interpolate(x, wanted.size, mode=wanted.interpolation, antialias=True).clamp(0, 1)
+        x = x.float() if x.dtype == torch.uint8 else 255 * x
         if x.shape[1] == 3 and wanted.channels == 1:
             x = torch.einsum("bchw,c->bhw", x, x.new_tensor(LUMA))[:, None]
         elif x.shape[1] == 1:
             x = x.expand(-1, wanted.channels, -1, -1)
-        return wanted.normalise(255 * x)
+        return wanted.normalise(fit_pixels(x, wanted))
 
 
 def encoder_of(tokenizer: Tokenizer, context: int) -> SentenceEncoder:

@@ -11,7 +11,6 @@ import torch
 from torch import Tensor
 
 from orchard.data.captions import CaptionSplit
-from orchard.files import read_json
 from orchard.report.charts import percent, short
 from orchard.report.pictures import record_uri
 from orchard.report.run_page import Curve, Tile, write_run_page
@@ -51,9 +50,8 @@ def write_image_text_report(run: RunFolder, *, split: CaptionSplit, features: Fe
 
     `features` are those of `split`: of every picture with each of its captions, in the split's order.
     """
-    metrics = read_json(run / "metrics.json")
-    report_split = "test" if "test" in metrics else "validation"
-    figures = metrics[report_split]
+    metrics = run.metrics()
+    report_split, figures = metrics.report_split, metrics.reported
     sides = _Sides(split, features)
     tiles = [
         Tile(

@@ -7,7 +7,7 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
-from orchard.data.settings import AugmentSettings, CaptionSource, TextSettings
+from orchard.data.settings import AugmentSettings, CaptionSource, PreprocessSettings, TextSettings
 from orchard.data.settings import Settings as Strict
 from orchard.training.settings import TrainSettings
 
@@ -25,6 +25,7 @@ class Settings(TrainSettings):
 
     data: CaptionSource
     image_size: int | None = Field(None, ge=1, description="side of the square images the model sees")
+    preprocessing: PreprocessSettings = PreprocessSettings()
     augmentation: AugmentSettings = AugmentSettings()
     text: TextSettings = TextSettings()
 
