@@ -182,24 +182,29 @@ VARIANTS = {
 }
 
 
-def torchvision_names(config: DenseNetConfig, dot: str = "") -> list[tuple[str, str]]:
+def torchvision_names(config: DenseNetConfig) -> list[tuple[str, str]]:
     """The names of torchvision, which timm kept; both count blocks and layers from one."""
     if not config.bottleneck:
         return []
     rows = [("stem.{}", "features.conv0.{}"), ("norm0.{}", "features.norm0.{}")]
     for stage, depth in enumerate(config.depths):
-        for i in range(depth):
-            ours, theirs = f"blocks.{stage}.{i}", f"features.denseblock{stage + 1}.denselayer{i + 1}"
-            rows += [
-                (f"{ours}.{kind}{n}.{{}}", f"{theirs}.{kind}{dot}{n}.{{}}") for kind in ("norm", "conv") for n in (1, 2)
-            ]
+        rows += [
+            (f"blocks.{stage}.{i}.{{}}", f"features.denseblock{stage + 1}.denselayer{i + 1}.{{}}") for i in range(depth)
+        ]
         rows.append((f"transitions.{stage}.{{}}", f"features.transition{stage + 1}.{{}}"))
     return [*rows, ("norm.{}", "features.norm5.{}"), ("head.{}", "classifier.{}")]
 
 
 def torchvision_file_names(config: DenseNetConfig) -> list[tuple[str, str]]:
-    """The files that torchvision still hands out are older than its code: `norm.1` there is `norm1` here."""
-    return torchvision_names(config, dot=".")
+    """The files that torchvision still hands out are older than its code and call `norm1` `norm.1`."""
+    rows = []
+    for ours, theirs in torchvision_names(config):
+        if ours.startswith("blocks."):
+            for kind in ("norm", "conv"):
+                rows.append((ours.replace("{}", f"{kind}{{}}.{{}}"), theirs.replace("{}", f"{kind}.{{}}.{{}}")))
+        else:
+            rows.append((ours, theirs))
+    return rows
 
 
 LANDMARK = Landmark(

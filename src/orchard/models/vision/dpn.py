@@ -47,11 +47,11 @@ class PreActConv(nn.Module):
 
     def __init__(self, inputs: int, outputs: int, kernel: int, stride: int = 1, groups: int = 1):
         super().__init__()
-        self.norm = nn.BatchNorm2d(inputs, eps=EPS)
+        self.bn = nn.BatchNorm2d(inputs, eps=EPS)
         self.conv = conv(inputs, outputs, kernel, stride=stride, groups=groups)
 
     def forward(self, x: Tensor) -> Tensor:
-        out: Tensor = self.conv(F.relu(self.norm(x), inplace=True))
+        out: Tensor = self.conv(F.relu(self.bn(x), inplace=True))
         return out
 
 
@@ -60,11 +60,11 @@ class SplitConv(nn.Module):
 
     def __init__(self, inputs: int, outputs: tuple[int, int]):
         super().__init__()
-        self.norm = nn.BatchNorm2d(inputs, eps=EPS)
+        self.bn = nn.BatchNorm2d(inputs, eps=EPS)
         self.convs = nn.ModuleList(conv(inputs, width, 1) for width in outputs)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = F.relu(self.norm(x), inplace=True)
+        x = F.relu(self.bn(x), inplace=True)
         return torch.cat([layer(x) for layer in self.convs], 1)
 
 
@@ -177,14 +177,11 @@ def cadene_names(config: DPNConfig, head: str = "last_linear") -> list[Rule | tu
     for stage, depth in enumerate(config.depths):
         for i in range(depth):
             ours, theirs = f"layers.{stage}.{i}", f"features.conv{stage + 2}_{i + 1}"
-            parts = {"shortcut": "c1x1_w_s2" if stage else "c1x1_w_s1", "conv1": "c1x1_a", "conv2": "c3x3_b"}
-            rows += [
-                (f"{ours}.conv3.convs.0.{{}}", f"{theirs}.c1x1_c1.{{}}"),
-                (f"{ours}.conv3.convs.1.{{}}", f"{theirs}.c1x1_c2.{{}}"),
-            ]
-            for part, name in (*parts.items(), ("conv3", "c1x1_c")):
-                rows.append((f"{ours}.{part}.norm.{{}}", f"{theirs}.{name}.bn.{{}}"))
-                rows.append((f"{ours}.{part}.conv.{{}}", f"{theirs}.{name}.conv.{{}}"))
+            if config.split:
+                rows += [(f"{ours}.conv3.convs.{n}.{{}}", f"{theirs}.c1x1_c{n + 1}.{{}}") for n in (0, 1)]
+            parts = {"shortcut": f"w_s{2 if stage else 1}", "conv1": "a", "conv3": "c"}
+            rows += [(f"{ours}.{part}.{{}}", f"{theirs}.c1x1_{name}.{{}}") for part, name in parts.items()]
+            rows.append((f"{ours}.conv2.{{}}", f"{theirs}.c3x3_b.{{}}"))
     return [
         *rows,
         ("norm.{}", f"features.conv{len(config.depths) + 1}_bn_ac.bn.{{}}"),

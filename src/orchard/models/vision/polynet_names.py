@@ -34,20 +34,22 @@ POLY: tuple[dict[str, str], ...] = (
 def cadene_names(config: PolyNetConfig) -> list[tuple[str, str]]:
     if config.stem != "valid":
         return []  # no such network was published
-    single = dict(AROUND)  # convolutions with one norm
     several: dict[str, str] = {}  # convolutions with a norm for each order
-    for stage, depth in enumerate(config.depths):
-        for i in range(depth):
-            ours, theirs = f"stages.{stage}.{i}.blocks", f"stage_{'abc'[stage]}.{i}"
-            if stage > 0 and i % 2 == 0:
-                several |= {f"{ours}.0.branches.{a}": f"{theirs}.{b}" for a, b in POLY[stage].items()}
-                single[f"{ours}.0.project.{{}}"] = f"{theirs}.conv2d_blocks.{{}}"
-            else:
-                single |= {f"{ours}.{{}}.branches.{a}": f"{theirs}.blocks.{{}}.{b}" for a, b in TWO_WAY[stage].items()}
-                single[f"{ours}.{{}}.project.0"] = f"{theirs}.blocks.{{}}.conv2d"
+    single: dict[str, str] = {}  # and with one
+    for stage in (1, 2):
+        for i in range(0, config.depths[stage], 2):
+            ours, theirs = f"stages.{stage}.{i}.blocks.0", f"stage_{'abc'[stage]}.{i}"
+            several |= {f"{ours}.branches.{a}": f"{theirs}.{b}" for a, b in POLY[stage].items()}
+            single[f"{ours}.project.{{}}"] = f"{theirs}.conv2d_blocks.{{}}"
+    for stage in (0, 1, 2):  # what is left is 2-way
+        ours, theirs = f"stages.{stage}.{{}}.blocks.{{}}", f"stage_{'abc'[stage]}.{{}}.blocks.{{}}"
+        single |= {f"{ours}.branches.{a}": f"{theirs}.{b}" for a, b in TWO_WAY[stage].items()}
+        single[f"{ours}.project.0"] = f"{theirs}.conv2d"
+    single |= AROUND
     return [
         *[(f"{ours}.norms.{{}}.{{}}", f"{theirs}.bn_blocks.{{}}.{{}}") for ours, theirs in several.items()],
+        *[(f"{ours}.conv.{{}}", f"{theirs}.conv.{{}}") for ours, theirs in several.items()],
         *[(f"{ours}.norms.0.{{}}", f"{theirs}.bn.{{}}") for ours, theirs in single.items()],
-        *[(f"{ours}.conv.{{}}", f"{theirs}.conv.{{}}") for ours, theirs in (single | several).items()],
+        *[(f"{ours}.conv.{{}}", f"{theirs}.conv.{{}}") for ours, theirs in single.items()],
         ("head.{}", "last_linear.{}"),
     ]
