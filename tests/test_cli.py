@@ -58,3 +58,19 @@ def test_a_wrong_call_is_answered_in_a_line_or_two(words: list[str], code: int, 
     assert len(done.stderr.strip().splitlines()) <= 2
     assert done.stdout == ""
     assert not list(tmp_path.iterdir()), "a wrong call left something behind"
+
+
+def test_the_package_is_the_command() -> None:
+    done = subprocess.run([sys.executable, "-m", "orchard", "--version"], capture_output=True, text=True)
+    assert done.returncode == 0 and done.stdout.startswith("orchard ")
+
+
+def test_what_a_prediction_needs_imports_neither_torchvision_nor_the_compiler() -> None:
+    code = (
+        "import sys, orchard.inference.loading, orchard.tasks.image_classification.pipeline\n"
+        "import orchard.models.vision.vit, orchard.models.vision.resnet, orchard.models.vision.mobilenetv2\n"
+        "found = {'torchvision', 'torch._dynamo', 'torchmetrics', 'lightning_fabric'} & set(sys.modules)\n"
+        "assert not found, found\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
