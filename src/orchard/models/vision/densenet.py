@@ -178,7 +178,7 @@ VARIANTS = {
     "densenet264": DenseNetConfig((6, 12, 64, 48)),
     **{f"densenet_{depth}_{k}": cifar(depth, k, bc=False) for depth, k in ((40, 12), (100, 12), (100, 24))},
     **{f"densenet_bc_{depth}_{k}": cifar(depth, k, bc=True) for depth, k in ((100, 12), (250, 24), (190, 40))},
-    "densenet_nano": DenseNetConfig((2, 4, 4), 8, 16, "3x3", image_size=32, in_channels=1, num_classes=10),
+    "densenet_nano": DenseNetConfig((2, 4, 4), 8, 16, "3x3", dropout=0.1, image_size=32, in_channels=1, num_classes=10),
 }
 
 
