@@ -234,7 +234,7 @@ def choice_path(model: nn.Module, shape: Sequence[int], precision: str) -> Path:
         "config": repr(getattr(model, "config", None)),
     }
     digest = hashlib.sha256(json.dumps(facts, default=str).encode())
-    for source in sorted({_source_of(type(module)) for module in model.modules()}):
+    for source in sorted({_source_of(kind) for module in model.modules() for kind in type(module).__mro__}):
         if source and not source.startswith(str(Path(torch.__file__).parent)):
             digest.update(Path(source).read_bytes())  # the forward of every module that is not torch's own
     for name, tensor in (*model.named_parameters(), *model.named_buffers()):

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from orchard.models import Landmark, Rule
+from orchard.models.vision.pooled import PooledClassifier
 from orchard.nn.branches import Conv, Fork, Step, Wiring
 from orchard.nn.checks import check_images
 from orchard.nn.conv import initialise_convolutions, initialise_linears
@@ -74,11 +75,8 @@ def block(name: str) -> Fork:
     return Fork(([Conv(one, 1)], *threes, [kind(3, stride=1, padding=1), Conv(pool, 1)]))
 
 
-class BNInception(nn.Module):
+class BNInception(PooledClassifier):
     """Pictures (B, C, H, W) of at least 7 pixels, normalised, to logits (B, num_classes)."""
-
-    head_name = "head"
-    classifier_layers = ("head",)
 
     def __init__(self, config: BNInceptionConfig):
         super().__init__()
@@ -108,14 +106,6 @@ class BNInception(nn.Module):
             if name in self.taps:
                 maps.append(x)
         return maps
-
-    def features(self, images: Tensor) -> Tensor:
-        """What block 5b gives, (B, C, h, w); 7x7 at the published size."""
-        return self.feature_maps(images)[-1]
-
-    def forward(self, images: Tensor) -> Tensor:
-        logits: Tensor = self.head(self.features(images).mean((2, 3)))
-        return logits
 
     def layer_groups(self) -> list[tuple[str, ...]]:
         """Name prefixes of the parameters from the input to the head, for layer-wise learning rates."""

@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from orchard.models import Landmark
+from orchard.models.vision.pooled import PooledClassifier
 from orchard.nn.checks import check_images
 from orchard.nn.conv import conv
 
@@ -97,11 +98,8 @@ class Transition(nn.Module):
         return F.avg_pool2d(self.dropout(self.conv(F.relu(self.norm(x), inplace=True))), 2)
 
 
-class DenseNet(nn.Module):
+class DenseNet(PooledClassifier):
     """Pictures (B, C, H, W), normalised, to logits (B, num_classes)."""
-
-    head_name = "head"
-    classifier_layers = ("head",)
 
     def __init__(self, config: DenseNetConfig):
         super().__init__()
@@ -143,14 +141,6 @@ class DenseNet(nn.Module):
             maps.append(block(transition(maps[-1])))
         maps[-1] = F.relu(self.norm(maps[-1]), inplace=True)
         return maps
-
-    def features(self, images: Tensor) -> Tensor:
-        """The map of the last block, normed and rectified, (B, C, h, w)."""
-        return self.feature_maps(images)[-1]
-
-    def forward(self, images: Tensor) -> Tensor:
-        logits: Tensor = self.head(self.features(images).mean((2, 3)))
-        return logits
 
     def layer_groups(self) -> list[tuple[str, ...]]:
         """Name prefixes of the parameters from the input to the head, for layer-wise learning rates."""

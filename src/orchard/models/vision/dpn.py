@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from orchard.models import Landmark, Rule
+from orchard.models.vision.pooled import PooledClassifier
 from orchard.nn.checks import check_images
 from orchard.nn.conv import conv, initialise_convolutions
 
@@ -91,11 +92,8 @@ class DualPathBlock(nn.Module):
         return torch.cat([old[:, :n] + new[:, :n], old[:, n:], new[:, n:]], 1)
 
 
-class DPN(nn.Module):
+class DPN(PooledClassifier):
     """Pictures (B, C, H, W) of any size, normalised, to logits (B, num_classes)."""
-
-    head_name = "head"
-    classifier_layers = ("head",)
 
     def __init__(self, config: DPNConfig):
         super().__init__()
@@ -138,14 +136,6 @@ class DPN(nn.Module):
             maps.append(x)
         maps[-1] = F.relu(self.norm(x), inplace=True)
         return maps
-
-    def features(self, images: Tensor) -> Tensor:
-        """The map of the last stage, normed and rectified, (B, C, h, w)."""
-        return self.feature_maps(images)[-1]
-
-    def forward(self, images: Tensor) -> Tensor:
-        logits: Tensor = self.head(self.features(images).mean((2, 3)))
-        return logits
 
     def layer_groups(self) -> list[tuple[str, ...]]:
         """Name prefixes of the parameters from the input to the head, for layer-wise learning rates."""

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from orchard.models import Landmark
+from orchard.models.vision.pooled import PooledClassifier
 from orchard.nn.branches import Conv, Fork, Step, Wiring
 from orchard.nn.checks import check_images
 from orchard.nn.conv import initialise_convolutions, initialise_linears
@@ -90,11 +91,8 @@ class ResidualBlock(nn.Module):
         return F.relu(out) if self.rectify else out
 
 
-class InceptionResNet(nn.Module):
+class InceptionResNet(PooledClassifier):
     """Pictures (B, C, H, W) of at least 75 pixels, normalised, to logits (B, num_classes)."""
-
-    head_name = "head"
-    classifier_layers = ("head",)
 
     def __init__(self, config: InceptionResNetConfig):
         super().__init__()
@@ -134,14 +132,6 @@ class InceptionResNet(nn.Module):
         maps.append(x := self.blocks17(self.reduction1(x)))
         x = self.last_block(self.blocks8(self.reduction2(x)))
         return [*maps, self.last_conv(x)]
-
-    def features(self, images: Tensor) -> Tensor:
-        """The map of the last convolution, (B, C, h, w); 8x8 at the published size."""
-        return self.feature_maps(images)[-1]
-
-    def forward(self, images: Tensor) -> Tensor:
-        logits: Tensor = self.head(self.dropout(self.features(images).mean((2, 3))))
-        return logits
 
     def layer_groups(self) -> list[tuple[str, ...]]:
         """Name prefixes of the parameters from the input to the head, for layer-wise learning rates."""

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 from orchard.models import Landmark
+from orchard.models.vision.pooled import PooledClassifier
 from orchard.nn.branches import Conv, Fork, Step, Wiring
 from orchard.nn.checks import check_images
 from orchard.nn.conv import initialise_convolutions, initialise_linears
@@ -112,11 +113,8 @@ def block_c() -> Fork:
     ))  # fmt: skip
 
 
-class InceptionV4(nn.Module):
+class InceptionV4(PooledClassifier):
     """Pictures (B, C, H, W) of at least 75 pixels, normalised, to logits (B, num_classes)."""
-
-    head_name = "head"
-    classifier_layers = ("head",)
 
     def __init__(self, config: InceptionV4Config):
         super().__init__()
@@ -143,14 +141,6 @@ class InceptionV4(nn.Module):
             if i in self.taps:
                 maps.append(x)
         return maps
-
-    def features(self, images: Tensor) -> Tensor:
-        """The map of the last block, (B, C, h, w); 8x8 at the published size."""
-        return self.feature_maps(images)[-1]
-
-    def forward(self, images: Tensor) -> Tensor:
-        logits: Tensor = self.head(self.dropout(self.features(images).mean((2, 3))))
-        return logits
 
     def layer_groups(self) -> list[tuple[str, ...]]:
         """Name prefixes of the parameters from the input to the head, for layer-wise learning rates."""

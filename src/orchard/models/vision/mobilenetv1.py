@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from orchard.models import Landmark
 from orchard.models.config_json import ConfigJson, only
+from orchard.models.vision.pooled import PooledClassifier
 from orchard.nn.checks import check_images
 from orchard.nn.conv_norm import conv_norm, initialise_by_fan_out, round_width
 
@@ -53,11 +54,8 @@ class DepthwiseSeparable(nn.Module):
         return out
 
 
-class MobileNetV1(nn.Module):
+class MobileNetV1(PooledClassifier):
     """Pictures (B, C, H, W) of any size, normalised, to logits (B, num_classes)."""
-
-    head_name = "head"
-    classifier_layers = ("head",)
 
     def __init__(self, config: MobileNetV1Config):
         super().__init__()
@@ -91,14 +89,6 @@ class MobileNetV1(nn.Module):
             x = stage(x)
             maps.append(x)
         return maps
-
-    def features(self, images: Tensor) -> Tensor:
-        """The map of the last stage, (B, C, h, w)."""
-        return self.feature_maps(images)[-1]
-
-    def forward(self, images: Tensor) -> Tensor:
-        logits: Tensor = self.head(self.dropout(self.features(images).mean((2, 3))))
-        return logits
 
     def layer_groups(self) -> list[tuple[str, ...]]:
         """Name prefixes of the parameters from the input to the head, for layer-wise learning rates."""

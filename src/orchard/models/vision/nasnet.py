@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from orchard.models import Landmark
 from orchard.models.vision.nasnet_cells import NORMAL, REDUCTION, Cell, Row, norm
+from orchard.models.vision.pooled import PooledClassifier
 from orchard.nn.checks import check_images
 from orchard.nn.conv_norm import initialise_by_fan_out
 
@@ -38,11 +39,8 @@ class NASNetConfig:
             raise ValueError(f"last is a multiple of {24 * 2**self.stem_cells}, got {self.last}")
 
 
-class NASNet(nn.Module):
+class NASNet(PooledClassifier):
     """Pictures (B, C, H, W) of at least 3 pixels, normalised, to logits (B, num_classes)."""
-
-    head_name = "head"
-    classifier_layers = ("head",)
 
     def __init__(self, config: NASNetConfig):
         super().__init__()
@@ -100,14 +98,6 @@ class NASNet(nn.Module):
                 before, x = x, cell(x, before)
             maps.append(F.relu(x))
         return maps
-
-    def features(self, images: Tensor) -> Tensor:
-        """The map of the last cell, rectified, (B, C, h, w)."""
-        return self.feature_maps(images)[-1]
-
-    def forward(self, images: Tensor) -> Tensor:
-        logits: Tensor = self.head(self.dropout(self.features(images).mean((2, 3))))
-        return logits
 
     def layer_groups(self) -> list[tuple[str, ...]]:
         """Name prefixes of the parameters from the input to the head, for layer-wise learning rates."""

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from orchard.models import Landmark
 from orchard.models.vision.polynet_names import cadene_names
+from orchard.models.vision.pooled import PooledClassifier
 from orchard.nn.checks import check_images
 from orchard.nn.conv import initialise_convolutions, initialise_linears
 from orchard.nn.stochastic_depth import StochasticDepth
@@ -183,11 +184,8 @@ def make_reductions(c: PolyNetConfig) -> tuple[Concat, Concat]:
     return first, second
 
 
-class PolyNet(nn.Module):
+class PolyNet(PooledClassifier):
     """Pictures (B, C, H, W) of at least 75 pixels, normalised, to logits (B, num_classes)."""
-
-    head_name = "head"
-    classifier_layers = ("head",)
 
     def __init__(self, config: PolyNetConfig):
         super().__init__()
@@ -215,14 +213,6 @@ class PolyNet(nn.Module):
         for reduction, stage in zip(self.reductions, self.stages[1:], strict=True):
             maps.append(stage(reduction(maps[-1])))
         return maps
-
-    def features(self, images: Tensor) -> Tensor:
-        """The map of the last stage, (B, C, h, w)."""
-        return self.feature_maps(images)[-1]
-
-    def forward(self, images: Tensor) -> Tensor:
-        logits: Tensor = self.head(self.dropout(self.features(images).mean((2, 3))))
-        return logits
 
     def layer_groups(self) -> list[tuple[str, ...]]:
         """Name prefixes of the parameters from the input to the head, for layer-wise learning rates."""

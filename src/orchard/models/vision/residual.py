@@ -12,6 +12,7 @@ from typing import ClassVar
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from orchard.models.vision.pooled import PooledClassifier
 from orchard.nn.checks import check_images
 from orchard.nn.conv import conv, initialise_convolutions
 
@@ -48,15 +49,12 @@ class ResidualConfig:
             raise ValueError(f"{name} is one of {', '.join(known)}, got {getattr(self, name)!r}")
 
 
-class ResidualNetwork(nn.Module):
+class ResidualNetwork(PooledClassifier):
     """Pictures (B, C, H, W) of any size, normalised, to logits (B, num_classes).
 
     `stem` is what stands before the first norm, `pool` what stands behind it. `block(inputs, width, stride, dilation)`
     makes a block that gives `config.expansion` times `width` channels.
     """
-
-    head_name = "head"
-    classifier_layers = ("head",)
 
     def __init__(
         self, config: ResidualConfig, stem: nn.Module, pool: nn.Module, block: Callable[[int, int, int, int], nn.Module]
@@ -96,14 +94,6 @@ class ResidualNetwork(nn.Module):
             x = layer(x)
             maps.append(x)
         return maps
-
-    def features(self, images: Tensor) -> Tensor:
-        """The map of the last stage, (B, C, h, w)."""
-        return self.feature_maps(images)[-1]
-
-    def forward(self, images: Tensor) -> Tensor:
-        logits: Tensor = self.head(self.features(images).mean((2, 3)))
-        return logits
 
     def layer_groups(self) -> list[tuple[str, ...]]:
         """Name prefixes of the parameters from the input to the head, for layer-wise learning rates."""

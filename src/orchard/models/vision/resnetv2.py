@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from orchard.models import Landmark, Rule
+from orchard.models.vision.pooled import PooledClassifier
 from orchard.nn.checks import check_images
 from orchard.nn.conv import conv, initialise_convolutions, initialise_linears
 
@@ -89,11 +90,8 @@ class PreActBottleneck(nn.Module):
         return out + x
 
 
-class ResNetV2(nn.Module):
+class ResNetV2(PooledClassifier):
     """Pictures (B, C, H, W) of any size, normalised, to logits (B, num_classes)."""
-
-    head_name = "head"
-    classifier_layers = ("head",)
 
     def __init__(self, config: ResNetV2Config):
         super().__init__()
@@ -134,14 +132,6 @@ class ResNetV2(nn.Module):
             maps.append(x)
         maps[-1] = F.relu(self.norm(x), inplace=True)
         return maps
-
-    def features(self, images: Tensor) -> Tensor:
-        """The map of the last stage, normed and rectified, (B, C, h, w)."""
-        return self.feature_maps(images)[-1]
-
-    def forward(self, images: Tensor) -> Tensor:
-        logits: Tensor = self.head(self.features(images).mean((2, 3)))
-        return logits
 
     def layer_groups(self) -> list[tuple[str, ...]]:
         """Name prefixes of the parameters from the input to the head, for layer-wise learning rates."""

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import ClassVar
 
-from torch import Tensor, nn
+from torch import nn
 
 from orchard.models import Landmark
 from orchard.models.vision.residual import ResidualConfig, ResidualNetwork, plain_stem, projection
@@ -55,10 +55,6 @@ class SENet(ResidualNetwork):
             pool = nn.MaxPool2d(3, stride=2, ceil_mode=True)
         super().__init__(config, stem, pool, partial(make_block, config))
         self.dropout = nn.Dropout(config.dropout)
-
-    def forward(self, images: Tensor) -> Tensor:
-        logits: Tensor = self.head(self.dropout(self.features(images).mean((2, 3))))
-        return logits
 
 
 def deep_stem(c: SENetConfig) -> tuple[nn.Module, nn.Module]:

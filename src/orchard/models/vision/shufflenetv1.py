@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from orchard.models import Landmark, Rule
+from orchard.models.vision.pooled import PooledClassifier
 from orchard.nn.channel_shuffle import channel_shuffle
 from orchard.nn.checks import check_images
 from orchard.nn.conv_norm import conv_norm, initialise_by_fan_out
@@ -69,11 +70,8 @@ class Unit(nn.Module):
         return torch.cat([F.avg_pool2d(x, 3, stride=2, padding=1), F.relu(out)], 1)
 
 
-class ShuffleNetV1(nn.Module):
+class ShuffleNetV1(PooledClassifier):
     """Pictures (B, C, H, W) of any size, normalised, to logits (B, num_classes)."""
-
-    head_name = "head"
-    classifier_layers = ("head",)
 
     def __init__(self, config: ShuffleNetV1Config):
         super().__init__()
@@ -104,14 +102,6 @@ class ShuffleNetV1(nn.Module):
             x = stage(x)
             maps.append(x)
         return maps
-
-    def features(self, images: Tensor) -> Tensor:
-        """The map of the last stage, (B, C, h, w)."""
-        return self.feature_maps(images)[-1]
-
-    def forward(self, images: Tensor) -> Tensor:
-        logits: Tensor = self.head(self.features(images).mean((2, 3)))
-        return logits
 
     def layer_groups(self) -> list[tuple[str, ...]]:
         """Name prefixes of the parameters from the input to the head, for layer-wise learning rates."""

@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from orchard.models import Landmark
+from orchard.models.vision.pooled import PooledClassifier
 from orchard.models.vision.residual import ResidualConfig, ResidualNetwork, plain_stem, projection
 from orchard.models.vision.resnet import DEPTHS, Bottleneck, torchvision_names
 from orchard.models.vision.resnetv2 import PreActBasic
@@ -37,11 +38,8 @@ class WideResNetConfig:
             raise ValueError(f"depth is 6 n + 4 for n blocks a stage (10, 16, 22, ...), got {self.depth}")
 
 
-class WideResNet(nn.Module):
+class WideResNet(PooledClassifier):
     """Pictures (B, C, H, W) of any size, normalised, to logits (B, num_classes) (table 1)."""
-
-    head_name = "head"
-    classifier_layers = ("head",)
 
     def __init__(self, config: WideResNetConfig):
         super().__init__()
@@ -76,14 +74,6 @@ class WideResNet(nn.Module):
             maps.append(x)
         maps[-1] = F.relu(self.norm(x), inplace=True)
         return maps
-
-    def features(self, images: Tensor) -> Tensor:
-        """The map of the last stage, normed and rectified, (B, C, h, w)."""
-        return self.feature_maps(images)[-1]
-
-    def forward(self, images: Tensor) -> Tensor:
-        logits: Tensor = self.head(self.features(images).mean((2, 3)))
-        return logits
 
     def layer_groups(self) -> list[tuple[str, ...]]:
         """Name prefixes of the parameters from the input to the head, for layer-wise learning rates."""

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from orchard.models import Landmark
+from orchard.models.vision.pooled import PooledClassifier
 from orchard.nn.checks import check_images
 from orchard.nn.conv import conv, initialise_convolutions
 
@@ -74,11 +75,8 @@ class Block(nn.Module):
         return self.pool(out) + self.shortcut(x)
 
 
-class Xception(nn.Module):
+class Xception(PooledClassifier):
     """Pictures (B, C, H, W) of at least 7 pixels, normalised, to logits (B, num_classes)."""
-
-    head_name = "head"
-    classifier_layers = ("head",)
 
     def __init__(self, config: XceptionConfig):
         super().__init__()
@@ -117,14 +115,6 @@ class Xception(nn.Module):
                 maps.append(F.relu(x))
         x = F.relu(self.sep3(x), inplace=True)
         return [*maps, F.relu(self.sep4(x), inplace=True)]
-
-    def features(self, images: Tensor) -> Tensor:
-        """The map of the last layer, (B, C, h, w); 10x10 at the published size."""
-        return self.feature_maps(images)[-1]
-
-    def forward(self, images: Tensor) -> Tensor:
-        logits: Tensor = self.head(self.dropout(self.features(images).mean((2, 3))))
-        return logits
 
     def layer_groups(self) -> list[tuple[str, ...]]:
         """Name prefixes of the parameters from the input to the head, for layer-wise learning rates."""
