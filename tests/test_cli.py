@@ -65,11 +65,13 @@ def test_the_package_is_the_command() -> None:
     assert done.returncode == 0 and done.stdout.startswith("orchard ")
 
 
-def test_what_a_prediction_needs_imports_neither_torchvision_nor_the_compiler() -> None:
+def test_what_an_answer_needs_imports_neither_torchvision_nor_the_compiler() -> None:
     code = (
         "import sys, orchard.inference.loading, orchard.tasks.image_classification.pipeline\n"
+        "import orchard.app.evaluate, orchard.tasks.image_classification.job, orchard.tasks.text_generation.job\n"
+        "import orchard.tasks.text_generation.pipeline\n"
         "import orchard.models.vision.vit, orchard.models.vision.resnet, orchard.models.vision.mobilenetv2\n"
-        "found = {'torchvision', 'torch._dynamo', 'torchmetrics', 'lightning_fabric'} & set(sys.modules)\n"
+        "found = {'torchvision', 'torch._dynamo', 'torchmetrics', 'lightning_fabric', 'sklearn', 'scipy'} & set(sys.modules)\n"
         "assert not found, found\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)

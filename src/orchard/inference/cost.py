@@ -7,7 +7,6 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
 
 
 def multiply_adds(model: nn.Module, *inputs: Sequence[int] | Tensor) -> int:
@@ -16,6 +15,8 @@ def multiply_adds(model: nn.Module, *inputs: Sequence[int] | Tensor) -> int:
     Counted are matrix products, convolutions and attention, as the field counts them; sums, norms and activations
     are not. The pass runs on a copy that lives on the meta device: shapes are followed, nothing is computed.
     """
+    from torch.utils.flop_counter import FlopCounterMode  # here, as it brings the compiler's languages with it
+
     sketch = copy.deepcopy(model).to("meta").eval()
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         sketch(*(i.to("meta") if isinstance(i, Tensor) else torch.empty(tuple(i), device="meta") for i in inputs))

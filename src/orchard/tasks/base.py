@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import logging
 import math
+import os
+import sys
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar
 
 import torch
-from lightning_fabric import Fabric
-from lightning_fabric.utilities.rank_zero import rank_zero_only
 from torch import Tensor, nn
 
 from orchard.data.contracts import ImageData, ImageSplit, Preprocess, Problem
@@ -33,11 +33,15 @@ from orchard.training.settings import OptimizerSettings, Resolved, TrainSettings
 from orchard.weights.folders import model_folder
 from orchard.weights.portable import Portable, read_portable
 
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
+
 T = TypeVar("T")
 S = TypeVar("S")
 
 # Multiply-adds per sample below which, on a CPU, casting costs more than bf16 saves. Convolutions gain much sooner.
 WORTH_BF16 = {"convolutional": 3e6, "other": 200e6}
+RANKS = {"RANK", "LOCAL_RANK", "SLURM_PROCID", "JSM_NAMESPACE_RANK"}  # where launchers say which process this is
 
 
 class Start(Protocol):
@@ -156,7 +160,8 @@ class Job(ABC):
 
     @abstractmethod
     def report(self, model: nn.Module, run: RunFolder) -> Path:
-        """Write report.html from the run's files and the model. Only the first process does."""
+        """Write report.html from the run's files and the model. Only the first process does. What draws it is imported
+        here, as an evaluation needs none of it."""
 
     def portable(self, model: nn.Module, origin: Path, **more: Any) -> Portable:
         """What the model's folder says beside the weights."""
@@ -217,6 +222,8 @@ def settle_precision(
 
 def make_fabric(settings: TrainSettings, device: torch.device) -> Fabric:
     """Devices, nodes and arithmetic as the settings say."""
+    from lightning_fabric import Fabric  # here, as evaluating needs none of it and it takes seconds
+
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # settings.json says what it would say
     return Fabric(
         accelerator=device.type,
@@ -257,6 +264,10 @@ def read_start(settings: Start) -> tuple[Path, Portable, dict[str, Tensor]]:
 
 def is_first_process() -> bool:
     """Of several that train together, is this the one that speaks and writes?"""
+    if "lightning_fabric" not in sys.modules and not RANKS & os.environ.keys():
+        return True  # alone, which is known without the seconds that the import takes
+    from lightning_fabric.utilities.rank_zero import rank_zero_only
+
     return getattr(rank_zero_only, "rank", 0) == 0
 
 

@@ -31,7 +31,6 @@ from orchard.tasks import base
 from orchard.tasks.image_classification import TASK
 from orchard.tasks.image_classification.objective import ImageClassification, OwnMetric, Predictions, predict_split
 from orchard.tasks.image_classification.own_module import start_module
-from orchard.tasks.image_classification.report import write_report
 from orchard.tasks.image_classification.settings import Settings
 from orchard.tasks.images import keep_characters, settle_preprocessing
 from orchard.tasks.known_classes import fine_tuned_model
@@ -160,6 +159,8 @@ class Job(base.Job):
         return self.cost(model) | metrics
 
     def report(self, model: nn.Module, run: RunFolder) -> Path:
+        from orchard.tasks.image_classification.report import write_report
+
         predictions = Predictions(**load_file(run / "evaluation" / f"{self.report_split}.safetensors"))
         return write_report(
             run, objective=self.objective, split=self.data.splits[self.report_split], preprocess=self.preprocess,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
@@ -12,10 +11,8 @@ from torch import Tensor, nn
 
 from orchard.data.batches import ImageBatch
 from orchard.errors import UsageError
+from orchard.tasks.image_classification.metrics import classification_metrics
 from orchard.training.phases import one_phase
-
-if TYPE_CHECKING:
-    from torchmetrics import MetricCollection
 
 OwnMetric = Callable[[Tensor, Tensor], float]
 RESERVED = ("loss", "majority_accuracy", "count", "learned")  # what else stands beside the metrics
@@ -59,26 +56,9 @@ class ImageClassification:
     def _cross_entropy(self, logits: Tensor, labels: Tensor) -> Tensor:
         return F.cross_entropy(logits.float(), labels, label_smoothing=self.label_smoothing)
 
-    def metrics(self) -> MetricCollection:
-        """Top-1 and top-5 accuracy, macro F1 and calibration error, over predictions added batch by batch."""
-        from torchmetrics import Metric, MetricCollection  # here, as predicting needs none of it and it takes seconds
-        from torchmetrics.classification import MulticlassAccuracy, MulticlassCalibrationError, MulticlassF1Score
-
-        K = len(self.classes)
-        metrics: dict[str, Metric | MetricCollection] = {
-            "accuracy": MulticlassAccuracy(K, average="micro"),
-            "macro_f1": MulticlassF1Score(K, average="macro"),
-            "calibration_error": MulticlassCalibrationError(K),
-        }
-        if K > 5:
-            metrics["top5_accuracy"] = MulticlassAccuracy(K, average="micro", top_k=5)
-        return MetricCollection(metrics)
-
     def compute_metrics(self, predictions: Predictions) -> dict[str, float]:
         """The metrics and the mean loss (without smoothing) of a split's predictions."""
-        metrics = self.metrics()
-        metrics.update(predictions.logits, predictions.labels)
-        computed = {name: float(value) for name, value in metrics.compute().items()}
+        computed = classification_metrics(predictions.logits, predictions.labels)
         loss = float(F.cross_entropy(predictions.logits, predictions.labels))
         return {"loss": loss, **computed, **self._own(predictions, {*RESERVED, *computed})}
 

@@ -23,7 +23,6 @@ from orchard.models import picture_size
 from orchard.tasks import base
 from orchard.tasks.image_tokenization import TASK
 from orchard.tasks.image_tokenization.objective import ImageTokenization, tokenizer_training
-from orchard.tasks.image_tokenization.report import write_tokenizer_report
 from orchard.tasks.image_tokenization.settings import Settings, TokenizationSettings
 from orchard.tasks.images import start_model, value_range_preprocess, whole_if_small
 from orchard.training.feed import LoaderFeed
@@ -134,6 +133,8 @@ class Job(base.Job):
         }
 
     def report(self, model: nn.Module, run: RunFolder) -> Path:
+        from orchard.tasks.image_tokenization.report import write_tokenizer_report
+
         return write_tokenizer_report(
             run, split=self.data.splits[self.report_split], preprocess=self.preprocess, tokenizer=self.tokenizer(model),
             seen=load_file(run / "evaluation" / f"{self.report_split}.safetensors"),

@@ -27,7 +27,6 @@ from orchard.tasks.known_classes import fine_tuned_model
 from orchard.tasks.object_detection import TASK
 from orchard.tasks.object_detection.metrics import Evaluation, evaluate_boxes
 from orchard.tasks.object_detection.objective import ObjectDetection, Predictions, predict_split
-from orchard.tasks.object_detection.report import write_report
 from orchard.tasks.object_detection.settings import DetectionSettings, Settings
 from orchard.training.feed import LoaderFeed
 from orchard.training.run import RunFolder
@@ -137,6 +136,8 @@ class Job(base.Job):
         return self.cost(model) | metrics
 
     def report(self, model: nn.Module, run: RunFolder) -> Path:
+        from orchard.tasks.object_detection.report import write_report
+
         predictions = Predictions(**load_file(run / "evaluation" / f"{self.report_split}.safetensors"))
         split = self.data.splits[self.report_split]
         return write_report(

@@ -23,7 +23,6 @@ from orchard.tasks.reinforcement_learning.feed import EnvironmentFeed
 from orchard.tasks.reinforcement_learning.objective import QLearner, QLearning, compute_metrics
 from orchard.tasks.reinforcement_learning.pipeline import Player
 from orchard.tasks.reinforcement_learning.playing import play
-from orchard.tasks.reinforcement_learning.report import write_report
 from orchard.tasks.reinforcement_learning.settings import Settings
 from orchard.training.run import RunFolder
 from orchard.training.settings import Resolved
@@ -118,6 +117,8 @@ class Job(base.Job):
         }
 
     def report(self, model: nn.Module, run: RunFolder) -> Path:
+        from orchard.tasks.reinforcement_learning.report import write_report
+
         played = load_file(run / "evaluation" / f"{self.report_split}.safetensors")
         seed = SEEDS[self.report_split]
         return write_report(run, data=self.data, played=played, network=self.network(model), seed=seed)

@@ -22,7 +22,6 @@ from orchard.tasks import base
 from orchard.tasks.text2text_generation import TASK
 from orchard.tasks.text2text_generation.objective import Sums, Text2Text, bleu, measure
 from orchard.tasks.text2text_generation.pipeline import LENGTH, TextWriter, writer_of
-from orchard.tasks.text2text_generation.report import TEXTS, write_text2text_report
 from orchard.tasks.text2text_generation.settings import Settings
 from orchard.training.feed import LoaderFeed
 from orchard.training.run import RunFolder
@@ -142,6 +141,8 @@ class Job(base.Job):
         save_portable(run / "model", model, self.portable(model, run.path, facts=facts))
 
     def finish(self, model: nn.Module, run: RunFolder) -> dict[str, Any]:
+        from orchard.tasks.text2text_generation.report import TEXTS
+
         written = {name: self.write(model, name, beam=self.settings.search.beam) for name in self.final_splits}
         metrics = {name: self.metrics(model, name, texts) for name, texts in written.items()}
         if self.fabric.is_global_zero:
@@ -150,6 +151,8 @@ class Job(base.Job):
         return self.cost(model) | metrics
 
     def report(self, model: nn.Module, run: RunFolder) -> Path:
+        from orchard.tasks.text2text_generation.report import write_text2text_report
+
         writer, pairs = TextWriter(model.eval(), self.encoder), self.splits[self.report_split]
         return write_text2text_report(run, writer, pairs, self.report_split, self.settings.search)
 

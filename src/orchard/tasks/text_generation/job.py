@@ -23,7 +23,6 @@ from orchard.tasks import base
 from orchard.tasks.text_generation import TASK
 from orchard.tasks.text_generation.objective import TextGeneration, TokenNLL, measure
 from orchard.tasks.text_generation.pipeline import TOKENIZER, TextGenerator, tokenizer_of
-from orchard.tasks.text_generation.report import write_text_report
 from orchard.tasks.text_generation.settings import Settings
 from orchard.training.feed import LoaderFeed
 from orchard.training.run import RunFolder
@@ -137,6 +136,8 @@ class Job(base.Job):
         return self.cost(model) | metrics
 
     def report(self, model: nn.Module, run: RunFolder) -> Path:
+        from orchard.tasks.text_generation.report import write_text_report
+
         writer = TextGenerator(Loaded(self.settings.model, model, (), None, self.task.name, run / "model", {}))
         passage = self.data.splits[self.report_split].tokens[:PASSAGE].tolist()
         beginnings = _beginnings(self.data.texts.splits["validation"])

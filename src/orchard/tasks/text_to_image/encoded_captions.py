@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from lightning_fabric.utilities.rank_zero import rank_zero_only
 from rich.progress import track
 
 from orchard.cache import cache_folder
@@ -22,7 +21,7 @@ from orchard.data.batches import ImageBatch
 from orchard.data.captions import CaptionData, CaptionSplit, cache
 from orchard.data.loader import Loader
 from orchard.errors import OrchardError
-from orchard.tasks.base import say
+from orchard.tasks.base import is_first_process, say
 from orchard.tasks.image_tokenization.image_tokenizer import ImageTokenizer
 
 BATCH = 64
@@ -89,7 +88,7 @@ def _encode(
 
 def _watched(batches: Iterator[ImageBatch], total: int, words: str) -> Iterator[ImageBatch]:
     """A bar on a terminal, a line elsewhere, on stderr; the first process speaks."""
-    quiet = getattr(rank_zero_only, "rank", 0) != 0
+    quiet = not is_first_process()
     console = Console(stderr=True, quiet=quiet)
     if not console.is_terminal:
         say(f"writing down {words}")

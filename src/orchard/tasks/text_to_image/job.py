@@ -30,7 +30,6 @@ from orchard.tasks.text_to_image import TASK
 from orchard.tasks.text_to_image.caption_ids import CaptionIds
 from orchard.tasks.text_to_image.encoded_captions import EncodedSplit, encode_split
 from orchard.tasks.text_to_image.objective import CodeBatch, SplitLosses, TextToImage, measure_split
-from orchard.tasks.text_to_image.report import write_painter_report
 from orchard.tasks.text_to_image.settings import Settings
 from orchard.training.feed import LoaderFeed
 from orchard.training.run import RunFolder
@@ -151,6 +150,8 @@ class Job(base.Job):
         return self.cost(model) | metrics
 
     def report(self, model: nn.Module, run: RunFolder) -> Path:
+        from orchard.tasks.text_to_image.report import write_painter_report
+
         train = self.captions["train"]
         facts = {
             "captions": f"{len(train):,} to learn from, of {train.longest} tokens at most; {train.cut:,} cut to "

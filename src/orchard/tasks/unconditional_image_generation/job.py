@@ -33,7 +33,6 @@ from orchard.tasks.unconditional_image_generation.objective import (
     make_images,
     settle_objective,
 )
-from orchard.tasks.unconditional_image_generation.report import SHOWN, write_generation_report
 from orchard.tasks.unconditional_image_generation.settings import OBJECTIVES, GenerationSettings, Options, Settings
 from orchard.training.feed import LoaderFeed
 from orchard.training.run import RunFolder
@@ -134,6 +133,8 @@ class Job(base.Job):
         save_portable(run / "model", made, about)
 
     def finish(self, model: nn.Module, run: RunFolder) -> dict[str, Any]:
+        from orchard.tasks.unconditional_image_generation.report import SHOWN
+
         made = cast(GenerationLearner, model).model
         most = max(len(self.real_features(split)) for split in self.final_splits)
         images = self.generated(made, most)
@@ -159,6 +160,8 @@ class Job(base.Job):
         return {**self.cost(model), "judge": self.judge.words, **metrics, "training_images": compare(real, training)}
 
     def report(self, model: nn.Module, run: RunFolder) -> Path:
+        from orchard.tasks.unconditional_image_generation.report import write_generation_report
+
         seen = load_file(evaluation_file(run))
         return write_generation_report(run, seen=seen, curves=self.objective.curves)
 

@@ -34,7 +34,6 @@ from orchard.tasks.zero_shot_image_classification.matcher import (
     read_encoder,
 )
 from orchard.tasks.zero_shot_image_classification.objective import Features, ImageText, PairBatch, embed_split
-from orchard.tasks.zero_shot_image_classification.report import write_image_text_report
 from orchard.tasks.zero_shot_image_classification.settings import Settings
 from orchard.training.feed import LoaderFeed
 from orchard.training.run import RunFolder
@@ -175,6 +174,8 @@ class Job(base.Job):
         return self.cost(model) | metrics
 
     def report(self, model: nn.Module, run: RunFolder) -> Path:
+        from orchard.tasks.zero_shot_image_classification.report import write_image_text_report
+
         tensors = load_file(run / "evaluation" / f"{self.report_split}.safetensors")
         scale = float(tensors.pop("scale"))
         features = Features(**tensors, scale=scale)
