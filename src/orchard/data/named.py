@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import importlib.util
 import contextlib
 import gzip
+import importlib.util
 import math
 import socket
 import sys
