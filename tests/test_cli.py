@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from orchard import cards
+
 
 def orchard(*words: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
     return subprocess.run([sys.executable, "-m", "orchard.cli.main", *words], capture_output=True, text=True, cwd=cwd)
@@ -77,3 +79,32 @@ def test_what_an_answer_needs_imports_neither_torchvision_nor_the_compiler() -> 
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+def test_cards_are_kept_parsed_and_read_again_when_they_or_what_is_kept_change(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cards.all_cards.cache_clear()
+    monkeypatch.setenv("ORCHARD_CACHE", str(tmp_path / "cache"))
+    folder = tmp_path / "cards"
+    folder.mkdir()
+    text = (cards.FOLDER / "lenet.toml").read_text()
+    (folder / "lenet.toml").write_text(text)
+    monkeypatch.setattr(cards, "FOLDER", folder)
+    read = []
+    parse = cards._parse
+    monkeypatch.setattr(cards, "_parse", lambda path, text: read.append(path.name) or parse(path, text))
+
+    def names() -> list[str]:
+        cards.all_cards.cache_clear()
+        return [card.label for card in cards.all_cards().values()]
+
+    try:
+        first = names()
+        assert names() == first and read == ["lenet.toml"]
+        (folder / "lenet.toml").write_text(text.replace(f'label = "{first[0]}"', 'label = "Another"'))
+        assert names() == ["Another"] and len(read) == 2
+        (tmp_path / "cache" / "cards" / "cards.json").write_text("{")
+        assert names() == ["Another"] and len(read) == 3
+    finally:
+        cards.all_cards.cache_clear()

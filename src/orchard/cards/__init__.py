@@ -7,14 +7,17 @@ variants are is counted, not written: `sizes.json`, made by `python -m orchard.w
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
+import hashlib
 import json
 import tomllib
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from orchard.cache import cache_folder, is_kept, keep, scratch
 from orchard.errors import OrchardError, UsageError, unknown
 
 FOLDER = Path(__file__).parent
@@ -165,12 +168,40 @@ def _variant(name: str, row: dict[str, Any], where: str) -> Variant:
     return variant
 
 
-def read_card(path: Path) -> Card:
-    """Read one card; raises OrchardError with the card's name where it is not of the form."""
+def _parse(path: Path, text: bytes) -> dict[str, Any]:
     try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
+        return tomllib.loads(text.decode("utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise OrchardError(f"card {path.name}: not valid TOML: {error}") from None
+
+
+def _tables(paths: list[Path]) -> list[dict[str, Any]]:
+    """The tables in the cards, kept as JSON under the digest of their texts: reading all as TOML takes 0.2 s."""
+    texts = [path.read_bytes() for path in paths]
+    digest = hashlib.sha256(b"\0".join(texts)).hexdigest()
+    kept: Path | None = None
+    with contextlib.suppress(OSError, OrchardError, ValueError):
+        kept = cache_folder("cards") / "cards.json"
+        if is_kept(kept):
+            found = json.loads(kept.read_bytes())
+            if found["digest"] == digest:
+                tables: list[dict[str, Any]] = found["tables"]
+                return tables
+    tables = [_parse(path, text) for path, text in zip(paths, texts, strict=True)]
+    with contextlib.suppress(OSError):
+        if kept is not None:
+            with scratch(kept.parent) as folder:
+                (folder / kept.name).write_text(json.dumps({"digest": digest, "tables": tables}))
+                keep(folder / kept.name, kept)
+    return tables
+
+
+def read_card(path: Path) -> Card:
+    """Read one card; raises OrchardError with the card's name where it is not of the form."""
+    return _card(path, _parse(path, path.read_bytes()))
+
+
+def _card(path: Path, table: dict[str, Any]) -> Card:
     where = f"card {path.name}"
     table["variants"] = {
         name: _variant(name, row, f"{where}, variant {name}") for name, row in table.get("variants", {}).items()
@@ -200,7 +231,8 @@ def read_card(path: Path) -> Card:
 @functools.cache
 def all_cards() -> dict[str, Card]:
     """Every card by its name, oldest landmark first."""
-    cards = sorted((read_card(path) for path in FOLDER.glob("*.toml")), key=lambda card: (card.year, card.name))
+    paths = sorted(FOLDER.glob("*.toml"))
+    cards = sorted(map(_card, paths, _tables(paths)), key=lambda card: (card.year, card.name))
     return {card.name: card for card in cards}
 
 

@@ -47,18 +47,20 @@ def list_models(
 
 
 def _show_rows(rows: list[dict[str, Any]]) -> None:
+    from rich.text import Text
+
     from orchard.console import Console
 
-    console = Console(soft_wrap=True)
-    console.print(f"{'':34}{'parameters':>10}{'multiply-adds':>15}  recipes")
+    shown = Text(f"{'':34}{'parameters':>10}{'multiply-adds':>15}  recipes\n")
     before = ""
     for row in rows:
         if row["landmark"] != before:
             before = row["landmark"]
-            label = all_cards()[before].label
-            console.print(f"\n[bold]{label}[/bold] ({row['year']}), {row['task']}, proof: {row['proof']}", markup=True)
+            shown.append("\n").append(all_cards()[before].label, "bold")
+            shown.append(f" ({row['year']}), {row['task']}, proof: {row['proof']}\n")
         sizes = f"{millions(row['parameters']):>10}{millions(row['macs']):>15}"
-        console.print(f"  {row['name']:32}{sizes}  {', '.join(row['recipes'])}")
+        shown.append(f"  {row['name']:32}{sizes}  {', '.join(row['recipes'])}\n")
+    Console(soft_wrap=True).print(shown, end="")
 
 
 def show(
