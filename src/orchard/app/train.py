@@ -209,8 +209,7 @@ def _train(
 
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     job: Job = task.load(task.job)(resolved, device)
-    if device.type == "cpu":
-        _set_threads(job, run)
+    set_threads(job, run)
     settings, fabric = job.settings, job.fabric
     fabric.launch()
     if fabric.world_size > 1:  # the folder is where the first process says it is
@@ -241,8 +240,10 @@ def left_out(data: Mapping[str, Any], most: int = 5) -> list[str]:
     return [*found[:most], *more]
 
 
-def _set_threads(job: Job, run: RunFolder) -> None:
-    """As asked for, as the run began (another number gives other bits), or by the work and the load."""
+def set_threads(job: Job, run: RunFolder) -> None:
+    """On a CPU: as asked for, as the run began (another number gives other bits), or by the work and the load."""
+    if job.fabric.device.type != "cpu":
+        return
     import torch
 
     from orchard.inference.hardware import choose_threads

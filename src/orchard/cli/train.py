@@ -89,6 +89,9 @@ def train(
     ] = None,
     recipe: Annotated[str | None, typer.Option(help="Use the recipe for this named set.")] = None,
     seed: Annotated[int | None, typer.Option(help="Random seed.")] = None,
+    find_lr: Annotated[
+        bool, typer.Option("--find-lr", help="Do not train: let the learning rate rise for 100 steps, and suggest one.")
+    ] = False,
     settings: Set = None,
     as_json: Json = False,
 ) -> None:
@@ -110,10 +113,28 @@ def train(
     for key in command.keys() & more.keys():
         raise UsageError(f"{key} is given twice, as an option and as --set {key}={more[key]}; give it once")
     command |= more
+    if find_lr:
+        from orchard.app.find_lr import find_lr as run_test
+
+        emit(run_test(model, data, out, recipe=recipe, **command), as_json, _show_rates)
+        return
     from orchard.app.train import train as run_training
 
     metrics = run_training(model, data, out, recipe=recipe, **command)
     emit(metrics, as_json, show_figures)
+
+
+def _show_rates(found: dict[str, Any]) -> None:
+    """What a range test found, with its curve as a line of blocks."""
+    from orchard.console import Console
+
+    blocks, losses = "▁▂▃▄▅▆▇█", found["losses"]
+    low, high = min(losses), 1.2 * losses[0]  # how it breaks off is not looked for
+    line = "".join(blocks[round(min((loss - low) / (high - low), 1.0) * 7)] for loss in losses)
+    console = Console()
+    console.print(f"{line}  loss, at rates from {found['rates'][0]:.0e} to {found['rates'][-1]:.0e}", soft_wrap=True)
+    console.print(f"the loss falls fastest at {found['steepest']:g} and is lowest at {found['lowest']:g}")
+    console.print(f"suggested: --lr {found['suggested']:g}\npage: {found['page']}")
 
 
 def evaluate(

@@ -34,12 +34,14 @@ class OptimizerSettings(Settings):
 
 
 class ScheduleSettings(Settings):
-    name: Literal["cosine", "constant", "linear", "polynomial", "step", "exponential", "inverse_sqrt", "one_cycle"] = (
-        Field("cosine", description="how the learning rate changes after the warm-up")
-    )
+    name: Literal[
+        "cosine", "constant", "linear", "polynomial", "step", "exponential", "inverse_sqrt", "one_cycle", "range_test"
+    ] = Field("cosine", description="how the learning rate changes after the warm-up; range_test: it only rises")
     warmup_epochs: float = Field(0.0, ge=0, description="epochs in which the learning rate rises linearly from 0")
     warmup_steps: int | None = Field(None, ge=0, description="the same in steps; takes precedence")
-    final_fraction: float = Field(0.01, ge=0, le=1, description="last learning rate as a share of the largest")
+    final_fraction: float = Field(
+        0.01, ge=0, le=1, description="last learning rate (of range_test: the first) as a share of the largest"
+    )
     power: float = Field(1.0, gt=0, description="power of the polynomial schedule")
     milestones: tuple[float, ...] = Field((), description="epochs at which the step schedule multiplies by gamma")
     gamma: float = Field(0.1, gt=0, le=1, description="factor of the step schedule; of the exponential, per epoch")
@@ -107,7 +109,7 @@ READ_BY = {  # the optimizers and schedules that have a use for a setting which 
     "optimizer.beta2": (*ADAM, "rmsprop", "adadelta"),
     "optimizer.eps": (*ADAM, "rmsprop", "adadelta", "adagrad"),
     "optimizer.centered": ("rmsprop",),
-    "schedule.final_fraction": ("cosine", "linear", "polynomial"),
+    "schedule.final_fraction": ("cosine", "linear", "polynomial", "range_test"),
     "schedule.power": ("polynomial",),
     "schedule.milestones": ("step",),
     "schedule.gamma": ("step", "exponential"),
