@@ -131,7 +131,7 @@ def test_optimizers_that_share_a_step_may_not_share_a_parameter(tmp_path: Path) 
 
 def test_patience_counts_from_the_first_evaluation(tmp_path: Path) -> None:
     found = train("dbn_nano", "digits", tmp_path / "run", **SMALL | {"patience": 1, "pretraining.epochs": 1.5})
-    assert found["steps"] > 12 and found["stopped"] in ("", "no better validation in 1 epochs")
+    assert found["steps"] == 16
 
 
 def test_pretraining_alone_is_a_start_for_few_labels(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -151,7 +151,7 @@ def test_pretraining_alone_is_a_start_for_few_labels(tmp_path: Path, capsys: pyt
         ("lenet5", {"pretraining.lr": 0.1}, "setting 'pretraining.lr': lenet5 has no layers"),
         ("dbn_nano", {"pretraining.epoch": 2}, "did you mean pretraining.epochs"),
         ("dbn_nano", {"pretraining.k": 0}, "greater than or equal to 1"),
-        ("dbn_nano", {"pretraining.epochs": 1, "start_from": "x", "freeze_trunk": True}, "freeze_trunk keeps the layers"),
+        ("dbn_nano", {"pretraining.epochs": 1, "start_from": "x", "freeze_trunk": True}, "freeze_trunk keeps"),
     ],
 )
 def test_what_does_not_fit_is_refused_in_one_line(

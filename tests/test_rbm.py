@@ -1,4 +1,4 @@
-"""Restricted Boltzmann machines and deep belief nets beside two programs of others, and beside exact sums over all states."""
+"""Restricted Boltzmann machines and deep belief nets beside two programs of others and exact sums over all states."""
 
 from collections.abc import Callable
 from itertools import product
@@ -89,7 +89,7 @@ def test_contrastive_divergence_is_that_of_pytorch_rbm(golden: Path) -> None:
 
 
 def test_pretraining_and_fine_tuning_are_those_of_yusugomori(golden: Path) -> None:
-    """Which draws the head's inputs before pretraining, from the weights of the start, and trains nothing but the head."""
+    """Which draws the head's inputs before pretraining, from the first weights, and then trains the head alone."""
     case = read_golden(golden / "rbm_dbn" / "dbn_pretrain_finetune")
     images, targets = case.given("x")[:, :, None, None], case.given("y")
     draw = in_turn(case.given("uniforms"))

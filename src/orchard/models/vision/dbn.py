@@ -44,9 +44,10 @@ class DBN(nn.Module):
         self.config = config
         self.shape = (config.in_channels, config.image_size, config.image_size)
         sizes = (config.in_channels * config.image_size**2, *config.hidden_sizes)
-        self.rbms = nn.ModuleList([RBM(visible, hidden) for visible, hidden in pairwise(sizes)])
+        layers = [RBM(visible, hidden) for visible, hidden in pairwise(sizes)]
+        self.rbms: Any = nn.ModuleList(layers)
         self.head = nn.Linear(sizes[-1], config.num_classes)
-        for rbm in self.rbms:  # Glorot and Bengio 2010, four times as wide for sigmoids
+        for rbm in layers:  # Glorot and Bengio 2010, four times as wide for sigmoids
             nn.init.xavier_uniform_(rbm.weight, gain=4)
         nn.init.xavier_uniform_(self.head.weight)
         nn.init.zeros_(self.head.bias)
@@ -59,7 +60,7 @@ class DBN(nn.Module):
         """Probabilities of the hidden units after so many layers, (B, units); the pixels for 0."""
         check_images(images, self.config.in_channels, self.shape[1:])
         x = images.flatten(1)
-        for rbm in list(self.rbms)[:layers]:
+        for rbm in self.rbms[:layers]:
             x = rbm(x)
         return x
 
@@ -74,14 +75,14 @@ class DBN(nn.Module):
     def reconstruct(self, images: Tensor) -> Tensor:
         """The images as the stack sees them: up to the last layer and down again, (B, C, S, S) in [0, 1]."""
         x = self.up(images, len(self.rbms))
-        for rbm in reversed(list(self.rbms)):
+        for rbm in reversed(self.rbms):
             x = rbm.reconstruct(x)
-        return x.unflatten(1, self.shape)
+        return x.view(-1, *self.shape)
 
     def filters(self) -> Tensor:
         """The weights of each unit of the first layer, (units, C, S, S)."""
         weight: Tensor = self.rbms[0].weight
-        return weight.unflatten(1, self.shape)
+        return weight.view(-1, *self.shape)
 
     @property
     def pretraining_layers(self) -> tuple[str, ...]:
@@ -94,7 +95,7 @@ class DBN(nn.Module):
         As in the authors' own programs, what a layer learns from are the probabilities of the layer below, and the
         chain samples hidden units but not visible ones.
         """
-        rbm: Any = self.rbms[layer]
+        rbm: RBM = self.rbms[layer]
         with torch.no_grad():
             data = self.up(images, layer)
             chain = rbm.gibbs(data, k, sample_visible=False)

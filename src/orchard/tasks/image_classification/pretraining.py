@@ -1,7 +1,7 @@
 """Layer by layer before the labels: the training phases of a model whose layers can be pretrained.
 
-Such a model has `pretraining_layers`, the name prefixes of each layer's parameters in the order in which they learn, and
-`pretraining_loss(layer, images, k)`, which gives the layer's loss and its reconstruction error.
+Such a model has `pretraining_layers`, the name prefixes of each layer's parameters in the order in which they learn,
+and `pretraining_loss(layer, images, k)`, which gives the layer's loss and its reconstruction error.
 """
 
 from __future__ import annotations
@@ -81,6 +81,6 @@ def remark(model: nn.Module, settings: PretrainingSettings, epochs: float) -> li
     if not taken or taken < epochs:
         return []
     return [
-        f"pretraining takes {taken:g} epochs and {epochs:g} are asked for in all: no class is learned. Set epochs to more"
-        f" than {taken:g}, or train from this run with --from"
+        f"pretraining takes {taken:g} epochs and {epochs:g} are asked for in all: no class is learned. Set epochs to "
+        f"more than {taken:g}, or train from this run with --from"
     ]

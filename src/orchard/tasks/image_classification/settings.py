@@ -51,7 +51,7 @@ class Settings(TrainSettings):
             if getattr(self, name) and not self.start_from:
                 raise ValueError(f"{name} is for a model that has learned: name it with --from")
             if getattr(self, name) and self.pretraining.epochs:
-                raise ValueError(f"{name} keeps the layers as they are, pretraining.epochs changes them; set one of them")
+                raise ValueError(f"{name} keeps the layers as they are, pretraining.epochs changes them; set one")
         return self
 
 

@@ -1,4 +1,4 @@
-"""Deep belief nets of yusugomori/DeepLearning, which writes no checkpoint: the arrays after its training are outputs."""
+"""Deep belief nets of yusugomori/DeepLearning, which writes no files: the arrays after training are outputs."""
 
 from __future__ import annotations
 
