@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, Protocol, cast
 
 from torch import nn
@@ -77,9 +78,15 @@ def value_range_preprocess(model: nn.Module, data: ImageData) -> Preprocess:
     cut away could never be drawn.
     """
     config: Any = model.config
+    found = Preprocess(picture_size(config), config.in_channels, (), (), resize=whole_if_small(data.splits["train"]))
+    return in_value_range(found, model)
+
+
+def in_value_range(preprocess: Preprocess, model: nn.Module) -> Preprocess:
+    """The same with pixels from the lowest to the highest value of the model's `value_range`."""
     low, high = cast(tuple[float, float], model.value_range)
-    mean, std = (-low / (high - low),) * config.in_channels, (1 / (high - low),) * config.in_channels
-    return Preprocess(picture_size(config), config.in_channels, mean, std, resize=whole_if_small(data.splits["train"]))
+    mean, std = (-low / (high - low),) * preprocess.channels, (1 / (high - low),) * preprocess.channels
+    return replace(preprocess, mean=mean, std=std)
 
 
 def whole_if_small(split: ImageSplit) -> Resize:

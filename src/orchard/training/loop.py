@@ -141,11 +141,13 @@ class Trainer:
         head = layer_groups(self.bare)[-1] if self.head_steps else ()
         self.below_head = [p for name, p in self.learning.items() if not name.startswith(head)] if head else []
         names = dict.fromkeys(phase.optimizer for phase in phases)
+        self.spans = {name: _span(phases, name) for name in names}
         self.rates = {name: job.optimizer_settings(name) for name in names}
         self.plain_optimizers = {
             name: build_optimizer(self.bare, self.rates[name], _prefixes(phases, name)) for name in names
         }
-        owners(self.plain_optimizers)
+        for phase in phases:
+            owners(self._in_use(phase.begins))
         if settings.compile:
             self.bare.compile()
         self.hooked = len(phases) == 1 and phases[0].through_forward
@@ -187,9 +189,12 @@ class Trainer:
                     if time_over and step < self.steps:
                         self.state.stopped = f"the time allowed was over after {step} of {self.steps} steps"
                     last = step == self.steps or bool(self.state.stopped)
-                    if step % self.settings.log_every == 0 or last:
+                    if step % self.settings.log_every == 0 or last or self._borders(step):
                         self._log_training(log)
-                    if step % (self.settings.evaluate_steps or per_epoch) == 0 or last:
+                    due = step % (self.settings.evaluate_steps or per_epoch) == 0
+                    if due and step <= self.phases[0].begins and not last:
+                        progress.learned(self._position()["epoch"], {k: float(v) for k, v in self.of_step.items()})
+                    elif due or last:
                         self._validate(log, progress)
                         now = time.monotonic() - began
                         self._evaluation, self.state.seconds = now - self.state.seconds, now
@@ -227,14 +232,18 @@ class Trainer:
             if step < self.head_steps:
                 self._rest_below_head()
         spent = self._spent / (self.settings.max_minutes * 60) if self.settings.max_minutes else 0.0
-        factor = learning_rate_factor(
-            step, self.steps, self.warmup, self.settings.schedule, per_epoch=self.steps_per_epoch, spent=spent
-        )  # fmt: skip
-        for name, optimizer in self.plain_optimizers.items():
-            set_learning_rate(optimizer, self.rates[name].lr * factor)
-        self._add({"lr": torch.tensor(next(iter(self.rates.values())).lr * factor, dtype=torch.float64)}, 1)
+        rates = {}
+        for name, optimizer in self._in_use(step).items():
+            begins, ends = self.spans[name]
+            factor = learning_rate_factor(
+                step - begins, (ends or self.steps) - begins, self.warmup, self.settings.schedule,
+                per_epoch=self.steps_per_epoch, spent=spent,
+            )  # fmt: skip
+            rates[name] = self.rates[name].lr * factor
+            set_learning_rate(optimizer, rates[name])
+        self._add({"lr": torch.tensor(next(iter(rates.values()), 0.0), dtype=torch.float64)}, 1)
         for phase in self.phases:
-            if step % phase.every:
+            if not phase.happens(step):
                 continue
             for repetition in range(phase.repeat):
                 if repetition and phase.fresh_batch:
@@ -248,6 +257,18 @@ class Trainer:
             self.sums[key] = self.sums[key] + value if key in self.sums else value
         self.state.step += 1
         self.state.counted += 1
+        if self._borders(self.state.step):
+            for name in self.plain_optimizers.keys() - self._in_use(self.state.step).keys():
+                self.plain_optimizers[name].state.clear()  # of one that is over, or has not begun and has none
+
+    def _in_use(self, step: int) -> dict[str, torch.optim.Optimizer]:
+        """The optimizers of the phases that `step` lies in."""
+        names = {phase.optimizer for phase in self.phases if phase.lasts(step)}
+        return {name: optimizer for name, optimizer in self.plain_optimizers.items() if name in names}
+
+    def _borders(self, step: int) -> bool:
+        """Does a phase begin or end before `step`?"""
+        return any(step in (phase.begins, phase.ends) for phase in self.phases)
 
     def _update(self, phase: Phase, parts: list[Any]) -> None:
         """One update of one phase's parameters."""
@@ -316,7 +337,9 @@ class Trainer:
         return self.state.seconds + self._evaluation
 
     def _mean_loss(self) -> float:
-        return float(self.sums["loss"]) / self.state.counted if self.state.counted else math.nan
+        now = (phase for phase in self.phases if phase.lasts(self.state.step - 1))
+        sums = [self.sums[column] for phase in now if (column := self._column("loss", phase)) in self.sums]
+        return float(sums[0]) / self.state.counted if sums else math.nan
 
     def _seed(self, step: int) -> None:
         """Dropout and its kin become a function of the step."""
@@ -412,7 +435,8 @@ class Trainer:
         self.fabric.barrier()
 
     def _write_checkpoint(self) -> None:
-        groups = {"model": self.bare.state_dict(), "optimizer": optimizer_tensors(self.bare, self.plain_optimizers)}
+        used = self._in_use(self.state.step)
+        groups = {"model": self.bare.state_dict(), "optimizer": optimizer_tensors(self.bare, used)}
         if self.average is not None:
             groups["average"] = self.average.state_dict()
         if feed := dict(self.feed.state()):
@@ -431,16 +455,16 @@ class Trainer:
         if found is None:
             return
         groups, facts = new_tensors(found[0]), found[1]
+        self.state = State.read(facts, self.checkpoints.folder)
         try:
             self.bare.load_state_dict(groups["model"])
-            load_optimizer_tensors(self.bare, self.plain_optimizers, groups["optimizer"])
+            load_optimizer_tensors(self.bare, self._in_use(self.state.step), groups["optimizer"])
             if self.average is not None:
                 self.average.load_state_dict(groups["average"])
             self.feed.load(groups.get("feed", {}))
         except (RuntimeError, KeyError) as error:
             first = str(error).strip().splitlines()[0]
             raise OrchardError(f"the checkpoints in {self.checkpoints.folder} are of another model: {first}") from None
-        self.state = State.read(facts, self.checkpoints.folder)
         if self.run.extended:  # what ended it before was a limit that is another one now
             self.state.stopped, self.state.stale_epochs = "", 0
         self.sums = {key: torch.tensor(value, dtype=torch.float64) for key, value in self.state.sums.items()}
@@ -484,11 +508,18 @@ class Trainer:
 
 
 def steps_per_epoch(feed: Feed, phases: tuple[Phase, ...]) -> int:
-    """Steps in which a pass over the data is made: phases with fresh batches take several in a step."""
-    per_step = 1 + sum((phase.repeat - 1) / phase.every for phase in phases if phase.fresh_batch)
+    """Steps in which a pass over the data is made, as the training begins: phases with fresh batches take several."""
+    per_step = 1 + sum((phase.repeat - 1) / phase.every for phase in phases if phase.fresh_batch and phase.lasts(0))
     return max(round(feed.batches_per_epoch / per_step), 1)
 
 
 def _prefixes(phases: Sequence[Phase], optimizer: str) -> tuple[str, ...]:
     """The prefixes of all parameters that an optimizer's phases update."""
     return tuple(prefix for phase in phases if phase.optimizer == optimizer for prefix in phase.parameters)
+
+
+def _span(phases: Sequence[Phase], optimizer: str) -> tuple[int, int | None]:
+    """From the first step of an optimizer's phases to the end of their last; None is the end of the training."""
+    own = [phase for phase in phases if phase.optimizer == optimizer]
+    ends = [phase.ends for phase in own if phase.ends is not None]
+    return min(phase.begins for phase in own), max(ends) if len(ends) == len(own) else None

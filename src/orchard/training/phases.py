@@ -18,9 +18,13 @@ class Phase:
     `loss(model, batch, step)` gives a scalar and named metrics for the log: scalars that stay on the device, without a
     gradient. A classifier has one phase, an adversarial pair two. A phase happens in `every` n-th step (a lazy
     regulariser) and `repeat` times in it (n-critic), each repetition on a batch of its own where `fresh_batch` says so.
-    `optimizer` names the optimizer; phases that update the same parameters share one. `through_forward` says that the
-    loss calls the model itself and that a tensor comes back, so that several processes may average gradients during the
-    backward pass, as the module's hooks do.
+    `optimizer` names the optimizer; phases that update the same parameters share one, unless no step has both.
+    `through_forward` says that the loss calls the model itself and that a tensor comes back, so that several processes
+    may average gradients during the backward pass, as the module's hooks do.
+
+    A phase lasts from step `begins` up to step `ends`, which it has no part in (None: to the end of the training). The
+    schedule of an optimizer runs over the steps that its phases last, and after them its state is forgotten. The first
+    phase of a training is the one whose progress is measured: there are no evaluations before it begins.
     """
 
     name: str
@@ -31,10 +35,21 @@ class Phase:
     repeat: int = 1
     fresh_batch: bool = False
     through_forward: bool = False
+    begins: int = 0
+    ends: int | None = None
+
+    def lasts(self, step: int) -> bool:
+        """Is `step` (from 0) one between its beginning and its end?"""
+        return self.begins <= step and (self.ends is None or step < self.ends)
+
+    def happens(self, step: int) -> bool:
+        """Is it part of `step`?"""
+        return self.lasts(step) and step % self.every == 0
 
     def runs_before(self, step: int) -> int:
         """In how many of the steps before `step` this phase happens."""
-        return -(-step // self.every)
+        last = step if self.ends is None else min(step, self.ends)
+        return max(-(-last // self.every) + -self.begins // self.every, 0)
 
 
 def batches_before(phases: tuple[Phase, ...], step: int) -> int:

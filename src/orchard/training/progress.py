@@ -63,8 +63,15 @@ class Progress:
         return (self.step - self.first_step) * self.batch_size / max(time.monotonic() - self.began, 1e-9)
 
     def evaluated(self, epoch: float, figures: Mapping[str, float]) -> None:
+        self._say(epoch, "validation", figures)
+
+    def learned(self, epoch: float, figures: Mapping[str, float]) -> None:
+        """The figures of the latest step, at the end of an epoch that nothing is evaluated after."""
+        self._say(epoch, "training", figures)
+
+    def _say(self, epoch: float, split: str, figures: Mapping[str, float]) -> None:
         words = "  ".join(f"{name} {value:.4f}" for name, value in figures.items() if name in self.figures)
-        self.console.print(f"epoch {epoch:g}: validation {words}")
+        self.console.print(f"epoch {epoch:g}: {split} {words}")
 
     def stop(self) -> None:
         if self._bar:

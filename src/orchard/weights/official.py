@@ -250,6 +250,8 @@ def preprocess_of(landmark: Landmark, config: Any, source: str, beside: Beside =
     channels = config.in_channels
     ways = landmark.preprocess
     numbers = {**IMAGENET, **ways.get("", {}), **ways.get(source, {})}
+    if len(numbers["mean"]) == 1:  # the same for all
+        numbers |= {key: numbers[key] * channels for key in ("mean", "std")}
     if channels != len(numbers["mean"]):
         numbers |= {"mean": (0.5,) * channels, "std": (0.5,) * channels}
     numbers |= beside.preprocess(config)

@@ -28,15 +28,16 @@ from orchard.inference.loading import Loaded
 from orchard.models import create_model, picture_size
 from orchard.models.foreign import create_foreign, is_foreign, tag_remark
 from orchard.tasks import base
-from orchard.tasks.image_classification import TASK
+from orchard.tasks.image_classification import TASK, pretraining
 from orchard.tasks.image_classification.objective import ImageClassification, OwnMetric, Predictions, predict_split
 from orchard.tasks.image_classification.own_module import start_module
 from orchard.tasks.image_classification.settings import Settings
-from orchard.tasks.images import keep_characters, settle_preprocessing
+from orchard.tasks.images import in_value_range, keep_characters, settle_preprocessing
 from orchard.tasks.known_classes import fine_tuned_model
 from orchard.training.feed import LoaderFeed
+from orchard.training.phases import Phase
 from orchard.training.run import RunFolder
-from orchard.training.settings import Resolved
+from orchard.training.settings import OptimizerSettings, Resolved
 from orchard.weights.portable import save_portable, write_tensors
 
 
@@ -56,11 +57,14 @@ class Job(base.Job):
             self.model = start_model(settings, self.data)
         else:
             self.model = start_module(objects.module, settings, self.data)
+        pretraining.refuse_pretraining(resolved, self.model)
         if settings.freeze_trunk:
             freeze_trunk(self.model)
         config: Any = self.model.config
         size = picture_size(config)
         found = start_preprocess(settings, self.data, size, config.in_channels)
+        if hasattr(self.model, "value_range"):
+            found = in_value_range(found, self.model)
         resolved, self.preprocess = settle_preprocessing(resolved, found, settings.start_from)
         resolved = keep_characters(resolved, self.data.classes)
         self.shape = (1, config.in_channels, *size)
@@ -87,6 +91,18 @@ class Job(base.Job):
     @property
     def splits(self) -> Mapping[str, ImageSplit]:
         return self.data.splits
+
+    @property
+    def phases(self) -> tuple[Phase, ...]:
+        steps = self.feed().batches_per_epoch
+        return pretraining.with_pretraining(self.objective.phases, self.model, self.settings.pretraining, steps)
+
+    @property
+    def logged(self) -> Sequence[str]:
+        return (*super().logged, *([pretraining.ERROR] if self.settings.pretraining.epochs else []))
+
+    def optimizer_settings(self, name: str) -> OptimizerSettings:
+        return pretraining.optimizer_settings(name, self.settings.optimizer, self.settings.pretraining)
 
     @property
     def head_epochs(self) -> float:
@@ -140,7 +156,8 @@ class Job(base.Job):
         found = [line for name, labels in splits if (line := missing_classes(self.data.classes, labels, name))]
         remark = "" if self.settings.start_from else tag_remark(self.settings.model)
         mirrored = mirrored_characters(self.settings.augmentation, self.data.classes)
-        return [*found, *mirrored, *([remark] if remark else [])]
+        taken = pretraining.remark(self.model, self.settings.pretraining, self.settings.epochs)
+        return [*found, *mirrored, *taken, *([remark] if remark else [])]
 
     def cost(self, model: nn.Module) -> dict[str, int]:
         return base.cost_of(model, self.shape)

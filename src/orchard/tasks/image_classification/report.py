@@ -18,6 +18,7 @@ from orchard.report.charts import Chart, Line, line_chart, percent, short
 from orchard.report.pictures import look_inside, record_uri
 from orchard.report.run_page import Curve, Tile, write_run_page
 from orchard.tasks.image_classification.objective import ImageClassification, Predictions
+from orchard.tasks.image_classification.reconstructions import filters_and_reconstructions
 from orchard.training.run import RunFolder
 
 MOST_MISTAKES = 24
@@ -58,7 +59,8 @@ def write_report(
     confidence = probabilities.max(1)
     matrix = confusion_matrix(labels, said, labels=range(len(objective.classes)))
     right = int((labels == said).sum())
-    words, insights = look_inside(model, split, preprocess, _choose(predictions, objective.classes))
+    chosen = _choose(predictions, objective.classes)
+    words, insights = look_inside(model, split, preprocess, chosen)
     interval = binomtest(right, len(labels)).proportion_ci(0.95, method="wilson")
     between = f"95 % interval {percent(interval.low)} to {percent(interval.high)}, from {len(labels):,} images; "
     between += f"always naming the most frequent class: {percent(predictions.majority)}"
@@ -79,6 +81,7 @@ def write_report(
         curves=[
             Curve("Loss", "loss", "nats", falling=True),
             Curve("Accuracy", "accuracy", "share correct", percent=True),
+            Curve("Reconstruction error in pretraining", "reconstruction_error", "nats per unit", falling=True),
         ],
         more_facts={"classes": len(objective.classes)},
         report_split=report_split,
@@ -91,6 +94,7 @@ def write_report(
         mistakes=_mistakes(split, predictions, probabilities, objective.classes),
         insight_title="Attention" if words.startswith("Attention") else "Feature maps",
         insight_words=words,
+        generative=filters_and_reconstructions(model, split, preprocess, [index for index, _, _ in chosen]),
         insights=[replace(insight, key=split.key(int(insight.key))) for insight in insights],
     )
 

@@ -12,6 +12,14 @@ from orchard.data.settings import Settings as Strict
 from orchard.training.settings import TrainSettings
 
 
+class PretrainingSettings(Strict):
+    """How the layers of a model that can be pretrained learn from images alone, one after another."""
+
+    epochs: float = Field(0.0, ge=0, description="epochs at first in which each layer in turn learns without labels")
+    k: int = Field(1, ge=1, description="steps of Gibbs sampling in contrastive divergence")
+    lr: float = Field(1e-3, gt=0, description="largest learning rate of a layer; else the optimizer is as set")
+
+
 class Settings(TrainSettings):
     """What training a classifier may be told beside what all trainings are."""
 
@@ -35,12 +43,15 @@ class Settings(TrainSettings):
     head_epochs: float = Field(0.0, ge=0, description="epochs at first in which the head alone learns")
     preprocessing: PreprocessSettings = PreprocessSettings()
     augmentation: MixSettings = MixSettings()
+    pretraining: PretrainingSettings = PretrainingSettings()
 
     @model_validator(mode="after")
     def _has_a_trunk(self) -> Settings:
         for name in ("freeze_trunk", "head_epochs"):
             if getattr(self, name) and not self.start_from:
                 raise ValueError(f"{name} is for a model that has learned: name it with --from")
+            if getattr(self, name) and self.pretraining.epochs:
+                raise ValueError(f"{name} keeps the layers as they are, pretraining.epochs changes them; set one")
         return self
 
 
