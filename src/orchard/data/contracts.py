@@ -147,3 +147,8 @@ class ImageData:
     def kind(self) -> type[TargetKind]:
         """What can be said of its labels."""
         return TARGETS[self.target]
+
+    @property
+    def characters(self) -> tuple[str, ...]:
+        """The names that may be characters: those of classes, not of numbers."""
+        return () if self.target == "number" else self.classes
