@@ -83,7 +83,7 @@ class FolderSettings(DataSettings):
         "(regression); default: found by looking, and a number where it is said",
     )  # fmt: skip
     label_separator: str | None = Field(
-        None, min_length=1, description="what stands between the labels of an image in one field, such as | or ;"
+        None, min_length=1, description="what stands between the labels of an image in one field, such as ;"
     )
 
 
