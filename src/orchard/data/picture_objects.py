@@ -99,7 +99,8 @@ def _class_names(data: Any) -> tuple[str, ...]:
     """The names that a data set gives its numbers: features of Hugging Face, `classes` of torchvision."""
     features = getattr(data, "features", None)
     if isinstance(features, Mapping):
-        return tuple(getattr(features[column(features, LABELS, "label")], "names", None) or ())
+        feature = features[column(features, LABELS, "label")]
+        return tuple(getattr(getattr(feature, "feature", feature), "names", None) or ())  # of a list, its element's
     classes = getattr(innermost(data), "classes", None)
     return tuple(map(str, classes)) if isinstance(classes, list | tuple) else ()
 

@@ -57,6 +57,7 @@ class ImageObjective(ABC):
     metric: ClassVar[str]  # by which checkpoints are selected
     validated: ClassVar[tuple[str, ...]]  # metrics that are said after every evaluation
     taken: ClassVar[tuple[str, ...]] = ()  # names of metrics that only final ones have
+    without: ClassVar[tuple[str, ...]] = ()  # settings that have no meaning for it, each off at 0
     report: ClassVar[str]  # where the report is written, a function in a module of the task's folder
 
     def __init__(
@@ -78,7 +79,7 @@ class ImageObjective(ABC):
     @classmethod
     @abstractmethod
     def for_training(cls, data: ImageData, settings: Settings, **common: Any) -> Self:
-        """That of a training on `data`; UsageError for settings that have no meaning for it."""
+        """That of a training on `data`."""
 
     @classmethod
     @abstractmethod

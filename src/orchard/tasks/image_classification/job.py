@@ -30,7 +30,9 @@ from orchard.tasks.image_classification import TASK
 from orchard.tasks.image_classification.image_objective import ImageObjective, OwnMetric, Predictions, predict_split
 from orchard.tasks.image_classification.own_module import start_module
 from orchard.tasks.image_classification.settings import Settings
-from orchard.tasks.image_classification.targets import model_objective, target_of, training_objective
+from orchard.tasks.image_classification.targets import (
+    model_objective, settle_for_target, target_of, training_objective,
+)  # fmt: skip
 from orchard.tasks.images import keep_characters, settle_preprocessing
 from orchard.tasks.known_classes import fine_tuned_model
 from orchard.training.feed import LoaderFeed
@@ -48,9 +50,10 @@ class Job(base.Job):
 
     def __init__(self, resolved: Resolved, device: torch.device):
         """Read the data and build the model. Raises UsageError or OrchardError for all that does not fit."""
-        settings: Any = resolved.settings
         objects = resolved.objects
-        self.data = open_data(resolved.source, settings.data)
+        self.data = open_data(resolved.source, resolved.settings.data)
+        resolved = settle_for_target(resolved, self.data)
+        settings: Any = resolved.settings
         torch.manual_seed(settings.seed)  # the fresh weights
         if objects.module is None:
             self.model = start_model(settings, self.data)

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from orchard.data.contracts import ImageData
-from orchard.errors import OrchardError, UsageError
+from orchard.errors import OrchardError
 from orchard.inference.outputs import Numbers, Outputs
 from orchard.tasks.image_classification.image_objective import ImageObjective, Predictions
 from orchard.tasks.image_classification.settings import Settings
@@ -28,6 +28,7 @@ class Regression(ImageObjective):
     metric = "mae"
     validated = ("mae", "r2")
     taken = ("median_mae",)
+    without = ("label_smoothing", "augmentation.mixup", "augmentation.cutmix")
     report = "regression_report:write_report"
 
     def __init__(
@@ -38,10 +39,6 @@ class Regression(ImageObjective):
 
     @classmethod
     def for_training(cls, data: ImageData, settings: Settings, **common: Any) -> Self:
-        mixed = {"label_smoothing": settings.label_smoothing, "augmentation.mixup": settings.augmentation.mixup,
-                 "augmentation.cutmix": settings.augmentation.cutmix}  # fmt: skip
-        if asked := [key for key, value in mixed.items() if value]:
-            raise UsageError(f"{asked[0]} is for classes, and {data.source} has numbers; leave it out (--set {asked[0]}=0)")
         labels = data.splits["train"].labels.astype(np.float64)
         mean, std, median = labels.mean(0), labels.std(0), np.median(labels, 0)
         if not std.all():
