@@ -144,7 +144,12 @@ def test_labels_that_training_never_sees(table: Table) -> None:
 @pytest.mark.parametrize(
     ("header", "row", "settings", "said"),
     [
-        ("a,b", lambda n: f"{n % 2},0", {"label": "a,b", "target": "class"}, "the labels are in 2 columns; data.target"),
+        (
+            "a,b",
+            lambda n: f"{n % 2},0",
+            {"label": "a,b", "target": "class"},
+            "the labels are in 2 columns; data.target",
+        ),
         ("label", words, {"label_separator": "|", "target": "number"}, "is for several classes of an image, not for"),
     ],
 )

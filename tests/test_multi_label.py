@@ -27,7 +27,7 @@ from orchard.inference.loading import load
 from orchard.inference.outputs import Numbers, OneClass, SeveralClasses, outputs_of
 from orchard.inference.session import find_session
 from orchard.models import create_model
-from orchard.tasks.image_classification.image_objective import ImageObjective, Predictions
+from orchard.tasks.image_classification.image_objective import Predictions
 from orchard.tasks.image_classification.job import pixel_entries
 from orchard.tasks.image_classification.multi_label import MultiLabel
 from orchard.tasks.image_classification.multi_label_metrics import HALF, choose_thresholds, multi_label_metrics
@@ -68,8 +68,8 @@ def test_multi_label_metrics_are_scikit_learn_s() -> None:
 
 
 def test_a_threshold_has_the_best_f1_that_there_is() -> None:
-    for seed in range(5):
-        found = random_predictions(25, 3, seed)
+    for seed in range(2):
+        found = random_predictions(20, 3, seed)
         labels, probabilities = found.labels.numpy(), found.logits.sigmoid().numpy()
         thresholds = choose_thresholds(probabilities, labels)
         for k, threshold in enumerate(thresholds):
@@ -132,7 +132,10 @@ def test_arrays_and_tensors_are_answered_alike(outputs: Any) -> None:
         ({"target": "classes"}, "'facts.thresholds': field required"),
         ({"target": "classes", "thresholds": [0.5]}, "'facts.thresholds' has 1 values for 2 names"),
         ({"target": "classes", "thresholds": [0.5, 2]}, "'facts.thresholds.1': input should be less than"),
-        ({"target": "number", "mean": [0, 0], "std": [1, 0], "median": [0, 0]}, "'facts.std.1': input should be greater"),
+        (
+            {"target": "number", "mean": [0, 0], "std": [1, 0], "median": [0, 0]},
+            "'facts.std.1': input should be greater",
+        ),
         ({"target": "number", "mean": [0, "x"], "std": [1, 1], "median": [0, 0]}, "'facts.mean.1': input should be a"),
     ],
 )
@@ -166,7 +169,7 @@ TARGETS = ("classes", "number")
 NUMBERS = {"data.target": "number", "data.columns.label": "sum,ink"}
 SMALL = {
     "image_size": 16, "architecture": {"patch": 4, "width": 24, "depth": 1, "heads": 2}, "threads": 1, "epochs": 6,
-    "batch_size": 16, "optimizer.lr": 0.004, "preprocessing.resize": "stretch",
+    "batch_size": 16, "optimizer.lr": 0.01, "schedule.warmup_epochs": 0.5, "augmentation.crop": "none",
 }  # fmt: skip
 
 
@@ -187,8 +190,8 @@ def runs(sets: Mapping[str, Any], tmp_path_factory: pytest.TempPathFactory) -> d
 
 def test_they_learn_and_say_how_well(runs: Mapping[str, Any], sets: Mapping[str, Any]) -> None:
     several, numbers = runs["classes"], runs["number"]
-    assert several["metric"] == "map" and several["test"]["map"] > several["test"]["constant_map"] + 0.05
-    assert numbers["metric"] == "mae" and numbers["test"]["mae"] < 0.9 * numbers["test"]["median_mae"]
+    assert several["metric"] == "map" and several["test"]["map"] > several["test"]["constant_map"] + 0.2
+    assert numbers["metric"] == "mae" and numbers["test"]["mae"] < 0.6 * numbers["test"]["median_mae"]
     for target, run in runs.items():
         folder = Path(run["run"])
         page = (folder / "report.html").read_text()
@@ -214,7 +217,9 @@ def test_thresholds_are_those_of_the_best_weights(runs: Mapping[str, Any]) -> No
     folder = Path(runs["classes"]["run"])
     found = Predictions(**load_file(folder / "evaluation" / "validation.safetensors"))
     thresholds = choose_thresholds(found.logits.sigmoid().numpy(), found.labels.numpy())
-    assert json.loads((folder / "model" / "config.json").read_text())["facts"]["thresholds"] == pytest.approx(thresholds)
+    assert json.loads((folder / "model" / "config.json").read_text())["facts"]["thresholds"] == pytest.approx(
+        thresholds
+    )
     test = Predictions(**load_file(folder / "evaluation" / "test.safetensors"))
     metrics = multi_label_metrics(test.logits.sigmoid().numpy(), test.labels.numpy(), thresholds)
     assert metrics["macro_f1"] == pytest.approx(runs["classes"]["test"]["macro_f1"])
@@ -256,16 +261,22 @@ def test_answers_are_the_same_with_and_without_torch(
             assert list(one["numbers"]) == ["sum", "ink"] and dict(said.top) == one["numbers"]
             given, others = (list(x["numbers"].values()) for x in (one, other))
         assert given == pytest.approx(others, rel=1e-4, abs=1e-4)
-    columns = ["picture", "labels", "probabilities", "error"] if target == "classes" else ["picture", "sum", "ink", "error"]
-    assert table[0] == columns and [row[:2] for row in rows("session")[1:]] == [
-        row[:2] if target == "classes" else [row[0], pytest.approx(row[1])] for row in table[1:]
-    ] or target == "number"
+    columns = ["labels", "probabilities"] if target == "classes" else ["sum", "ink"]
+    for written in (table, rows("session")):
+        assert written[0] == ["picture", *columns, "error"] and [row[0] for row in written[1:]] == paths
+        for row, one in zip(written[1:], plain, strict=True):
+            if target == "classes":
+                assert row[1] == "|".join(label["class"] for label in one["labels"])
+            else:
+                assert [*map(float, row[1:3])] == pytest.approx(list(one["numbers"].values()), rel=1e-4, abs=1e-4)
     (tmp_path / "bad.png").write_bytes(b"no image")
     assert orchard("predict", folder, paths[0], tmp_path / "bad.png") == 1
     assert ("labels" if target == "classes" else "sum") in capsys.readouterr().out
 
 
-def test_an_exported_program_says_what_the_model_says(runs: Mapping[str, Any], sets: Mapping[str, Any], tmp_path: Path) -> None:
+def test_an_exported_program_says_what_the_model_says(
+    runs: Mapping[str, Any], sets: Mapping[str, Any], tmp_path: Path
+) -> None:
     pytest.importorskip("onnxscript")
     loaded = load(runs["classes"]["run"])
     (written,) = export(loaded, pixel_entries(loaded), "onnx", tmp_path / "several.onnx")
@@ -275,7 +286,9 @@ def test_an_exported_program_says_what_the_model_says(runs: Mapping[str, Any], s
     assert names == [name for name, _ in package.pipeline(runs["classes"]["run"])(picture)[0].top]
 
 
-def test_pixels_in_and_numbers_in_their_unit_out(runs: Mapping[str, Any], sets: Mapping[str, Any], tmp_path: Path) -> None:
+def test_pixels_in_and_numbers_in_their_unit_out(
+    runs: Mapping[str, Any], sets: Mapping[str, Any], tmp_path: Path
+) -> None:
     loaded = load(runs["number"]["run"])
     picture = sets["number"][0].with_name("3.png")
     (entry,) = pixel_entries(loaded)
@@ -284,11 +297,6 @@ def test_pixels_in_and_numbers_in_their_unit_out(runs: Mapping[str, Any], sets: 
         values = entry.module(pixels)[0].tolist()
     answer = package.pipeline(runs["number"]["run"])(str(picture))[0]
     assert entry.output == "numbers" and values == pytest.approx([value for _, value in answer.top], rel=1e-3)
-    (written,) = export(loaded, [entry], "torch", tmp_path / "numbers.pt2")
-    assert written.program is not None
-    said = subprocess.run([sys.executable, str(written.program), str(picture)], capture_output=True, text=True, check=True)
-    lines = dict(line.split() for line in said.stdout.splitlines()[1:])
-    assert [float(lines[name]) for name in ("sum", "ink")] == pytest.approx(values, rel=1e-4)
 
 
 def test_a_comparison_is_by_the_metric_of_the_data(
@@ -354,8 +362,3 @@ def test_a_person_s_own_metric_sees_outputs_and_labels(runs: Mapping[str, Any], 
     assert found["test"]["own"] == 1 and seen == [(found["count"], 5, found["count"], 5)]
     with pytest.raises(UsageError, match="'constant_map' is computed already"):
         package.evaluate(runs["classes"]["run"], str(path), "test", settings, metrics={"constant_map": own})
-
-
-def test_objectives_know_their_place() -> None:
-    for kind in (MultiLabel, Regression):
-        assert issubclass(kind, ImageObjective) and kind.metric in kind.validated

@@ -244,7 +244,10 @@ GREY, RGB = np.zeros((8, 8), np.uint8), np.zeros((8, 8, 3), np.uint8)
         (Torn(), r"Torn\[3\] cannot be read: KeyError: 'torn'"),
         (Shaky(), r"Shaky\[0\] is another image each time it is read; leave random transforms out"),
         ([(GREY, "a"), (RGB[:, :, 0], "a")], "has one class only, 'a'"),
-        ({"train": [(GREY, 0), (GREY + 1, 1)], "val": [(GREY, 2)]}, r"list/validation\[0\]: class '2' is not among the"),
+        (
+            {"train": [(GREY, 0), (GREY + 1, 1)], "val": [(GREY, 2)]},
+            r"list/validation\[0\]: class '2' is not among the",
+        ),
         ({"train": scans(9), "exam": scans(9)}, "a split 'exam'; expected train, validation and test"),
         (DataLoader(Photos()), "wrapped in a loader of batches; hand in its data set"),
         (7, "a int is no data that can be learned from"),

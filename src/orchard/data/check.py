@@ -175,7 +175,9 @@ def draw_mosaic(
     split = data.splits["train"]
     by_class = data.kind.groups(split.labels, data.classes)
     longest = max(map(len, by_class))
-    turns = [int(members[turn]) for turn in range(min(longest, pictures)) for members in by_class if turn < len(members)]
+    turns = [
+        int(members[turn]) for turn in range(min(longest, pictures)) for members in by_class if turn < len(members)
+    ]
     picked = _Picked(split, np.array(list(dict.fromkeys(turns))[:pictures]))  # of several classes each once
     count = len(picked)
     plain = next(Loader(picked, preprocess, None, batch_size=count, seed=seed, workers=0).batches(0)).images

@@ -127,7 +127,9 @@ class SeveralClasses(TargetKind):
         if self.columns:
             return frozenset(name for name, cell in zip(self.columns, raw, strict=True) if _flag(name, str(cell)))
         if isinstance(raw, str):
-            found = [name for part in (raw.split(self.separator) if self.separator else [raw]) if (name := part.strip())]
+            found = [
+                name for part in (raw.split(self.separator) if self.separator else [raw]) if (name := part.strip())
+            ]
             if not found:
                 raise ValueError("its list of labels is empty; columns of 0 and 1, one for each label, can say that an "
                                  "image has none")  # fmt: skip
@@ -146,7 +148,9 @@ class SeveralClasses(TargetKind):
     def check(self, source: str, labels: Sequence[frozenset[str]], names: Sequence[str]) -> list[str]:
         counts = {name: sum(name in label for label in labels) for name in names}
         if all(count in (0, len(labels)) for count in counts.values()):
-            raise OrchardError(f"{source} has the same labels on every training image; nothing can be learned from them")
+            raise OrchardError(
+                f"{source} has the same labels on every training image; nothing can be learned from them"
+            )
         none = "no training image has the label '{}', which will hardly be answered"
         every = "every training image has the label '{}', which tells none apart"
         return [none.format(n) for n, c in counts.items() if not c] + [
@@ -260,12 +264,16 @@ def choose_target(
     lists = any(not isinstance(raw, str) for raw in raws)
     target = asked or ("number" if numbers else "classes" if lists or separator else "class")
     if separator and target != "classes":
-        raise UsageError(f"{source}: data.label_separator is for several classes of an image, not for data.target={target}")
+        raise UsageError(
+            f"{source}: data.label_separator is for several classes of an image, not for data.target={target}"
+        )
     if target == "class":
         return OneClass(known), ""
     if target == "number":
         count = len(numbers[0]) if numbers else 1
-        return Numbers([column] if count == 1 else [f"{column}_{n}" for n in range(1, count + 1)]), ", which is a number"
+        return Numbers(
+            [column] if count == 1 else [f"{column}_{n}" for n in range(1, count + 1)]
+        ), ", which is a number"
     if lists:
         return SeveralClasses(known=known), ", which is a list of classes"
     separator = separator or next((s for s in SEPARATORS if any(s in str(raw) for raw in raws)), "")

@@ -55,6 +55,7 @@ RUNTIMES = {
     ),
 }
 
+
 def program(loaded: Loaded, file: Path, kind: str, argument: str, *, pixels: bool) -> str:
     """The text of the program for a file of a format; `pixels` where the file has its preprocessing inside."""
     preprocess = loaded.pictures

@@ -35,9 +35,7 @@ def average_precisions(probabilities: np.ndarray, labels: np.ndarray) -> Average
     return AveragePrecisions(np.array(found))
 
 
-def multi_label_metrics(
-    probabilities: np.ndarray, labels: np.ndarray, thresholds: Sequence[float]
-) -> dict[str, float]:
+def multi_label_metrics(probabilities: np.ndarray, labels: np.ndarray, thresholds: Sequence[float]) -> dict[str, float]:
     """Macro mAP; macro and micro F1 at the thresholds; the share of images whose labels are all right (subset accuracy).
 
     A class that is neither there nor answered has no F1, and is left out of the mean.

@@ -74,9 +74,7 @@ def write_report(
     )
 
 
-def _per_class(
-    objective: MultiLabel, shares: np.ndarray, labels: np.ndarray, said: np.ndarray
-) -> list[dict[str, Any]]:
+def _per_class(objective: MultiLabel, shares: np.ndarray, labels: np.ndarray, said: np.ndarray) -> list[dict[str, Any]]:
     """What there is to say of each class, weakest first; classes without an image come last."""
     columns = precision_recall_fscore_support(labels > HALF, said, average=None, zero_division=0.0)
     ap = average_precisions(shares, labels).by_class

@@ -32,7 +32,12 @@ class Regression(ImageObjective):
     report = "regression_report:write_report"
 
     def __init__(
-        self, classes: Sequence[str], mean: Sequence[float], std: Sequence[float], median: Sequence[float], **common: Any
+        self,
+        classes: Sequence[str],
+        mean: Sequence[float],
+        std: Sequence[float],
+        median: Sequence[float],
+        **common: Any,
     ):
         super().__init__(classes, **common)
         self.mean, self.std, self.median = (torch.tensor(values) for values in (mean, std, median))
