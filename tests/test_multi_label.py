@@ -341,9 +341,9 @@ def test_fine_tuning_keeps_the_trunk_and_no_head_of_another_target(
 
 
 def test_data_of_another_target_is_refused(runs: Mapping[str, Any], sets: Mapping[str, Any]) -> None:
-    with pytest.raises(UsageError, match="has learned data.target=classes; digits is class"):
+    with pytest.raises(UsageError, match=r"has learned data.target=classes; digits is class"):
         package.evaluate(runs["classes"]["run"], "digits")
-    with pytest.raises(OrchardError, match="gives sum, ink, and .* has sum"):
+    with pytest.raises(OrchardError, match=r"gives sum, ink, and .* has sum"):
         package.evaluate(runs["number"]["run"], str(sets["number"][0]), None, {"columns.label": "sum"})
     other = [(np.zeros((8, 16), np.uint8), ["zero", "seven"]), (np.ones((8, 16), np.uint8), ["zero"])]
     with pytest.raises(OrchardError, match="does not know the class 'seven' of object:list"):

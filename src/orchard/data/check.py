@@ -79,7 +79,8 @@ def check(source: str, settings: DataSettings) -> tuple[ImageData, Check]:
     result = Check(
         source, data.format, data.reason, data.channels, data.target, data.classes, counts,
         _ranges(data) if of_numbers else {}, widths, heights,
-        None if of_numbers else round(max(training) / max(min(training), 1), 2), data.problems, _duplicates(data), data.fingerprint,
+        None if of_numbers else round(max(training) / max(min(training), 1), 2), data.problems,
+        _duplicates(data), data.fingerprint,
     )  # fmt: skip
     return data, result
 

@@ -132,8 +132,8 @@ def _read(data: Any, name: str, classes: Sequence[str]) -> Part:
             kept.append(pixels)
         else:
             shape, kept = None, []
-    labels = name_classes(labels, classes, name)
-    return Part(data, name, labels, digests, np.array(sizes, np.int32), grey, np.stack(kept) if shape else None)
+    named = name_classes(labels, classes, name)
+    return Part(data, name, named, digests, np.array(sizes, np.int32), grey, np.stack(kept) if shape else None)
 
 
 def _item(data: Any, index: int, key: str) -> tuple[Any, Any]:

@@ -87,8 +87,9 @@ def read_rows(
     """
     asked = settings.columns if isinstance(settings, FolderSettings) else ImageColumns()
     path, split = (_column(table, header, role, getattr(asked, role)) for role in ("path", "split"))
+    name = None if isinstance(asked.label, tuple) else asked.label
     if isinstance(asked.label, tuple):
-        labels = [_column(table, header, "label", name) for name in asked.label]
+        labels = [_column(table, header, "label", one) for one in asked.label]
     elif asked.label is None and not any(name.lower() in _COLUMNS["label"] for name in header):
         rows = list(rows)
         labels = [*_flags([row for _, row in rows], len(header), settings, {path, split})]
@@ -97,7 +98,7 @@ def read_rows(
     several = bool(labels)
     places = [place for place in labels if place is not None]
     if not several:
-        places = [place for place in [_column(table, header, "label", asked.label)] if place is not None]
+        places = [place for place in [_column(table, header, "label", name)] if place is not None]
     read = _Row(path or 0, split, places, several, several or _may_be_empty(settings))
     records: dict[str, Record] = {}
     problems: list[Problem] = []

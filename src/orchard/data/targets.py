@@ -191,7 +191,7 @@ class Numbers(TargetKind):
         self.columns = tuple(columns)
 
     def read(self, raw: Raw) -> tuple[float, ...]:
-        cells = (raw,) if isinstance(raw, str) else raw
+        cells: tuple[str | float, ...] = (raw,) if isinstance(raw, str) else raw
         if len(cells) != len(self.columns):
             raise ValueError(f"it has {len(cells)} numbers, others have {len(self.columns)}")
         return tuple(_number(name, cell) for name, cell in zip(self.columns, cells, strict=True))
@@ -201,7 +201,7 @@ class Numbers(TargetKind):
 
     def check(self, source: str, labels: Sequence[tuple[float, ...]], names: Sequence[str]) -> list[str]:
         for name, values in zip(names, zip(*labels, strict=True), strict=True):
-            if len({*np.float32(values)}) == 1:
+            if len(np.unique(np.array(values, np.float32))) == 1:
                 raise OrchardError(f"{source}: every training image has {values[0]:g} as {name}; expected numbers that "
                                    "differ")  # fmt: skip
         return []
@@ -255,8 +255,10 @@ def choose_target(
         asked, separator = settings.target, settings.label_separator
     if columns:
         if asked == "class" or separator:
-            raise UsageError(f"{source}: the labels are in {len(columns)} columns; data.target is classes or number, and "
-                             "data.label_separator is for one column")  # fmt: skip
+            raise UsageError(
+                f"{source}: the labels are in {len(columns)} columns; data.target is classes or number, and "
+                "data.label_separator is for one column"
+            )
         if asked == "number":
             return Numbers(columns), f", with {len(columns)} numbers in columns"
         return SeveralClasses(columns), f", with {len(columns)} columns of 0 and 1, one for each class"

@@ -1,4 +1,5 @@
-"""A classifier with its preprocessing inside: pixels as they are in the image go in, probabilities or numbers come out."""
+"""A classifier with its preprocessing inside: pixels as they are in the image go in, probabilities (or numbers) come
+out."""
 
 from __future__ import annotations
 

@@ -43,7 +43,7 @@ class Outputs(ABC):
 
     @abstractmethod
     def named(self, answers: Sequence[float], top: int) -> Named:
-        """What is said of one image, from its row of answers: names with their values, `top` at most where they rank."""
+        """What is said of one image, from its row of answers: names with values, `top` at most where they rank."""
 
     @abstractmethod
     def lines(self, answered: bool) -> str:

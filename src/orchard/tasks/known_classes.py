@@ -18,8 +18,8 @@ WORDS = {"class": "one class of an image", "classes": "several classes of an ima
 def fine_tuned_model(
     settings: base.Start, wanted: Mapping[str, Any], classes: Sequence[str], target: str = "class"
 ) -> nn.Module:
-    """A model with the weights of `start_from`, the head's by the names of the classes; others are fresh, and so is all of
-    it where the model has learned something else than `target` of its classes (`Portable.facts`)."""
+    """A model with the weights of `start_from`, the head's by the names of the classes; others are fresh, and so is
+    all of it where the model has learned something else than `target` (`Portable.facts`)."""
     folder, about, state = base.read_start(settings)
     model = about.build(**wanted)
     if hasattr(model, "fit_state"):

@@ -112,7 +112,7 @@ class ImageObjective(ABC):
     def batch_metrics(self, outputs: Tensor, labels: Tensor) -> dict[str, Tensor]:
         """What training logs of a batch beside the loss."""
 
-    def settle(self, validation: Predictions) -> None:
+    def settle(self, validation: Predictions) -> None:  # noqa: B027 most choose nothing
         """Choose what is chosen by the predictions of the validation split."""
 
     def mix(self, batch: ImageBatch, settings: MixSettings, seed: int, number: int) -> ImageBatch:

@@ -31,7 +31,10 @@ from orchard.tasks.image_classification.image_objective import ImageObjective, O
 from orchard.tasks.image_classification.own_module import start_module
 from orchard.tasks.image_classification.settings import Settings
 from orchard.tasks.image_classification.targets import (
-    model_objective, settle_for_target, target_of, training_objective,
+    model_objective,
+    settle_for_target,
+    target_of,
+    training_objective,
 )  # fmt: skip
 from orchard.tasks.images import keep_characters, settle_preprocessing
 from orchard.tasks.known_classes import fine_tuned_model

@@ -16,7 +16,10 @@ from orchard.data.settings import MixSettings
 from orchard.inference.outputs import Outputs
 from orchard.tasks.image_classification.image_objective import ImageObjective, Predictions, unknown_class
 from orchard.tasks.image_classification.multi_label_metrics import (
-    HALF, average_precisions, choose_thresholds, multi_label_metrics,
+    HALF,
+    average_precisions,
+    choose_thresholds,
+    multi_label_metrics,
 )  # fmt: skip
 from orchard.tasks.image_classification.settings import Settings
 

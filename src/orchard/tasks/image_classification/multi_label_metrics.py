@@ -28,7 +28,7 @@ def average_precisions(probabilities: np.ndarray, labels: np.ndarray) -> Average
     """Of probabilities (N, K) and labels (N, K) of 0 and 1."""
     from sklearn.metrics import average_precision_score  # here, as predicting needs none of it
 
-    there = labels.any(0)
+    there = (labels > HALF).sum(0)
     found = [
         average_precision_score(labels[:, k], probabilities[:, k]) if there[k] else np.nan for k in range(len(there))
     ]
@@ -36,7 +36,7 @@ def average_precisions(probabilities: np.ndarray, labels: np.ndarray) -> Average
 
 
 def multi_label_metrics(probabilities: np.ndarray, labels: np.ndarray, thresholds: Sequence[float]) -> dict[str, float]:
-    """Macro mAP; macro and micro F1 at the thresholds; the share of images whose labels are all right (subset accuracy).
+    """Macro mAP; macro and micro F1 at the thresholds; the share of images with all labels right (subset accuracy).
 
     A class that is neither there nor answered has no F1, and is left out of the mean.
     """
@@ -60,8 +60,8 @@ def answered(probabilities: np.ndarray, thresholds: Sequence[float]) -> np.ndarr
 
 
 def choose_thresholds(probabilities: np.ndarray, labels: np.ndarray) -> tuple[float, ...]:
-    """For each class the threshold with the best F1: half way between the probabilities that it separates, and of equally
-    good ones the nearest to a half. A half for a class that no image has, or every one.
+    """For each class the threshold with the best F1: half way between the probabilities that it separates, and of
+    equally good ones the nearest to a half. A half for a class that no image has, or every one.
     """
     return tuple(_threshold(probabilities[:, k], labels[:, k] > HALF) for k in range(labels.shape[1]))
 

@@ -1,4 +1,4 @@
-"""The report of a model with several labels for an image: average precision and F1 of each class, mistakes, attention."""
+"""The report of a model with several labels for an image: average precision and F1 of classes, mistakes, attention."""
 
 from __future__ import annotations
 

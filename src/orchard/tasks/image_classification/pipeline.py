@@ -30,8 +30,8 @@ SAVED = {"fp32": 0.2, "bf16": 0.6}  # share of the plain model's time that the f
 
 @dataclass(frozen=True)
 class Answer:
-    """What the model says of one picture: classes and probabilities, most likely first; numbers by name and value, where
-    it has learned some; or why there is no answer."""
+    """What the model says of one picture: classes and probabilities, most likely first; numbers by name and value,
+    where it has learned some; or why there is no answer."""
 
     picture: str  # its path, or `image 3` for the fourth of those in memory
     top: Named = ()

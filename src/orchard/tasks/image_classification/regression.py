@@ -48,8 +48,8 @@ class Regression(ImageObjective):
         mean, std, median = labels.mean(0), labels.std(0), np.median(labels, 0)
         if not std.all():
             name = data.classes[int(std.argmin())]
-            raise OrchardError(f"{data.source}: all {len(labels)} training images have the same {name}; expected numbers "
-                               "that differ")  # fmt: skip
+            raise OrchardError(f"{data.source}: all {len(labels)} training images have the same {name}; expected "
+                               "numbers that differ")  # fmt: skip
         return cls(data.classes, mean.tolist(), std.tolist(), median.tolist(), **common)
 
     @classmethod
@@ -75,7 +75,7 @@ class Regression(ImageObjective):
         return predictions.logits * self.std + self.mean
 
     def metrics(self, predictions: Predictions) -> dict[str, float]:
-        """Of several numbers the mean over them, each in its own unit: mean absolute error, root mean squared error, R²."""
+        """Mean absolute error, root mean squared error and R²; of several numbers the mean, each in its own unit."""
         found = by_number(self.values(predictions).numpy(), predictions.labels.numpy())
         loss = float(self.criterion(predictions.logits, predictions.labels))
         return {"loss": loss, **{name: float(values.mean()) for name, values in found.items()}}
