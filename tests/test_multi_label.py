@@ -335,7 +335,7 @@ def test_fine_tuning_keeps_the_trunk_and_no_head_of_another_target(
     settings.start_from = runs["classes"]["run"]
     kept = fine_tuned_model(settings, {"num_classes": 5}, names, "classes")
     assert torch.equal(kept.head.weight, load(runs["classes"]["run"]).model.head.weight)
-    with pytest.raises(UsageError, match=r"augmentation.mixup is for classes, and .*numbers.csv has numbers"):
+    with pytest.raises(UsageError, match=r"augmentation.mixup has no meaning .* numbers, as in .*numbers.csv"):
         path, numbers = sets["number"]
         package.train("vit_nano", str(path), tmp_path / "mixed", **{**SMALL, **numbers, "augmentation.mixup": 0.2})
 

@@ -15,6 +15,7 @@ from PIL import Image
 from torch import Tensor
 
 from orchard.data import augment as aug
+from orchard.data.balanced import BalancedOrder
 from orchard.data.batches import ImageBatch
 from orchard.data.contracts import AugmentSettings, ImageSplit, Preprocess
 from orchard.data.counter_rng import uniforms
@@ -27,7 +28,8 @@ KEPT_BYTES = 512 * 2**20  # decoded images of one split that are kept in memory
 class Loader(IndexedBatches[ImageBatch]):
     """Batches of `split`, varied by `augment`, or for evaluation (`augment=None`) as they are.
 
-    `workers=None` takes as many processes as pay: none for small images, else one per free core up to eight.
+    `workers=None` takes as many processes as pay: none for small images, else one per free core up to eight. With
+    `groups` (N,) int64 training draws each of them equally often.
     """
 
     def __init__(
@@ -41,6 +43,7 @@ class Loader(IndexedBatches[ImageBatch]):
         workers: int | None,
         rank: int = 0,
         world: int = 1,
+        groups: np.ndarray | None = None,
     ):
         kept = split.small and len(split) * preprocess.channels * int(np.prod(preprocess.size)) <= KEPT_BYTES
         if workers is None:
@@ -49,6 +52,8 @@ class Loader(IndexedBatches[ImageBatch]):
             len(split), batch_size=batch_size, seed=seed, training=augment is not None, workers=0 if kept else workers,
             rank=rank, world=world,
         )  # fmt: skip
+        if groups is not None:
+            self.order = BalancedOrder(seed, groups)
         self.split, self.preprocess, self.augment = split, preprocess, augment
         self.labels = torch.from_numpy(split.labels)
         self.images = _kept(split, preprocess) if kept else None
@@ -58,7 +63,7 @@ class Loader(IndexedBatches[ImageBatch]):
 
         How images are varied is computed for the whole global batch, whoever holds which part of it.
         """
-        mine = indices[part]
+        mine = indices[part] % self.count  # a balanced order counts how often a record came
         if self.augment is None:
             pixels = self.images[torch.from_numpy(mine)] if self.images is not None else self._read(mine)
             return self._finish(self.preprocess.normalise(pixels), mine)

@@ -53,23 +53,25 @@ class Outputs(ABC):
 
 @dataclass(frozen=True)
 class OneClass(Outputs):
-    """Logits of classes of which an image has one."""
+    """Logits of classes of which an image has one; they are divided by a temperature first (arXiv:1706.04599)."""
 
     result = "probabilities"
+    temperature: float = 1.0
 
     def answers(self, outputs: np.ndarray) -> np.ndarray:
-        powers = np.exp(outputs - outputs.max(1, keepdims=True))
+        powers = np.exp((outputs - outputs.max(1, keepdims=True)) / self.temperature)
         return powers / powers.sum(1, keepdims=True)
 
     def tensor(self, outputs: Tensor) -> Tensor:
-        return outputs.softmax(1)
+        return (outputs / self.temperature).softmax(1)
 
     def named(self, answers: Sequence[float], top: int) -> Named:
         best = np.argsort(-np.asarray(answers), kind="stable")[:top]
         return tuple((self.names[n], float(answers[n])) for n in best)
 
     def lines(self, answered: bool) -> str:
-        softmax = "    answer = np.exp(answer - answer.max())\n    answer /= answer.sum()\n"
+        scaled = "(answer - answer.max())" + (f" / {self.temperature!r}" if self.temperature != 1 else "")
+        softmax = f"    answer = np.exp({scaled})\n    answer /= answer.sum()\n"
         return ("" if answered else softmax) + textwrap.indent(
             textwrap.dedent(f"""\
             print(path)
@@ -142,6 +144,7 @@ class Numbers(Outputs):
 
 class _OneFacts(BaseModel):
     target: Literal["class"] = "class"
+    temperature: Annotated[FiniteFloat, Field(gt=0)] = 1.0
 
 
 class _SeveralFacts(BaseModel):
@@ -180,6 +183,6 @@ def outputs_of(names: Sequence[str], facts: Mapping[str, Any], where: Path | str
         key = ".".join(("facts", *map(str, first["loc"])))
         raise OrchardError(f"{where}: '{key}': {first['msg'][0].lower()}{first['msg'][1:]}") from None
     for key, values in found.items():
-        if len(values) != len(names):
+        if isinstance(values, tuple) and len(values) != len(names):
             raise OrchardError(f"{where}: 'facts.{key}' has {len(values)} values for {len(names)} names")
     return kind(tuple(names), **found)

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -235,12 +236,18 @@ def make_fabric(settings: TrainSettings, device: torch.device) -> Fabric:
     )
 
 
-def training_loader(job: Job, split: ImageSplit, preprocess: Preprocess, augment: AugmentSettings) -> Loader:
-    """The loader of a job's training images, this process's part of them."""
+def training_loader(
+    job: Job,
+    split: ImageSplit,
+    preprocess: Preprocess,
+    augment: AugmentSettings,
+    groups: np.ndarray | None = None,
+) -> Loader:
+    """The loader of a job's training images, this process's part of them; each of `groups` (N,) equally often."""
     s, fabric = job.settings, job.fabric
     return Loader(
         split, preprocess, augment, batch_size=s.batch_size, seed=s.seed, workers=s.data.workers,
-        rank=fabric.global_rank, world=fabric.world_size,
+        rank=fabric.global_rank, world=fabric.world_size, groups=groups,
     )  # fmt: skip
 
 

@@ -28,6 +28,7 @@ from orchard.models.foreign import create_foreign, is_foreign, tag_remark
 from orchard.tasks import base
 from orchard.tasks.image_classification import TASK, pretraining
 from orchard.tasks.image_classification.image_objective import ImageObjective, OwnMetric, Predictions, predict_split
+from orchard.tasks.image_classification.imbalance import sampling_groups
 from orchard.tasks.image_classification.own_module import start_module
 from orchard.tasks.image_classification.settings import Settings
 from orchard.tasks.image_classification.targets import (
@@ -129,7 +130,8 @@ class Job(base.Job):
 
     def feed(self) -> LoaderFeed:
         split = self.data.splits["train"]
-        loader = base.training_loader(self, split, self.preprocess, self.settings.augmentation)
+        groups = sampling_groups(self.settings, self.data)
+        loader = base.training_loader(self, split, self.preprocess, self.settings.augmentation, groups)
         return LoaderFeed(loader, self.settings.accumulate, self._ready, split.key)
 
     def _ready(self, loaded: ImageBatch, number: int) -> ImageBatch:

@@ -15,6 +15,7 @@ from orchard.data.contracts import ImageData
 from orchard.data.settings import MixSettings
 from orchard.inference.outputs import Outputs
 from orchard.tasks.image_classification.image_objective import ImageObjective, Predictions, unknown_class
+from orchard.tasks.image_classification.imbalance import class_weights
 from orchard.tasks.image_classification.multi_label_metrics import (
     HALF,
     average_precisions,
@@ -34,18 +35,27 @@ class MultiLabel(ImageObjective):
     metric = "map"
     validated = ("map", "macro_f1")
     taken = ("constant_map",)
+    without = ("temperature_scaling",)
     report = "multi_label_report:write_report"
 
     def __init__(
-        self, classes: Sequence[str], *, label_smoothing: float = 0.0, thresholds: Sequence[float] = (), **common: Any
+        self,
+        classes: Sequence[str],
+        *,
+        label_smoothing: float = 0.0,
+        thresholds: Sequence[float] = (),
+        weights: Tensor | None = None,
+        **common: Any,
     ):
+        """`weights` (K,) are those of the images of each class in its loss."""
         super().__init__(classes, **common)
-        self.label_smoothing = label_smoothing
+        self.label_smoothing, self.weights = label_smoothing, weights
         self.thresholds = tuple(thresholds) or (HALF,) * len(self.classes)
 
     @classmethod
     def for_training(cls, data: ImageData, settings: Settings, **common: Any) -> Self:
-        return cls(data.classes, label_smoothing=settings.label_smoothing, **common)
+        weights = class_weights(settings, data)
+        return cls(data.classes, label_smoothing=settings.label_smoothing, weights=weights, **common)
 
     @classmethod
     def for_model(cls, outputs: Outputs, **common: Any) -> Self:
@@ -58,7 +68,8 @@ class MultiLabel(ImageObjective):
     def criterion(self, outputs: Tensor, labels: Tensor) -> Tensor:
         """Binary cross entropy in nats, the mean over classes; smoothing moves both targets towards a half."""
         wanted = labels * (1 - self.label_smoothing) + self.label_smoothing / 2
-        return F.binary_cross_entropy_with_logits(outputs.float(), wanted)
+        weights = None if self.weights is None else self.weights.to(outputs.device)
+        return F.binary_cross_entropy_with_logits(outputs.float(), wanted, pos_weight=weights)
 
     def batch_metrics(self, outputs: Tensor, labels: Tensor) -> dict[str, Tensor]:
         """F1 of all answers of the batch together, at a half."""

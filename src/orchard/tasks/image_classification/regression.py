@@ -28,7 +28,10 @@ class Regression(ImageObjective):
     metric = "mae"
     validated = ("mae", "r2")
     taken = ("median_mae",)
-    without = ("label_smoothing", "augmentation.mixup", "augmentation.cutmix")
+    without = (
+        "label_smoothing", "class_weights", "balanced_sampling", "temperature_scaling", "augmentation.mixup",
+        "augmentation.cutmix",
+    )  # fmt: skip
     report = "regression_report:write_report"
 
     def __init__(

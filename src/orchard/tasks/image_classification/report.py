@@ -56,7 +56,7 @@ def write_report(
     metrics = run.metrics()
     report_split, figures = metrics.report_split, metrics.reported
     labels, said = predictions.labels.numpy(), predictions.logits.argmax(1).numpy()
-    probabilities = predictions.logits.float().softmax(1).numpy()
+    probabilities = (predictions.logits.float() / objective.temperature).softmax(1).numpy()
     confidence = probabilities.max(1)
     matrix = confusion_matrix(labels, said, labels=range(len(objective.classes)))
     right = int((labels == said).sum())

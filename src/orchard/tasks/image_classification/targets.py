@@ -25,12 +25,14 @@ def settle_for_target(resolved: Resolved, data: ImageData) -> Resolved:
 
     Raises UsageError for a setting that has no meaning for the data.
     """
+    words = {"class": "one class", "classes": "several classes", "number": "numbers"}[data.target]
     values = flatten(resolved.settings.model_dump())
     for key in OBJECTIVES[data.target].without:
-        if values[key] and resolved.origins.get(key) == "command":
-            raise UsageError(f"{key} is for classes, and {data.source} has numbers; leave it out")
-        if values[key]:
-            resolved = resolved.choose(key, 0.0, "chosen: it is for classes, and here are numbers")
+        given = [name for name, value in values.items() if (name == key or name.startswith(f"{key}.")) and value]
+        if given and any(resolved.origins.get(name) == "command" for name in given):
+            raise UsageError(f"{key} has no meaning where an image has {words}, as in {data.source}; leave it out")
+        if given:
+            resolved = resolved.choose(key, 0.0, f"chosen: it has no meaning where an image has {words}")
     return resolved
 
 
