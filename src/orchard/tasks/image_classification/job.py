@@ -16,6 +16,7 @@ from orchard.data.augment import mix
 from orchard.data.batches import ImageBatch
 from orchard.data.characters import mirrored_characters
 from orchard.data.contracts import ImageData, ImageSplit, Preprocess
+from orchard.data.few_labels import few_labels
 from orchard.data.loader import Loader
 from orchard.data.preprocess import default_preprocess
 from orchard.data.settings import Source
@@ -50,7 +51,8 @@ class Job(base.Job):
         """Read the data and build the model. Raises UsageError or OrchardError for all that does not fit."""
         settings: Any = resolved.settings
         objects = resolved.objects
-        self.data = open_data(resolved.source, settings.data)
+        data = open_data(resolved.source, settings.data)
+        self.data = few_labels(data, settings.data.labels_per_class, settings.seed)
         torch.manual_seed(settings.seed)  # the fresh weights
         if objects.module is None:
             self.model = start_model(settings, self.data)
