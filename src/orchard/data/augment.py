@@ -170,7 +170,7 @@ def _blur(pictures: Tensor, sigmas: Tensor) -> Tensor:
         reach = min(max(round(_KERNEL * length) // 2, 1), length - 1)
         weights = torch.exp(-(torch.arange(-reach, reach + 1) ** 2) / (2 * sigmas[:, None] ** 2))
         weights = weights / weights.sum(1, keepdim=True)
-        edges = (0, 0, reach, reach) if axis == 2 else (reach, reach)
+        edges = (0, 0, reach, reach) if axis == 2 else (reach, reach, 0, 0)
         padded = F.pad(pictures, edges, mode="reflect")
         shifted = (padded.narrow(axis, n, length) * weights[:, n, None, None, None] for n in range(2 * reach + 1))
         pictures = sum(shifted, torch.zeros_like(pictures))

@@ -24,6 +24,16 @@ class ContrastSettings(Strict):
     momentum: float = Field(0.999, ge=0, lt=1, description="share of its weights that the key encoder keeps each step")
 
 
+class ViewSettings(AugmentSettings):
+    """How the two views of an image are made; as SimCLR's (arXiv:2002.05709, appendix A), without the hue."""
+
+    crop: Literal["none", "pad", "resized"] = Field("resized", description="as of all images; resized: random area")
+    flip: bool = Field(True, description="mirror left and right half of the time")
+    color: float = Field(0.8, ge=0, le=1, description="strength of random brightness, contrast and saturation")
+    grayscale: float = Field(0.2, ge=0, le=1, description="probability that a view loses its colours")
+    blur: float = Field(0.5, ge=0, le=1, description="probability of a Gaussian blur, of 0.1 to 2 pixels")
+
+
 class EvaluationSettings(Strict):
     """How features are judged where images have labels."""
 
@@ -38,9 +48,7 @@ class Settings(TrainSettings):
     data: PictureSource
     image_size: int | None = Field(None, ge=1, description="side of the square images the model sees")
     preprocessing: PreprocessSettings = PreprocessSettings()
-    augmentation: AugmentSettings = AugmentSettings(
-        crop="resized", flip=True, color=0.8, grayscale=0.2, blur=0.5
-    )  # as SimCLR's and MoCo v2's
+    augmentation: ViewSettings = ViewSettings()
     contrast: ContrastSettings = ContrastSettings()
     evaluation: EvaluationSettings = EvaluationSettings()
 
