@@ -35,7 +35,9 @@ def test_nt_xent_is_half_of_googles(golden: Path, normed: bool, temperature: flo
     loss, _ = nt_xent(first, second, temperature)
     (2 * loss).backward()
     torch.testing.assert_close(2 * loss.detach(), case.computed(f"{name}.loss"))
-    torch.testing.assert_close(hidden.grad / (1 if normed else 0.4), case.computed(f"{name}.grad.hidden"), atol=1e-6, rtol=1e-4)
+    torch.testing.assert_close(
+        hidden.grad / (1 if normed else 0.4), case.computed(f"{name}.grad.hidden"), atol=1e-6, rtol=1e-4
+    )
     logits, _ = view_logits(first.detach(), second.detach(), temperature)
     torch.testing.assert_close(logits[:4, 4:], case.computed(f"{name}.logits_ab"))
 
@@ -139,14 +141,16 @@ def test_features_are_the_mean_over_the_trunks_last_map_on_any_trunk() -> None:
         create_model("simclr_nano", trunk="gpt2")
     with pytest.raises(UsageError, match="a head without norms has 2"):
         create_model("simclr_nano", norm=False, layers=3)
-    with pytest.raises(OrchardError, match="no rule for a head with norms"):
+    with pytest.raises(OrchardError, match="no rule for our tensor"):
         export_official(create_model("simclr_nano"), "sthalles")
 
 
 def test_a_model_learns_by_its_papers_objective_unless_another_is_named() -> None:
     for name, objective, learner in (
-        ("simclr_nano", None, "SimCLR"), ("moco_nano", None, "MomentumLearner"), ("simclr_nano", "momentum", "MomentumLearner")
-    ):  # fmt: skip
+        ("simclr_nano", None, "SimCLR"),
+        ("moco_nano", None, "MomentumLearner"),
+        ("simclr_nano", "momentum", "MomentumLearner"),
+    ):
         settings = ContrastSettings(objective=objective, queue=32)
         assert type(make_objective(settings, create_model(name), 8)[1]).__name__ == learner
     with pytest.raises(UsageError, match="a batch of 64 does not fit into a queue of 32"):
@@ -159,9 +163,7 @@ def test_both_views_are_functions_of_seed_epoch_and_record(digits: ImageData) ->
 
     def loader(workers: int, rank: int = 0, world: int = 1) -> Loader:
         split = digits.splits["train"]
-        return Loader(
-            split, preprocess, augment, batch_size=32, seed=3, workers=workers, rank=rank, world=world
-        )
+        return Loader(split, preprocess, augment, batch_size=32, seed=3, workers=workers, rank=rank, world=world)
 
     views = TwoViews(loader(0))
     batch, again = views.batch(2, 5), TwoViews(loader(0)).batch(2, 5)

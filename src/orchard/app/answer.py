@@ -27,8 +27,8 @@ def answer(
 ) -> Iterator[Artifact]:
     """One answer after the other for `items` (files, prompts), by the model of a run or model folder.
 
-    `options` are those of the model's task, or of `task_name`, another one that it answers. Raises UsageError for an option that there is not or a model that gives no
-    answers, before anything is loaded.
+    `options` are those of the model's task, or of `task_name`, another one that it answers. Raises UsageError for an
+    option that there is not or a model that gives no answers, before anything is loaded.
     """
     found = require_model(Path(run))
     task = task_for(found, task_name)

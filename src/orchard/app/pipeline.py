@@ -19,7 +19,8 @@ def pipeline(task_or_run: str | Path, model: str | Path | nn.Module | None = Non
     An object of the model's task, which is called with what the task takes: a classifier of images with an image or a
     list of them, each a path, bytes, a PIL image, an array or a tensor; `transform(image)` of it gives the tensor that
     its model takes. `options` are those of its class. A run of a module of your own takes that module, too:
-    `pipeline(RUN, module)`. A classifier also gives features: `pipeline("image-feature-extraction", RUN)`. Raises UsageError for a task nobody knows and for a model of another one.
+    `pipeline(RUN, module)`. A classifier also gives features: `pipeline("image-feature-extraction", RUN)`. Raises
+    UsageError for a task nobody knows and for a model of another one.
     """
     module = None
     if model is not None and not isinstance(model, str | Path):

@@ -39,8 +39,8 @@ def _(split: PartSplit) -> np.ndarray:
 
 
 def few_labels(data: ImageData, count: int | None, seed: int) -> ImageData:
-    """The same set with `count` training images of each class (all of a class that has fewer), in their order, chosen by
-    `seed`; None: the set as it is. Validation and test stay whole."""
+    """The same set with `count` training images of each class (all of a class that has fewer), chosen by `seed`, in
+    their order; None: the set as it is. Validation and test stay whole."""
     if count is None:
         return data
     train = data.splits["train"]

@@ -41,7 +41,7 @@ class TwoViews(IndexedBatches[ViewsBatch]):
         self.loader = loader
 
     def make(self, epoch: int, indices: np.ndarray, part: slice) -> ViewsBatch:
-        views = (
+        first, second = (
             self.loader.vary(uniforms(self.seed, epoch, indices + view * self.count), indices, part) for view in (0, 1)
         )
-        return ViewsBatch(*views, torch.from_numpy(indices[part]))
+        return ViewsBatch(first, second, torch.from_numpy(indices[part]))

@@ -1,7 +1,7 @@
 """Losses that tell two views of one image from the views of others.
 
-Embeddings are of length one. SimCLR compares all views of a batch with each other; MoCo compares a batch with a queue of
-embeddings of earlier batches.
+Embeddings are of length one. SimCLR compares all views of a batch with each other; MoCo compares a batch with a queue
+of embeddings of earlier batches.
 """
 
 from __future__ import annotations

@@ -24,8 +24,6 @@ from orchard.given import Given
 from orchard.inference.cost import multiply_adds, weight_bytes
 from orchard.inference.hardware import native_bf16
 from orchard.inference.loading import Loaded
-from orchard.models import configuration
-from orchard.models.foreign import is_foreign
 from orchard.tasks.record import Task
 from orchard.terminal import note
 from orchard.training.feed import Feed
@@ -263,7 +261,7 @@ def read_start(settings: Start) -> tuple[Path, Portable, dict[str, Tensor]]:
     about, state = read_portable(folder)
     if about.model == settings.model:
         return folder, about, state
-    trunk = getattr(configuration(about.model, **about.architecture), "trunk", "") if not is_foreign(about.model) else ""
+    trunk = about.architecture.get("trunk", "")
     if trunk != settings.model:
         words, fitting = f" on a trunk {trunk}" if trunk else "", f"{about.model} or {trunk}" if trunk else about.model
         raise UsageError(f"{folder} holds a {about.model}{words}, not a {settings.model}; train {fitting} from it")

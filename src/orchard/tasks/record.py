@@ -42,11 +42,11 @@ class Task:
 
     `data` is the kind of data it learns from (`orchard.data.kinds`), `takes` what one question is made of and `gives`
     what one answer is. The others are places in the task's folder: `settings` and `options` are pydantic models (of a
-    training, and of how a model answers), `evaluation` one of how a trained model is judged (the settings' group of that
-    name), `job` a `Job`, `evaluate` the metrics of a trained model, `pipeline` what answers in Python and `answer` what
-    answers on the command line, `importer` completes an official checkpoint, `peers` times beside other libraries,
-    `entries` says what an export consists of, and `pixel_entries` what one with the preprocessing inside does. With
-    `own_metrics`, a person's functions of (logits, labels) are computed beside the task's own metrics.
+    training, and of how a model answers), `evaluation` one of how a trained model is judged (the group of that name in
+    the settings), `job` a `Job`, `evaluate` the metrics of a trained model, `pipeline` what answers in Python and
+    `answer` what answers on the command line, `importer` completes an official checkpoint, `peers` times beside other
+    libraries, `entries` says what an export consists of, and `pixel_entries` what one with the preprocessing inside
+    does. With `own_metrics`, a person's functions of (logits, labels) are computed beside the task's own metrics.
     """
 
     name: str  # Hugging Face's pipeline name where it has one

@@ -1,7 +1,7 @@
 """MoCo: momentum contrast for unsupervised visual representation learning (He et al. 2019, arXiv:1911.05722).
 
 A query encoder learns to find the embedding that a second, slowly moving encoder (the key encoder) gave another view of
-the same image among a long queue of embeddings of earlier images. So the number of negatives does not hang on the batch.
+the same image among a long queue of embeddings of earlier images. So the number of negatives is free of the batch.
 Version 2 (arXiv:2003.04297) takes SimCLR's head of two layers, its blur and a temperature of 0.2.
 
 This is the query encoder, which is what is kept; the key encoder and the queue belong to training.

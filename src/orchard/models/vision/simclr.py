@@ -12,7 +12,6 @@ from typing import Any, ClassVar
 
 from torch import nn
 
-from orchard.errors import OrchardError
 from orchard.models import Landmark, Rule
 from orchard.models.vision.projection import ProjectedConfig, ProjectedTrunk, mlp_head, trunk_of
 from orchard.models.vision.trunk import Trunk, trunk_names
@@ -57,9 +56,9 @@ def build(config: SimCLRConfig) -> SimCLR:
 
 
 def port_names(config: SimCLRConfig) -> list[Rule | tuple[str, str]]:
-    """sthalles/SimCLR, the PyTorch port: a torchvision network whose `fc` is the head."""
+    """sthalles/SimCLR, the PyTorch port: a torchvision network whose `fc` is the head, which there has no norms."""
     if config.norm:
-        raise OrchardError("no rule for a head with norms: the PyTorch port has none (norm = false)")
+        return []
     return [*trunk_names(config, "torchvision", "backbone."), ("head.{}", "backbone.fc.{}")]
 
 

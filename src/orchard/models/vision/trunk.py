@@ -48,7 +48,7 @@ def create_trunk(name: str, overrides: Mapping[str, Any]) -> Trunk:
 
 
 def frozen_settings(settings: Any) -> tuple[tuple[str, Any], ...]:
-    """Fields of a trunk's configuration, a mapping or pairs, as a configuration can hold them: sorted, lists as tuples."""
+    """Fields of a trunk's configuration, a mapping or pairs, as a configuration holds them: sorted, lists as tuples."""
     table = dict(settings)
     return tuple((key, _frozen(table[key])) for key in sorted(table))
 

@@ -35,9 +35,8 @@ def write_npz(answers: Iterator[EmbeddingArtifact], out: Path) -> Summary:
     """
     import numpy as np
 
-    good, bad = [], []
-    for one in answers:
-        (bad if one.error else good).append(one)
+    found = list(answers)
+    good, bad = [one for one in found if not one.error], [one for one in found if one.error]
     if good:
         names, features = [one.item for one in good], np.array([one.values for one in good], np.float32)
         try:
@@ -47,8 +46,8 @@ def write_npz(answers: Iterator[EmbeddingArtifact], out: Path) -> Summary:
         except OSError as error:
             raise disk_error(error, out, "make room, or name another file with --out") from None
     if bad:
-        left = f"; {out} has the features of the others" if good else ""
-        raise OrchardError(f"{len(bad)} of {len(good) + len(bad)} images cannot be read: {bad[0].item}: {bad[0].error}{left}")
+        count, left = len(good) + len(bad), f"; {out} has the features of the others" if good else ""
+        raise OrchardError(f"{len(bad)} of {count} images cannot be read: {bad[0].item}: {bad[0].error}{left}")
     width = features.shape[1]
     values = {"out": str(out), "images": len(good), "features": width}
     return Summary(f"{out}: names and features of {len(good):,} images, {width:,} numbers each", values)

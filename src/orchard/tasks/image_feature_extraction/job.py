@@ -127,9 +127,7 @@ class Job(base.Job):
 
     def write_model(self, model: nn.Module, run: RunFolder) -> None:
         encoder = encoder_of(model)
-        save_portable(
-            run / "model", encoder, self.portable(encoder, run.path, preprocess=self.preprocess.to_json())
-        )
+        save_portable(run / "model", encoder, self.portable(encoder, run.path, preprocess=self.preprocess.to_json()))
 
     def finish(self, model: nn.Module, run: RunFolder) -> dict[str, Any]:
         known = self.features(model, "train")

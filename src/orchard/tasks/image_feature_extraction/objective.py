@@ -86,7 +86,8 @@ class BatchContrast(Contrast):
 
     def loss(self, model: Any, batch: ViewsBatch) -> tuple[Tensor, dict[str, Tensor]]:
         both = embed(model, torch.cat([batch.first, batch.second]))  # one pass: norms see both views, as in the paper
-        loss, accuracy = nt_xent(*both.chunk(2), self.temperature)
+        first, second = both.chunk(2)
+        loss, accuracy = nt_xent(first, second, self.temperature)
         return loss, {"view_accuracy": accuracy}
 
 

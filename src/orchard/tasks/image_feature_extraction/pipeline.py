@@ -29,8 +29,8 @@ class FeatureExtractor:
             pass  # a model without a head is refused here
 
     def __call__(self, images: Any) -> np.ndarray:
-        """(N, D) float32 of all images at once, which are as a classifier takes them: a path, a folder or a pattern, the
-        bytes of a file, a PIL image, an array or a tensor, or a list of such.
+        """(N, D) float32 of all images at once, which are as a classifier takes them: a path, a folder or a pattern,
+        the bytes of a file, a PIL image, an array or a tensor, or a list of such.
 
         Raises UsageError for what is no image, OrchardError for a file that cannot be read.
         """
