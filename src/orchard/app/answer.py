@@ -11,7 +11,7 @@ from pydantic import BaseModel, ValidationError
 from orchard.errors import UsageError
 from orchard.inference.artifacts import Artifact
 from orchard.tasks.record import Task
-from orchard.tasks.registry import task_named
+from orchard.tasks.registry import task_for
 from orchard.training.settings import explain
 from orchard.weights.folders import require_model
 
@@ -19,15 +19,19 @@ Say = Callable[[str], None]
 
 
 def answer(
-    run: Path | str, items: Sequence[str], options: Mapping[str, Any] | None = None, say: Say = lambda line: None
+    run: Path | str,
+    items: Sequence[str],
+    options: Mapping[str, Any] | None = None,
+    say: Say = lambda line: None,
+    task_name: str | None = None,
 ) -> Iterator[Artifact]:
     """One answer after the other for `items` (files, prompts), by the model of a run or model folder.
 
-    `options` are those of the model's task. Raises UsageError for an option that there is not or a model that gives no
-    answers, before anything is loaded.
+    `options` are those of the model's task, or of `task_name`, another one that it answers. Raises UsageError for an
+    option that there is not or a model that gives no answers, before anything is loaded.
     """
     found = require_model(Path(run))
-    task = task_named(found.task)
+    task = task_for(found, task_name)
     if task.answer is None:
         raise UsageError(f"{found.folder} is for {task.name}, which answers no questions by itself")
     chosen = read_options(task, options or {})

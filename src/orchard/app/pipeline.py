@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from orchard.errors import UsageError
-from orchard.tasks.registry import task_named
+from orchard.tasks.registry import task_for, task_named
 from orchard.weights.folders import require_model
 
 if TYPE_CHECKING:
@@ -19,16 +19,15 @@ def pipeline(task_or_run: str | Path, model: str | Path | nn.Module | None = Non
     An object of the model's task, which is called with what the task takes: a classifier of images with an image or a
     list of them, each a path, bytes, a PIL image, an array or a tensor; `transform(image)` of it gives the tensor that
     its model takes. `options` are those of its class. A run of a module of your own takes that module, too:
-    `pipeline(RUN, module)`. Raises UsageError for a task nobody knows and for a model of another one.
+    `pipeline(RUN, module)`. A classifier also gives features: `pipeline("image-feature-extraction", RUN)`. Raises
+    UsageError for a task nobody knows and for a model of another one.
     """
     module = None
     if model is not None and not isinstance(model, str | Path):
         module, model = model, None
-    wanted = None if model is None else task_named(str(task_or_run))
+    wanted = None if model is None else task_named(str(task_or_run)).name
     found = require_model(Path(task_or_run if model is None else model))
-    task = task_named(found.task)
-    if wanted is not None and wanted is not task:
-        raise UsageError(f"{found.folder} is for {task.name}, not for {wanted.name}")
+    task = task_for(found, wanted)
     if task.pipeline is None:
         raise UsageError(f"{found.folder} is for {task.name}, which has no pipeline")
     from orchard.inference.loading import load

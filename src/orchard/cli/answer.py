@@ -30,6 +30,7 @@ HELP = {
     "generate": "Generate text, images and more with a trained model.",
 }
 Items = Annotated[list[str] | None, typer.Argument(metavar="[ITEM]...", help="Files, folders, patterns; or prompts.")]
+Asked = Annotated[str | None, typer.Option("--task", help="Another task that the model answers.")]
 Table = Annotated[Path | None, typer.Option("--csv", help="Write the answers to this file.")]
 
 
@@ -37,7 +38,8 @@ def answer_command(name: str, arguments: list[str]) -> Callable[..., None]:
     """`predict` or `generate` with the options of the task whose run is among the arguments."""
 
     def command(**given: Any) -> None:
-        give_answers(given.pop("run"), given.pop("items") or [], given.pop("table"), given.pop("as_json"), given)
+        run, items, task = given.pop("run"), given.pop("items") or [], given.pop("task")
+        give_answers(run, items, given.pop("table"), given.pop("as_json"), given, task)
 
     options = task_options(arguments)
     more = f"Its options depend on the run: orchard {name} RUN --help" if not options else ""
@@ -46,6 +48,7 @@ def answer_command(name: str, arguments: list[str]) -> Callable[..., None]:
         inspect.Parameter("run", KEYWORD, annotation=Annotated[Path, typer.Argument(help="Run or model folder.")]),
         inspect.Parameter("items", KEYWORD, annotation=Items, default=None),
         *options,
+        inspect.Parameter("task", KEYWORD, annotation=Asked, default=None),
         inspect.Parameter("table", KEYWORD, annotation=Table, default=None),
         inspect.Parameter("as_json", KEYWORD, annotation=Json, default=False),
     ]
@@ -63,9 +66,9 @@ def task_options(arguments: list[str]) -> list[inspect.Parameter]:
     found = next((model for name in names if (model := find_model(Path(name)))), None)
     if found is None:
         return []
-    from orchard.tasks.registry import task_named
+    from orchard.tasks.registry import task_for
 
-    task = task_named(found.task)
+    task = task_for(found, _asked(arguments))
     kind: type[BaseModel] | None = task.load(task.options) if task.answer else None
     return [_option(name, field) for name, field in kind.model_fields.items()] if kind else []
 
@@ -86,7 +89,18 @@ def _option(name: str, field: FieldInfo) -> inspect.Parameter:
     return inspect.Parameter(name, KEYWORD, annotation=annotation, default=None)
 
 
-def give_answers(run: Path, items: list[str], table: Path | None, as_json: bool, options: dict[str, Any]) -> None:
+def _asked(arguments: list[str]) -> str | None:
+    """What `--task` says, before the parser reads the options that follow from it."""
+    for argument, following in zip(arguments, [*arguments[1:], None], strict=True):
+        name, equals, value = argument.partition("=")
+        if name == "--task":
+            return value if equals else following
+    return None
+
+
+def give_answers(
+    run: Path, items: list[str], table: Path | None, as_json: bool, options: dict[str, Any], task: str | None = None
+) -> None:
     """Answer, and print or write the answers. One that failed is named; the others are given all the same."""
     from orchard.app.answer import answer
     from orchard.errors import OrchardError
@@ -96,7 +110,7 @@ def give_answers(run: Path, items: list[str], table: Path | None, as_json: bool,
         given["set"] = parse_settings(given["set"])
     failed: list[str] = []
     count = [0]
-    answers = _watched(answer(run, items, given, note), failed, count)
+    answers = _watched(answer(run, items, given, note, task), failed, count)
     if table:
         write_csv(answers, table)
     elif as_json:

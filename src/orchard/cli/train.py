@@ -143,10 +143,11 @@ def evaluate(
     split: Annotated[
         str | None, typer.Option(help="The split; default: test, or everything if there are no splits.")
     ] = None,
+    task: Annotated[str | None, typer.Option(help="Another task that the model answers.")] = None,
     settings: Set = None,
     as_json: Json = False,
 ) -> None:
     """Compute the metrics of a trained model on other data."""
     from orchard.app.evaluate import evaluate as run_evaluation
 
-    emit(run_evaluation(run, data, split, parse_settings(settings or [])), as_json, show_figures)
+    emit(run_evaluation(run, data, split, parse_settings(settings or []), task=task), as_json, show_figures)

@@ -24,9 +24,11 @@ from orchard.data.settings import MixSettings
 FLIP, ROTATE, ZOOM, SHIFT_X, SHIFT_Y, BRIGHT, CONTRAST, SATURATION, PAD_X, PAD_Y = range(1, 11)
 ERASE = slice(11, 16)  # whether, area, aspect, place
 CROP = slice(16, 38)  # ten tries of area and aspect, then the place
+GREY, BLUR, SIGMA = range(38, 41)
 _PADDING = {"zero": "zeros", "edge": "border", "reflect": "reflection"}
 _ASPECTS = (3 / 4, 4 / 3)  # of a resized crop, as in arXiv:1409.4842, section 6
 _ERASED_AREA, _ERASED_ASPECTS = (0.02, 1 / 3), (0.3, 1 / 0.3)  # arXiv:1708.04896, section 4.1
+_SIGMAS, _KERNEL = (0.1, 2.0), 0.1  # of a blur in pixels, and its kernel over the side (arXiv:2002.05709, appendix A)
 
 
 @dataclass(frozen=True)
@@ -38,12 +40,16 @@ class Variation:
     colors: Tensor | None  # (B, 3) factors of brightness, contrast, saturation
     erased: tuple[tuple[int, int, int, int, int], ...]  # place in the batch; top, bottom, left, right
     padding: str = "zeros"  # what is outside a picture, as `grid_sample` calls it
+    grey: Tensor | None = None  # (B,) bool, true for pictures that lose their colours
+    blurs: Tensor | None = None  # (B,) standard deviations in pixels, 0 for pictures that stay sharp
 
     def part(self, begin: int, end: int) -> Variation:
         mappings = None if self.mappings is None else self.mappings[begin:end]
         colors = None if self.colors is None else self.colors[begin:end]
         erased = tuple((i - begin, t, b, le, r) for i, t, b, le, r in self.erased if begin <= i < end)
-        return Variation(mappings, self.exact, colors, erased, self.padding)
+        grey = None if self.grey is None else self.grey[begin:end]
+        blurs = None if self.blurs is None else self.blurs[begin:end]
+        return Variation(mappings, self.exact, colors, erased, self.padding, grey, blurs)
 
 
 def plan(settings: AugmentSettings, numbers: np.ndarray, size: tuple[int, int]) -> Variation:
@@ -57,7 +63,12 @@ def plan(settings: AugmentSettings, numbers: np.ndarray, size: tuple[int, int]) 
     mappings = torch.from_numpy(_mappings(settings, numbers, size).astype(np.float32)) if moved else None
     chosen = np.flatnonzero(numbers[:, ERASE.start] < settings.erase).tolist()
     erased = tuple((place, *_rectangle(numbers[place, ERASE].tolist(), size)) for place in chosen)
-    return Variation(mappings, not free, colors, erased, _PADDING[settings.padding])
+    grey = torch.from_numpy(numbers[:, GREY] < settings.grayscale) if settings.grayscale else None
+    blurs = None
+    if settings.blur:
+        sigmas = _SIGMAS[0] + (_SIGMAS[1] - _SIGMAS[0]) * numbers[:, SIGMA]
+        blurs = torch.from_numpy(np.where(numbers[:, BLUR] < settings.blur, sigmas, 0).astype(np.float32))
+    return Variation(mappings, not free, colors, erased, _PADDING[settings.padding], grey, blurs)
 
 
 def _mappings(settings: AugmentSettings, numbers: np.ndarray, size: tuple[int, int]) -> np.ndarray:
@@ -135,10 +146,35 @@ def vary(pictures: Tensor, variation: Variation) -> Tensor:
         bright, contrast, saturation = variation.colors[:, :, None, None, None].unbind(1)
         varied = varied.mul_(contrast).add_(middle * (1 - contrast)).mul_(bright)
         if varied.shape[1] == 3:
-            grey = varied[:, 0:1] * LUMA[0] + varied[:, 1:2] * LUMA[1] + varied[:, 2:3] * LUMA[2]
-            varied = varied.mul_(saturation).add_(grey * (1 - saturation))
+            varied = varied.mul_(saturation).add_(_luma(varied) * (1 - saturation))
         varied = varied.clamp_(0, 255)
+    if variation.grey is not None and varied.shape[1] == 3:
+        varied = torch.where(variation.grey[:, None, None, None], _luma(varied), varied)
+    if variation.blurs is not None and (blurred := variation.blurs.nonzero().flatten()).numel():
+        varied[blurred] = _blur(varied[blurred], variation.blurs[blurred])
     return varied
+
+
+def _luma(pictures: Tensor) -> Tensor:
+    """The grey level of colours, (B, 1, H, W)."""
+    return pictures[:, 0:1] * LUMA[0] + pictures[:, 1:2] * LUMA[1] + pictures[:, 2:3] * LUMA[2]
+
+
+def _blur(pictures: Tensor, sigmas: Tensor) -> Tensor:
+    """A Gaussian for each picture, its kernel a tenth of the side, over the rows and then over the columns.
+
+    A sum of shifted pictures and no convolution, whose rounding may depend on the size of the batch.
+    """
+    for axis in (2, 3):
+        length = pictures.shape[axis]
+        reach = min(max(round(_KERNEL * length) // 2, 1), length - 1)
+        weights = torch.exp(-(torch.arange(-reach, reach + 1) ** 2) / (2 * sigmas[:, None] ** 2))
+        weights = weights / weights.sum(1, keepdim=True)
+        edges = (0, 0, reach, reach) if axis == 2 else (reach, reach, 0, 0)
+        padded = F.pad(pictures, edges, mode="reflect")
+        shifted = (padded.narrow(axis, n, length) * weights[:, n, None, None, None] for n in range(2 * reach + 1))
+        pictures = sum(shifted, torch.zeros_like(pictures))
+    return pictures
 
 
 def erase(images: Tensor, variation: Variation) -> Tensor:

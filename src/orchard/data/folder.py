@@ -12,6 +12,7 @@ from orchard.data.walk import IMAGES as ENDINGS
 from orchard.data.walk import ending_of
 from orchard.errors import OrchardError
 
+NO_CLASS = "stands in no class folder; left out"
 _EXPECTED = "expected pictures in one folder for each class, such as {path}/cat/1.jpg or {path}/train/cat/1.jpg"
 
 
@@ -45,7 +46,7 @@ def read_folder(files: Files, source: str, settings: DataSettings) -> Found:
             beside[parts[0]] += 1
             continue
         if len(parts) <= depth:
-            problems.append(Problem(name, "stands in no class folder; left out"))
+            problems.append(Problem(name, NO_CLASS))
             continue
         above = parts[depth - 1 : -1]
         if len(above) > 1 and how == "top":

@@ -67,7 +67,13 @@ class Loader(IndexedBatches[ImageBatch]):
         if self.augment is None:
             pixels = self.images[torch.from_numpy(mine)] if self.images is not None else self._read(mine)
             return self._finish(self.preprocess.normalise(pixels), mine)
-        numbers = uniforms(self.seed, epoch, indices)
+        return self._finish(self.vary(uniforms(self.seed, epoch, indices), indices, part), mine)
+
+    def vary(self, numbers: np.ndarray, indices: np.ndarray, part: slice) -> Tensor:
+        """The images at `indices[part]`, (B, C, H, W) float32, varied as `numbers` (N, COLUMNS) say, a row for each of
+        `indices` (N,)."""
+        assert self.augment is not None
+        mine = indices[part]
         if self.images is not None:
             settings, pixels = self.augment, self.images[torch.from_numpy(mine)]
         else:  # a resized crop and the mirroring are done on the way in, where they cost nothing
@@ -76,8 +82,7 @@ class Loader(IndexedBatches[ImageBatch]):
                 settings = settings.model_copy(update={"crop": "none"})
             pixels = self._read(mine, numbers[part])
         variation = aug.plan(settings, numbers, self.preprocess.size).part(*part.indices(len(indices))[:2])
-        images = self.preprocess.normalise(aug.vary(pixels, variation))
-        return self._finish(aug.erase(images, variation), mine)
+        return aug.erase(self.preprocess.normalise(aug.vary(pixels, variation)), variation)
 
     def _finish(self, images: Tensor, indices: np.ndarray) -> ImageBatch:
         rows = torch.from_numpy(indices)

@@ -136,6 +136,8 @@ class AugmentSettings(Settings):
     shift: float = Field(0.0, ge=0, lt=1, description="largest shift, as a share of the side")
     color: float = Field(0.0, ge=0, le=1, description="strength of random brightness, contrast and saturation")
     erase: float = Field(0.0, ge=0, le=1, description="probability that a random rectangle is blanked")
+    grayscale: float = Field(0.0, ge=0, le=1, description="probability that a picture loses its colours")
+    blur: float = Field(0.0, ge=0, le=1, description="probability of a Gaussian blur, of 0.1 to 2 pixels")
 
 
 class MixSettings(AugmentSettings):
@@ -173,6 +175,10 @@ class Source(DataSettings):
 class ImageSource(FolderSettings, Source):
     """Images with classes, and where they are."""
 
+    labels_per_class: int | None = Field(
+        None, ge=1, description="learn from only so many images of each class, chosen by the random seed"
+    )
+
 
 class TextColumns(Settings):
     """Which column of a table holds the text."""
@@ -200,6 +206,16 @@ class TextPairSource(Source):
 
 class CaptionSource(CaptionSettings, Source):
     """Images with captions, and where they are."""
+
+
+class PictureColumns(Columns, ImageColumns):
+    """Which column of a table of images, with classes or with captions, is what."""
+
+
+class PictureSource(FolderSettings, CaptionSource):
+    """Images with classes, with captions or alone, and where they are."""
+
+    columns: PictureColumns = Field(default_factory=PictureColumns, description="columns of a table of images")
 
 
 class AnyColumns(Columns, ImageColumns, TextColumns):

@@ -14,7 +14,9 @@ from orchard.data.captions.tsv import ENDINGS as TSV_ENDINGS
 from orchard.data.collect import places_of_splits, settle, strangers, top_folders
 from orchard.data.contracts import ImageData, Problem
 from orchard.data.files import Archive, Files, FileSplit, Folder, Seen, look_at_all
+from orchard.data.folder import NO_CLASS
 from orchard.data.named import NAMED
+from orchard.data.settings import PictureSource
 from orchard.data.sources import open_data
 from orchard.data.splits import fingerprint
 from orchard.data.walk import IMAGES as ENDINGS
@@ -57,6 +59,20 @@ def _one_class(data: ImageData) -> ImageData:
     if data.target != "class":
         raise OrchardError(f"{data.source} has {data.target} for each image; expected one class, such as 0 for all")
     return data
+
+
+def open_with_classes(source: str | Given, settings: PictureSource) -> ImageData:
+    """Images with their classes where all have one, as a classifier has them; else alone, in one class.
+
+    Raises as `open_pictures` does.
+    """
+    if isinstance(source, Given):
+        return _one_class(open_data(source, settings))
+    try:
+        data = _one_class(open_data(source, settings))
+    except OrchardError:
+        return open_pictures(source, settings)
+    return open_pictures(source, settings) if any(problem.what == NO_CLASS for problem in data.problems) else data
 
 
 def _is_table(path: Path) -> bool:

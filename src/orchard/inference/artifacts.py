@@ -85,6 +85,42 @@ class ClassesArtifact(Artifact):
 
 
 @dataclass(frozen=True)
+class EmbeddingArtifact(Artifact):
+    """The features of an image: D numbers."""
+
+    item: str
+    values: tuple[float, ...] = ()
+    error: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        if self.error:
+            return {"picture": self.item, "error": self.error}
+        return {"picture": self.item, "features": list(self.values)}
+
+    def columns(self) -> list[str]:
+        return ["picture", "error", *(f"feature_{n}" for n in range(1, len(self.values) + 1))]
+
+    def cells(self) -> list[str]:
+        return [self.item, self.error, *(f"{value:.7g}" for value in self.values)]
+
+    @classmethod
+    def show(cls, artifacts: Iterator[EmbeddingArtifact], console: Console) -> None:
+        """A table with how many numbers there are, and the first of them."""
+        from rich.table import Table
+        from rich.text import Text
+
+        table = Table("picture")
+        table.add_column("features", justify="right")
+        table.add_column("the first of them")
+        for one in artifacts:
+            if one.error:
+                table.add_row(one.item, "", Text(one.error, "red"))
+            else:
+                table.add_row(one.item, str(len(one.values)), ", ".join(f"{value:.3f}" for value in one.values[:6]))
+        console.print(table)
+
+
+@dataclass(frozen=True)
 class LabelsArtifact(Artifact):
     """All classes that an image has, with their probabilities, most likely first; it may have none."""
 

@@ -8,6 +8,7 @@ import os
 import sys
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar
 
@@ -261,13 +262,28 @@ def gather(fabric: Fabric, mine: T) -> list[T]:
 def read_start(settings: Start) -> tuple[Path, Portable, dict[str, Tensor]]:
     """The model that `start_from` names: its folder, what that says of itself, and its tensors.
 
-    Raises UsageError where it is of another variant.
+    Of a model that is built on a trunk of the variant that is trained, it is that trunk's part. Raises UsageError where
+    it is of another variant.
     """
     folder = model_folder(Path(str(settings.start_from)))
     about, state = read_portable(folder)
-    if about.model != settings.model:
-        raise UsageError(f"{folder} holds a {about.model}, not a {settings.model}; train {about.model} from it")
-    return folder, about, state
+    if about.model == settings.model:
+        return folder, about, state
+    trunk = about.architecture.get("trunk", "")
+    if trunk != settings.model:
+        words, fitting = f" on a trunk {trunk}" if trunk else "", f"{about.model} or {trunk}" if trunk else about.model
+        raise UsageError(f"{folder} holds a {about.model}{words}, not a {settings.model}; train {fitting} from it")
+    return folder, *trunk_part(about, state)
+
+
+def trunk_part(about: Portable, state: Mapping[str, Tensor]) -> tuple[Portable, dict[str, Tensor]]:
+    """The trunk of a model as a model of its own, without what the trunk's own logits need."""
+    with torch.device("meta"):
+        model: Any = about.build()
+    architecture = dict(vars(model.trunk.config))
+    part = replace(about, model=model.config.trunk, architecture=architecture, classes=(), facts={})
+    prefix = "trunk."
+    return part, {name.removeprefix(prefix): one for name, one in state.items() if name.startswith(prefix)}
 
 
 def is_first_process() -> bool:

@@ -19,7 +19,10 @@ def fine_tuned_model(
     settings: base.Start, wanted: Mapping[str, Any], classes: Sequence[str], target: str = "class"
 ) -> nn.Module:
     """A model with the weights of `start_from`, the head's by the names of the classes; others are fresh, and so is
-    all of it where the model has learned something else than `target` (`Portable.facts`)."""
+    all of it where the model has learned something else than `target` (`Portable.facts`).
+
+    Of a model that is built on such a trunk, the trunk's weights, and a fresh head.
+    """
     folder, about, state = base.read_start(settings)
     model = about.build(**wanted)
     if hasattr(model, "fit_state"):
@@ -45,6 +48,8 @@ def fine_tuned_model(
         for name in (name for name in fresh if name.startswith(head) and name in state):
             fits[name] = head_rows(state[name], fresh[name], about.classes, classes, known)
         base.say(head_words(folder, classes, known))
+    if not about.classes:  # a trunk, which has nothing that stands behind its feature maps
+        head += tuple(f"{layer}." for layer in getattr(model, "classifier_layers", ()))
     missing = [name for name in fresh if name not in state and not name.startswith(head)]
     if missing:
         raise OrchardError(f"{folder} has no tensor '{missing[0]}', which this {settings.model} needs")

@@ -5,10 +5,14 @@ from __future__ import annotations
 import functools
 import importlib
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from orchard.cards import FOREIGN, card_of
-from orchard.errors import unknown
+from orchard.errors import UsageError, unknown
 from orchard.tasks.record import Task
+
+if TYPE_CHECKING:
+    from orchard.weights.folders import ModelFolder
 
 CLASSIFIERS = "image-classification"  # what models of other libraries are
 
@@ -32,3 +36,12 @@ def task_named(name: str) -> Task:
 def task_of(model: str) -> Task:
     """The task that a variant, a landmark or another library's model is for."""
     return task_named(CLASSIFIERS if model.startswith(FOREIGN) else card_of(model).task)
+
+
+def task_for(found: ModelFolder, wanted: str | None) -> Task:
+    """The task of a trained model, or the one that is asked of it; UsageError for one that it cannot answer."""
+    own = task_named(found.task)
+    task = task_named(wanted) if wanted else own
+    if task is not own and found.task not in task.models_of:
+        raise UsageError(f"{found.folder} is for {own.name}, not for {task.name}")
+    return task

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from orchard.models import Landmark
 from orchard.models.detection.contract import Detections, check_padding
 from orchard.models.detection.detr_names import CONFIG_JSON, NAMES, infer_config
-from orchard.models.vision.trunk import Trunk, create_trunk, freeze_batch_norms
+from orchard.models.vision.trunk import Trunk, create_trunk, freeze_batch_norms, frozen_settings
 from orchard.nn.attention import Attention
 from orchard.nn.checks import check_images
 from orchard.nn.position import LearnedGrid, SineGrid
@@ -49,8 +49,7 @@ class DETRConfig:
     num_classes: int = 91  # "no object" is one more
 
     def __post_init__(self) -> None:
-        settings = dict(self.trunk_settings)
-        object.__setattr__(self, "trunk_settings", tuple((key, _frozen(settings[key])) for key in sorted(settings)))
+        object.__setattr__(self, "trunk_settings", frozen_settings(self.trunk_settings))
         for name, known in (("norm", ("post", "pre")), ("position", ("sine", "learned"))):
             if getattr(self, name) not in known:
                 raise ValueError(f"{name} is one of {', '.join(known)}, got {getattr(self, name)!r}")
@@ -59,11 +58,6 @@ class DETRConfig:
         for name in ("queries", "decoder_layers"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}, expected 1 or more")
-
-
-def _frozen(value: Any) -> Any:
-    """Lists, as JSON and TOML have them, as tuples."""
-    return tuple(_frozen(one) for one in value) if isinstance(value, list | tuple) else value
 
 
 class DetectionTransformer(nn.Module):

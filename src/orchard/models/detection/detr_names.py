@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from orchard.errors import OrchardError
-from orchard.models import Rule, configuration, landmark_of
+from orchard.models import Rule
 from orchard.models.config_json import ConfigJson, only
+from orchard.models.vision.trunk import trunk_names
 
 if TYPE_CHECKING:
     from orchard.models.detection.detr import DETRConfig
@@ -36,7 +36,7 @@ def official_names(config: DETRConfig) -> Table:
         blocks.append((f"{ours}norm{{}}.{{}}", f"{theirs}norm{{}}.{{}}"))
         blocks.append((f"{ours}mlp.fc{{}}.{{}}", f"{theirs}linear{{}}.{{}}"))
     return [
-        *_trunk_names(config, "torchvision", "backbone.0.body."),
+        *trunk_names(config, "torchvision", "backbone.0.body."),
         *blocks,
         ("transformer.encoder_norm.{}", "transformer.encoder.norm.{}"),
         ("transformer.decoder_norm.{}", "transformer.decoder.norm.{}"),
@@ -73,7 +73,7 @@ def _hf_names(config: DETRConfig, trunk: str, out: str, mlp: str) -> Table:
         blocks.append((f"{ours}norm{len(branches) + 1}.{{}}", f"{theirs}final_layer_norm.{{}}"))
         blocks.append((f"{ours}mlp.fc{{}}.{{}}", f"{theirs}{mlp}{{}}.{{}}"))
     return [
-        *_trunk_names(config, "timm", trunk),
+        *trunk_names(config, "timm", trunk),
         *blocks,
         ("transformer.decoder_norm.{}", "model.decoder.layernorm.{}"),
         ("queries", "model.query_position_embeddings.weight"),
@@ -81,18 +81,6 @@ def _hf_names(config: DETRConfig, trunk: str, out: str, mlp: str) -> Table:
         ("class_head.{}", "class_labels_classifier.{}"),
         *((f"box_head.{2 * n}.{{}}", f"bbox_predictor.layers.{n}.{{}}") for n in range(3)),
     ]
-
-
-def _trunk_names(config: DETRConfig, source: str, prefix: str) -> Table:
-    """The trunk's own table of names in that package, under a prefix."""
-    names = landmark_of(config.trunk).names
-    if source not in names:
-        raise OrchardError(f"{config.trunk} has no rule for names of {source}, which DETR's files use for the trunk")
-    rules: Table = []
-    for row in names[source](configuration(config.trunk, **dict(config.trunk_settings))):
-        rule = row if isinstance(row, Rule) else Rule(row[0], (row[1],))
-        rules.append(Rule(f"trunk.{rule.ours}", tuple(prefix + name for name in rule.theirs), rule.join, rule.split))
-    return rules
 
 
 def _stacked(ours: str, *theirs: str) -> Rule:

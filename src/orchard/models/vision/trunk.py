@@ -1,4 +1,4 @@
-"""Trunks: classifiers without what follows their feature maps, for detectors and segmenters to build on."""
+"""Trunks: classifiers without what follows their feature maps, for other landmarks to build on."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from torchvision.ops import FrozenBatchNorm2d
 
 from orchard.cards import card_of
-from orchard.errors import UsageError
-from orchard.models import create_model
+from orchard.errors import OrchardError, UsageError
+from orchard.models import Rule, configuration, create_model, landmark_of
 
 
 class Trunk(Protocol):
@@ -45,6 +45,29 @@ def create_trunk(name: str, overrides: Mapping[str, Any]) -> Trunk:
         delattr(model, layer)
     trunk: Trunk = model
     return trunk
+
+
+def frozen_settings(settings: Any) -> tuple[tuple[str, Any], ...]:
+    """Fields of a trunk's configuration, a mapping or pairs, as a configuration holds them: sorted, lists as tuples."""
+    table = dict(settings)
+    return tuple((key, _frozen(table[key])) for key in sorted(table))
+
+
+def _frozen(value: Any) -> Any:
+    return tuple(_frozen(one) for one in value) if isinstance(value, list | tuple) else value
+
+
+def trunk_names(config: Any, source: str, prefix: str) -> list[Rule | tuple[str, str]]:
+    """Of a model whose `trunk` has the fields `config.trunk` and `config.trunk_settings` say: the trunk's own table of
+    names in that package, under a prefix. Raises OrchardError where the trunk has none."""
+    names = landmark_of(config.trunk).names
+    if source not in names:
+        raise OrchardError(f"{config.trunk} has no rule for names of {source}, which such files use for the trunk")
+    rules: list[Rule | tuple[str, str]] = []
+    for row in names[source](configuration(config.trunk, **dict(config.trunk_settings))):
+        rule = row if isinstance(row, Rule) else Rule(row[0], (row[1],))
+        rules.append(Rule(f"trunk.{rule.ours}", tuple(prefix + name for name in rule.theirs), rule.join, rule.split))
+    return rules
 
 
 def freeze_batch_norms(model: Any) -> None:

@@ -14,6 +14,7 @@ from torch import nn
 from orchard.data.batches import ImageBatch
 from orchard.data.characters import mirrored_characters
 from orchard.data.contracts import ImageData, ImageSplit, Preprocess
+from orchard.data.few_labels import few_labels
 from orchard.data.loader import Loader
 from orchard.data.preprocess import default_preprocess
 from orchard.data.settings import FolderSettings, Source
@@ -56,9 +57,11 @@ class Job(base.Job):
     def __init__(self, resolved: Resolved, device: torch.device):
         """Read the data and build the model. Raises UsageError or OrchardError for all that does not fit."""
         objects = resolved.objects
-        self.data = open_data(resolved.source, resolved.settings.data)
-        resolved = settle_for_target(resolved, self.data)
         settings: Any = resolved.settings
+        data = open_data(resolved.source, settings.data)
+        self.data = few_labels(data, settings.data.labels_per_class, settings.seed)
+        resolved = settle_for_target(resolved, self.data)
+        settings = resolved.settings
         torch.manual_seed(settings.seed)  # the fresh weights
         if objects.module is None:
             self.model = start_model(settings, self.data)
