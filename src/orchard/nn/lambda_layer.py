@@ -1,8 +1,8 @@
 """The lambda layer: long-range interactions without attention (Bello 2021, arXiv:2102.08602).
 
-Attention compares each query with every position of its context. Here the context is summed up first, in a small matrix,
-the lambda, which is then applied to the query: λ_n = Σ_m (softmax(k)_m + e_nm) v_mᵀ and y_n = λ_nᵀ q_n (equations 1 and
-2). All heads share the lambdas (multi-query lambdas, section 3.2).
+Attention compares each query with every position of its context. Here the context is summed up first, in a small
+matrix, the lambda, which is then applied to the query: λ_n = Σ_m (softmax(k)_m + e_nm) v_mᵀ and y_n = λ_nᵀ q_n
+(section 3.1). All heads share the lambdas (multi-query lambdas, section 3.2).
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class LambdaLayer(nn.Module):
 
 
 class LocalPositions(nn.Module):
-    """Position lambdas of the `scope` x `scope` positions around each one: a convolution (section 3.2, lambda convolution).
+    """Position lambdas of the `scope` x `scope` positions around each one: a convolution (lambda convolution).
 
     A weight stands for the distance from the query to a position. Beyond the border values are zero. `bias` adds a
     vector to all position lambdas, which the equations do not have and the re-implementations do.

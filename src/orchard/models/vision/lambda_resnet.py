@@ -6,6 +6,7 @@ the pictures a convolution costs less, so that hybrids have convolutions there a
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -32,12 +33,7 @@ ACTIVATIONS: dict[str, Activation] = {"relu": nn.ReLU, "silu": nn.SiLU}
 
 @dataclass(frozen=True)
 class LambdaResNetConfig(ResidualConfig):
-    patterns: tuple[str, ...] = (
-        "L",
-        "L",
-        "L",
-        "L",
-    )  # of the blocks in each stage, repeated: "C" convolution, "L" lambda
+    patterns: tuple[str, ...] = ("L", "L", "L", "L")  # of the blocks in each stage, repeated: C convolution, L lambda
     context: str = "local"  # what a lambda sees: "local", `scope` pixels a side, or "global", all of an `image_size`
     scope: int = 23  # side of a local context, odd
     keys: int = 16  # channels of keys and queries
@@ -53,9 +49,7 @@ class LambdaResNetConfig(ResidualConfig):
         self.check("context", "local", "global")
         self.check("pool", "3x3", "2x2")
         self.check("activation", *ACTIVATIONS)
-        if len(self.patterns) != len(self.depths) or any(
-            set(pattern) - {"C", "L"} or not pattern for pattern in self.patterns
-        ):
+        if len(self.patterns) != len(self.depths) or not all(re.fullmatch("[CL]+", one) for one in self.patterns):
             raise ValueError(f"patterns has letters C and L for each of {len(self.depths)} stages, got {self.patterns}")
         if self.scope < 1 or self.scope % 2 == 0:
             raise ValueError(f"scope is odd, got {self.scope}")
@@ -114,23 +108,28 @@ class LambdaResNet(ResidualNetwork):
         return super().feature_maps(images)
 
 
-def blocks_of(c: LambdaResNetConfig) -> Iterator[tuple[str, tuple[int, int]]]:
-    """Of each block in its order: whether it has a convolution or a lambda layer, and the size of the map it is given."""
+Block = tuple[
+    str, str, tuple[int, int]
+]  # its place (stage.index), its letter, and the size of the map that it is given
+
+
+def blocks_of(c: LambdaResNetConfig) -> Iterator[Block]:
+    """All blocks in their order."""
     height, width = picture_size(c)
     reduction = 1 if c.stem == "3x3" else 4
     for stage, (depth, pattern) in enumerate(zip(c.depths, c.patterns, strict=True)):
         for i in range(depth):
-            yield pattern[i % len(pattern)], (-(-height // reduction), -(-width // reduction))
+            yield f"{stage}.{i}", pattern[i % len(pattern)], (-(-height // reduction), -(-width // reduction))
             if stage > 0 and i == 0:
                 reduction *= 2
 
 
 def make_block(
-    c: LambdaResNetConfig, blocks: Iterator[tuple[str, tuple[int, int]]], inputs: int, width: int, stride: int, _: int
+    c: LambdaResNetConfig, blocks: Iterator[Block], inputs: int, width: int, stride: int, dilation: int
 ) -> nn.Module:
-    kind, size = next(blocks)
+    _, letter, size = next(blocks)
     pool: nn.Module = nn.Identity()
-    if kind == "C":
+    if letter == "C":
         mixer: nn.Module = conv(width, width, 3, stride=stride)
     else:
         if c.context == "global":
@@ -149,8 +148,8 @@ def timm_hybrid(
     depths: tuple[int, ...], *patterns: str, context: str = "local", activation: str = "relu"
 ) -> LambdaResNetConfig:
     return LambdaResNetConfig(
-        depths, stem="tiered", patterns=patterns, context=context, scope=9, position_bias=context == "local", pool="2x2",
-        activation=activation, image_size=256,
+        depths, stem="tiered", patterns=patterns, context=context, scope=9, position_bias=context == "local",
+        pool="2x2", activation=activation, image_size=256,
     )  # fmt: skip
 
 
@@ -162,18 +161,10 @@ VARIANTS = {
     "lambda_resnet26rpt_256": timm_hybrid((2, 2, 2, 2), "C", "C", "CL", "L", context="global"),
     "lambda_resnet50ts": timm_hybrid((3, 4, 6, 3), "C", "CCCL", "CL", "CL", activation="silu"),
     "lambda_resnet_nano": LambdaResNetConfig(
-        (1, 1, 1),
-        (8, 16, 32),
-        "3x3",
-        16,
-        patterns=("C", "L", "L"),
-        scope=7,
-        keys=8,
-        image_size=32,
-        in_channels=1,
+        (1, 1, 1), (8, 16, 32), "3x3", 16, patterns=("C", "L", "L"), scope=7, keys=8, image_size=32, in_channels=1,
         num_classes=10,
     ),
-}
+}  # fmt: skip
 
 
 def timm_names(config: LambdaResNetConfig) -> list[Rule | tuple[str, str]]:
@@ -184,16 +175,10 @@ def timm_names(config: LambdaResNetConfig) -> list[Rule | tuple[str, str]]:
     stem = {"0": "conv1.conv", "1": "conv1.bn", "3": "conv2.conv", "4": "conv2.bn", "6": "conv3.conv"}
     rows += [(f"conv1.{ours}.{{}}", f"stem.{theirs}.{{}}") for ours, theirs in stem.items()]
     rows += [("bn1.{}", "stem.conv3.bn.{}"), ("head.{}", "head.fc.{}")]
-    kinds = blocks_of(config)
-    for stage, depth in enumerate(config.depths):
-        for i in range(depth):
-            kind, _ = next(kinds)
-            rows.append(
-                (
-                    f"layers.{stage}.{i}.bn2.{{}}",
-                    f"stages.{stage}.{i}.{'conv2_kxk.bn' if kind == 'C' else 'post_attn'}.{{}}",
-                )
-            )
+    norms = {"C": "conv2_kxk.bn", "L": "post_attn"}
+    rows += [
+        (f"layers.{place}.bn2.{{}}", f"stages.{place}.{norms[letter]}.{{}}") for place, letter, _ in blocks_of(config)
+    ]
     block, theirs = "layers.{}.{}.", "stages.{}.{}."
     for name in ("1", "3"):
         rows.append((f"{block}conv{name}.{{}}", f"{theirs}conv{name}_1x1.conv.{{}}"))

@@ -58,8 +58,8 @@ class ResidualNetwork(PooledClassifier):
     """
 
     def __init__(
-        self, config: ResidualConfig, stem: nn.Module, pool: nn.Module, block: Callable[[int, int, int, int], nn.Module],
-        activation: Activation = nn.ReLU,
+        self, config: ResidualConfig, stem: nn.Module, pool: nn.Module,
+        block: Callable[[int, int, int, int], nn.Module], activation: Activation = nn.ReLU,
     ):  # fmt: skip
         super().__init__()
         self.config = c = config
