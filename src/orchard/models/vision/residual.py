@@ -9,12 +9,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar
 
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from orchard.models.vision.pooled import PooledClassifier
 from orchard.nn.checks import check_images
 from orchard.nn.conv import conv, initialise_convolutions
+
+Activation = type[nn.ReLU] | type[nn.SiLU]
 
 
 @dataclass(frozen=True)
@@ -53,16 +54,18 @@ class ResidualNetwork(PooledClassifier):
     """Pictures (B, C, H, W) of any size, normalised, to logits (B, num_classes).
 
     `stem` is what stands before the first norm, `pool` what stands behind it. `block(inputs, width, stride, dilation)`
-    makes a block that gives `config.expansion` times `width` channels.
+    makes a block that gives `config.expansion` times `width` channels. `activation` stands between norm and pool.
     """
 
     def __init__(
-        self, config: ResidualConfig, stem: nn.Module, pool: nn.Module, block: Callable[[int, int, int, int], nn.Module]
-    ):
+        self, config: ResidualConfig, stem: nn.Module, pool: nn.Module,
+        block: Callable[[int, int, int, int], nn.Module], activation: Activation = nn.ReLU,
+    ):  # fmt: skip
         super().__init__()
         self.config = c = config
         self.conv1 = stem
         self.bn1 = nn.BatchNorm2d(c.stem_width)
+        self.activation = activation(inplace=True)
         self.pool = pool
         self.layers = nn.ModuleList()
         inputs, reduction, dilation = c.stem_width, 1 if c.stem == "3x3" else 4, 1
@@ -88,7 +91,7 @@ class ResidualNetwork(PooledClassifier):
     def feature_maps(self, images: Tensor) -> list[Tensor]:
         """The map that leaves each stage, finest first, each (B, channels, H / stride, W / stride)."""
         check_images(images, self.config.in_channels)
-        x = self.pool(F.relu(self.bn1(self.conv1(images)), inplace=True))
+        x = self.pool(self.activation(self.bn1(self.conv1(images))))
         maps = []
         for layer in self.layers:
             x = layer(x)
@@ -106,6 +109,22 @@ def plain_stem(config: ResidualConfig) -> tuple[nn.Module, nn.Module]:
     if config.stem == "3x3":
         return conv(config.in_channels, config.stem_width, 3), nn.Identity()
     return conv(config.in_channels, config.stem_width, 7, stride=2), nn.MaxPool2d(3, stride=2, padding=1)
+
+
+def deep_stem(
+    in_channels: int, widths: tuple[int, int, int], activation: Activation = nn.ReLU
+) -> tuple[nn.Module, nn.Module]:
+    """Three 3x3 convolutions of these widths in the place of one of 7x7, the first with a stride; and the pool.
+
+    The norm behind the last is the network's.
+    """
+    first, second, last = widths
+    convolutions = nn.Sequential(
+        conv(in_channels, first, 3, stride=2), nn.BatchNorm2d(first), activation(inplace=True),
+        conv(first, second, 3), nn.BatchNorm2d(second), activation(inplace=True),
+        conv(second, last, 3),
+    )  # fmt: skip
+    return convolutions, nn.MaxPool2d(3, stride=2, padding=1)
 
 
 def projection(inputs: int, outputs: int, stride: int, kernel: int = 1) -> nn.Module:

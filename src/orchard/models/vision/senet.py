@@ -14,9 +14,8 @@ from typing import ClassVar
 from torch import nn
 
 from orchard.models import Landmark
-from orchard.models.vision.residual import ResidualConfig, ResidualNetwork, plain_stem, projection
+from orchard.models.vision.residual import ResidualConfig, ResidualNetwork, deep_stem, plain_stem, projection
 from orchard.models.vision.resnet import DEPTHS, BasicBlock, Bottleneck, torchvision_names
-from orchard.nn.conv import conv
 from orchard.nn.squeeze_excite import SqueezeExcite
 
 
@@ -50,22 +49,12 @@ class SENetConfig(ResidualConfig):
 
 class SENet(ResidualNetwork):
     def __init__(self, config: SENetConfig):
-        stem, pool = deep_stem(config) if config.stem == "deep" else plain_stem(config)
+        c, half = config, config.stem_width // 2
+        stem, pool = deep_stem(c.in_channels, (half, half, c.stem_width)) if c.stem == "deep" else plain_stem(c)
         if config.pool == "ceil":
             pool = nn.MaxPool2d(3, stride=2, ceil_mode=True)
         super().__init__(config, stem, pool, partial(make_block, config))
         self.dropout = nn.Dropout(config.dropout)
-
-
-def deep_stem(c: SENetConfig) -> tuple[nn.Module, nn.Module]:
-    """Three 3x3 convolutions, the first with a stride; the norm of the last is the network's."""
-    half = c.stem_width // 2
-    convolutions = nn.Sequential(
-        conv(c.in_channels, half, 3, stride=2), nn.BatchNorm2d(half), nn.ReLU(inplace=True),
-        conv(half, half, 3), nn.BatchNorm2d(half), nn.ReLU(inplace=True),
-        conv(half, c.stem_width, 3),
-    )  # fmt: skip
-    return convolutions, nn.MaxPool2d(3, stride=2, padding=1)
 
 
 def make_block(c: SENetConfig, inputs: int, width: int, stride: int, dilation: int) -> nn.Module:
