@@ -41,37 +41,13 @@ class Task:
     """A task, in the field's terms.
 
     `data` is the kind of data it learns from (`orchard.data.kinds`), `takes` what one question is made of and `gives`
-
-    """
-
-    name: str
-    kind: str
-
-
-def Text(name: str) -> Field:
-    return Field(name, "text")
-
-
-def Image(name: str) -> Field:
-    return Field(name, "image")
-
-
-def Classes(name: str) -> Field:
-    return Field(name, "classes")
-
-
-@dataclass(frozen=True)
-class Task:
-    """A task, in the field's terms.
-
-    `data` is the kind of data it learns from (`orchard.data.kinds`), `takes` what one question is made of and `gives`
     what one answer is. `metric` selects checkpoints, `other_metrics` do where the data are of another form. The others
     are places in the task's folder: `settings` and `options` are pydantic models (of a training, and of how a model
-    answers), `evaluation` one of how a trained model is judged (the group of that name in the settings), `job` a `Job`,
-    `evaluate` the metrics of a trained model, `pipeline` what answers in Python and `answer` what answers on the command
-    line, `importer` completes an official checkpoint, `peers` times beside other libraries, `entries` says what an
-    export consists of, and `pixel_entries` what one with the preprocessing inside does. With `own_metrics`, a person's
-    functions of (logits, labels) are computed beside the task's own metrics.
+    answers), `evaluation` one of how a trained model is judged (the group of that name in the settings), `job` a
+    `Job`, `evaluate` the metrics of a trained model, `pipeline` what answers in Python and `answer` what answers on
+    the command line, `importer` completes an official checkpoint, `peers` times beside other libraries, `entries` says
+    what an export consists of, and `pixel_entries` what one with the preprocessing inside does. With `own_metrics`, a
+    person's functions of (logits, labels) are computed beside the task's own metrics.
     """
 
     name: str  # Hugging Face's pipeline name where it has one
