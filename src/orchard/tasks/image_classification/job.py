@@ -29,12 +29,14 @@ from orchard.models import create_model, picture_size
 from orchard.models.foreign import create_foreign, is_foreign, tag_remark
 from orchard.tasks import base
 from orchard.tasks.image_classification import TASK
+from orchard.tasks.image_classification.distillation import TaughtFeed, start_distillation, student_of
 from orchard.tasks.image_classification.objective import ImageClassification, OwnMetric, Predictions, predict_split
 from orchard.tasks.image_classification.own_module import start_module
 from orchard.tasks.image_classification.settings import Settings
 from orchard.tasks.images import keep_characters, settle_preprocessing
 from orchard.tasks.known_classes import fine_tuned_model
 from orchard.training.feed import LoaderFeed
+from orchard.training.phases import Phase
 from orchard.training.run import RunFolder
 from orchard.training.settings import Resolved
 from orchard.weights.portable import save_portable, write_tensors
@@ -78,11 +80,18 @@ class Job(base.Job):
             auxiliary_weight=getattr(self.model, "auxiliary_weight", 0.0),
             own_metrics=objects.metrics,
         )
+        self.teacher = start_distillation(settings.distillation, self.objective, self.preprocess, device)
+        if self.teacher is not None:
+            self.model = self.teacher.with_hint(self.model)
         self.fabric = base.make_fabric(self.settings, device)
 
     @property
     def settings(self) -> Settings:
         return self.resolved.settings  # type: ignore[return-value]
+
+    @property
+    def phases(self) -> tuple[Phase, ...]:
+        return self.objective.phases if self.teacher is None else self.teacher.phases
 
     @property
     def splits(self) -> Mapping[str, ImageSplit]:
@@ -104,7 +113,8 @@ class Job(base.Job):
     def feed(self) -> LoaderFeed:
         split = self.data.splits["train"]
         loader = base.training_loader(self, split, self.preprocess, self.settings.augmentation)
-        return LoaderFeed(loader, self.settings.accumulate, self._ready, split.key)
+        given = (loader, self.settings.accumulate, self._ready, split.key)
+        return LoaderFeed(*given) if self.teacher is None else TaughtFeed(*given, self.teacher)
 
     def _ready(self, loaded: ImageBatch, number: int) -> ImageBatch:
         """On the device, and mixed where that is asked for."""
@@ -119,7 +129,8 @@ class Job(base.Job):
         )
 
     def manifest(self) -> dict[str, Any]:
-        return base.image_manifest(self.data)
+        teacher = {} if self.teacher is None else {"teacher": self.teacher.manifest()}
+        return base.image_manifest(self.data) | teacher
 
     def predictions(self, model: nn.Module, split: str) -> Predictions:
         """What `model` predicts for a split, each process its piece of it."""
@@ -143,9 +154,10 @@ class Job(base.Job):
         return [*found, *mirrored, *([remark] if remark else [])]
 
     def cost(self, model: nn.Module) -> dict[str, int]:
-        return base.cost_of(model, self.shape)
+        return base.cost_of(student_of(model), self.shape)
 
     def write_model(self, model: nn.Module, run: RunFolder) -> None:
+        model = student_of(model)
         about = self.portable(model, run.path, classes=self.data.classes, preprocess=self.preprocess.to_json())
         save_portable(run / "model", model, about)
 
@@ -156,7 +168,8 @@ class Job(base.Job):
             for name, found in predictions.items():
                 write_tensors(dict(vars(found)), run / "evaluation" / f"{name}.safetensors")
         metrics = {name: final_metrics(self.objective, found) for name, found in predictions.items()}
-        return self.cost(model) | metrics
+        own = {"parameters": sum(p.numel() for p in student_of(model).parameters())}
+        return own | self.cost(model) | metrics
 
     def report(self, model: nn.Module, run: RunFolder) -> Path:
         from orchard.tasks.image_classification.report import write_report
@@ -164,7 +177,7 @@ class Job(base.Job):
         predictions = Predictions(**load_file(run / "evaluation" / f"{self.report_split}.safetensors"))
         return write_report(
             run, objective=self.objective, split=self.data.splits[self.report_split], preprocess=self.preprocess,
-            predictions=predictions, model=model,
+            predictions=predictions, model=student_of(model),
         )  # fmt: skip
 
 

@@ -3,13 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
 from orchard.data.settings import ImageSource, MixSettings, PreprocessSettings
 from orchard.data.settings import Settings as Strict
 from orchard.training.settings import TrainSettings
+
+
+class DistillationSettings(Strict):
+    """Learning from a teacher's answers beside the labels."""
+
+    teacher: str | None = Field(None, description="run or model folder of a classifier of the same classes")
+    temperature: float = Field(4.0, gt=0, description="by which the logits of both are divided")
+    weight: float = Field(0.9, ge=0, le=1, description="share of the teacher's answers in the loss; labels have the rest")
+    hint: tuple[Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)]] | None = Field(
+        None, description="stage of the student and of the teacher, from 1, whose feature maps are compared"
+    )
+    hint_weight: float = Field(1.0, gt=0, description="weight of that comparison in the loss")
 
 
 class Settings(TrainSettings):
@@ -33,8 +45,15 @@ class Settings(TrainSettings):
     label_smoothing: float = Field(0.0, ge=0, lt=1, description="share of the target spread over all classes")
     freeze_trunk: bool = Field(False, description="learn the head only, of a model that is gone on with")
     head_epochs: float = Field(0.0, ge=0, description="epochs at first in which the head alone learns")
+    distillation: DistillationSettings = DistillationSettings()
     preprocessing: PreprocessSettings = PreprocessSettings()
     augmentation: MixSettings = MixSettings()
+
+    @model_validator(mode="after")
+    def _has_a_teacher(self) -> Settings:
+        if self.distillation.teacher is None and self.distillation != DistillationSettings():
+            raise ValueError("distillation.* is for a training with a teacher: name it with distillation.teacher")
+        return self
 
     @model_validator(mode="after")
     def _has_a_trunk(self) -> Settings:
