@@ -25,6 +25,7 @@ from orchard.models import create_model
 from orchard.models.foreign import ForeignConfig, create_foreign, is_foreign, own_classifier
 from orchard.weights.fields import building, check_fields
 from orchard.weights.folders import CONFIG, read_description
+from orchard.weights.quantized import FACT, build_quantized
 
 WEIGHTS = "model.safetensors"
 
@@ -44,7 +45,13 @@ class Portable:
     def build(self, **overrides: Any) -> nn.Module:
         """The network with fresh weights."""
         build = create_foreign if is_foreign(self.model) else create_model
-        return build(self.model, **{**self.architecture, **overrides})
+        return self.finish(build(self.model, **{**self.architecture, **overrides}))
+
+    def finish(self, model: nn.Module) -> nn.Module:
+        """The network as the folder's weights need it: layers in eight bits where it says so."""
+        if FACT in self.facts:
+            build_quantized(model, self.facts[FACT])
+        return model
 
 
 @dataclass(frozen=True)
@@ -157,7 +164,10 @@ def load_portable(folder: Path, module: nn.Module | None = None) -> tuple[Portab
     if module is not None and not own:
         raise UsageError(f"{folder} holds a {about.model}, which is built from its name; leave out model=")
     with building(state, folder / CONFIG):
-        model = about.build() if module is None else own_classifier(module, ForeignConfig(**about.architecture))
+        if module is None:
+            model = about.build()
+        else:
+            model = about.finish(own_classifier(module, ForeignConfig(**about.architecture)))
     load_exactly(model, state, str(folder / WEIGHTS))
     return about, model.eval()
 
