@@ -210,7 +210,7 @@ def _train(
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     job: Job = task.load(task.job)(resolved, device)
     if device.type == "cpu":
-        _set_threads(job, run)
+        set_threads(job, run)
     settings, fabric = job.settings, job.fabric
     fabric.launch()
     if fabric.world_size > 1:  # the folder is where the first process says it is
@@ -223,7 +223,7 @@ def _train(
         trainer.keep_start()
     plan = make_plan(trainer, cut=not task.whole_batch)
     if fabric.is_global_zero:
-        _write_manifest(job, requested, run, recipe)
+        write_manifest(job, requested, run, recipe)
         on = f"; {settings.threads} thread{'s' if settings.threads != 1 else ''}" if settings.threads else ""
         name = given_name(settings.model, MODULE) or settings.model
         say(f"{name} on {data_name(settings.data.source)}: {job.describe()}; {plan.words()}{on}")
@@ -241,7 +241,7 @@ def left_out(data: Mapping[str, Any], most: int = 5) -> list[str]:
     return [*found[:most], *more]
 
 
-def _set_threads(job: Job, run: RunFolder) -> None:
+def set_threads(job: Job, run: RunFolder) -> None:
     """As asked for, as the run began (another number gives other bits), or by the work and the load."""
     import torch
 
@@ -258,7 +258,7 @@ def _set_threads(job: Job, run: RunFolder) -> None:
     torch.set_num_threads(threads)
 
 
-def _write_manifest(job: Job, requested: Mapping[str, Any], run: RunFolder, recipe: str | None) -> None:
+def write_manifest(job: Job, requested: Mapping[str, Any], run: RunFolder, recipe: str | None) -> None:
     from orchard.app.records import changed_records
     from orchard.data.digests import digests_of, read_digests, write_digests
     from orchard.inference.hardware import hardware

@@ -54,10 +54,7 @@ class Job(base.Job):
         objects = resolved.objects
         self.data = open_data(resolved.source, settings.data)
         torch.manual_seed(settings.seed)  # the fresh weights
-        if objects.module is None:
-            self.model = start_model(settings, self.data)
-        else:
-            self.model = start_module(objects.module, settings, self.data)
+        self.model = self.start(resolved)
         if settings.freeze_trunk:
             freeze_trunk(self.model)
         config: Any = self.model.config
@@ -84,6 +81,13 @@ class Job(base.Job):
         if self.teacher is not None:
             self.model = self.teacher.with_hint(self.model)
         self.fabric = base.make_fabric(self.settings, device)
+
+    def start(self, resolved: Resolved) -> nn.Module:
+        """The model to train."""
+        settings: Any = resolved.settings
+        if resolved.objects.module is None:
+            return start_model(settings, self.data)
+        return start_module(resolved.objects.module, settings, self.data)
 
     @property
     def settings(self) -> Settings:
