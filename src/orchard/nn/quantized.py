@@ -16,13 +16,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-import torch.ao.quantization.fx._decomposed  # registers the operators
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 LARGEST = 63  # of a weight, in whole numbers
 LEVELS = 255  # of an activation, the lowest being 0
-OPERATORS = torch.ops.quantized_decomposed
+OPERATORS = torch.ops.quantized_decomposed  # registered by `to_int8`
 
 
 @dataclass(frozen=True)
@@ -173,6 +172,8 @@ def drop_norm(model: nn.Module, norm: str) -> None:
 
 def to_int8(model: nn.Module, layers: Mapping[str, Grids]) -> None:
     """Turn layers, by their names, into int8 ones with these grids, in place."""
+    import torch.ao.quantization.fx._decomposed  # noqa: F401 registers the operators, and takes too long for all others
+
     for name, grids in layers.items():
         layer: Any = model.get_submodule(name)
         if isinstance(layer, Rounded):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -13,6 +14,8 @@ from orchard.errors import OrchardError
 from orchard.inference.loading import Loaded
 from orchard.tasks.image_classification.job import Job
 from orchard.training.settings import Resolved
+
+BATCH = 64
 
 
 class CompressJob(Job):
@@ -36,11 +39,9 @@ class CompressJob(Job):
         return copy.deepcopy(self.loaded.model)
 
     def inputs(self, split: str, count: int) -> Iterator[Tensor]:
-        """The first `count` images of a split as the model sees them, (B, C, H, W), without augmentation."""
-        loader = Loader(self.data.splits[split], self.preprocess, None, batch_size=min(count, 64), seed=0, workers=0)
-        left = count
-        for batch in loader.batches(0):
-            yield batch.images[:left]
-            left -= len(batch.images)
-            if left <= 0:
-                return
+        """`count` images of a split, evenly apart, as the model sees them, (B, C, H, W), without augmentation."""
+        images = self.data.splits[split]
+        loader = Loader(images, self.preprocess, None, batch_size=1, seed=0, workers=0)
+        places = np.unique(np.linspace(0, len(images) - 1, count).astype(int))  # a folder has one class after the other
+        for first in range(0, len(places), BATCH):
+            yield loader.make(0, places[first : first + BATCH], slice(None)).images
