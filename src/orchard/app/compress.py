@@ -194,7 +194,7 @@ def _compress(
 
 def _finish(subject: Subject, compressed: Compressed, own: BaseModel, task: Task) -> dict[str, Any]:
     """Write the model, read it again, measure both, report. The report comes last."""
-    from orchard.compression.measure import fastest, figures, latencies
+    from orchard.compression.measure import engine_latencies, figures, latencies
     from orchard.compression.report import write_report
     from orchard.compression.subject import STAGES
     from orchard.inference.loading import load
@@ -209,9 +209,9 @@ def _finish(subject: Subject, compressed: Compressed, own: BaseModel, task: Task
     compressed.write(run / "model", about)
     after = load(run.path)  # from the files: what is measured is what a person gets
     sample = next(iter(job.inputs(job.report_split, 1))).to(job.fabric.device)
-    models: dict[str, Any] = {"before": loaded.model, "after": after.model}
-    ways = fastest(models, sample) if compressed.fastest else {}
-    seconds = latencies(ways or models, sample)
+    models = {"before": loaded.model, "after": after.model}
+    ways = engine_latencies(models, sample) if compressed.by_engines else {}
+    seconds = {name: min(found.values()) for name, found in ways.items()} or latencies(models, sample)
     found = {}
     for name, model in (("before", loaded.model), ("after", after.model)):  # the files of `after` stay
         found[name] = job.finish(model.to(job.fabric.device).eval(), run)
@@ -234,7 +234,7 @@ def _finish(subject: Subject, compressed: Compressed, own: BaseModel, task: Task
         **sides,
         "settings": own.model_dump(mode="json"),
         "stages": [dict(row) for row in compressed.stages],
-        **({"latency_how": {name: way.how for name, way in ways.items()}} if ways else {}),
+        **({"latency_by_engine": ways} if ways else {}),
         **compressed.facts,
     }
     run.write(RESULT, table)

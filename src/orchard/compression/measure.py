@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from orchard.inference.cost import weight_bytes
-from orchard.inference.fast import FastModel, make_fast
+from orchard.inference.engines import ENGINES, EXPORTERS, Run, installed, open_engine
+from orchard.inference.export import Draw, Entry, export_onnx
 from orchard.inference.timing import time_in_turn
 from orchard.weights.folders import CONFIG
 
@@ -22,9 +24,29 @@ def weights_size(folder: Path) -> int:
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file() and path.name != CONFIG)
 
 
-def fastest(models: Mapping[str, nn.Module], sample: Tensor) -> dict[str, FastModel]:
-    """Each model in float32 or int8, whichever it has, in the way that is fastest here."""
-    return {name: make_fast(model.eval(), sample, precision="fp32") for name, model in models.items()}
+def engine_latencies(models: Mapping[str, nn.Module], sample: Tensor) -> dict[str, dict[str, float]]:
+    """Of each model the seconds for one sample as torch runs it, and as each inference engine that is installed does."""
+    runs: dict[tuple[str, str], Callable[[Tensor], Any]] = {(name, "torch"): model for name, model in models.items()}
+    with tempfile.TemporaryDirectory() as folder:
+        for name, model in models.items():
+            graph = Path(folder) / f"{name}.onnx"
+            for engine in ENGINES if sample.device.type == "cpu" else ():
+                if not all(installed(package) for package in (*EXPORTERS, engine)):
+                    continue
+                if not graph.exists():
+                    export_onnx(Entry("", model.eval(), _like(sample), "logits"), graph)
+                runs[name, engine] = _by_engine(open_engine(engine, graph))
+        keys = {f"{name} {way}": (name, way) for name, way in runs}
+        found = latencies({key: runs[place] for key, place in keys.items()}, sample)
+    return {name: {way: found[key] for key, (side, way) in keys.items() if side == name} for name in models}
+
+
+def _like(sample: Tensor) -> Draw:
+    return lambda count, generator: {"images": torch.randn(count, *sample.shape[1:], generator=generator)}
+
+
+def _by_engine(run: Run) -> Callable[[Tensor], Any]:
+    return lambda images: run(images.numpy())
 
 
 def latencies(models: Mapping[str, Callable[[Tensor], Any]], sample: Tensor) -> dict[str, float]:

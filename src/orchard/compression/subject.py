@@ -52,14 +52,14 @@ class Compressed:
     """What a method gives back.
 
     `write(folder, about)` writes the model's folder, from which everything else is measured. `stages` are rows of a
-    table for people (each a mapping of the same words to values), `facts` what compress.json says beside. Of what gains
-    only in another arithmetic the latency is that of the `fastest` way here, before and after.
+    table for people (each a mapping of the same words to values), `facts` what compress.json says beside. What gains in
+    engines that compute in another arithmetic is timed `by_engines`, before and after, and the fastest counts.
     """
 
     write: Callable[[Path, Portable], None]
     stages: tuple[Mapping[str, Any], ...] = ()
     facts: Mapping[str, Any] = field(default_factory=dict)
-    fastest: bool = False
+    by_engines: bool = False
 
     @classmethod
     def plain(cls, model: nn.Module, **more: Any) -> Compressed:

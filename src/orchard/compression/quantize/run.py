@@ -10,6 +10,7 @@ from torch import nn
 
 from orchard.compression.quantize.settings import Settings
 from orchard.compression.subject import Compressed, Subject
+from orchard.inference.engines import ENGINES, installed
 from orchard.inference.quantization import learned_int8, quantize, round_while_learning
 from orchard.weights.portable import Portable, save_portable
 from orchard.weights.quantized import FACT
@@ -34,8 +35,11 @@ def run(subject: Subject, settings: Settings) -> Compressed:
         int8, table = learned_int8(subject.retrain("aware", rounded), norms)
         note("int8, learned", int8)
 
+    if device.type == "cpu" and not any(map(installed, ENGINES)):
+        subject.warn("int8 is faster in an inference engine alone, and none is installed: pip install 'orchard[export]'")
+
     def write(folder: Path, about: Portable) -> None:
         facts = {**about.facts, FACT: table.model_dump(mode="json")}
         save_portable(folder, int8.cpu(), replace(about, facts=facts))
 
-    return Compressed(write, tuple(stages), {"int8_layers": len(table.layers)}, fastest=True)
+    return Compressed(write, tuple(stages), {"int8_layers": len(table.layers)}, by_engines=True)
