@@ -11,14 +11,9 @@ from torch import Tensor, nn
 
 from orchard.inference.cost import weight_bytes
 from orchard.inference.timing import time_in_turn
-from orchard.weights.folders import CONFIG
+from orchard.weights.folders import weights_file
 
 ROUNDS = 50  # in which both take turns
-
-
-def weights_size(folder: Path) -> int:
-    """Bytes of all that a model's folder has beside its description."""
-    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file() and path.name != CONFIG)
 
 
 def latencies(models: Mapping[str, nn.Module], sample: Tensor) -> dict[str, float]:
@@ -41,7 +36,7 @@ def latencies(models: Mapping[str, nn.Module], sample: Tensor) -> dict[str, floa
 def figures(folder: Path, model: nn.Module, latency: float, found: Mapping[str, Any], split: str) -> dict[str, Any]:
     """One column of the table. `found` is what the task's job says of the finished model."""
     return {
-        "file_bytes": weights_size(folder),
+        "file_bytes": weights_file(folder).stat().st_size,
         "memory_bytes": weight_bytes(model),
         "latency_s": latency,
         "parameters": sum(p.numel() for p in model.parameters()),
