@@ -28,6 +28,7 @@ from orchard.weights.folders import ModelFolder, require_model
 
 if TYPE_CHECKING:
     from orchard.compression.subject import Compressed, CompressJob, Subject
+    from orchard.inference.loading import Loaded
     from orchard.training.run import RunFolder
 
 # Settings of the run's training that its retraining does not take over: where it began, how long it went on, what the
@@ -172,14 +173,31 @@ def _compress(
 ) -> dict[str, Any]:
     import torch
 
-    from orchard.app.train import left_out, set_threads, write_manifest
-    from orchard.compression.subject import Subject
+    from orchard.app.train import left_out, set_threads, train, write_manifest
+    from orchard.compression.subject import STAGES, Subject
     from orchard.inference.loading import load
     from orchard.tasks.base import say, warn
+    from orchard.training.run import RunFolder
 
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     loaded = load(source)
-    job: CompressJob = task.load(str(task.compress))(resolved, device, loaded)
+
+    def job_of(model: Loaded) -> CompressJob:
+        """The task's job for another model on the same data, such as a student."""
+        wanted = resolved.choose("model", model.name, "command").choose("start_from", str(model.folder), "command")
+        return task.load(str(task.compress))(wanted, device, model)  # type: ignore[no-any-return]
+
+    def train_other(model: str, stage: str, settings: Mapping[str, Any]) -> RunFolder:
+        table = flatten(resolved.settings.model_dump())
+        told = {key: table[key] for key, origin in resolved.origins.items() if origin == "command" and key in table}
+        told |= {key: value for key, value in table.items() if key.startswith("data.")}
+        for key in ("model", "data.source", "start_from"):
+            told.pop(key, None)
+        out = run / STAGES / stage
+        train(model, resolved.settings.data.source, out, **{**told, **settings})
+        return RunFolder(out)
+
+    job = job_of(loaded)
     if device.type == "cpu":
         set_threads(job, run)
     job.fabric.launch()
@@ -187,7 +205,7 @@ def _compress(
     say(f"{loaded.name} on {data_name(resolved.settings.data.source)}: {method.name}; {job.describe()}")
     for warning in left_out(job.manifest()):
         warn(warning)
-    subject = Subject(method, loaded, job, run, say, warn)
+    subject = Subject(method, loaded, job, run, say, warn, job_of, train_other)
     compressed: Compressed = method.load(method.run)(subject, own)
     return _finish(subject, compressed, own, task)
 
@@ -202,19 +220,21 @@ def _finish(subject: Subject, compressed: Compressed, own: BaseModel, task: Task
     from orchard.weights.folders import read_description
     from orchard.weights.portable import Portable
 
-    loaded, job, run = subject.loaded, subject.job, subject.run
+    loaded, run = subject.loaded, subject.run
     about = replace(Portable(**dict(read_description(loaded.folder))), origin=str(run.path))
     if (run / "model").exists():
         shutil.rmtree(run / "model")  # of a call that was killed while it was finishing
     compressed.write(run / "model", about)
     after = load(run.path)  # from the files: what is measured is what a person gets
-    sample = next(iter(job.inputs(job.report_split, 1))).to(job.fabric.device)
-    models = {"before": loaded.model, "after": after.model}
-    ways = engine_latencies(models, sample) if compressed.by_engines else {}
-    seconds = {name: min(found.values()) for name, found in ways.items()} or latencies(models, sample)
-    found = {}
-    for name, model in (("before", loaded.model), ("after", after.model)):  # the files of `after` stay
-        found[name] = job.finish(model.to(job.fabric.device).eval(), run)
+    same = after.name == loaded.name and after.preprocess == loaded.preprocess
+    job = subject.job if same else subject.job_of(after)
+    both = (("before", loaded, subject.job), ("after", after, job))  # the files that `finish` writes for the last stay
+    calls = {
+        name: (one.model, next(iter(its.inputs(its.report_split, 1))).to(its.fabric.device)) for name, one, its in both
+    }
+    ways = engine_latencies(calls) if compressed.by_engines else {}
+    seconds = {name: min(found.values()) for name, found in ways.items()} or latencies(calls)
+    found = {name: its.finish(one.model.to(its.fabric.device).eval(), run) for name, one, its in both}
     split = job.report_split
     sides = {
         name: figures(one.folder, one.model, seconds[name], found[name], split)

@@ -14,45 +14,15 @@ from orchard.inference.cost import weight_bytes
 from orchard.inference.engines import ENGINES, EXPORTERS, Run, installed, open_engine
 from orchard.inference.export import Draw, Entry, export_onnx
 from orchard.inference.timing import time_in_turn
-from orchard.weights.folders import CONFIG
+from orchard.weights.folders import weights_file
 
 ROUNDS = 50  # in which both take turns
 
 
-def weights_size(folder: Path) -> int:
-    """Bytes of all that a model's folder has beside its description."""
-    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file() and path.name != CONFIG)
+def latencies(calls: Mapping[str, tuple[Callable[[Tensor], Any], Tensor]]) -> dict[str, float]:
+    """Median seconds of each model for its one sample, on the device of the sample, all in turn."""
 
-
-def engine_latencies(models: Mapping[str, nn.Module], sample: Tensor) -> dict[str, dict[str, float]]:
-    """Of each model the seconds for one sample as torch runs it, and as each inference engine that is installed does."""
-    runs: dict[tuple[str, str], Callable[[Tensor], Any]] = {(name, "torch"): model for name, model in models.items()}
-    with tempfile.TemporaryDirectory() as folder:
-        for name, model in models.items():
-            graph = Path(folder) / f"{name}.onnx"
-            for engine in ENGINES if sample.device.type == "cpu" else ():
-                if not all(installed(package) for package in (*EXPORTERS, engine)):
-                    continue
-                if not graph.exists():
-                    export_onnx(Entry("", model.eval(), _like(sample), "logits"), graph)
-                runs[name, engine] = _by_engine(open_engine(engine, graph))
-        keys = {f"{name} {way}": (name, way) for name, way in runs}
-        found = latencies({key: runs[place] for key, place in keys.items()}, sample)
-    return {name: {way: found[key] for key, (side, way) in keys.items() if side == name} for name in models}
-
-
-def _like(sample: Tensor) -> Draw:
-    return lambda count, generator: {"images": torch.randn(count, *sample.shape[1:], generator=generator)}
-
-
-def _by_engine(run: Run) -> Callable[[Tensor], Any]:
-    return lambda images: run(images.numpy())
-
-
-def latencies(models: Mapping[str, Callable[[Tensor], Any]], sample: Tensor) -> dict[str, float]:
-    """Median seconds of each model for one sample, on the device of the sample, all in turn."""
-
-    def side(model: Callable[[Tensor], Any]) -> Any:
+    def side(model: Callable[[Tensor], Any], sample: Tensor) -> Any:
         if isinstance(model, nn.Module):
             model = model.to(sample.device).eval()
 
@@ -64,13 +34,38 @@ def latencies(models: Mapping[str, Callable[[Tensor], Any]], sample: Tensor) -> 
         return once
 
     with torch.inference_mode():
-        return time_in_turn({name: side(model) for name, model in models.items()}, ROUNDS)
+        return time_in_turn({name: side(*call) for name, call in calls.items()}, ROUNDS)
+
+
+def engine_latencies(models: Mapping[str, tuple[nn.Module, Tensor]]) -> dict[str, dict[str, float]]:
+    """Of each model the seconds for its sample as torch runs it, and as each inference engine that is installed does."""
+    runs: dict[tuple[str, str], tuple[Callable[[Tensor], Any], Tensor]] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        for name, (model, sample) in models.items():
+            runs[name, "torch"] = model, sample
+            graph = Path(folder) / f"{name}.onnx"
+            for engine in ENGINES if sample.device.type == "cpu" else ():
+                if not all(installed(package) for package in (*EXPORTERS, engine)):
+                    continue
+                if not graph.exists():
+                    export_onnx(Entry("", model.eval(), _like(sample), "logits"), graph)
+                runs[name, engine] = _by_engine(open_engine(engine, graph)), sample
+        found = latencies({" ".join(key): call for key, call in runs.items()})
+    return {name: {way: found[f"{name} {way}"] for side, way in runs if side == name} for name in models}
+
+
+def _like(sample: Tensor) -> Draw:
+    return lambda count, generator: {"images": torch.randn(count, *sample.shape[1:], generator=generator)}
+
+
+def _by_engine(run: Run) -> Callable[[Tensor], Any]:
+    return lambda images: run(images.numpy())
 
 
 def figures(folder: Path, model: nn.Module, latency: float, found: Mapping[str, Any], split: str) -> dict[str, Any]:
     """One column of the table. `found` is what the task's job says of the finished model."""
     return {
-        "file_bytes": weights_size(folder),
+        "file_bytes": weights_file(folder).stat().st_size,
         "memory_bytes": weight_bytes(model),
         "latency_s": latency,
         "parameters": sum(p.numel() for p in model.parameters()),

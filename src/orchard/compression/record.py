@@ -1,4 +1,4 @@
-"""The record of a compression method: all that the verb, the help and the documentation need to know. Needs no torch."""
+"""The record of a compression method: all that verb, help and documentation need. Read without torch."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from typing import Any
 class Method:
     """A way to make a trained model smaller.
 
-    The others are places, `module:name`, in the method's folder: `settings` a pydantic model of its own settings, `run`
-    the function `(Subject, settings) -> Compressed` that does it. `training` (dotted keys) is what suits its retraining,
-    over what the run was trained with; its learning rate is `learning_rate` of the run's.
+    The others are places, `module:name`, in the method's folder: `settings` a pydantic model of its own settings,
+    `run` the function `(Subject, settings) -> Compressed` that does it. `training` (dotted keys) is what suits its
+    retraining, over what the run was trained with; its learning rate is `learning_rate` of the run's.
     """
 
     name: str

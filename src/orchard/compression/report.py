@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,18 +15,20 @@ def rows(table: Mapping[str, Any]) -> list[tuple[str, str, str, str]]:
     before, after, split = table["before"], table["after"], table["split"]
     metric = table["metric"]
 
-    def times(key: str, words: str) -> str:
-        return f"{before[key] / after[key]:.3g} times {words}" if after[key] else ""
+    def row(name: str, key: str, text: Callable[[float], str], better: str, worse: str) -> tuple[str, str, str, str]:
+        old, new = before[key], after[key]
+        change = (
+            f"{old / new:.3g} times {better}" if new < old else f"{new / old:.3g} times {worse}" if new > old else ""
+        )
+        return name, text(old), text(new), change
 
     found = [
-        ("file", bytes_text(before["file_bytes"]), bytes_text(after["file_bytes"]), times("file_bytes", "smaller")),
-        ("memory", bytes_text(before["memory_bytes"]), bytes_text(after["memory_bytes"]),
-         times("memory_bytes", "smaller")),
-        ("parameters", short(before["parameters"]), short(after["parameters"]), times("parameters", "fewer")),
-        ("multiply-adds", short(before["macs"]), short(after["macs"]), times("macs", "fewer")),
-        ("latency of one sample", seconds_text(before["latency_s"]), seconds_text(after["latency_s"]),
-         times("latency_s", "faster")),
-    ]  # fmt: skip
+        row("file of the weights", "file_bytes", bytes_text, "smaller", "larger"),
+        row("memory of the weights", "memory_bytes", bytes_text, "smaller", "larger"),
+        row("parameters", "parameters", short, "fewer", "more"),
+        row("multiply-adds", "macs", short, "fewer", "more"),
+        row("latency of one sample", "latency_s", seconds_text, "faster", "slower"),
+    ]
     for name, value in before[split].items():
         now = after[split].get(name)
         if value is None or now is None or name == "majority_accuracy":

@@ -77,6 +77,8 @@ class Subject:
     run: RunFolder
     say: Callable[[str], None]
     warn: Callable[[str], None]
+    job_of: Callable[[Loaded], CompressJob]  # the task's job for another model, on the same data
+    train_other: Callable[[str, str, Mapping[str, Any]], RunFolder]  # a model of this name, in a stage, with settings
     steps: int = 0  # of all retraining
     steps_per_epoch: int = 1
     seconds: float = 0.0

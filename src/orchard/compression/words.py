@@ -10,5 +10,6 @@ def method_words(name: str) -> str:
     method = method_named(name)
     lines = [f"{name}: {method.summary}"]
     for key, field in method.load(method.settings).model_fields.items():
-        lines.append(f"  --set {key}={field.get_default()}  {field.description}")
+        default = "..." if field.is_required() else field.get_default()
+        lines.append(f"  --set {key}={default}  {field.description}")
     return "\b\n" + "\n".join(lines)

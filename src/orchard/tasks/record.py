@@ -45,9 +45,9 @@ class Task:
     training, and of how a model answers), `job` a `Job`, `evaluate` the metrics of a trained model, `pipeline` what
     answers in Python and `answer` what answers on the command line, `importer` completes an official checkpoint,
     `peers` times beside other libraries, `entries` says what an export consists of, `pixel_entries` what one with the
-    preprocessing inside does, and `compress` is the job that goes on with a model that is compressed
-    (`orchard.compression.subject.CompressJob`). With `own_metrics`, a person's functions of (logits, labels) are computed beside the
-    task's own metrics.
+    preprocessing inside does, and `compress` the job that goes on with a model that is compressed
+    (`orchard.compression.subject.CompressJob`). With `own_metrics`, a person's functions of (logits, labels) are
+    computed beside the task's own metrics.
     """
 
     name: str  # Hugging Face's pipeline name where it has one

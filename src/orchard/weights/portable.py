@@ -1,4 +1,7 @@
-"""The portable model: a folder with `model.safetensors` and `config.json`, and nothing that can run code."""
+"""The portable model: a folder with `model.safetensors` and `config.json`, and nothing that can run code.
+
+A model that Deep Compression made has `model.dc` in place of the former.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ import json
 import math
 import os
 import stat
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,11 +26,11 @@ from orchard.files import atomic, json_text
 from orchard.given import MODULE, given_name
 from orchard.models import create_model
 from orchard.models.foreign import ForeignConfig, create_foreign, is_foreign, own_classifier
+from orchard.weights.deep_compression import Parts, SharedWeight, read_encoded, write_encoded
 from orchard.weights.fields import building, check_fields
-from orchard.weights.folders import CONFIG, read_description
+from orchard.weights.folders import CONFIG, ENCODED, read_description, weights_file
+from orchard.weights.folders import WEIGHTS as WEIGHTS
 from orchard.weights.quantized import FACT, build_quantized
-
-WEIGHTS = "model.safetensors"
 
 
 @dataclass(frozen=True)
@@ -74,10 +77,23 @@ def architecture_of(model: nn.Module) -> dict[str, Any]:
 def save_portable(folder: Path, model: nn.Module, about: Portable) -> None:
     """Write the folder. The weights go first: a folder without its config is not taken for a model."""
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+    _write(folder, about, lambda: write_tensors(state, folder / WEIGHTS))
+
+
+def save_encoded(
+    folder: Path, model: nn.Module, shared: Mapping[str, SharedWeight], about: Portable
+) -> dict[str, Parts]:
+    """Write the folder with `model.dc`, where the tensors in `shared` stand for the model's; what they take."""
+    parts: dict[str, Parts] = {}
+    _write(folder, about, lambda: parts.update(write_encoded({**model.state_dict(), **shared}, folder / ENCODED)))
+    return parts
+
+
+def _write(folder: Path, about: Portable, weights: Callable[[], None]) -> None:
     words = json_text(dataclasses.asdict(about), indent=2) + "\n"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        write_tensors(state, folder / WEIGHTS)
+        weights()
         with atomic(folder / CONFIG) as file:
             file.write(words.encode())
     except OSError as error:
@@ -115,8 +131,9 @@ def read_portable(folder: Path) -> tuple[Portable, dict[str, Tensor]]:
 def _read(folder: Path) -> tuple[Portable, dict[str, Tensor]]:
     about = Portable(**dict(read_description(folder)))
     check_fields(about.model, about.architecture, folder / CONFIG)
-    state = read_tensors(folder / WEIGHTS)
-    check_finite(state, str(folder / WEIGHTS))
+    path = weights_file(folder)
+    state = read_encoded(path) if path.name == ENCODED else read_tensors(path)
+    check_finite(state, str(path))
     return about, state
 
 
@@ -168,7 +185,7 @@ def load_portable(folder: Path, module: nn.Module | None = None) -> tuple[Portab
             model = about.build()
         else:
             model = about.finish(own_classifier(module, ForeignConfig(**about.architecture)))
-    load_exactly(model, state, str(folder / WEIGHTS))
+    load_exactly(model, state, str(weights_file(folder)))
     return about, model.eval()
 
 

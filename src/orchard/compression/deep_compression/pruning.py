@@ -14,24 +14,18 @@ LAYERS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
 
 
 def prunable(model: nn.Module) -> dict[str, nn.Module]:
-    """The layers whose weights are pruned and shared, by name: linear ones and convolutions, each weight once.
+    """The layers whose weights are pruned and shared, by name: linear ones and convolutions.
 
-    Biases and norms stay as they are, as in the paper: they are few.
+    Biases and norms stay as they are, as in the paper: they are few. UsageError where there is no such layer, and
+    where two share a weight.
     """
-    found: dict[str, nn.Module] = {}
-    seen: set[int] = set()
-    for name, module in model.named_modules():
-        if type(module).__name__.startswith("Parametrized") or isinstance(module, LAYERS):
-            weight = parametrize_original(module)
-            if id(weight) not in seen:
-                seen.add(id(weight))
-                found[name] = module
+    found = {name: module for name, module in model.named_modules() if isinstance(module, LAYERS)}
+    if not found:
+        raise UsageError(f"{type(model).__name__} has no linear layer and no convolution whose weights could be pruned")
+    owners = {id(next(layer.parameters())): name for name, layer in found.items()}
+    if len(owners) < len(found):
+        raise UsageError(f"two layers of {type(model).__name__} have one weight, which is not pruned yet")
     return found
-
-
-def parametrize_original(module: nn.Module) -> Tensor:
-    """The parameter behind a layer's weight."""
-    return module.parametrizations.weight.original if parametrize.is_parametrized(module) else module.weight  # type: ignore[union-attr, return-value]
 
 
 def masks_by_std(weights: Mapping[str, Tensor], factor: float) -> dict[str, Tensor]:

@@ -2,49 +2,67 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor, nn
-from torch.nn.utils import parametrize
 
 from orchard.compression.deep_compression.pruning import mask, masks_by_sparsity, masks_by_std, prunable
 from orchard.compression.deep_compression.settings import Settings
-from orchard.compression.deep_compression.sharing import cluster, share
+from orchard.compression.deep_compression.sharing import cluster, share, shared_weights
 from orchard.compression.subject import Compressed, Subject
+from orchard.weights.portable import Portable, save_encoded
+
+CENTROIDS = 0.1  # of the learning rate: a centroid moves all of its weights at once
 
 
 def run(subject: Subject, settings: Settings) -> Compressed:
     """The three stages of figure 1."""
-    model, metric = subject.job.model, subject.job.metric.name
+    model, metric = subject.job.model, subject.job.metric
     stages: list[dict[str, Any]] = []
 
-    def note(stage: str) -> None:
-        weights = [layer.weight for layer in prunable(model).values()]
-        total, kept = sum(w.numel() for w in weights), sum(int(w.count_nonzero()) for w in weights)  # type: ignore[misc, operator]
-        found = subject.validate(model)
-        stages.append({"stage": stage, "weights": kept, "of all": kept / total, f"validation {metric}": found[metric]})
+    def note(stage: str) -> float:
+        weights = [weight_of(layer) for layer in prunable(model).values()]
+        total, kept = sum(w.numel() for w in weights), sum(int(w.count_nonzero()) for w in weights)
+        value = subject.validate(model)[metric.name]
+        stages.append({"stage": stage, "weights": kept, "of all": kept / total, f"validation {metric.name}": value})
+        return metric.score(value)
 
     note("trained")
     for number in range(1, settings.rounds + 1):
         layers = prunable(model)
-        weights = {name: layer.weight.detach() for name, layer in layers.items()}  # type: ignore[union-attr, operator]
-        mask(layers, _masks(weights, settings, number))
+        mask(layers, _masks({name: weight_of(layer) for name, layer in layers.items()}, settings, number))
         model = subject.retrain(f"prune-{number}", model)
-        note(f"pruning {number}")
+        note(f"pruned, {number}")
     layers = prunable(model)
-    clusters = {name: cluster(layer.weight.detach(), _bits(layer, settings)) for name, layer in layers.items()}  # type: ignore[union-attr, operator, arg-type]
-    share(layers, clusters)
-    note("shared weights")
+    share(layers, {name: cluster(weight_of(layer), _bits(layer, settings)) for name, layer in layers.items()})
+    before, start = note("shared"), {name: value.clone() for name, value in model.state_dict().items()}
     optimizer = subject.job.settings.optimizer
     slower = optimizer.model_copy(update={"lr": optimizer.lr * CENTROIDS})
     model = subject.retrain("share", model, changes={"optimizer": slower})
-    note("trained centroids")
-    for layer in prunable(model).values():
-        parametrize.remove_parametrizations(layer, "weight")
-    return Compressed.plain(model, stages=tuple(stages))
+    if note("centroids trained") < before:  # by validation, as every choice is
+        model.load_state_dict(start)
+        note("centroids as they were")
+    shared = shared_weights(prunable(model))
+    facts: dict[str, Any] = {}
+
+    def write(folder: Path, about: Portable) -> None:
+        parts = save_encoded(folder, model, shared, about)
+        facts["layers"] = {
+            name: {"weights": weight.codes.numel(), "kept": int(weight.codes.count_nonzero()), **asdict(parts[name])}
+            for name, weight in shared.items()
+        }
+
+    return Compressed(write, stages=tuple(stages), facts=facts)
 
 
-CENTROIDS = 0.1  # of the learning rate: a centroid moves all of its weights at once
+@torch.no_grad()
+def weight_of(layer: nn.Module) -> Tensor:
+    """A layer's weight as it computes now."""
+    weight: Any = layer.weight
+    return weight.detach()  # type: ignore[no-any-return]
 
 
 def _masks(weights: dict[str, Tensor], settings: Settings, number: int) -> dict[str, Tensor]:

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import torch
 from sklearn.cluster import KMeans
+from sklearn.exceptions import ConvergenceWarning
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
+
+from orchard.weights.deep_compression import SharedWeight
 
 
 def cluster(weight: Tensor, bits: int) -> tuple[Tensor, Tensor]:
@@ -21,10 +26,13 @@ def cluster(weight: Tensor, bits: int) -> tuple[Tensor, Tensor]:
     values = weight[kept].float().cpu().numpy()
     k = min(2**bits, len(np.unique(values)))
     start = np.linspace(values.min(), values.max(), k, dtype=np.float32)[:, None]
-    found = KMeans(k, init=start, n_init=1).fit(values[:, None])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)  # of clusters that end empty, which are left out
+        found = KMeans(k, init=start, n_init=1).fit(values[:, None])
+    used, labels = np.unique(found.labels_, return_inverse=True)
     codes = torch.zeros(weight.shape, dtype=torch.int64)
-    codes[kept.cpu()] = torch.from_numpy(found.labels_.astype(np.int64)) + 1
-    return torch.from_numpy(found.cluster_centers_[:, 0].astype(np.float32)), codes
+    codes[kept.cpu()] = torch.from_numpy(labels.astype(np.int64)) + 1
+    return torch.from_numpy(found.cluster_centers_[used, 0].astype(np.float32)), codes
 
 
 class Shared(nn.Module):
@@ -49,8 +57,17 @@ class Shared(nn.Module):
 def share(layers: Mapping[str, nn.Module], clusters: Mapping[str, tuple[Tensor, Tensor]]) -> None:
     """From now on centroids learn in place of weights."""
     for name, layer in layers.items():
-        if parametrize.is_parametrized(layer, "weight"):
-            parametrize.remove_parametrizations(layer, "weight")
+        parametrize.remove_parametrizations(layer, "weight")  # the mask
         centroids, codes = clusters[name]
-        device = layer.weight.device  # type: ignore[union-attr]
-        parametrize.register_parametrization(layer, "weight", Shared(centroids, codes.to(device)))  # type: ignore[arg-type]
+        shared = Shared(centroids, codes.to(layer.weight.device))  # type: ignore[arg-type, union-attr]
+        parametrize.register_parametrization(layer, "weight", shared)
+
+
+def shared_weights(layers: Mapping[str, nn.Module]) -> dict[str, SharedWeight]:
+    """What the layers have now, by the names of their weights in a state dict; the layers become ordinary ones."""
+    found = {}
+    for name, layer in layers.items():
+        weights: Any = layer.parametrizations.weight  # type: ignore[union-attr]
+        found[f"{name}.weight"] = SharedWeight(weights.original.detach().cpu().clone(), weights[0].codes.cpu())
+        parametrize.remove_parametrizations(layer, "weight")
+    return found

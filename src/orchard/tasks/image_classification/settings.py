@@ -3,25 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
+from orchard.compression.distill.settings import TeachingSettings
 from orchard.data.settings import ImageSource, MixSettings, PreprocessSettings
 from orchard.data.settings import Settings as Strict
 from orchard.training.settings import TrainSettings
 
 
-class DistillationSettings(Strict):
+class DistillationSettings(TeachingSettings):
     """Learning from a teacher's answers beside the labels."""
 
     teacher: str | None = Field(None, description="run or model folder of a classifier of the same classes")
-    temperature: float = Field(4.0, gt=0, description="by which the logits of both are divided")
-    weight: float = Field(0.9, ge=0, le=1, description="share of the teacher's answers in the loss; labels have the rest")
-    hint: tuple[Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)]] | None = Field(
-        None, description="stage of the student and of the teacher, from 1, whose feature maps are compared"
-    )
-    hint_weight: float = Field(1.0, gt=0, description="weight of that comparison in the loss")
 
 
 class Settings(TrainSettings):
