@@ -19,7 +19,7 @@ from orchard.weights.folders import weights_file
 ROUNDS = 50  # in which both take turns
 
 
-def latencies(calls: Mapping[str, tuple[Callable[[Tensor], Any], Tensor]]) -> dict[str, float]:
+def latencies(calls: Mapping[str, tuple[Callable[[Tensor], Any], Tensor]], rounds: int | None = None) -> dict[str, float]:
     """Median seconds of each model for its one sample, on the device of the sample, all in turn."""
 
     def side(model: Callable[[Tensor], Any], sample: Tensor) -> Any:
@@ -34,10 +34,12 @@ def latencies(calls: Mapping[str, tuple[Callable[[Tensor], Any], Tensor]]) -> di
         return once
 
     with torch.inference_mode():
-        return time_in_turn({name: side(*call) for name, call in calls.items()}, ROUNDS)
+        return time_in_turn({name: side(*call) for name, call in calls.items()}, rounds or ROUNDS)
 
 
-def engine_latencies(models: Mapping[str, tuple[nn.Module, Tensor]]) -> dict[str, dict[str, float]]:
+def engine_latencies(
+    models: Mapping[str, tuple[nn.Module, Tensor]], rounds: int | None = None
+) -> dict[str, dict[str, float]]:
     """Of each model the seconds for its sample as torch runs it, and as each inference engine that is installed does."""
     runs: dict[tuple[str, str], tuple[Callable[[Tensor], Any], Tensor]] = {}
     with tempfile.TemporaryDirectory() as folder:
@@ -50,7 +52,7 @@ def engine_latencies(models: Mapping[str, tuple[nn.Module, Tensor]]) -> dict[str
                 if not graph.exists():
                     export_onnx(Entry("", model.eval(), _like(sample), "logits"), graph)
                 runs[name, engine] = _by_engine(open_engine(engine, graph)), sample
-        found = latencies({" ".join(key): call for key, call in runs.items()})
+        found = latencies({" ".join(key): call for key, call in runs.items()}, rounds)
     return {name: {way: found[f"{name} {way}"] for side, way in runs if side == name} for name in models}
 
 
