@@ -27,6 +27,7 @@ class Description(BaseModel):
     preprocess: dict[str, Any] = {}
     origin: str = ""
     facts: dict[str, Any] = {}
+    pruned: dict[str, list[int | None]] = {}
 
 
 def read_description(folder: Path) -> Description:

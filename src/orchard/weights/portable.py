@@ -26,6 +26,7 @@ from orchard.files import atomic, json_text
 from orchard.given import MODULE, given_name
 from orchard.models import create_model
 from orchard.models.foreign import ForeignConfig, create_foreign, is_foreign, own_classifier
+from orchard.models.narrow import narrow
 from orchard.weights.deep_compression import Parts, SharedWeight, read_encoded, write_encoded
 from orchard.weights.fields import building, check_fields
 from orchard.weights.folders import CONFIG, ENCODED, read_description, weights_file
@@ -44,11 +45,14 @@ class Portable:
     preprocess: dict[str, Any] = field(default_factory=dict)
     origin: str = ""  # the run or checkpoint it came from
     facts: dict[str, Any] = field(default_factory=dict)  # what else its task must know: fingerprints, lengths
+    pruned: dict[str, list[int | None]] = field(
+        default_factory=dict
+    )  # layers of other sizes than configured (`narrow`)
 
     def build(self, **overrides: Any) -> nn.Module:
         """The network with fresh weights."""
         build = create_foreign if is_foreign(self.model) else create_model
-        return self.finish(build(self.model, **{**self.architecture, **overrides}))
+        return self.finish(narrow(build(self.model, **{**self.architecture, **overrides}), self.pruned))
 
     def finish(self, model: nn.Module) -> nn.Module:
         """The network as the folder's weights need it: layers in eight bits where it says so."""
@@ -77,7 +81,7 @@ def architecture_of(model: nn.Module) -> dict[str, Any]:
 def save_portable(folder: Path, model: nn.Module, about: Portable) -> None:
     """Write the folder. The weights go first: a folder without its config is not taken for a model."""
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
-    _write(folder, about, lambda: write_tensors(state, folder / WEIGHTS))
+    _write(folder, model, about, lambda: write_tensors(state, folder / WEIGHTS))
 
 
 def save_encoded(
@@ -85,12 +89,17 @@ def save_encoded(
 ) -> dict[str, Parts]:
     """Write the folder with `model.dc`, where the tensors in `shared` stand for the model's; what they take."""
     parts: dict[str, Parts] = {}
-    _write(folder, about, lambda: parts.update(write_encoded({**model.state_dict(), **shared}, folder / ENCODED)))
+    _write(
+        folder, model, about, lambda: parts.update(write_encoded({**model.state_dict(), **shared}, folder / ENCODED))
+    )
     return parts
 
 
-def _write(folder: Path, about: Portable, weights: Callable[[], None]) -> None:
-    words = json_text(dataclasses.asdict(about), indent=2) + "\n"
+def _write(folder: Path, model: nn.Module, about: Portable, weights: Callable[[], None]) -> None:
+    table = dataclasses.asdict(about) | {"pruned": getattr(model, "pruned", {})}
+    if not table["pruned"]:
+        del table["pruned"]
+    words = json_text(table, indent=2) + "\n"
     try:
         folder.mkdir(parents=True, exist_ok=True)
         weights()
@@ -123,7 +132,7 @@ def read_portable(folder: Path) -> tuple[Portable, dict[str, Tensor]]:
     """
     about, state = _read(folder)
     if not is_foreign(about.model):
-        with building(state, folder / CONFIG), torch.device("meta"):
+        with building(state, folder / CONFIG, pruned=bool(about.pruned)), torch.device("meta"):
             about.build()
     return about, state
 
@@ -180,7 +189,7 @@ def load_portable(folder: Path, module: nn.Module | None = None) -> tuple[Portab
         )
     if module is not None and not own:
         raise UsageError(f"{folder} holds a {about.model}, which is built from its name; leave out model=")
-    with building(state, folder / CONFIG):
+    with building(state, folder / CONFIG, pruned=bool(about.pruned)):
         if module is None:
             model = about.build()
         else:
