@@ -12,6 +12,7 @@ if TYPE_CHECKING:  # for editors and type checkers
     from orchard.app.bench import bench as bench
     from orchard.app.compare import Budget as Budget
     from orchard.app.compare import compare as compare
+    from orchard.app.compress import compress as compress
     from orchard.app.evaluate import evaluate as evaluate
     from orchard.app.export import export as export
     from orchard.app.find_lr import find_lr as find_lr
@@ -38,6 +39,7 @@ _HOMES = {
     "evaluate": "orchard.app.evaluate",
     "compare": "orchard.app.compare",
     "Budget": "orchard.app.compare",
+    "compress": "orchard.app.compress",
     "load": "orchard.inference.loading",
     "Loaded": "orchard.inference.loading",
     "pipeline": "orchard.app.pipeline",

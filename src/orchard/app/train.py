@@ -222,7 +222,7 @@ def _train(
         trainer.keep_start()
     plan = make_plan(trainer, cut=not task.whole_batch)
     if fabric.is_global_zero:
-        _write_manifest(job, requested, run, recipe)
+        write_manifest(job, requested, run, recipe)
         on = f"; {settings.threads} thread{'s' if settings.threads != 1 else ''}" if settings.threads else ""
         name = given_name(settings.model, MODULE) or settings.model
         say(f"{name} on {data_name(settings.data.source)}: {job.describe()}; {plan.words()}{on}")
@@ -259,7 +259,7 @@ def set_threads(job: Job, run: RunFolder) -> None:
     torch.set_num_threads(threads)
 
 
-def _write_manifest(job: Job, requested: Mapping[str, Any], run: RunFolder, recipe: str | None) -> None:
+def write_manifest(job: Job, requested: Mapping[str, Any], run: RunFolder, recipe: str | None) -> None:
     from orchard.app.records import changed_records
     from orchard.data.digests import digests_of, read_digests, write_digests
     from orchard.inference.hardware import hardware

@@ -13,6 +13,7 @@ import typer
 
 from orchard.cli import bench, catalogue, compare, data, export, imports, train, verify
 from orchard.cli.answer import answer_command
+from orchard.cli.compress import compress_command
 from orchard.cli.output import run_app, show_warning, tell
 
 
@@ -35,6 +36,7 @@ def build(arguments: list[str]) -> typer.Typer:
     for name in ("predict", "generate"):
         app.command(name)(answer_command(name, arguments if name in arguments[:1] else []))
     app.command("compare")(compare.compare_models)
+    app.command("compress")(compress_command("compress" in arguments[:1] and bool({"-h", "--help"} & {*arguments})))
     app.command("verify")(verify.verify_models)
     app.command("import")(imports.import_model)
     app.command("export")(export.export)

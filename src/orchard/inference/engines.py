@@ -30,7 +30,7 @@ def open_engine(engine: str, graph: Path, precision: str = "fp32") -> Run:
         return onnxruntime_session(graph, torch.get_num_threads())
     return openvino_model(
         graph,
-        INFERENCE_PRECISION_HINT={"fp32": "f32", "bf16": "bf16"}[precision],
+        INFERENCE_PRECISION_HINT="bf16" if precision == "bf16" else "f32",
         INFERENCE_NUM_THREADS=torch.get_num_threads(),
         PERFORMANCE_HINT="LATENCY",
     )

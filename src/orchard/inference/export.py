@@ -26,9 +26,11 @@ from orchard.files import atomic, disk_error
 from orchard.inference.by_hand import program, program_path
 from orchard.inference.loading import Loaded
 from orchard.models import landmark_of
+from orchard.nn.quantized import quantized_layers
 
 BATCHES = (1, 3)  # the batch sizes at which the exported model must agree; it is made from one of 2
 TOLERANCE = {"onnx": 1e-4, "torch": 1e-5}  # of the largest difference, relative to the largest value if that is over 1
+INT8_TOLERANCE = 5e-2  # the same with int8 layers: where a number lies between two of the grid, rounding decides
 OTHER_CODES = 0.01  # the share of codes that may differ: where two are equally near, rounding decides
 ENDINGS = {"onnx": ".onnx", "torch": ".pt2"}
 Draw = Callable[[int, torch.Generator], dict[str, Tensor]]
@@ -206,13 +208,14 @@ def _example(entry: Entry) -> tuple[dict[str, Tensor], tuple[Any, ...]]:
 def largest_difference(entry: Entry, run: Run, kind: str) -> float:
     """Run both on random inputs at two batch sizes; OrchardError where they differ by more than the format may."""
     worst = 0.0
+    tolerance = INT8_TOLERANCE if quantized_layers(entry.module) else TOLERANCE[kind]
     for seed, count in enumerate(BATCHES):
         inputs = entry.inputs(count, torch.Generator().manual_seed(seed))
         with torch.no_grad():
             expected, got = entry.module(*inputs.values()), run(inputs)
         if expected.is_floating_point():
             difference = float((got - expected).abs().max())
-            allowed = TOLERANCE[kind] * max(1.0, float(expected.abs().max()))
+            allowed = tolerance * max(1.0, float(expected.abs().max()))
         else:
             difference, allowed = float((got != expected).float().mean()), OTHER_CODES
         if not difference <= allowed:

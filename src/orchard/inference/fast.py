@@ -24,14 +24,15 @@ from pydantic import BaseModel, ConfigDict
 from torch import Tensor, nn
 
 from orchard.cache import cache_folder, drop, is_kept, keep, scratch
-from orchard.errors import OrchardError
+from orchard.errors import OrchardError, UsageError
 from orchard.files import read_as, write_json
 from orchard.inference.compiled import Cast, compile_model, compiler, open_compiled
 from orchard.inference.engines import ENGINES, EXPORTERS, installed, open_engine
 from orchard.inference.hardware import native_bf16, processor
+from orchard.nn.quantized import quantized_layers
 
 Precision = Literal["auto", "fp32", "bf16"]
-TOLERANCE = {"fp32": 1e-3, "bf16": 5e-2}  # of the logits' difference, relative to their norm
+TOLERANCE = {"fp32": 1e-3, "bf16": 5e-2, "int8": 5e-2}  # of the logits' difference, relative to their norm
 COMPILED = "compiled"  # the kind of what is kept here, as `cache_folder` knows it
 TRIED = 3  # rounds in which the ways are timed
 MARGIN = 0.98  # of the plain model's time, which another way has to beat
@@ -45,7 +46,7 @@ class Choice(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     way: Literal["eager", "compiled", "onnxruntime", "openvino"]
-    precision: Literal["fp32", "bf16"]
+    precision: Literal["fp32", "bf16", "int8"]
     seconds: dict[str, float]  # of one batch, by each way that was tried
 
 
@@ -54,7 +55,7 @@ class FastModel:
     """A model that takes float32 images (B, C, H, W) as the plain one does and gives float32 logits (B, K)."""
 
     run: Callable[[Tensor], Tensor]
-    precision: str  # "fp32" or "bf16"
+    precision: str  # "fp32", "bf16" or "int8"
     how: str  # one line for a person: which way was taken, and why
     batch: int | None = None  # the one batch size that a prepared graph takes; shorter batches are padded
 
@@ -73,6 +74,15 @@ def pick_precision(precision: Precision, device: torch.device | str = "cpu") -> 
     return ("bf16" if native_bf16(device) else "fp32") if precision == "auto" else precision
 
 
+def precision_of(model: nn.Module, precision: Precision, device: torch.device | str = "cpu") -> str:
+    """The arithmetic of a model here: "int8" for one that has such layers. UsageError where bf16 is asked of it."""
+    if not quantized_layers(model):
+        return pick_precision(precision, device)
+    if precision == "bf16":
+        raise UsageError("this model has int8 weights, whose arithmetic is not bf16: leave precision out")
+    return "int8"
+
+
 def plain(model: nn.Module, precision: str, how: str) -> FastModel:
     """The model as it is, in the precision asked for."""
     return FastModel(Cast(model, precision).eval(), precision, how)
@@ -84,7 +94,7 @@ def make_fast(model: nn.Module, example: Tensor, *, precision: Precision = "auto
     `example` is float32 (B, C, H, W), normalised; the outputs for it decide whether a way is trusted. What was chosen
     once is found again. On a GPU the model runs as it is in the chosen precision; `how` says so.
     """
-    wanted = pick_precision(precision, example.device)
+    wanted = precision_of(model, precision, example.device)
     if example.device.type != "cpu":
         return plain(model, wanted, "as it is: other ways are for the CPU")
     place = choice_path(model, example.shape, wanted)
@@ -118,13 +128,14 @@ def _reopen(model: nn.Module, example: Tensor, place: Path) -> FastModel | None:
 
 def _choose(model: nn.Module, example: Tensor, expected: Tensor, wanted: str, place: Path) -> FastModel:
     """Prepare every way, time those whose answers are right, and keep the fastest."""
-    ways = {("eager", name): plain(model, name, "") for name in dict.fromkeys(("fp32", wanted))}
+    exact = "int8" if wanted == "int8" else "fp32"
+    ways = {("eager", name): plain(model, name, "") for name in dict.fromkeys((exact, wanted))}
     failed: list[str] = []
     keeps = True
     for way, possible in (("compiled", compiler() is not None), *((name, _can_run(name)) for name in ENGINES)):
         if not possible:
             continue
-        name = "fp32" if way == "onnxruntime" else wanted
+        name = exact if way == "onnxruntime" else wanted
         try:
             _prepare(way, model, example, name, place)
             ways[way, name] = FastModel(_open(way, _file_of(place, way), name), name, "", len(example))

@@ -27,11 +27,10 @@ from orchard.data.contracts import Preprocess
 from orchard.errors import OrchardError
 from orchard.files import read_as, remove, write_json
 from orchard.inference.outputs import Outputs, outputs_of
-from orchard.weights.folders import CONFIG
+from orchard.weights.folders import CONFIG, weights_file
 
 KIND = "sessions"  # as `cache_folder` knows it
 GRAPH, ABOUT = "model.onnx", "session.json"
-WEIGHTS = "model.safetensors"
 KEPT = 16  # sessions in the cache; the least recently used go
 SWITCH = "ORCHARD_KEEP_SESSIONS"  # 0: no process is left behind
 
@@ -86,7 +85,8 @@ def session_folder(folder: Path) -> Path:
 
     Raises OrchardError for a cache that others could have written into.
     """
-    stamps = [(path.name, (s := path.stat()).st_size, s.st_mtime_ns) for path in (folder / CONFIG, folder / WEIGHTS)]
+    files = (folder / CONFIG, weights_file(folder))
+    stamps = [(path.name, (s := path.stat()).st_size, s.st_mtime_ns) for path in files]
     name = hashlib.sha256(repr((str(folder.resolve()), stamps)).encode()).hexdigest()[:32]
     return cache_folder(KIND) / name
 

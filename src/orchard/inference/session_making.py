@@ -19,9 +19,11 @@ from orchard.errors import OrchardError
 from orchard.inference.export import Entry, export_onnx, image_inputs
 from orchard.inference.loading import load
 from orchard.inference.session import ABOUT, GRAPH, About, Session, session_folder, sum_of, write_about
+from orchard.nn.quantized import quantized_layers
 
 ROUNDS = 15
 TOLERANCE = 1e-4  # of the largest difference between two answers, relative to the largest if that is over 1
+INT8_TOLERANCE = 5e-2  # the same with int8 layers, where rounding decides between two numbers
 
 
 def make_session(folder: Path) -> About:
@@ -52,7 +54,8 @@ def make_session(folder: Path) -> About:
     expected = plain()
     difference = float(np.abs(session.answers(pixels) - expected).max())
     seconds = [_median(run) for run in (lambda: session.answers(pixels), plain)]
-    if not difference <= TOLERANCE * max(1.0, float(np.abs(expected).max())):
+    tolerance = INT8_TOLERANCE if quantized_layers(loaded.model) else TOLERANCE
+    if not difference <= tolerance * max(1.0, float(np.abs(expected).max())):
         about = About(why=f"differs by {difference:.2g}", **unusable)  # type: ignore[arg-type]
     elif seconds[0] > 1.1 * seconds[1]:
         about = About(why=f"slower: {seconds[0]:.3g} s for {seconds[1]:.3g} s", **unusable)  # type: ignore[arg-type]

@@ -34,6 +34,7 @@ from orchard.training.run import RunFolder
 from orchard.training.settings import OptimizerSettings, Resolved, TrainSettings
 from orchard.weights.folders import model_folder
 from orchard.weights.portable import Portable, read_portable
+from orchard.weights.quantized import FACT
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -267,6 +268,10 @@ def read_start(settings: Start) -> tuple[Path, Portable, dict[str, Tensor]]:
     """
     folder = model_folder(Path(str(settings.start_from)))
     about, state = read_portable(folder)
+    if FACT in about.facts:
+        raise UsageError(
+            f"{folder} holds int8 weights, which do not learn; go on from what it was made of: {about.origin}"
+        )
     if about.model == settings.model:
         return folder, about, state
     trunk = about.architecture.get("trunk", "")

@@ -46,7 +46,8 @@ class Task:
     answers), `evaluation` one of how a trained model is judged (the group of that name in the settings), `job` a
     `Job`, `evaluate` the metrics of a trained model, `pipeline` what answers in Python and `answer` what answers on
     the command line, `importer` completes an official checkpoint, `peers` times beside other libraries, `entries` says
-    what an export consists of, and `pixel_entries` what one with the preprocessing inside does. With `own_metrics`, a
+    what an export consists of, `pixel_entries` what one with the preprocessing inside does, and `compress` the job
+    that goes on with a model that is compressed (`orchard.compression.subject.CompressJob`). With `own_metrics`, a
     person's functions of (logits, labels) are computed beside the task's own metrics.
     """
 
@@ -70,6 +71,7 @@ class Task:
     entries: str | None = None
     own_metrics: bool = False
     pixel_entries: str | None = None
+    compress: str | None = None
     whole_batch: bool = False  # every sample of a batch is told from all others, so that a batch is not cut
 
     @property

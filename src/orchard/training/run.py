@@ -39,7 +39,7 @@ MAY_GROW = {"epochs", "max_steps", "max_minutes", "patience"}  # a run goes on f
 LOCK = ".lock"
 WRITTEN = (
     "run.json", "settings.json", "records.safetensors", "log.csv", "tensorboard", "checkpoints", "best", "model",
-    "evaluation", "metrics.json", "report.html", "wandb",
+    "evaluation", "metrics.json", "report.html", "wandb", "stages", "compress.json",
 )  # fmt: skip
 LEFT = re.compile(r"\.lock|\.run\.json\.partial\d*")
 
@@ -115,7 +115,7 @@ class RunFolder:
         """Is more of the same asked for than before? Raises UsageError for other settings."""
         then, now = new_settings(flatten(self.facts().requested)), flatten(requested)
         known = {*then} & {*now}  # version 0.1 kept the settings of other tasks, too
-        architecture = {key for key in (*then, *now) if key.startswith("architecture.")}
+        architecture = {key for key in (*then, *now) if key.startswith(("architecture.", "compress."))}
         then |= {key: None for key, value in NOW_CHOSEN.items() if then.get(key) == value and now.get(key) is None}
         different = [key for key in sorted(known | architecture) if then.get(key) != now.get(key)]
         more = [key for key in different if key in MAY_GROW and _is_more(then[key], now[key])]

@@ -16,6 +16,7 @@ from orchard.models import configuration
 from orchard.models.foreign import ForeignConfig, is_foreign
 
 LARGEST = 10**8  # of whole numbers in a configuration
+PRUNED = 64  # times as many weights as now a network may have had: an eighth of the channels on both sides stay
 STRICT = ConfigDict(strict=True, allow_inf_nan=False, arbitrary_types_allowed=True)
 
 
@@ -37,13 +38,15 @@ def check_fields(name: str, table: Mapping[str, Any], where: Path) -> None:
 
 
 @contextmanager
-def building(state: Mapping[str, Tensor], where: Path) -> Iterator[None]:
-    """A model that is built from `where` is built no further than to what the weights could fill.
+def building(state: Mapping[str, Tensor], where: Path, *, pruned: bool = False) -> Iterator[None]:
+    """A model that is built from `where` is built no further than to what the weights could fill, or, where channels
+    are cut away from it afterwards, to what may have been there before.
 
     Raises OrchardError for a larger model, and for fields that do not go together.
     """
     try:
-        with _at_most(2 * len(state) + 100, 2 * sum(tensor.numel() for tensor in state.values()) + 2**20):
+        numbers = sum(tensor.numel() for tensor in state.values()) * (PRUNED if pruned else 1)
+        with _at_most(2 * len(state) + 100, 2 * numbers + 2**20):
             yield
     except OrchardError as error:
         raise OrchardError(f"{where}: {error}") from None

@@ -12,6 +12,7 @@ from orchard.errors import OrchardError, UsageError
 from orchard.files import read_as
 
 CONFIG = "config.json"
+WEIGHTS, ENCODED = "model.safetensors", "model.dc"  # the second as Deep Compression stores weights
 
 
 class Description(BaseModel):
@@ -26,6 +27,7 @@ class Description(BaseModel):
     preprocess: dict[str, Any] = {}
     origin: str = ""
     facts: dict[str, Any] = {}
+    pruned: dict[str, list[int | None]] = {}
 
 
 def read_description(folder: Path) -> Description:
@@ -33,6 +35,12 @@ def read_description(folder: Path) -> Description:
     if not (folder / CONFIG).exists():
         raise OrchardError(f"{folder} is no Orchard model: it has no {CONFIG}")
     return read_as(folder / CONFIG, Description)
+
+
+def weights_file(folder: Path) -> Path:
+    """The file of a model's weights: encoded ones where there are no others."""
+    encoded = folder / ENCODED
+    return encoded if encoded.exists() and not (folder / WEIGHTS).exists() else folder / WEIGHTS
 
 
 @dataclass(frozen=True)

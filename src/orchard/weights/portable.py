@@ -1,4 +1,7 @@
-"""The portable model: a folder with `model.safetensors` and `config.json`, and nothing that can run code."""
+"""The portable model: a folder with `model.safetensors` and `config.json`, and nothing that can run code.
+
+A model that Deep Compression made has `model.dc` in place of the former.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ import json
 import math
 import os
 import stat
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,10 +26,12 @@ from orchard.files import atomic, json_text
 from orchard.given import MODULE, given_name
 from orchard.models import create_model
 from orchard.models.foreign import ForeignConfig, create_foreign, is_foreign, own_classifier
+from orchard.models.narrow import narrow
+from orchard.weights.deep_compression import Parts, SharedWeight, read_encoded, write_encoded
 from orchard.weights.fields import building, check_fields
-from orchard.weights.folders import CONFIG, read_description
-
-WEIGHTS = "model.safetensors"
+from orchard.weights.folders import CONFIG, ENCODED, read_description, weights_file
+from orchard.weights.folders import WEIGHTS as WEIGHTS
+from orchard.weights.quantized import FACT, build_quantized
 
 
 @dataclass(frozen=True)
@@ -40,11 +45,20 @@ class Portable:
     preprocess: dict[str, Any] = field(default_factory=dict)
     origin: str = ""  # the run or checkpoint it came from
     facts: dict[str, Any] = field(default_factory=dict)  # what else its task must know: fingerprints, lengths
+    pruned: dict[str, list[int | None]] = field(
+        default_factory=dict
+    )  # layers of other sizes than configured (`narrow`)
 
     def build(self, **overrides: Any) -> nn.Module:
         """The network with fresh weights."""
         build = create_foreign if is_foreign(self.model) else create_model
-        return build(self.model, **{**self.architecture, **overrides})
+        return self.finish(narrow(build(self.model, **{**self.architecture, **overrides}), self.pruned))
+
+    def finish(self, model: nn.Module) -> nn.Module:
+        """The network as the folder's weights need it: layers in eight bits where it says so."""
+        if FACT in self.facts:
+            build_quantized(model, self.facts[FACT])
+        return model
 
 
 @dataclass(frozen=True)
@@ -67,10 +81,28 @@ def architecture_of(model: nn.Module) -> dict[str, Any]:
 def save_portable(folder: Path, model: nn.Module, about: Portable) -> None:
     """Write the folder. The weights go first: a folder without its config is not taken for a model."""
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
-    words = json_text(dataclasses.asdict(about), indent=2) + "\n"
+    _write(folder, model, about, lambda: write_tensors(state, folder / WEIGHTS))
+
+
+def save_encoded(
+    folder: Path, model: nn.Module, shared: Mapping[str, SharedWeight], about: Portable
+) -> dict[str, Parts]:
+    """Write the folder with `model.dc`, where the tensors in `shared` stand for the model's; what they take."""
+    parts: dict[str, Parts] = {}
+    _write(
+        folder, model, about, lambda: parts.update(write_encoded({**model.state_dict(), **shared}, folder / ENCODED))
+    )
+    return parts
+
+
+def _write(folder: Path, model: nn.Module, about: Portable, weights: Callable[[], None]) -> None:
+    table = dataclasses.asdict(about) | {"pruned": getattr(model, "pruned", {})}
+    if not table["pruned"]:
+        del table["pruned"]
+    words = json_text(table, indent=2) + "\n"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        write_tensors(state, folder / WEIGHTS)
+        weights()
         with atomic(folder / CONFIG) as file:
             file.write(words.encode())
     except OSError as error:
@@ -100,7 +132,7 @@ def read_portable(folder: Path) -> tuple[Portable, dict[str, Tensor]]:
     """
     about, state = _read(folder)
     if not is_foreign(about.model):
-        with building(state, folder / CONFIG), torch.device("meta"):
+        with building(state, folder / CONFIG, pruned=bool(about.pruned)), torch.device("meta"):
             about.build()
     return about, state
 
@@ -108,8 +140,9 @@ def read_portable(folder: Path) -> tuple[Portable, dict[str, Tensor]]:
 def _read(folder: Path) -> tuple[Portable, dict[str, Tensor]]:
     about = Portable(**dict(read_description(folder)))
     check_fields(about.model, about.architecture, folder / CONFIG)
-    state = read_tensors(folder / WEIGHTS)
-    check_finite(state, str(folder / WEIGHTS))
+    path = weights_file(folder)
+    state = read_encoded(path) if path.name == ENCODED else read_tensors(path)
+    check_finite(state, str(path))
     return about, state
 
 
@@ -156,9 +189,12 @@ def load_portable(folder: Path, module: nn.Module | None = None) -> tuple[Portab
         )
     if module is not None and not own:
         raise UsageError(f"{folder} holds a {about.model}, which is built from its name; leave out model=")
-    with building(state, folder / CONFIG):
-        model = about.build() if module is None else own_classifier(module, ForeignConfig(**about.architecture))
-    load_exactly(model, state, str(folder / WEIGHTS))
+    with building(state, folder / CONFIG, pruned=bool(about.pruned)):
+        if module is None:
+            model = about.build()
+        else:
+            model = about.finish(own_classifier(module, ForeignConfig(**about.architecture)))
+    load_exactly(model, state, str(weights_file(folder)))
     return about, model.eval()
 
 

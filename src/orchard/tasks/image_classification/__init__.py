@@ -17,4 +17,5 @@ TASK = Task(
     entries="job:entries",
     own_metrics=True,
     pixel_entries="job:pixel_entries",
+    compress="compress:CompressJob",
 )

@@ -28,6 +28,7 @@ from orchard.models import create_model, picture_size
 from orchard.models.foreign import create_foreign, is_foreign, tag_remark
 from orchard.tasks import base
 from orchard.tasks.image_classification import TASK, pretraining
+from orchard.tasks.image_classification.distillation import TaughtFeed, start_distillation, student_of
 from orchard.tasks.image_classification.image_objective import ImageObjective, OwnMetric, Predictions, predict_split
 from orchard.tasks.image_classification.imbalance import sampling_groups
 from orchard.tasks.image_classification.own_module import start_module
@@ -63,10 +64,7 @@ class Job(base.Job):
         resolved = settle_for_target(resolved, self.data)
         settings = resolved.settings
         torch.manual_seed(settings.seed)  # the fresh weights
-        if objects.module is None:
-            self.model = start_model(settings, self.data)
-        else:
-            self.model = start_module(objects.module, settings, self.data)
+        self.model = self.start(resolved)
         pretraining.refuse_pretraining(resolved, self.model)
         if settings.freeze_trunk:
             freeze_trunk(self.model)
@@ -92,7 +90,17 @@ class Job(base.Job):
             auxiliary_weight=getattr(self.model, "auxiliary_weight", 0.0),
             own_metrics=objects.metrics,
         )
+        self.teacher = start_distillation(settings.distillation, self.objective, self.preprocess, device)
+        if self.teacher is not None:
+            self.model = self.teacher.with_hint(self.model)
         self.fabric = base.make_fabric(self.settings, device)
+
+    def start(self, resolved: Resolved) -> nn.Module:
+        """The model to train."""
+        settings: Any = resolved.settings
+        if resolved.objects.module is None:
+            return start_model(settings, self.data)
+        return start_module(resolved.objects.module, settings, self.data)
 
     @property
     def settings(self) -> Settings:
@@ -108,8 +116,9 @@ class Job(base.Job):
 
     @property
     def phases(self) -> tuple[Phase, ...]:
+        phases = self.objective.phases if self.teacher is None else self.teacher.phases
         steps = self.feed().batches_per_epoch
-        return pretraining.with_pretraining(self.objective.phases, self.model, self.settings.pretraining, steps)
+        return pretraining.with_pretraining(phases, self.model, self.settings.pretraining, steps)
 
     @property
     def logged(self) -> Sequence[str]:
@@ -135,7 +144,8 @@ class Job(base.Job):
         split = self.data.splits["train"]
         groups = sampling_groups(self.settings, self.data)
         loader = base.training_loader(self, split, self.preprocess, self.settings.augmentation, groups)
-        return LoaderFeed(loader, self.settings.accumulate, self._ready, split.key)
+        given = (loader, self.settings.accumulate, self._ready, split.key)
+        return LoaderFeed(*given) if self.teacher is None else TaughtFeed(*given, self.teacher)
 
     def _ready(self, loaded: ImageBatch, number: int) -> ImageBatch:
         """On the device, and mixed where that is asked for."""
@@ -152,7 +162,8 @@ class Job(base.Job):
         return f"{count:,} images to learn from, {what}" + (", random weights" if fresh else "")
 
     def manifest(self) -> dict[str, Any]:
-        return base.image_manifest(self.data)
+        teacher = {} if self.teacher is None else {"teacher": self.teacher.manifest()}
+        return base.image_manifest(self.data) | teacher
 
     def predictions(self, model: nn.Module, split: str) -> Predictions:
         """What `model` predicts for a split, each process its piece of it."""
@@ -179,9 +190,10 @@ class Job(base.Job):
         return [*found, *mirrored, *taken, *([remark] if remark else [])]
 
     def cost(self, model: nn.Module) -> dict[str, int]:
-        return base.cost_of(model, self.shape)
+        return base.cost_of(student_of(model), self.shape)
 
     def write_model(self, model: nn.Module, run: RunFolder) -> None:
+        model = student_of(model)
         about = self.portable(
             model, run.path, classes=self.data.classes, preprocess=self.preprocess.to_json(), facts=self.objective.facts
         )
@@ -198,14 +210,15 @@ class Job(base.Job):
             for name, found in predictions.items():
                 write_tensors(dict(vars(found)), run / "evaluation" / f"{name}.safetensors")
         metrics = {name: self.objective.final_metrics(found) for name, found in predictions.items()}
-        return self.cost(model) | metrics
+        own = {"parameters": sum(p.numel() for p in student_of(model).parameters())}
+        return own | self.cost(model) | metrics
 
     def report(self, model: nn.Module, run: RunFolder) -> Path:
         write_report = TASK.load(self.objective.report)
         predictions = Predictions(**load_file(run / "evaluation" / f"{self.report_split}.safetensors"))
         return write_report(  # type: ignore[no-any-return]
             run, objective=self.objective, split=self.data.splits[self.report_split], preprocess=self.preprocess,
-            predictions=predictions, model=model,
+            predictions=predictions, model=student_of(model),
         )  # fmt: skip
 
 

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from orchard.errors import UsageError
 from orchard.inference.cost import multiply_adds
-from orchard.inference.fast import FastModel, Precision, choice_path, make_fast, pick_precision, plain
+from orchard.inference.fast import FastModel, Precision, choice_path, make_fast, plain, precision_of
 from orchard.inference.image_files import find_items, item_name, read_ahead, read_pixels
 from orchard.inference.loading import Loaded
 from orchard.inference.outputs import Named
@@ -25,7 +25,7 @@ from orchard.tasks.image_classification import TASK
 CHOOSE_SECONDS, OPEN_SECONDS = 60.0, 2.0  # what the fastest way costs, once to find and each time it is opened
 PLAIN_RATE = 70e9  # operations per second and core of the plain model in float32, on a server of 2022
 FEW = 4  # images for which no way can pay
-SAVED = {"fp32": 0.2, "bf16": 0.6}  # share of the plain model's time that the fastest way saves
+SAVED = {"fp32": 0.2, "bf16": 0.6, "int8": 0.6}  # share of the plain model's time that the fastest way saves
 
 
 @dataclass(frozen=True)
@@ -102,14 +102,14 @@ class ImageClassifier:
 
     def _prepare(self, images: Tensor, size: int, pictures: int) -> FastModel:
         """The plain model, or the fastest way to run it where the work pays for finding it."""
-        precision = pick_precision(self.precision, self.device)
+        precision = precision_of(self.model, self.precision, self.device)
         if self.device.type != "cpu":
             return plain(self.model, precision, f"on {self.device.type} in {precision}")
         made = pictures > FEW and choice_path(self.model, (size, *self.shape), precision).exists()
         if pictures <= FEW or not pays(self.macs * pictures, precision, made):
             return plain(
                 self.model,
-                "fp32" if self.precision == "auto" else precision,
+                "fp32" if self.precision == "auto" and precision != "int8" else precision,
                 "as it is: too little work to find a faster way",
             )
         if not made:

@@ -7,6 +7,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
+from orchard.compression.distill.settings import TeachingSettings
 from orchard.data.settings import ImageSource, MixSettings, PreprocessSettings
 from orchard.data.settings import Settings as Strict
 from orchard.training.settings import TrainSettings
@@ -18,6 +19,12 @@ class PretrainingSettings(Strict):
     epochs: float = Field(0.0, ge=0, description="epochs at first in which each layer in turn learns without labels")
     k: int = Field(1, ge=1, description="steps of Gibbs sampling in contrastive divergence")
     lr: float = Field(1e-3, gt=0, description="largest learning rate of a layer; else the optimizer is as set")
+
+
+class DistillationSettings(TeachingSettings):
+    """Learning from a teacher's answers beside the labels."""
+
+    teacher: str | None = Field(None, description="run or model folder of a classifier of the same classes")
 
 
 class Settings(TrainSettings):
@@ -48,9 +55,16 @@ class Settings(TrainSettings):
     )
     freeze_trunk: bool = Field(False, description="learn the head only, of a model that is gone on with")
     head_epochs: float = Field(0.0, ge=0, description="epochs at first in which the head alone learns")
+    distillation: DistillationSettings = DistillationSettings()
     preprocessing: PreprocessSettings = PreprocessSettings()
     augmentation: MixSettings = MixSettings()
     pretraining: PretrainingSettings = PretrainingSettings()
+
+    @model_validator(mode="after")
+    def _has_a_teacher(self) -> Settings:
+        if self.distillation.teacher is None and self.distillation != DistillationSettings():
+            raise ValueError("distillation.* is for a training with a teacher: name it with distillation.teacher")
+        return self
 
     @model_validator(mode="after")
     def _has_a_trunk(self) -> Settings:
