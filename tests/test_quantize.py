@@ -131,7 +131,15 @@ def test_what_learns_with_the_rounding_is_what_comes_out():
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("quantize") / "run"
-    train("lenet5", "digits", out, max_steps=60, batch_size=32, loggers="", augmentation={"rotate": 0, "scale": 0, "shift": 0})
+    train(
+        "lenet5",
+        "digits",
+        out,
+        max_steps=60,
+        batch_size=32,
+        loggers="",
+        augmentation={"rotate": 0, "scale": 0, "shift": 0},
+    )
     return out
 
 

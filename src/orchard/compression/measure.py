@@ -19,7 +19,9 @@ from orchard.weights.folders import weights_file
 ROUNDS = 50  # in which both take turns
 
 
-def latencies(calls: Mapping[str, tuple[Callable[[Tensor], Any], Tensor]], rounds: int | None = None) -> dict[str, float]:
+def latencies(
+    calls: Mapping[str, tuple[Callable[[Tensor], Any], Tensor]], rounds: int | None = None
+) -> dict[str, float]:
     """Median seconds of each model for its one sample, on the device of the sample, all in turn."""
 
     def side(model: Callable[[Tensor], Any], sample: Tensor) -> Any:

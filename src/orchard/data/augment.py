@@ -24,7 +24,7 @@ from orchard.data.settings import MixSettings
 FLIP, ROTATE, ZOOM, SHIFT_X, SHIFT_Y, BRIGHT, CONTRAST, SATURATION, PAD_X, PAD_Y = range(1, 11)
 ERASE = slice(11, 16)  # whether, area, aspect, place
 CROP = slice(16, 38)  # ten tries of area and aspect, then the place
-GREY, BLUR, SIGMA = range(38, 41)
+GREY, BLUR, SIGMA, POLICY = range(38, 42)
 _PADDING = {"zero": "zeros", "edge": "border", "reflect": "reflection"}
 _ASPECTS = (3 / 4, 4 / 3)  # of a resized crop, as in arXiv:1409.4842, section 6
 _ERASED_AREA, _ERASED_ASPECTS = (0.02, 1 / 3), (0.3, 1 / 0.3)  # arXiv:1708.04896, section 4.1

@@ -20,6 +20,7 @@ from orchard.data.batches import ImageBatch
 from orchard.data.contracts import AugmentSettings, ImageSplit, Preprocess
 from orchard.data.counter_rng import uniforms
 from orchard.data.indexed import IndexedBatches, default_workers
+from orchard.data.policies import by_policy
 from orchard.data.preprocess import cut, fit
 
 KEPT_BYTES = 512 * 2**20  # decoded images of one split that are kept in memory
@@ -63,7 +64,7 @@ class Loader(IndexedBatches[ImageBatch]):
 
         How images are varied is computed for the whole global batch, whoever holds which part of it.
         """
-        mine = indices[part] % self.count  # a balanced order counts how often a record came
+        mine = indices[part] % self.count  # an order may count how often a record came
         if self.augment is None:
             pixels = self.images[torch.from_numpy(mine)] if self.images is not None else self._read(mine)
             return self._finish(self.preprocess.normalise(pixels), mine)
@@ -73,7 +74,7 @@ class Loader(IndexedBatches[ImageBatch]):
         """The images at `indices[part]`, (B, C, H, W) float32, varied as `numbers` (N, COLUMNS) say, a row for each of
         `indices` (N,)."""
         assert self.augment is not None
-        mine = indices[part]
+        mine = indices[part] % self.count
         if self.images is not None:
             settings, pixels = self.augment, self.images[torch.from_numpy(mine)]
         else:  # a resized crop and the mirroring are done on the way in, where they cost nothing
@@ -81,6 +82,8 @@ class Loader(IndexedBatches[ImageBatch]):
             if settings.crop == "resized":
                 settings = settings.model_copy(update={"crop": "none"})
             pixels = self._read(mine, numbers[part])
+        if settings.policy != "none":
+            pixels = by_policy(pixels, settings, numbers[part, aug.POLICY])
         variation = aug.plan(settings, numbers, self.preprocess.size).part(*part.indices(len(indices))[:2])
         return aug.erase(self.preprocess.normalise(aug.vary(pixels, variation)), variation)
 

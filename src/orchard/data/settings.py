@@ -138,6 +138,11 @@ class AugmentSettings(Settings):
     erase: float = Field(0.0, ge=0, le=1, description="probability that a random rectangle is blanked")
     grayscale: float = Field(0.0, ge=0, le=1, description="probability that a picture loses its colours")
     blur: float = Field(0.0, ge=0, le=1, description="probability of a Gaussian blur, of 0.1 to 2 pixels")
+    policy: Literal["none", "randaugment", "autoaugment", "trivialaugment"] = Field(
+        "none", description="a published policy, as torchvision has it, before all else"
+    )
+    operations: int = Field(2, ge=1, description="operations of randaugment on each picture")
+    magnitude: int = Field(9, ge=0, le=30, description="strength of randaugment's operations")
 
 
 class MixSettings(AugmentSettings):
