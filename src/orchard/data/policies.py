@@ -16,7 +16,11 @@ from orchard.data.settings import AugmentSettings
 
 
 def by_policy(pixels: Tensor, settings: AugmentSettings, numbers: np.ndarray) -> Tensor:
-    """Images (B, C, H, W) uint8, each changed as its number (B,) in [0, 1) says. torch's own generator is left alone."""
+    """Images (B, C, H, W) uint8, each changed as its number (B,) in [0, 1) says.
+
+    Every image has a seed of its own, so that it is changed alike whatever is beside it, and torch's own generator is
+    left alone.
+    """
     policy = _policy(settings.policy, settings.operations, settings.magnitude)
     changed = torch.empty_like(pixels)
     with torch.random.fork_rng(devices=[]):
