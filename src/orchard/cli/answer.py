@@ -30,6 +30,10 @@ HELP = {
     "generate": "Generate text, images and more with a trained model.",
 }
 Items = Annotated[list[str] | None, typer.Argument(metavar="[ITEM]...", help="Files, folders, patterns; or prompts.")]
+Others = Annotated[
+    list[Path] | None,
+    typer.Option("--with", metavar="RUN", help="Answer together with this run (again for more): the mean of all."),
+]
 Table = Annotated[Path | None, typer.Option("--csv", help="Write the answers to this file.")]
 
 
@@ -37,7 +41,8 @@ def answer_command(name: str, arguments: list[str]) -> Callable[..., None]:
     """`predict` or `generate` with the options of the task whose run is among the arguments."""
 
     def command(**given: Any) -> None:
-        give_answers(given.pop("run"), given.pop("items") or [], given.pop("table"), given.pop("as_json"), given)
+        runs = [given.pop("run"), *(given.pop("others") or [])]
+        give_answers(runs, given.pop("items") or [], given.pop("table"), given.pop("as_json"), given)
 
     options = task_options(arguments)
     more = f"Its options depend on the run: orchard {name} RUN --help" if not options else ""
@@ -46,6 +51,7 @@ def answer_command(name: str, arguments: list[str]) -> Callable[..., None]:
         inspect.Parameter("run", KEYWORD, annotation=Annotated[Path, typer.Argument(help="Run or model folder.")]),
         inspect.Parameter("items", KEYWORD, annotation=Items, default=None),
         *options,
+        inspect.Parameter("others", KEYWORD, annotation=Others, default=None),
         inspect.Parameter("table", KEYWORD, annotation=Table, default=None),
         inspect.Parameter("as_json", KEYWORD, annotation=Json, default=False),
     ]
@@ -58,9 +64,10 @@ def task_options(arguments: list[str]) -> list[inspect.Parameter]:
     names = [argument for argument in arguments if not argument.startswith("-")]
     if not names:
         return []  # before what reads a run's files is imported
-    from orchard.weights.folders import find_model
+    from orchard.weights.folders import find_model, fold_folder
 
-    found = next((model for name in names if (model := find_model(Path(name)))), None)
+    folders = [folder for name in names for folder in (Path(name), fold_folder(Path(name), 0))]
+    found = next((model for folder in folders if (model := find_model(folder))), None)
     if found is None:
         return []
     from orchard.tasks.registry import task_named
@@ -86,7 +93,9 @@ def _option(name: str, field: FieldInfo) -> inspect.Parameter:
     return inspect.Parameter(name, KEYWORD, annotation=annotation, default=None)
 
 
-def give_answers(run: Path, items: list[str], table: Path | None, as_json: bool, options: dict[str, Any]) -> None:
+def give_answers(
+    runs: list[Path], items: list[str], table: Path | None, as_json: bool, options: dict[str, Any]
+) -> None:
     """Answer, and print or write the answers. One that failed is named; the others are given all the same."""
     from orchard.app.answer import answer
     from orchard.errors import OrchardError
@@ -96,7 +105,7 @@ def give_answers(run: Path, items: list[str], table: Path | None, as_json: bool,
         given["set"] = parse_settings(given["set"])
     failed: list[str] = []
     count = [0]
-    answers = _watched(answer(run, items, given, note), failed, count)
+    answers = _watched(answer(runs, items, given, note), failed, count)
     if table:
         write_csv(answers, table)
     elif as_json:

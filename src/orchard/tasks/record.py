@@ -47,7 +47,7 @@ class Task:
     answers in Python and `answer` what answers on the command line, `importer` completes an official checkpoint,
     `peers` times beside other libraries, `entries` says what an export consists of, and `pixel_entries` what one with
     the preprocessing inside does. With `own_metrics`, a person's functions of (logits, labels) are computed beside the
-    task's own metrics.
+    task's own metrics. With `ensembles`, what answers and evaluates takes more models beside the first, as `others`.
     """
 
     name: str  # Hugging Face's pipeline name where it has one
@@ -67,6 +67,7 @@ class Task:
     peers: str | None = None
     entries: str | None = None
     own_metrics: bool = False
+    ensembles: bool = False
     pixel_entries: str | None = None
     whole_batch: bool = False  # every sample of a batch is told from all others, so that a batch is not cut
 

@@ -16,5 +16,6 @@ TASK = Task(
     peers="peers:bench",
     entries="job:entries",
     own_metrics=True,
+    ensembles=True,
     pixel_entries="job:pixel_entries",
 )
