@@ -68,7 +68,7 @@ def train_folds(
 
     runs = []
     for fold in range(folds):
-        say(f"fold {fold} of 0 to {folds - 1}")
+        say(f"fold-{fold}, {fold + 1} of {folds}")
         cut = {"data.folds": folds, "data.fold": fold}
         path = fold_folder(folder, fold)
         runs.append(

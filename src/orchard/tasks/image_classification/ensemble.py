@@ -39,12 +39,13 @@ class Ensemble:
                     f"{one.folder} has learned data.target={target_of(one)}, {first.folder} {target_of(first)}; only "
                     "models of the same target answer together"
                 )
-            for has, lacks in ((one, first), (first, one)):
-                if missing := [name for name in has.classes if name not in lacks.classes]:
-                    raise UsageError(
-                        f"{lacks.folder} does not know '{missing[0]}', which {has.folder} does; only models of the "
-                        "same classes answer together"
-                    )
+            lacking = [name for name in first.classes if name not in one.classes]
+            more = [name for name in one.classes if name not in first.classes]
+            if lacking or more:
+                what = f"does not know '{lacking[0]}', as" if lacking else f"knows '{more[0]}', other than"
+                raise UsageError(
+                    f"{one.folder} {what} {first.folder} does; only models of the same classes answer together"
+                )
         members = tuple(one.outputs for one in loaded)
         orders = tuple([m.names.index(name) for name in first.classes] for m in members)
         return cls(target_of(first), members, mean_outputs(members), orders)
