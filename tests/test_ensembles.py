@@ -82,9 +82,10 @@ def test_the_answer_is_the_mean_of_the_probabilities_by_name(
     capsys.readouterr()
     assert orchard("predict", runs[0], "--with", runs[1], paths[0], broken, "--top", 2, "--json") == 1
     said = json.loads(capsys.readouterr().out)
-    assert [tuple(pair.values()) for pair in said[0]["classes"]] == [
+    assert [tuple(pair.values()) for pair in said[0]["top"]] == [
         (name, pytest.approx(p, abs=1e-6)) for name, p in together[0].top[:2]
     ]
+    assert said[1]["picture"] == str(broken) and "not a picture" in said[1]["error"]
     assert orchard("evaluate", runs[0], "--with", runs[1], "--data", images) == 0
     shown = capsys.readouterr().out
     assert "ensemble of 2" in shown and f"[2] {runs[1]}" in shown and f"{alone[str(runs[1])]['loss']:.4f}" in shown
