@@ -16,6 +16,7 @@ if TYPE_CHECKING:  # for editors and type checkers
     from orchard.app.evaluate import evaluate as evaluate
     from orchard.app.export import export as export
     from orchard.app.find_lr import find_lr as find_lr
+    from orchard.app.folds import train_folds as train_folds
     from orchard.app.pipeline import pipeline as pipeline
     from orchard.app.train import train as train
     from orchard.data.sources import open_data as open_data
@@ -36,6 +37,7 @@ _HOMES = {
     "create_model": "orchard.models",
     "train": "orchard.app.train",
     "find_lr": "orchard.app.find_lr",
+    "train_folds": "orchard.app.folds",
     "evaluate": "orchard.app.evaluate",
     "compare": "orchard.app.compare",
     "Budget": "orchard.app.compare",

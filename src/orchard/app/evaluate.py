@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ValidationError
 
+from orchard.app.members import find_members
 from orchard.data.kinds import kind_named
 from orchard.data.settings import Source
 from orchard.errors import UsageError
 from orchard.given import Given
 from orchard.tasks.record import Task
-from orchard.tasks.registry import task_for
 from orchard.training.settings import explain, nest
-from orchard.weights.folders import require_model
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -27,7 +26,7 @@ EVALUATION = "evaluation."  # what settings of how a model is judged begin with
 
 
 def evaluate(
-    run: Path | str,
+    run: Path | str | Sequence[Path | str],
     source: Any,
     split: str | None = None,
     settings: Mapping[str, Any] | None = None,
@@ -39,7 +38,8 @@ def evaluate(
     """Metrics of the model of `run` on one split of `source`, as its task has them, and the count of its records.
 
     Args:
-        run: a run folder or a model's folder.
+        run: a run folder or a model's folder. Several, or a folder of folds, are evaluated as an ensemble, whose answer
+            is the mean of theirs (image classification); "members" has the metrics of each.
         source: the name of a set, a path, or a Python object, as `train` takes it.
         split: which split; without one it is the test, and of a set without splits all of it.
         settings: those of the data, such as {"bad_records": "skip"}, and `evaluation.*` where the task has such.
@@ -50,9 +50,13 @@ def evaluate(
     Raises UsageError for a setting or a split that there is not, OrchardError for data that the model cannot be asked
     about.
     """
-    record = task_for(require_model(Path(run)), task)
+    record, paths, _ = find_members(run, task)
+    if model is not None and len(paths) > 1:
+        raise UsageError("a module of your own is filled by one run; leave out model=, or name one run")
     if metrics and not record.own_metrics:
-        raise UsageError(f"{run} is for {record.name}, which computes no metrics beside its own; leave out metrics=")
+        raise UsageError(
+            f"{paths[0]} is for {record.name}, which computes no metrics beside its own; leave out metrics="
+        )
     place = source if isinstance(source, str) else kind_named(record.data).take(source)
     name = place.source if isinstance(place, Given) else place
     how = {key: value for key, value in (settings or {}).items() if record.evaluation and key.startswith(EVALUATION)}
@@ -65,14 +69,19 @@ def evaluate(
     from orchard.inference.loading import load
     from orchard.tasks.base import warn
 
-    loaded: Loaded = load(run, model)
+    loaded: list[Loaded] = [load(path, model) for path in paths]
     data = data.for_evaluation(whole=split is None and "test_fraction" not in data.model_fields_set)
     split = split or "test"
-    found = record.load(record.evaluate)(loaded, place, split, data, **own)
+    others = {"others": loaded[1:]} if len(loaded) > 1 else {}
+    found = record.load(record.evaluate)(loaded[0], place, split, data, **own, **others)
     count, learned = found.pop("count"), found.pop("learned", 0)
+    each = {str(path): metrics for path, metrics in zip(paths, found.pop("members", ()), strict=False)}
     if learned:
-        warn(f"the model has learned from {learned:,} of these records; what it makes of them says nothing of others")
-    return {"model": loaded.name, "task": record.name, "data": name, "count": count, split: found}
+        who = "these models have" if each else "the model has"
+        warn(f"{who} learned from {learned:,} of these records; what is made of them says nothing of others")
+    names = ", ".join(dict.fromkeys(one.name for one in loaded))
+    table = {"model": names, "task": record.name, "data": name, "count": count, split: found}
+    return {**table, "members": each} if each else table
 
 
 def evaluation_settings(task: Task, given: Mapping[str, Any]) -> BaseModel:

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from orchard.app.members import find_members
 from orchard.errors import UsageError
-from orchard.tasks.registry import task_for, task_named
-from orchard.weights.folders import require_model
+from orchard.tasks.registry import task_named
 
 if TYPE_CHECKING:
     from torch import nn
 
 
-def pipeline(task_or_run: str | Path, model: str | Path | nn.Module | None = None, **options: Any) -> Any:
-    """What answers for a run or a model's folder: `pipeline(RUN)` or `pipeline("text-to-image", RUN)`.
+def pipeline(
+    task_or_run: str | Path | Sequence[str | Path],
+    model: str | Path | Sequence[str | Path] | nn.Module | None = None,
+    **options: Any,
+) -> Any:
+    """What answers for a run or a model's folder: `pipeline(RUN)` or `pipeline("text-to-image", RUN)`; for several
+    classifiers of images together, `pipeline([RUN, RUN])`, by the mean of their probabilities or numbers.
 
     An object of the model's task, which is called with what the task takes: a classifier of images with an image or a
     list of them, each a path, bytes, a PIL image, an array or a tensor; `transform(image)` of it gives the tensor that
@@ -23,13 +29,16 @@ def pipeline(task_or_run: str | Path, model: str | Path | nn.Module | None = Non
     UsageError for a task nobody knows and for a model of another one.
     """
     module = None
-    if model is not None and not isinstance(model, str | Path):
+    if model is not None and not isinstance(model, str | Path | Sequence):
         module, model = model, None
     wanted = None if model is None else task_named(str(task_or_run)).name
-    found = require_model(Path(task_or_run if model is None else model))
-    task = task_for(found, wanted)
+    task, _, found = find_members(task_or_run if model is None else model, wanted)
     if task.pipeline is None:
-        raise UsageError(f"{found.folder} is for {task.name}, which has no pipeline")
+        raise UsageError(f"{found[0].folder} is for {task.name}, which has no pipeline")
+    if module is not None and len(found) > 1:
+        raise UsageError("a module of your own is filled by one run; leave it out, or name one run")
     from orchard.inference.loading import load
 
-    return task.load(task.pipeline)(load(found.folder, module), **options)
+    first, *others = (load(one.folder, module) for one in found)
+    more = {"others": others} if others else {}
+    return task.load(task.pipeline)(first, **more, **options)

@@ -31,6 +31,10 @@ HELP = {
 }
 Items = Annotated[list[str] | None, typer.Argument(metavar="[ITEM]...", help="Files, folders, patterns; or prompts.")]
 Asked = Annotated[str | None, typer.Option("--task", help="Another task that the model answers.")]
+Others = Annotated[
+    list[Path] | None,
+    typer.Option("--with", metavar="RUN", help="Answer together with this run (again for more): the mean of all."),
+]
 Table = Annotated[Path | None, typer.Option("--csv", help="Write the answers to this file.")]
 
 
@@ -38,8 +42,8 @@ def answer_command(name: str, arguments: list[str]) -> Callable[..., None]:
     """`predict` or `generate` with the options of the task whose run is among the arguments."""
 
     def command(**given: Any) -> None:
-        run, items, task = given.pop("run"), given.pop("items") or [], given.pop("task")
-        give_answers(run, items, given.pop("table"), given.pop("as_json"), given, task)
+        runs, task = [given.pop("run"), *(given.pop("others") or [])], given.pop("task")
+        give_answers(runs, given.pop("items") or [], given.pop("table"), given.pop("as_json"), given, task)
 
     options = task_options(arguments)
     more = f"Its options depend on the run: orchard {name} RUN --help" if not options else ""
@@ -49,6 +53,7 @@ def answer_command(name: str, arguments: list[str]) -> Callable[..., None]:
         inspect.Parameter("items", KEYWORD, annotation=Items, default=None),
         *options,
         inspect.Parameter("task", KEYWORD, annotation=Asked, default=None),
+        inspect.Parameter("others", KEYWORD, annotation=Others, default=None),
         inspect.Parameter("table", KEYWORD, annotation=Table, default=None),
         inspect.Parameter("as_json", KEYWORD, annotation=Json, default=False),
     ]
@@ -61,9 +66,10 @@ def task_options(arguments: list[str]) -> list[inspect.Parameter]:
     names = [argument for argument in arguments if not argument.startswith("-")]
     if not names:
         return []  # before what reads a run's files is imported
-    from orchard.weights.folders import find_model
+    from orchard.weights.folders import find_model, fold_folder
 
-    found = next((model for name in names if (model := find_model(Path(name)))), None)
+    folders = [folder for name in names for folder in (Path(name), fold_folder(Path(name), 0))]
+    found = next((model for folder in folders if (model := find_model(folder))), None)
     if found is None:
         return []
     from orchard.tasks.registry import task_for
@@ -99,7 +105,12 @@ def _asked(arguments: list[str]) -> str | None:
 
 
 def give_answers(
-    run: Path, items: list[str], table: Path | None, as_json: bool, options: dict[str, Any], task: str | None = None
+    runs: list[Path],
+    items: list[str],
+    table: Path | None,
+    as_json: bool,
+    options: dict[str, Any],
+    task: str | None = None,
 ) -> None:
     """Answer, and print or write the answers. One that failed is named; the others are given all the same."""
     from orchard.app.answer import answer
@@ -110,7 +121,7 @@ def give_answers(
         given["set"] = parse_settings(given["set"])
     failed: list[str] = []
     count = [0]
-    answers = _watched(answer(run, items, given, note, task), failed, count)
+    answers = _watched(answer(runs, items, given, note, task), failed, count)
     if table:
         write_csv(answers, table)
     elif as_json:

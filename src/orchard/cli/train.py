@@ -23,15 +23,22 @@ def show_figures(metrics: dict[str, Any]) -> None:
 
     from orchard.console import Console
 
-    table = Table(title=f"{metrics['model']} on {metrics['data']}", title_justify="left")
+    members: dict[str, dict[str, float]] = metrics.get("members", {})
+    name = f"ensemble of {len(members)}: {metrics['model']}" if members else metrics["model"]
+    table = Table(title=f"{name} on {metrics['data']}", title_justify="left")
     splits = [name for name, figures in metrics.items() if _are_figures(figures)]
     table.add_column("metric")
     for name in splits:
         table.add_column(name, justify="right")
+    for number in range(1, len(members) + 1):
+        table.add_column(f"[{number}]", justify="right")
     for figure in _without_twins(metrics, splits):
-        table.add_row(figure.replace("_", " "), *(_number(metrics[name].get(figure)) for name in splits))
+        tables = [*(metrics[name] for name in splits), *members.values()]
+        table.add_row(figure.replace("_", " "), *(_number(one.get(figure)) for one in tables))
     console = Console()
     console.print(table)
+    for number, run in enumerate(members, 1):
+        console.print(f"[{number}] {run}", soft_wrap=True)
     if "seconds" in metrics:
         console.print(
             f"{metrics['epochs']:g} epochs in {metrics['seconds']:.0f} s{_rate(metrics)}; {metrics['parameters']:,} "
@@ -92,6 +99,9 @@ def train(
     find_lr: Annotated[
         bool, typer.Option("--find-lr", help="Do not train: let the learning rate rise for 100 steps, and suggest one.")
     ] = False,
+    folds: Annotated[
+        int | None, typer.Option(help="Train as many runs, each with another part of the data as its validation split.")
+    ] = None,
     settings: Set = None,
     as_json: Json = False,
 ) -> None:
@@ -113,6 +123,13 @@ def train(
     for key in command.keys() & more.keys():
         raise UsageError(f"{key} is given twice, as an option and as --set {key}={more[key]}; give it once")
     command |= more
+    if find_lr and folds is not None:
+        raise UsageError("--find-lr and --folds are two things to do; give one of them")
+    if folds is not None:
+        from orchard.app.folds import train_folds
+
+        emit(train_folds(model, data, folds, out, recipe=recipe, **command), as_json, _show_folds)
+        return
     if find_lr:
         from orchard.app.find_lr import find_lr as run_test
 
@@ -122,6 +139,32 @@ def train(
 
     metrics = run_training(model, data, out, recipe=recipe, **command)
     emit(metrics, as_json, show_figures)
+
+
+def _show_folds(found: dict[str, Any]) -> None:
+    """The selection metric and the loss of every fold, with mean and standard deviation."""
+    from rich.table import Table
+
+    from orchard.console import Console
+
+    runs, figures = found["runs"], dict.fromkeys((found["metric"], "loss"))
+    columns = {
+        f"{split} {figure.replace('_', ' ')}": found[split][figure]
+        for split in ("validation", "test") for figure in figures if figure in found.get(split, {})
+    }  # fmt: skip
+    title = f"{found['model']} on {found['data']}, {len(runs)} folds"
+    table = Table(title=title, title_justify="left")
+    table.add_column("fold")
+    for name in columns:
+        table.add_column(name, justify="right")
+    for number, run in enumerate(runs):
+        table.add_row(run, *(_number(column["values"][number]) for column in columns.values()))
+    for row in ("mean", "std"):
+        table.add_row(row, *(_number(column[row]) for column in columns.values()))
+    console = Console()
+    console.print(table)
+    console.print(f"folds: {found['folder']}/folds.json, with all metrics", soft_wrap=True)
+    console.print(f"together, as an ensemble: orchard predict {found['folder']} IMAGES", soft_wrap=True)
 
 
 def _show_rates(found: dict[str, Any]) -> None:
@@ -138,8 +181,12 @@ def _show_rates(found: dict[str, Any]) -> None:
 
 
 def evaluate(
-    run: Annotated[Path, typer.Argument(help="Run or model folder.")],
+    run: Annotated[Path, typer.Argument(help="Run or model folder; or a folder of folds, for all of them together.")],
     data: Annotated[str, typer.Option(help="The data to evaluate on.")],
+    others: Annotated[
+        list[Path] | None,
+        typer.Option("--with", metavar="RUN", help="Evaluate the mean with this run's answers (again for more)."),
+    ] = None,
     split: Annotated[
         str | None, typer.Option(help="The split; default: test, or everything if there are no splits.")
     ] = None,
@@ -150,4 +197,5 @@ def evaluate(
     """Compute the metrics of a trained model on other data."""
     from orchard.app.evaluate import evaluate as run_evaluation
 
-    emit(run_evaluation(run, data, split, parse_settings(settings or []), task=task), as_json, show_figures)
+    runs = [run, *(others or [])]
+    emit(run_evaluation(runs, data, split, parse_settings(settings or []), task=task), as_json, show_figures)

@@ -10,11 +10,12 @@ from typing import Any
 import numpy as np
 
 from orchard.data.contracts import DataSettings, ImageData, Problem
+from orchard.data.counter_rng import uniforms
 from orchard.data.files import Files, FileSplit, Seen, look_at_all
-from orchard.data.splits import fingerprint, hold_out_by_content
+from orchard.data.splits import check_folds, fingerprint, fold_numbers, hold_out_by_content
 from orchard.data.targets import UNNAMED, Raw, TargetKind, choose_target
 from orchard.data.walk import ending_of
-from orchard.errors import OrchardError
+from orchard.errors import OrchardError, UsageError
 
 SPLIT_WORDS = {
     **dict.fromkeys(("train", "training"), "train"),
@@ -100,7 +101,8 @@ def settle_labels(
     """Which records have a label that can be learned or asked about, those labels as they are stored, and their names.
 
     Bad labels, and labels that no training record has, are refused or put on the list of problems. `nothing` is what is
-    said of a set with no training records: with {} for the splits there are, and where there are none.
+    said of a set with no training records: with {} for the splits there are, and where there are none. UsageError for
+    folds that cannot be made of these records.
     """
     labels: dict[int, Any] = {}
     bad = []
@@ -122,6 +124,13 @@ def settle_labels(
     what = "have a class that training never sees"
     settle(strange, what, "add it to the training pictures", settings, problems, len(labels))
     taken = [place for place, label in labels.items() if not kind.unknown(label, known)]
+    if settings.held_fold and settings.training:
+        if any(splits[place] == "validation" for place in taken):
+            raise UsageError(
+                f"{source} has a validation split of its own, and each fold takes another part of the training images "
+                "for it; put its images among those of train, or train without folds"
+            )
+        check_folds(source, kind.counts(kind.encode(learned, names), names), settings.held_fold[1])
     return taken, kind.encode([labels[place] for place in taken], names), names
 
 
@@ -173,12 +182,18 @@ def places_of_splits(
     found = {name: np.flatnonzero(splits == name) for name in ("validation", "test")}
     rest = np.flatnonzero((splits == "train") | (splits == ""))
     wanted = {} if any(given) or not settings.test_fraction else {"test": settings.test_fraction}
-    if len(rest) and not len(found["validation"]) and not settings.whole:
+    hold = bool(len(rest)) and not len(found["validation"]) and not settings.whole
+    if hold and not settings.held_fold:
         wanted["validation"] = settings.validation_fraction
     if wanted:
         held = hold_out_by_content(marks[rest], labels[rest], list(wanted.values()), settings.split_seed)
         found |= {name: rest[places] for name, places in zip(wanted, held, strict=True)}
         rest = np.setdiff1d(rest, np.concatenate([rest[places] for places in held]))
+    if hold and settings.held_fold:
+        fold, folds = settings.held_fold
+        chance = uniforms(settings.split_seed, 0, marks[rest], 1)[:, 0]
+        held_now = fold_numbers(chance, labels[rest], folds) == fold
+        found["validation"], rest = rest[held_now], rest[~held_now]
     found = {"train": rest, **found}
     return {split: places for split, places in found.items() if len(places)}
 

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from orchard.data.contracts import DataSettings, ImageData
-from orchard.data.splits import ArraySplit, array_fingerprint, hold_out
+from orchard.data.splits import ArraySplit, array_fingerprint, hold_out, hold_out_validation
 from orchard.errors import OrchardError, UsageError
 from orchard.files import open_regular
 
@@ -42,7 +42,7 @@ def _digits(name: str, folder: Path | None, settings: DataSettings) -> tuple[Spl
     """1,797 scans of handwritten digits, 8x8 with 17 levels of grey (E. Alpaydin and C. Kaynak, UCI, 1998).
 
     They have no official split here, so ours is fixed, whatever the settings: 360 for the test, 180 for validation,
-    1,257 to learn from, each with the classes in proportion.
+    1,257 to learn from, each with the classes in proportion. Folds are of all but the test.
     """
     package = importlib.util.find_spec("sklearn")  # it has the file; importing it takes seconds
     assert package is not None and package.origin is not None
@@ -50,7 +50,10 @@ def _digits(name: str, folder: Path | None, settings: DataSettings) -> tuple[Spl
     pictures = np.round(table[:, :64].reshape(-1, 1, 8, 8) * (255 / 16)).astype(np.uint8)
     labels = table[:, 64].astype(np.int64)
     rest, test = hold_out(labels, 360 / 1797, seed=0)
-    train, validation = hold_out(labels[rest], 180 / 1437, seed=1)
+    if settings.held_fold is None:
+        train, validation = hold_out(labels[rest], 180 / 1437, seed=1)
+    else:
+        train, validation = hold_out_validation(labels[rest], settings, name)
     places = {"train": rest[train], "validation": rest[validation], "test": test}
     splits = {split: ArraySplit(f"{name}/{split}", pictures[p], labels[p], p) for split, p in places.items()}
     return splits, tuple(str(digit) for digit in range(10))
@@ -61,7 +64,7 @@ def _with_validation(
 ) -> Splits:
     """The official training pictures, some held out for validation, and the official test."""
     pictures, labels = train
-    keep, held = hold_out(labels, settings.validation_fraction, settings.split_seed)
+    keep, held = hold_out_validation(labels, settings, name)
     return {
         "train": ArraySplit(f"{name}/train", pictures[keep], labels[keep], keep),
         "validation": ArraySplit(f"{name}/train", pictures[held], labels[held], held),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, field_validator
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationInfo, field_validator
 
 Resize = Literal["shorter-side", "stretch", "letterbox"]
 Interpolation = Literal["nearest", "bilinear", "bicubic", "lanczos"]
@@ -39,6 +39,11 @@ class DataSettings(Settings):
     def whole(self) -> bool:
         """Is all of a set without splits its test?"""
         return self.test_fraction == 1
+
+    @property
+    def held_fold(self) -> tuple[int, int] | None:
+        """Which of how many folds is the validation split; None where data are not cut into folds."""
+        return None
 
     def for_evaluation(self, *, whole: bool) -> Self:
         """The same for a model that is there; `whole`: of a set without splits all is its test."""
@@ -85,6 +90,25 @@ class FolderSettings(DataSettings):
     label_separator: str | None = Field(
         None, min_length=1, description="what stands between the labels of an image in one field, such as ;"
     )
+    folds: int | None = Field(
+        None, ge=2, description="parts into which train and validation are cut for cross-validation, by content and "
+        "class; orchard train --folds sets both",
+    )  # fmt: skip
+    fold: int | None = Field(None, ge=0, description="which of the folds, from 0, is the validation split")
+
+    @field_validator("fold")
+    @classmethod
+    def _one_of_the_folds(cls, value: int | None, others: ValidationInfo) -> int | None:
+        folds = others.data.get("folds")
+        if (value is None) != (folds is None):
+            raise ValueError("data.fold and data.folds are set together")
+        if value is not None and folds is not None and value >= folds:
+            raise ValueError(f"expected 0 to {folds - 1}, as data.folds={folds}")
+        return value
+
+    @property
+    def held_fold(self) -> tuple[int, int] | None:
+        return None if self.fold is None or self.folds is None else (self.fold, self.folds)
 
 
 class PreprocessSettings(Settings):

@@ -14,7 +14,8 @@ from torch import Tensor
 
 from orchard.data.contracts import ImageSplit
 from orchard.data.counter_rng import uniforms
-from orchard.errors import OrchardError
+from orchard.data.settings import DataSettings
+from orchard.errors import OrchardError, UsageError
 
 
 class ArraySplit(ImageSplit):
@@ -98,6 +99,42 @@ def hold_out_by_content(
                 raise _too_few(labels)
             part[free[chance[free].argmin()]] = number
     return [np.flatnonzero(part == number) for number in range(kept)]
+
+
+def fold_numbers(chance: np.ndarray, labels: np.ndarray, folds: int) -> np.ndarray:
+    """(N,) int64: in which of the folds of a cross-validation each record is.
+
+    Each of `labels` (N,) int64 is cut at the quantiles of `chance` (N,): every fold has its share of every class, equal
+    records of a class stay together, and one more record moves at most one other across each cut. From class to class
+    the first fold is another, so that what rounding leaves over does not always go to the same.
+    """
+    found = np.empty(len(labels), np.int64)
+    for label in np.unique(labels):
+        different, rank = np.unique(chance[labels == label], return_inverse=True)
+        found[labels == label] = (rank * folds // len(different) + label) % folds
+    return found
+
+
+def hold_out_validation(labels: np.ndarray, settings: DataSettings, source: str) -> tuple[np.ndarray, np.ndarray]:
+    """Of a set in memory, the places to learn from and those of the validation split: a fold, or a share of each class.
+
+    Raises UsageError for more folds than a class has records.
+    """
+    if settings.held_fold is None:
+        return hold_out(labels, settings.validation_fraction, settings.split_seed)
+    fold, folds = settings.held_fold
+    names, counts = np.unique(labels, return_counts=True)
+    check_folds(source, dict(zip(map(str, names), counts.tolist(), strict=True)), folds)
+    held = fold_numbers(uniforms(settings.split_seed, 0, np.arange(len(labels)), 1)[:, 0], labels, folds) == fold
+    return np.flatnonzero(~held), np.flatnonzero(held)
+
+
+def check_folds(source: str, counts: Mapping[str, int], folds: int) -> None:
+    """UsageError where a class has fewer records than there are folds; `counts` are those to learn from, by class."""
+    name, least = min(((name, count) for name, count in counts.items() if count), key=lambda pair: pair[1])
+    if least < folds:
+        advice = f"ask for at most {least}, or add more" if least > 1 else "add more"
+        raise UsageError(f"{source} has {least} to learn from of '{name}', and {folds} folds need as many; {advice}")
 
 
 class AllBut:

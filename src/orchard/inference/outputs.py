@@ -10,7 +10,7 @@ from __future__ import annotations
 import textwrap
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
@@ -22,6 +22,7 @@ from orchard.errors import OrchardError
 if TYPE_CHECKING:
     from torch import Tensor
 
+TINY = 1e-37  # probability below which float32 has no more numbers
 TOP = 5  # classes that a program beside an exported file prints
 Named = tuple[tuple[str, float], ...]
 
@@ -40,6 +41,10 @@ class Outputs(ABC):
     @abstractmethod
     def tensor(self, outputs: Tensor) -> Tensor:
         """The same of a tensor."""
+
+    @abstractmethod
+    def inverse(self, answers: Tensor) -> Tensor:
+        """Outputs (B, K) that say `answers` (B, K), as far as numbers reach."""
 
     @abstractmethod
     def named(self, answers: Sequence[float], top: int) -> Named:
@@ -64,6 +69,9 @@ class OneClass(Outputs):
 
     def tensor(self, outputs: Tensor) -> Tensor:
         return (outputs / self.temperature).softmax(1)
+
+    def inverse(self, answers: Tensor) -> Tensor:
+        return answers.clamp_min(TINY).log()
 
     def named(self, answers: Sequence[float], top: int) -> Named:
         best = np.argsort(-np.asarray(answers), kind="stable")[:top]
@@ -94,6 +102,9 @@ class SeveralClasses(Outputs):
 
     def tensor(self, outputs: Tensor) -> Tensor:
         return outputs.sigmoid()
+
+    def inverse(self, answers: Tensor) -> Tensor:
+        return answers.clamp_min(TINY).log() - (1 - answers).clamp_min(TINY).log()
 
     def named(self, answers: Sequence[float], top: int) -> Named:
         """All labels of the image, most likely first."""
@@ -127,6 +138,9 @@ class Numbers(Outputs):
 
     def tensor(self, outputs: Tensor) -> Tensor:
         return outputs * outputs.new_tensor(self.std) + outputs.new_tensor(self.mean)
+
+    def inverse(self, answers: Tensor) -> Tensor:
+        return (answers - answers.new_tensor(self.mean)) / answers.new_tensor(self.std)
 
     def named(self, answers: Sequence[float], top: int) -> Named:
         return tuple(zip(self.names, map(float, answers), strict=True))
@@ -168,6 +182,18 @@ FORMS: Mapping[str, tuple[type[Outputs], type[BaseModel]]] = {
     "classes": (SeveralClasses, _SeveralFacts),
     "number": (Numbers, _NumberFacts),
 }
+
+
+def mean_outputs(members: Sequence[Outputs]) -> Outputs:
+    """What the mean of several models' answers says, under the first one's names: each fact (thresholds, say) is the
+    mean of theirs. All have the same form and the same names, in any order."""
+    first = members[0]
+    facts = {
+        one.name: tuple(float(np.mean([dict(zip(m.names, getattr(m, one.name), strict=True))[name] for m in members]))
+                        for name in first.names)
+        for one in fields(first) if one.name != "names"
+    }  # fmt: skip
+    return type(first)(first.names, **facts)
 
 
 def outputs_of(names: Sequence[str], facts: Mapping[str, Any], where: Path | str) -> Outputs:

@@ -316,11 +316,13 @@ def fitting_batch(count: int) -> int:
     return max(4, min(64, 2 ** int(math.log2(max(count, 1) / 16)))) if count > 16 else 4
 
 
-def counted(loaded: Loaded, split: Any, count: int | None = None) -> dict[str, int]:
-    """How many records a model is asked about, and how many of them it has learned from, where its run says so."""
+def counted(loaded: Loaded, split: Any, count: int | None = None, others: Sequence[Loaded] = ()) -> dict[str, int]:
+    """How many records a model, or it and others, is asked about, and how many of them it has learned from, where its
+    run says so."""
     found = {"count": len(split) if count is None else count}
-    known = read_digests(loaded.folder.parent).get("train")
-    learned = count_known(digests_of(split), [known]) if known is not None else 0
+    runs = [read_digests(one.folder.parent) for one in (loaded, *others)]
+    known = [run["train"] for run in runs if "train" in run]
+    learned = count_known(digests_of(split), known) if known else 0
     return {**found, "learned": learned} if learned else found
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -13,6 +13,7 @@ from orchard.files import read_as
 
 CONFIG = "config.json"
 WEIGHTS, ENCODED = "model.safetensors", "model.dc"  # the second as Deep Compression stores weights
+FOLDS = "folds.json"  # in the folder of a cross-validation's runs, written when all are trained
 
 
 class Description(BaseModel):
@@ -28,6 +29,31 @@ class Description(BaseModel):
     origin: str = ""
     facts: dict[str, Any] = {}
     pruned: dict[str, list[int | None]] = {}
+
+
+class Folds(BaseModel):
+    """folds.json, as far as its runs are named."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+    runs: tuple[Annotated[str, Field(pattern=r"^fold-\d+$")], ...] = Field(min_length=2)
+
+
+def fold_folder(path: Path, number: int) -> Path:
+    """The run of one fold, from 0, in the folder of a cross-validation."""
+    return path / f"fold-{number}"
+
+
+def runs_of(path: Path) -> list[Path]:
+    """The runs of a folder of folds; of any other path itself.
+
+    Raises OrchardError for folds that are not all trained.
+    """
+    if (path / FOLDS).exists():
+        return [path / run for run in read_as(path / FOLDS, Folds).runs]
+    if fold_folder(path, 0).is_dir():
+        raise OrchardError(f"{path}: its folds are not all trained yet; the same train command resumes them")
+    return [path]
 
 
 def read_description(folder: Path) -> Description:

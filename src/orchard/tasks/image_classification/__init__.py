@@ -16,6 +16,7 @@ TASK = Task(
     peers="peers:bench",
     entries="job:entries",
     own_metrics=True,
+    ensembles=True,
     pixel_entries="job:pixel_entries",
     compress="compress:CompressJob",
 )

@@ -14,21 +14,28 @@ from orchard.tasks.image_classification.settings import Options
 FEW = 16  # images that a session without torch answers; more pay for loading it
 
 
-def answer(folder: Path, items: Sequence[str], options: Options, say: object) -> Iterator[Artifact]:
-    """What every image in `items` shows: files, folders or patterns. Bad files are answered with what is wrong."""
+def answer(
+    folder: Path, items: Sequence[str], options: Options, say: object, others: Sequence[Path] = ()
+) -> Iterator[Artifact]:
+    """What every image in `items` shows: files, folders or patterns. Bad files are answered with what is wrong.
+
+    The models in `others` answer together with that of `folder`.
+    """
     paths = find_images(items)
-    session = find_session(folder) if len(paths) <= FEW and options.precision != "bf16" else None
+    alone = not others and len(paths) <= FEW
+    session = find_session(folder) if alone and options.precision != "bf16" else None
     if session is not None:
         yield from _by_session(session, paths, options.top)
         return
     from orchard.inference.loading import load
     from orchard.tasks.image_classification.pipeline import ImageClassifier
 
-    classifier = ImageClassifier(load(folder), precision=options.precision, say=say)  # type: ignore[arg-type]
+    more = [load(other) for other in others]
+    classifier = ImageClassifier(load(folder), others=more, precision=options.precision, say=say)  # type: ignore[arg-type]
     artifact = _artifact(classifier.outputs, options.top)
     for one in classifier.predict(paths, options.top):
         yield artifact(one.picture, one.top, one.error)
-    if len(paths) <= FEW:
+    if alone:
         keep_session(folder)
 
 

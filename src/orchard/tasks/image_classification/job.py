@@ -29,6 +29,7 @@ from orchard.models.foreign import create_foreign, is_foreign, tag_remark
 from orchard.tasks import base
 from orchard.tasks.image_classification import TASK, pretraining
 from orchard.tasks.image_classification.distillation import TaughtFeed, start_distillation, student_of
+from orchard.tasks.image_classification.ensemble import Ensemble, ensemble_metrics
 from orchard.tasks.image_classification.image_objective import ImageObjective, OwnMetric, Predictions, predict_split
 from orchard.tasks.image_classification.imbalance import sampling_groups
 from orchard.tasks.image_classification.own_module import start_module
@@ -259,10 +260,20 @@ def start_preprocess(settings: Settings, data: ImageData, size: tuple[int, int],
 
 
 def evaluate_loaded(
-    loaded: Loaded, source: str | Given, split: str, settings: Source, metrics: Mapping[str, OwnMetric] | None = None
-) -> dict[str, float]:
-    """Metrics on labelled images, whose classes must be among the model's, by name; own ones beside the others."""
+    loaded: Loaded,
+    source: str | Given,
+    split: str,
+    settings: Source,
+    metrics: Mapping[str, OwnMetric] | None = None,
+    others: Sequence[Loaded] = (),
+) -> dict[str, Any]:
+    """Metrics on labelled images, whose classes must be among the model's, by name; own ones beside the others.
+
+    Of a model with `others`: those of their mean, and under "members" those of each.
+    """
     objective = model_objective(loaded, own_metrics=metrics)
+    if others:
+        Ensemble.of((loaded, *others))  # what does not go together is said before anything is predicted
     if isinstance(settings, FolderSettings) and settings.target is None:
         settings = settings.model_copy(update={"target": target_of(loaded)})
     data = open_data(source, settings)
@@ -272,16 +283,25 @@ def evaluate_loaded(
             f"the model of {loaded.folder} has learned data.target={learned}; {data.source} is {data.target}"
         )
     images = base.pick_split(data.splits, split, source)
+    found = _aligned(loaded, images, data, settings)
+    if missing := missing_classes(objective.missing(found.labels), split):
+        base.warn(missing)
+    if not others:
+        return {**base.counted(loaded, images), **objective.final_metrics(found)}
+    every = [found, *(_aligned(one, images, data, settings) for one in others)]
+    counts = base.counted(loaded, images, others=others)
+    return {**counts, **ensemble_metrics((loaded, *others), every, metrics)}
+
+
+def _aligned(loaded: Loaded, images: ImageSplit, data: ImageData, settings: Source) -> Predictions:
+    """What a model predicts for a split of some data, with labels in the order of its own classes."""
     loader = Loader(images, loaded.pictures, None, batch_size=64, seed=0, workers=settings.workers)
-    labels = objective.align(loader.labels, data.classes)
+    labels = model_objective(loaded).align(loader.labels, data.classes)
     if isinstance(labels, str):
         raise OrchardError(f"the model of {loaded.folder} {labels.format(source=data.source)}")
     model, device = base.on_device(loaded.model)
     found = predict_split(model, (batch.to(device) for batch in loader.batches(0)))
-    found = Predictions(found.logits, labels[found.indices], found.indices)
-    if missing := missing_classes(objective.missing(labels), split):
-        base.warn(missing)
-    return {**base.counted(loaded, images), **objective.final_metrics(found)}
+    return Predictions(found.logits, labels[found.indices], found.indices)
 
 
 def entries(loaded: Loaded) -> list[Entry]:

@@ -19,8 +19,9 @@ from orchard.inference.cost import multiply_adds
 from orchard.inference.fast import FastModel, Precision, choice_path, make_fast, plain, precision_of
 from orchard.inference.image_files import find_items, item_name, read_ahead, read_pixels
 from orchard.inference.loading import Loaded
-from orchard.inference.outputs import Named
+from orchard.inference.outputs import Named, Outputs
 from orchard.tasks.image_classification import TASK
+from orchard.tasks.image_classification.ensemble import Ensemble
 
 CHOOSE_SECONDS, OPEN_SECONDS = 60.0, 2.0  # what the fastest way costs, once to find and each time it is opened
 PLAIN_RATE = 70e9  # operations per second and core of the plain model in float32, on a server of 2022
@@ -42,10 +43,18 @@ class ImageClassifier:
     """A trained classifier and all it takes to put it to work on images.
 
     `precision` "auto" is float32, or what is fastest here once the work is large enough to pay for finding it.
-    `say` is given one line about how the work is done.
+    `say` is given one line about how the work is done. With `others`, models of the same classes, the answer is the
+    mean of all of theirs, each with its own preprocessing.
     """
 
-    def __init__(self, loaded: Loaded, *, precision: Precision = "auto", say: Callable[[str], None] | None = None):
+    def __init__(
+        self,
+        loaded: Loaded,
+        *,
+        others: Sequence[Loaded] = (),
+        precision: Precision = "auto",
+        say: Callable[[str], None] | None = None,
+    ):
         if loaded.task != TASK.name:
             raise UsageError(f"{loaded.folder} is for {loaded.task}; pictures are answered by {TASK.name}")
         self.loaded = loaded
@@ -54,7 +63,13 @@ class ImageClassifier:
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.model = loaded.model.to(self.device).eval()
         self.shape = (loaded.pictures.channels, *loaded.pictures.size)
-        self.outputs = loaded.outputs
+        self.ensemble = Ensemble.of((loaded, *others))
+        self.others = [ImageClassifier(one, precision=precision, say=say) for one in others]
+
+    @property
+    def outputs(self) -> Outputs:
+        """What answers say."""
+        return self.ensemble.outputs
 
     @cached_property
     def macs(self) -> int:
@@ -77,25 +92,33 @@ class ImageClassifier:
         return list(self.predict(find_items(images), top))
 
     def transform(self, image: Any) -> Tensor:
-        """An image as the model takes it, float32 (C, H, W), as `Loaded.transform` says."""
+        """An image as the model (of several, the first) takes it, float32 (C, H, W), as `Loaded.transform` says."""
         return self.loaded.transform(image)
 
     def predict(self, items: Sequence[Any], top: int = 5) -> Iterator[Answer]:
         """One answer for each path or image in memory, in order, as soon as its batch is done."""
+        for answered in zip(self._rows(items), *(one._rows(items) for one in self.others), strict=True):
+            name, rows = answered[0][0], [row for _, row in answered if not isinstance(row, str)]
+            if len(rows) == len(answered):
+                yield Answer(name, self.outputs.named(self.ensemble.mean(rows), top))
+            else:
+                yield Answer(name, error=next(row for _, row in answered if isinstance(row, str)))
+
+    def _rows(self, items: Sequence[Any]) -> Iterator[tuple[str, list[float] | str]]:
+        """The name of each item, and this model's answers for it by column, or what is wrong with it."""
         size, number = min(self.batch, len(items)) if len(items) > FEW else max(len(items), 1), 0
         run: FastModel | None = None
         for found in read_ahead(items, size, self._read):
             results = [(item_name(item, number + n), pixels.result()) for n, (item, pixels) in enumerate(found)]
             number += len(found)
             good = [pixels for _, pixels in results if isinstance(pixels, Tensor)]
-            answers: Iterator[Named] = iter(())
+            rows: Iterator[list[float]] = iter(())
             if good:
                 images = self.loaded.pictures.normalise(torch.stack(good).to(self.device))
                 run = run or self._prepare(images, size, len(items))
-                rows = self.outputs.tensor(run(images).float()).tolist()
-                answers = (self.outputs.named(row, top) for row in rows)
+                rows = iter(self.ensemble.members[0].tensor(run(images).float()).tolist())
             for name, pixels in results:
-                yield Answer(name, error=pixels) if isinstance(pixels, str) else Answer(name, next(answers))
+                yield name, pixels if isinstance(pixels, str) else next(rows)
 
     def _read(self, item: Any) -> Tensor | str:
         return read_pixels(item, self.loaded.pictures)
