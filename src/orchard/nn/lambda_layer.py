@@ -48,7 +48,7 @@ class LambdaLayer(nn.Module):
         values = self.norm_v(values).reshape(-1, *of_values, height, width)
         content = torch.einsum("bukm,buvm->bvk", keys, values.flatten(3))
         lambdas = content[..., None] + self.positions(values)
-        return torch.einsum("bhkn,bvkn->bhvn", queries, lambdas).reshape(len(x), -1, height, width)
+        return torch.einsum("bhkn,bvkn->bhvn", queries, lambdas).flatten(1, 2).unflatten(2, (height, width))
 
 
 class LocalPositions(nn.Module):
