@@ -29,6 +29,7 @@ class LambdaLayer(nn.Module):
         super().__init__()
         if outputs % heads:
             raise ValueError(f"expected heads that divide the {outputs} output channels, got {heads}")
+        self.outputs = outputs
         self.shapes = ((heads, keys), (depth, keys), (depth, outputs // heads))  # of queries, keys and values
         self.to_qkv = nn.Conv2d(inputs, sum(count * size for count, size in self.shapes), 1, bias=False)
         self.norm_q = nn.BatchNorm2d(heads * keys)
@@ -48,7 +49,7 @@ class LambdaLayer(nn.Module):
         values = self.norm_v(values).reshape(-1, *of_values, height, width)
         content = torch.einsum("bukm,buvm->bvk", keys, values.flatten(3))
         lambdas = content[..., None] + self.positions(values)
-        return torch.einsum("bhkn,bvkn->bhvn", queries, lambdas).reshape(len(x), -1, height, width)
+        return torch.einsum("bhkn,bvkn->bhvn", queries, lambdas).reshape(-1, self.outputs, height, width)
 
 
 class LocalPositions(nn.Module):

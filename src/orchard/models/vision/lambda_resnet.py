@@ -97,14 +97,14 @@ class LambdaResNet(ResidualNetwork):
         tiers = (3 * c.stem_width // 8, c.stem_width // 2, c.stem_width)
         stem, pool = deep_stem(c.in_channels, tiers, activation) if c.stem == "tiered" else plain_stem(c)
         super().__init__(c, stem, pool, partial(make_block, c, blocks_of(c)), activation)
+        self.only_size = picture_size(c) if c.context == "global" else None
         for module in self.modules():
             if isinstance(module, LambdaLayer | LocalPositions | GlobalPositions):
                 module.initialise()
 
     def feature_maps(self, images: Tensor) -> list[Tensor]:
         """The map that leaves each stage, finest first, each (B, channels, H / stride, W / stride)."""
-        if self.config.context == "global":
-            check_images(images, self.config.in_channels, picture_size(self.config))
+        check_images(images, self.config.in_channels, self.only_size)
         return super().feature_maps(images)
 
 
