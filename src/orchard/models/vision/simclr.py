@@ -71,7 +71,7 @@ VARIANTS = {
     "simclr_resnet50": SimCLRConfig(),
     "simclr_resnet50_2x": SimCLRConfig(trunk_settings=wide(2)),
     "simclr_resnet50_4x": SimCLRConfig(trunk_settings=wide(4)),
-    # ours: the small trunk of resnet_nano, and a temperature that its short trainings do better with
+    # ours: the small trunk of resnet_nano
     "simclr_nano": SimCLRConfig("resnet_nano", hidden=128, embedding=64, temperature=0.2, image_size=32, in_channels=1),
 }
 LANDMARK = Landmark(model=build, variants=VARIANTS, names={"sthalles": port_names})

@@ -9,10 +9,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from sklearn.linear_model import LogisticRegression
-from sklearn.neighbors import KNeighborsClassifier
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
 from torch import Tensor, nn
 
 from orchard.data.contracts import ImageSplit, Preprocess
@@ -76,12 +72,18 @@ def split_features(model: nn.Module, split: ImageSplit, preprocess: Preprocess, 
 
 def knn_accuracy(known: SplitFeatures, asked: SplitFeatures, k: int) -> float:
     """The share of images whose class most of their `k` nearest known images have, by cosine."""
+    from sklearn.neighbors import KNeighborsClassifier  # here, as giving features needs none of it
+
     voters = KNeighborsClassifier(min(k, len(known.labels)), metric="cosine").fit(known.features, known.labels)
     return float(voters.score(asked.features, asked.labels))
 
 
 def linear_accuracy(known: SplitFeatures, asked: SplitFeatures, C: float) -> float:
     """The accuracy of a logistic regression on standardised features that do not change."""
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
     probe: Any = make_pipeline(StandardScaler(), LogisticRegression(C=C, max_iter=1000))
     return float(probe.fit(known.features, known.labels).score(asked.features, asked.labels))
 

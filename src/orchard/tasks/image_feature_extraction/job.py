@@ -27,7 +27,6 @@ from orchard.tasks import base
 from orchard.tasks.image_feature_extraction import TASK
 from orchard.tasks.image_feature_extraction.features import SplitFeatures, judge, knn_accuracy, split_features
 from orchard.tasks.image_feature_extraction.objective import Contrast, encoder_of, make_objective
-from orchard.tasks.image_feature_extraction.report import look_at, write_feature_report
 from orchard.tasks.image_feature_extraction.settings import EvaluationSettings, Settings
 from orchard.tasks.images import keep_characters, settle_preprocessing, start_model
 from orchard.training.feed import LoaderFeed
@@ -130,6 +129,8 @@ class Job(base.Job):
         save_portable(run / "model", encoder, self.portable(encoder, run.path, preprocess=self.preprocess.to_json()))
 
     def finish(self, model: nn.Module, run: RunFolder) -> dict[str, Any]:
+        from orchard.tasks.image_feature_extraction.report import look_at
+
         known = self.features(model, "train")
         metrics: dict[str, Any] = {}
         for split in self.final_splits:
@@ -143,6 +144,8 @@ class Job(base.Job):
         return {"parameters": sum(one.numel() for one in encoder.parameters()), **self.cost(model), **metrics}
 
     def report(self, model: nn.Module, run: RunFolder) -> Path:
+        from orchard.tasks.image_feature_extraction.report import write_feature_report
+
         return write_feature_report(
             run, seen=load_file(evaluation_file(run)), known=self.data.splits["train"],
             asked=self.data.splits[self.report_split], classes=self.data.classes if self.labelled else (),
