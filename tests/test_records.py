@@ -68,7 +68,7 @@ def test_the_model_is_there_before_it_is_judged_and_a_mended_record_passes(
         raise OrchardError("the test cannot be read")
 
     with monkeypatch.context() as patch:
-        patch.setattr("orchard.tasks.image_classification.job.final_metrics", fail)
+        patch.setattr("orchard.tasks.image_classification.objective.ImageClassification.final_metrics", fail)
         with pytest.raises(OrchardError, match="the test cannot be read"):
             train("lenet5", str(pictures), run, **SMALL)
     assert (run / "model" / "model.safetensors").exists()

@@ -30,8 +30,10 @@ def find_members(runs: Runs, asked: str | None = None) -> tuple[Task, list[Path]
     seen: set[Path] = set()
     for one in found:
         if one.task != found[0].task:
-            raise UsageError(f"{one.folder} is for {one.task}, {found[0].folder} for {found[0].task}; only models of one "
-                             "task answer together")  # fmt: skip
+            raise UsageError(
+                f"{one.folder} is for {one.task}, {found[0].folder} for {found[0].task}; only models of one task "
+                "answer together"
+            )
         if one.folder.resolve() in seen:
             raise UsageError(f"{one.folder} is named twice; name each run once")
         seen.add(one.folder.resolve())
