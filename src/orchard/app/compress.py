@@ -27,7 +27,7 @@ from orchard.training.settings import Resolved, TrainSettings, explain, flatten,
 from orchard.weights.folders import ModelFolder, require_model
 
 if TYPE_CHECKING:
-    from orchard.compression.subject import Compressed, CompressJob, Subject
+    from orchard.compression.subject import Compressed, Subject
     from orchard.training.run import RunFolder
 
 # Settings of the run's training that its retraining does not take over: where it began, how long it went on, what the
@@ -179,7 +179,7 @@ def _compress(
 
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     loaded = load(source)
-    job: CompressJob = task.load(str(task.compress))(resolved, device, loaded)
+    job: Any = task.load(str(task.compress))(resolved, device, loaded)  # a task's `Job` and a `CompressJob`
     if device.type == "cpu":
         set_threads(job, run)
     job.fabric.launch()
