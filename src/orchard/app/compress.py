@@ -27,7 +27,7 @@ from orchard.training.settings import Resolved, TrainSettings, explain, flatten,
 from orchard.weights.folders import ModelFolder, require_model
 
 if TYPE_CHECKING:
-    from orchard.compression.subject import Compressed, CompressJob, Subject
+    from orchard.compression.subject import Compressed, Subject
     from orchard.inference.loading import Loaded
     from orchard.training.run import RunFolder
 
@@ -182,10 +182,10 @@ def _compress(
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     loaded = load(source)
 
-    def job_of(model: Loaded) -> CompressJob:
-        """The task's job for another model on the same data, such as a student."""
+    def job_of(model: Loaded) -> Any:
+        """The task's job (a `CompressJob`, too) for another model on the same data, such as a student."""
         wanted = resolved.choose("model", model.name, "command").choose("start_from", str(model.folder), "command")
-        return task.load(str(task.compress))(wanted, device, model)  # type: ignore[no-any-return]
+        return task.load(str(task.compress))(wanted, device, model)
 
     def train_other(model: str, stage: str, settings: Mapping[str, Any]) -> RunFolder:
         table = flatten(resolved.settings.model_dump())
