@@ -13,6 +13,7 @@ if TYPE_CHECKING:  # for editors and type checkers
     from orchard.app.compare import Budget as Budget
     from orchard.app.compare import compare as compare
     from orchard.app.evaluate import evaluate as evaluate
+    from orchard.app.explain import explain as explain
     from orchard.app.export import export as export
     from orchard.app.pipeline import pipeline as pipeline
     from orchard.app.train import train as train
@@ -41,6 +42,7 @@ _HOMES = {
     "pipeline": "orchard.app.pipeline",
     "verify": "orchard.weights.proof",
     "export": "orchard.app.export",
+    "explain": "orchard.app.explain",
     "bench": "orchard.app.bench",
     "open_data": "orchard.data.sources",
     "load_official": "orchard.weights.official",

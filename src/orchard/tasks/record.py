@@ -45,7 +45,7 @@ class Task:
     training, and of how a model answers), `job` a `Job`, `evaluate` the metrics of a trained model, `pipeline` what
     answers in Python and `answer` what answers on the command line, `importer` completes an official checkpoint,
     `peers` times beside other libraries, `entries` says what an export consists of, and `pixel_entries` what one with
-    the preprocessing inside does. With `own_metrics`, a person's functions of (logits, labels) are computed beside the
+    the preprocessing inside does. `explain` shows what a model looks at. With `own_metrics`, a person's functions of (logits, labels) are computed beside the
     task's own metrics.
     """
 
@@ -66,6 +66,7 @@ class Task:
     entries: str | None = None
     own_metrics: bool = False
     pixel_entries: str | None = None
+    explain: str | None = None
     whole_batch: bool = False  # every sample of a batch is told from all others, so that a batch is not cut
 
     @property

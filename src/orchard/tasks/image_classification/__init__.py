@@ -16,4 +16,5 @@ TASK = Task(
     entries="job:entries",
     own_metrics=True,
     pixel_entries="job:pixel_entries",
+    explain="explain:explain",
 )
