@@ -59,12 +59,16 @@ def show(found: dict[str, Any]) -> None:
 
     from orchard.console import Console
 
-    table = Table("explained", "class", "probability", "file")
-    for one in found["explanations"]:
-        if "error" not in one:
-            probability = f"{one['probability']:.1%}" if "probability" in one else ""
-            table.add_row(one.get("picture") or one.get("unit", ""), one.get("class", ""), probability, one["file"])
-    if table.row_count:
+    rows = [one for one in found["explanations"] if "error" not in one]
+    if any("picture" in one for one in rows):
+        table = Table("picture", "class", "probability", "file")
+        for one in rows:
+            table.add_row(one["picture"], one["class"], f"{one['probability']:.1%}", Path(one["file"]).name)
+    else:
+        table = Table("explained", "activation", "file")
+        for one in rows:
+            activation = f"{one['activation']:.3g}" if "activation" in one else ""
+            table.add_row(one.get("class") or one["unit"], activation, Path(one["file"]).name)
+    if rows:
         Console().print(table)
-    if found["page"]:
         tell(f"page: {found['page']}")

@@ -33,7 +33,7 @@ WORDS = {
     ),
     "attention-rollout": (
         "Attention roll-out: how much of each patch reaches the output through the attention of all blocks, whatever the "
-        "class. Bright is much; each image has its own scale."
+        "class. From the least (dark) to the most (bright) of each image."
     ),
 }
 
@@ -105,7 +105,8 @@ def _explain_one(
     elif method == "grad-cam":
         picture = lay_heat(base, attributions.grad_cam(model, images, targets)[0].cpu())
     else:
-        picture = lay_heat(base, attributions.attention_rollout(model, images)[0].cpu())
+        rolled = attributions.attention_rollout(model, images)[0].cpu()
+        picture = lay_heat(base, rolled - rolled.min())  # the residuals alone give every patch something
         note = ""
     pictures = (("image", data_uri(base, ON_PAGE)), (method, data_uri(picture, ON_PAGE)))
     return row, (pictures, tuple(answers[:3]), note), picture
