@@ -45,8 +45,8 @@ class Task:
     training, and of how a model answers), `job` a `Job`, `evaluate` the metrics of a trained model, `pipeline` what
     answers in Python and `answer` what answers on the command line, `importer` completes an official checkpoint,
     `peers` times beside other libraries, `entries` says what an export consists of, and `pixel_entries` what one with
-    the preprocessing inside does. `explain` shows what a model looks at. With `own_metrics`, a person's functions of (logits, labels) are computed beside the
-    task's own metrics.
+    the preprocessing inside does. `explain` shows what a model looks at. With `own_metrics`, a person's functions of
+    (logits, labels) are computed beside the task's own metrics.
     """
 
     name: str  # Hugging Face's pipeline name where it has one

@@ -1,8 +1,9 @@
 """An activation atlas: a data set as the model sees it, neighbours being what it takes for alike.
 
-Carter et al. 2019 (doi:10.23915/distill.00015): activations are laid out in two dimensions and averaged in the cells of a
-grid. A cell shows the image that is nearest to its average and, where the model is small enough to pay for it, an image
-that is made for the average by feature visualisation. Activations are means over the last feature map, one for each image.
+Carter et al. 2019 (doi:10.23915/distill.00015): activations are laid out in two dimensions and averaged in the cells of
+a grid. A cell shows the image that is nearest to its average and, where the model is small enough to pay for it, an
+image that is made for the average by feature visualisation. Activations are means over the last feature map, one for
+each image.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import numpy as np
 import torch
 from matplotlib import colormaps
 from PIL import Image, ImageDraw, ImageFont
+from scipy.stats import rankdata
 from sklearn.decomposition import PCA
 from sklearn.manifold import TSNE
 from torch import Tensor, nn
@@ -37,7 +39,8 @@ from orchard.tasks.image_classification.explain.page import with_bar
 
 MOST, LEAST = 2000, 30  # images that are laid out; more are thinned out evenly
 PER_CELL, MOST_SIDE = 3, 40  # images a cell if they lay evenly, cells along a side
-TILE, GROUND = 56, (16, 21, 19)  # pixels of a full cell; the colour between cells
+WIDE, TILE = 1680, 56  # pixels of a side of the atlas, and of a full cell where there are many
+GROUND = (16, 21, 19)  # the colour between cells
 BATCH = 64
 PAYS = 1e12  # multiply-adds that may be spent on making images for the cells
 FILES = {"nearest images": "atlas.png", "feature visualisations": "atlas-features.png"}
@@ -62,8 +65,8 @@ def explain_data(loaded: Loaded, data: Any, out: Path, say: Callable[[str], None
     model, _ = on_device(loaded.model)
     if not hasattr(model, "feature_maps"):
         raise UsageError(f"{loaded.name} has no feature maps to make an atlas of; a ResNet, VGG or ViT has")
-    source = str(data)
-    split = pick_split(open_data(data, DataSettings().for_evaluation(whole=True)).splits, "test", source)
+    opened = open_data(data, DataSettings().for_evaluation(whole=True))
+    source, split = opened.source, pick_split(opened.splits, "test", opened.source)
     if len(split) < LEAST:
         raise OrchardError(f"{source}: {len(split)} test images are too few for an atlas; expected {LEAST} or more")
     indices = np.unique(np.linspace(0, len(split) - 1, min(len(split), MOST)).round().astype(int))
@@ -113,12 +116,15 @@ def read_activations(
 
 
 def lay_out(activations: np.ndarray) -> np.ndarray:
-    """Places in the unit square, (N, 2): t-SNE of the first 50 principal components."""
+    """Places in the unit square, (N, 2): t-SNE of the first 50 principal components, by rank along both axes.
+
+    Well separated classes are small islands in t-SNE's plane, and most of a grid over it would be empty. Ranks keep who
+    stands left of and above whom.
+    """
     components = PCA(min(50, *activations.shape), random_state=0).fit_transform(activations)
     perplexity = min(30.0, len(activations) / 4)
     places = TSNE(perplexity=perplexity, init="pca", random_state=0).fit_transform(components)
-    low, high = places.min(0), places.max(0)
-    return np.asarray((places - low) / np.maximum(high - low, 1e-9))
+    return np.asarray(rankdata(places, axis=0) - 0.5) / len(places)
 
 
 def make_cells(
@@ -166,24 +172,33 @@ def colours_of(classes: Sequence[str]) -> dict[str, tuple[int, int, int]]:
     return {name: tuple(round(255 * v) for v in colour[:3]) for name, colour in zip(names, palette, strict=False)}  # type: ignore[misc]
 
 
+def tile_of(cells: Sequence[Cell]) -> int:
+    """Pixels of a full cell's side."""
+    return max(TILE, WIDE // (1 + max(max(cell.x, cell.y) for cell in cells)))
+
+
 def draw_atlas(cells: Sequence[Cell], pictures: Sequence[Image.Image], classes: Sequence[str]) -> Image.Image:
     """The atlas: a cell is the larger the more images are in it, and has a border in the colour of its class."""
     across, down = max(cell.x for cell in cells) + 1, max(cell.y for cell in cells) + 1
-    whole = Image.new("RGB", (across * TILE, down * TILE), GROUND)
+    tile = tile_of(cells)
+    edge = max(tile // 20, 3)
+    whole = Image.new("RGB", (across * tile, down * tile), GROUND)
     colours, most = colours_of(classes), max(cell.count for cell in cells)
     for cell, picture in zip(cells, pictures, strict=True):
-        side = round((TILE - 2) * (0.55 + 0.45 * (cell.count / most) ** 0.5))
+        side = round((tile - 2) * (0.55 + 0.45 * (cell.count / most) ** 0.5))
         tint = Image.new("RGB", (side, side), colours[cell.label])
-        inner = picture.convert("RGB").resize((side - 6, side - 6), Image.Resampling.BICUBIC)
-        tint.paste(Image.blend(inner, Image.new("RGB", inner.size, colours[cell.label]), 0.25 * cell.share), (3, 3))
-        whole.paste(tint, (cell.x * TILE + (TILE - side) // 2, cell.y * TILE + (TILE - side) // 2))
-    pen, font = ImageDraw.Draw(whole), ImageFont.load_default(size=26)
+        inner = picture.convert("RGB").resize((side - 2 * edge, side - 2 * edge), Image.Resampling.BICUBIC)
+        tint.paste(
+            Image.blend(inner, Image.new("RGB", inner.size, colours[cell.label]), 0.25 * cell.share), (edge, edge)
+        )
+        whole.paste(tint, (cell.x * tile + (tile - side) // 2, cell.y * tile + (tile - side) // 2))
+    pen, font = ImageDraw.Draw(whole), ImageFont.load_default(size=round(0.22 * tile) + 8)
     for label, _ in _totals(cells).most_common(LABELLED):
         own = [cell for cell in cells if cell.label == label]
         middle = np.median([(cell.x, cell.y) for cell in own], axis=0)
         centre = min(own, key=lambda cell: (cell.x - middle[0]) ** 2 + (cell.y - middle[1]) ** 2)
-        at = ((centre.x + 0.5) * TILE, (centre.y + 0.5) * TILE)
-        pen.text(at, label, fill="white", font=font, anchor="mm", stroke_width=4, stroke_fill=GROUND)
+        at = ((centre.x + 0.5) * tile, (centre.y + 0.98) * tile)
+        pen.text(at, label, fill="white", font=font, anchor="md", stroke_width=4, stroke_fill=GROUND)
     return whole
 
 
@@ -205,5 +220,5 @@ def _write_page(
     size = next(iter(views.values())).size
     return write_page(
         out / "atlas.html", Path(__file__).with_name("atlas.html.jinja"), model=loaded.name, source=source, count=count,
-        cells=[asdict(cell) for cell in cells], views=uris, size=size, tile=TILE, legend=legend[:LABELLED],
+        cells=[asdict(cell) for cell in cells], views=uris, size=size, tile=tile_of(cells), legend=legend[:LABELLED],
     )  # fmt: skip

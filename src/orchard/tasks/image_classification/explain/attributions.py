@@ -25,9 +25,8 @@ def require_fit(model: nn.Module, name: str, method: str) -> None:
     if method == "attention-rollout" and not hasattr(model, "attention_weights"):
         raise UsageError(f"{name} has no attention weights to roll out; use {default_method(model, False)}")
     if method == "grad-cam" and _attends(model):
-        raise UsageError(
-            f"{name} is a transformer without convolutional feature maps for Grad-CAM; use {default_method(model, False)}"
-        )
+        better = default_method(model, False)
+        raise UsageError(f"{name} is a transformer, without convolutional maps for Grad-CAM; use {better}")
 
 
 def _attends(model: nn.Module) -> bool:
@@ -44,9 +43,10 @@ def grad_cam(model: nn.Module, images: Tensor, targets: Tensor) -> Tensor:
     maps: list[Tensor] = []
 
     def keep(module: nn.Module, inputs: Any, output: Any) -> None:
-        if isinstance(output, Tensor) and output.ndim == 4 and output.requires_grad:
-            if len(output) == len(images) and min(output.shape[2:]) > 1:  # some cut images into windows
-                maps.append(output)
+        if not isinstance(output, Tensor) or output.ndim != 4 or not output.requires_grad:
+            return
+        if len(output) == len(images) and min(output.shape[2:]) > 1:  # some cut images into windows
+            maps.append(output)
 
     hooks = [module.register_forward_hook(keep) for module in model.modules()]
     try:

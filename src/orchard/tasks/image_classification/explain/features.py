@@ -33,14 +33,14 @@ SIDE = 256  # pixels up to which small results are enlarged
 # Square root of the covariance of colours in ImageNet, as Lucid states it; columns are its axes, brightness first.
 COLOURS = ((0.26, 0.09, 0.02), (0.27, 0.00, -0.05), (0.27, -0.09, 0.03))
 WORDS = (
-    "Feature visualisation: each image was optimised from noise until the model responded to it most. It shows what raises "
-    "the response, not what the class has to look like."
+    "Feature visualisation: each image was optimised from noise until the model responded to it most. It shows what "
+    "raises the response, not what the class has to look like."
 )
 Objective = Callable[[Tensor], Tensor]  # normalised images (B, C, H, W) to what each is to raise, (B,)
 
 
 def explain_features(loaded: Loaded, class_name: str | None, units: Sequence[str], out: Path) -> dict[str, Any]:
-    """A PNG for each class (or the one named) or unit, a sheet and a page with all. Ctrl-C keeps those that are done."""
+    """A PNG for each class (or the one named) or unit, a sheet and a page with all. Ctrl-C keeps what is done."""
     model, _ = on_device(loaded.model)
     places = [read_unit(model, loaded, unit) for unit in units]
     names = list(units) or ([class_name] if class_name else list(loaded.classes))
@@ -81,7 +81,9 @@ def read_unit(model: Any, loaded: Loaded, unit: str) -> tuple[int, int]:
     if not 1 <= stage <= len(model.channels):
         raise UsageError(f"unit '{unit}': {loaded.name} has stages 1 to {len(model.channels)}")
     if channel >= model.channels[stage - 1]:
-        raise UsageError(f"unit '{unit}': stage {stage} of {loaded.name} has channels 0 to {model.channels[stage - 1] - 1}")
+        raise UsageError(
+            f"unit '{unit}': stage {stage} of {loaded.name} has channels 0 to {model.channels[stage - 1] - 1}"
+        )
     return stage - 1, channel
 
 
@@ -113,7 +115,7 @@ def visualise(
 ) -> tuple[Tensor, Tensor]:
     """`count` images (count, C, H, W) in [0, 1] that raise `objective`, and what it says of them (count,).
 
-    The same seed gives the same images. The weights are left as they are.
+    The same seed gives the same images.
     """
     device = next(model.parameters()).device
     generator = torch.Generator().manual_seed(seed)
@@ -125,11 +127,11 @@ def visualise(
     def respond(images: Tensor) -> Tensor:
         return objective(preprocess.normalise(images * 255))
 
-    for parameter in model.parameters():
-        parameter.requires_grad_(False)
     with torch.enable_grad():
         for _ in with_bar(range(steps), words, steps):
-            (spectrum.grad,) = torch.autograd.grad(-respond(_moved(_decoded(spectrum, width), generator)).sum(), spectrum)
+            (spectrum.grad,) = torch.autograd.grad(
+                -respond(_moved(_decoded(spectrum, width), generator)).sum(), spectrum
+            )
             optimizer.step()
     with torch.no_grad():
         images = _decoded(spectrum, width)
@@ -137,7 +139,10 @@ def visualise(
 
 
 def _decoded(spectrum: Tensor, width: int) -> Tensor:
-    """A spectrum (B, C, H, W // 2 + 1, 2) to images (B, C, H, W) in [0, 1]; high frequencies count less, as in photographs."""
+    """A spectrum (B, C, H, W // 2 + 1, 2) to images (B, C, H, W) in [0, 1].
+
+    High frequencies count less, as they do in photographs.
+    """
     height, device = spectrum.shape[2], spectrum.device
     down, across = torch.fft.fftfreq(height, device=device)[:, None], torch.fft.rfftfreq(width, device=device)
     frequency = (down**2 + across**2).sqrt().clamp_min(1 / max(height, width))

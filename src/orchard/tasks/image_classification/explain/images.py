@@ -24,16 +24,16 @@ from orchard.tasks.image_classification.pipeline import ImageClassifier
 SIDE, ON_PAGE = 512, 320  # longer side in pixels of a heat map's file, and of it on the page
 WORDS = {
     "grad-cam": (
-        "Grad-CAM on the last feature map: channels weighted by the gradient of the class's logit. Bright is where they "
-        "speak for the class; each image has its own scale."
+        "Grad-CAM on the last feature map: channels weighted by the gradient of the class's logit. Bright is where "
+        "they speak for the class; each image has its own scale."
     ),
     "integrated-gradients": (
         "Integrated gradients from a black image: how much each pixel adds to the class's logit (red) or takes from it "
         "(blue). All pixels together make up the logit's difference from that of the black image."
     ),
     "attention-rollout": (
-        "Attention roll-out: how much of each patch reaches the output through the attention of all blocks, whatever the "
-        "class. From the least (dark) to the most (bright) of each image."
+        "Attention roll-out: how much of each patch reaches the output through the attention of all blocks, whatever "
+        "the class. From the least (dark) to the most (bright) of each image."
     ),
 }
 
