@@ -14,6 +14,7 @@ if TYPE_CHECKING:  # for editors and type checkers
     from orchard.app.compare import compare as compare
     from orchard.app.compress import compress as compress
     from orchard.app.evaluate import evaluate as evaluate
+    from orchard.app.explain import explain as explain
     from orchard.app.export import export as export
     from orchard.app.find_lr import find_lr as find_lr
     from orchard.app.folds import train_folds as train_folds
@@ -47,6 +48,7 @@ _HOMES = {
     "pipeline": "orchard.app.pipeline",
     "verify": "orchard.weights.proof",
     "export": "orchard.app.export",
+    "explain": "orchard.app.explain",
     "bench": "orchard.app.bench",
     "open_data": "orchard.data.sources",
     "load_official": "orchard.weights.official",

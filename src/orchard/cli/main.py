@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from orchard.cli import bench, catalogue, compare, data, export, imports, train, verify
+from orchard.cli import bench, catalogue, compare, data, explain, export, imports, train, verify
 from orchard.cli.answer import answer_command
 from orchard.cli.compress import compress_command
 from orchard.cli.output import run_app, show_warning, tell
@@ -35,6 +35,7 @@ def build(arguments: list[str]) -> typer.Typer:
     app.command("evaluate")(train.evaluate)
     for name in ("predict", "generate"):
         app.command(name)(answer_command(name, arguments if name in arguments[:1] else []))
+    app.command("explain")(explain.explain_model)
     app.command("compare")(compare.compare_models)
     app.command("compress")(compress_command("compress" in arguments[:1] and bool({"-h", "--help"} & {*arguments})))
     app.command("verify")(verify.verify_models)

@@ -155,15 +155,31 @@ def _coloured(grid: Tensor, size: tuple[int, ...]) -> Image.Image:
 
 
 def _heat(pixels: np.ndarray, weights: Tensor) -> str:
-    """The picture, grey and dimmed, under the colours of the weights (h, w)."""
+    """The picture under the colours of the weights (h, w)."""
     height, width = pixels.shape[:2]
     scale = max(SMALL / max(height, width), 1.0) if max(height, width) < SMALL else min(THUMB / max(height, width), 1.0)
-    size = (round(width * scale), round(height * scale))
-    base = _picture(pixels).convert("L").convert("RGB").resize(size, Image.Resampling.NEAREST)
-    levels = np.asarray(Image.fromarray(_scaled(weights, 0.0)).resize(size, Image.Resampling.BICUBIC)).clip(0, 1)
+    picture = _picture(pixels).resize((round(width * scale), round(height * scale)), Image.Resampling.NEAREST)
+    return data_uri(lay_heat(picture, weights))
+
+
+def lay_heat(picture: Image.Image, weights: Tensor) -> Image.Image:
+    """The picture, grey and dimmed, under the colours of weights (h, w) from 0 (dark) to the highest (bright)."""
+    base = picture.convert("L").convert("RGB")
+    levels = np.asarray(Image.fromarray(_scaled(weights, 0.0)).resize(base.size, Image.Resampling.BICUBIC)).clip(0, 1)
     colours = colormaps["inferno"](levels)[:, :, :3] * 255
     alpha = (0.35 + 0.5 * levels)[:, :, None]
-    return data_uri(Image.fromarray((np.asarray(base) * (1 - alpha) + colours * alpha).astype(np.uint8)))
+    return Image.fromarray((np.asarray(base) * (1 - alpha) + colours * alpha).astype(np.uint8))
+
+
+def lay_signs(picture: Image.Image, evidence: Tensor) -> Image.Image:
+    """The picture, grey and dimmed, under evidence (h, w): red where it is above 0, blue where it is below."""
+    strongest = float(np.quantile(evidence.abs().numpy(), 0.99)) or float(evidence.abs().max()) or 1.0
+    grid = Image.fromarray((evidence / strongest).numpy().astype(np.float32))
+    levels = np.asarray(grid.resize(picture.size, Image.Resampling.BILINEAR)).clip(-1, 1)
+    colours = np.where(levels[:, :, None] > 0, (255, 80, 40), (60, 140, 255))
+    base = np.asarray(picture.convert("L").convert("RGB")) * 0.45
+    alpha = np.abs(levels[:, :, None]) ** 0.7 * 0.9
+    return Image.fromarray((base * (1 - alpha) + colours * alpha).astype(np.uint8))
 
 
 def _scaled(grid: Tensor, low: float) -> np.ndarray:

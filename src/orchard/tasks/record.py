@@ -47,9 +47,9 @@ class Task:
     `Job`, `evaluate` the metrics of a trained model, `pipeline` what answers in Python and `answer` what answers on
     the command line, `importer` completes an official checkpoint, `peers` times beside other libraries, `entries` says
     what an export consists of, `pixel_entries` what one with the preprocessing inside does, and `compress` the job
-    that goes on with a model that is compressed (`orchard.compression.subject.CompressJob`). With `own_metrics`, a
-    person's functions of (logits, labels) are computed beside the task's own metrics. With `ensembles`, what answers
-    and evaluates takes more models beside the first, as `others`.
+    that goes on with a model that is compressed (`orchard.compression.subject.CompressJob`). `explain` shows what a
+    model looks at. With `own_metrics`, a person's functions of (logits, labels) are computed beside the task's own
+    metrics. With `ensembles`, what answers and evaluates takes more models beside the first, as `others`.
     """
 
     name: str  # Hugging Face's pipeline name where it has one
@@ -74,6 +74,7 @@ class Task:
     ensembles: bool = False
     pixel_entries: str | None = None
     compress: str | None = None
+    explain: str | None = None
     whole_batch: bool = False  # every sample of a batch is told from all others, so that a batch is not cut
 
     @property

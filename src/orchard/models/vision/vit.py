@@ -6,6 +6,7 @@ stood, and a pre-norm transformer encoder does the rest. Legend: B pictures, T t
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -168,15 +169,23 @@ class ViT(nn.Module):
             x = torch.tanh(self.pre_logits(x))
         return self.head(x)
 
-    def attention_maps(self, images: Tensor) -> Tensor:
-        """How much the pooled output looks at each patch in the last block, (B, heads, h, w)."""
+    def attention_weights(self, images: Tensor) -> Iterator[Tensor]:
+        """The attention weights of every block, first to last, each (B, heads, T, T)."""
         x = self.tokens(images)
-        for block in self.blocks[:-1]:
+        for module in self.blocks:
+            block: Any = module
+            yield block.attention.weights(block.norm1(x))
             x = block(x)
-        last: Any = self.blocks[-1]
-        weights = last.attention.weights(last.norm1(x))  # (B, heads, T, T)
+
+    def over_patches(self, weights: Tensor) -> Tensor:
+        """How much of each patch comes to the pooled output by weights (B, heads, T, T), as (B, heads, h, w)."""
         rows = weights[:, :, 0] if self.config.pool == "token" else weights[:, :, self.prefix :].mean(2)
         return rows[..., self.prefix :].reshape(*rows.shape[:2], *self.config.grid)
+
+    def attention_maps(self, images: Tensor) -> Tensor:
+        """How much the pooled output looks at each patch in the last block, (B, heads, h, w)."""
+        *_, last = self.attention_weights(images)
+        return self.over_patches(last)
 
     def layer_groups(self) -> list[tuple[str, ...]]:
         """Name prefixes of the parameters from the input to the head, for layer-wise learning rates."""

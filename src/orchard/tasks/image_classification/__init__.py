@@ -19,4 +19,5 @@ TASK = Task(
     ensembles=True,
     pixel_entries="job:pixel_entries",
     compress="compress:CompressJob",
+    explain="explain:explain",
 )
