@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
+from commands import orchard
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from commands import orchard
 from orchard.app.compress import compress
 from orchard.app.evaluate import evaluate
 from orchard.app.export import export
@@ -131,7 +131,15 @@ def test_what_learns_with_the_rounding_is_what_comes_out():
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("quantize") / "run"
-    train("lenet5", "digits", out, max_steps=60, batch_size=32, loggers="", augmentation={"rotate": 0, "scale": 0, "shift": 0})
+    train(
+        "lenet5",
+        "digits",
+        out,
+        max_steps=60,
+        batch_size=32,
+        loggers="",
+        augmentation={"rotate": 0, "scale": 0, "shift": 0},
+    )
     return out
 
 
@@ -154,7 +162,9 @@ def test_the_verb_gives_a_run_that_predicts_evaluates_and_exports(
     assert kinds.count("QuantizeLinear") == 5
     loaded = load(tmp_path / "int8")
     assert loaded.facts[FACT]["learned"] and len(quantized_layers(loaded.model)) == 5
-    with pytest.raises(UsageError, match=r"holds int8 weights, which do not learn; go on from what it was made of"):
+    with pytest.raises(
+        UsageError, match=r"holds int8 weights, which do not learn; go on from the model it was made of"
+    ):
         train("lenet5", "digits", tmp_path / "more", start_from=str(tmp_path / "int8"))
 
 

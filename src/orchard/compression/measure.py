@@ -19,7 +19,9 @@ from orchard.weights.folders import weights_file
 ROUNDS = 50  # in which both take turns
 
 
-def latencies(calls: Mapping[str, tuple[Callable[[Tensor], Any], Tensor]], rounds: int | None = None) -> dict[str, float]:
+def latencies(
+    calls: Mapping[str, tuple[Callable[[Tensor], Any], Tensor]], rounds: int | None = None
+) -> dict[str, float]:
     """Median seconds of each model for its one sample, on the device of the sample, all in turn."""
 
     def side(model: Callable[[Tensor], Any], sample: Tensor) -> Any:
@@ -40,7 +42,7 @@ def latencies(calls: Mapping[str, tuple[Callable[[Tensor], Any], Tensor]], round
 def engine_latencies(
     models: Mapping[str, tuple[nn.Module, Tensor]], rounds: int | None = None
 ) -> dict[str, dict[str, float]]:
-    """Of each model the seconds for its sample as torch runs it, and as each inference engine that is installed does."""
+    """Of each model the seconds for its sample as torch runs it, and as each engine that is installed does."""
     runs: dict[tuple[str, str], tuple[Callable[[Tensor], Any], Tensor]] = {}
     with tempfile.TemporaryDirectory() as folder:
         for name, (model, sample) in models.items():

@@ -132,7 +132,9 @@ def calibrate(model: nn.Module, layers: dict[str, Found], batches: Iterable[Tens
         for handle in handles:
             handle.remove()
     grids = {key: _grid(observer) for key, observer in observers.items()}
-    return {name: Grids(grids[name, "input"], grids.get((name, "output"))) for name in layers if (name, "input") in grids}
+    return {
+        name: Grids(grids[name, "input"], grids.get((name, "output"))) for name in layers if (name, "input") in grids
+    }
 
 
 def _grid(observer: HistogramObserver) -> Grid:

@@ -1,11 +1,11 @@
 """Convolutions and linear layers in eight bits: int8 weights, uint8 activations.
 
-Weights have a scale for each output channel and no zero point; activations a scale and a zero point for the whole tensor
-(Jacob et al. 2018, arXiv:1712.05877, section 2). Of the weights' eight bits seven are used, -63 to 63: processors without
-a dot product of bytes add two products of a uint8 and an int8 in 16 bits, which the eighth would overflow.
+Weights have a scale for each output channel and no zero point; activations a scale and a zero point for the whole
+tensor (Jacob et al. 2018, arXiv:1712.05877, section 2). Of the weights' eight bits seven are used, -63 to 63: processors
+without a dot product of bytes add two products of a uint8 and an int8 in 16 bits, which the eighth would overflow.
 
-In torch the layers compute with the numbers that the bytes stand for, in float32. Engines that run an exported graph find
-the pairs of quantize and dequantize in it, and compute in whole numbers.
+In torch the layers compute with the numbers that the bytes stand for, in float32. Engines that run an exported graph
+find the pairs of quantize and dequantize in it, and compute in whole numbers.
 """
 
 from __future__ import annotations

@@ -14,7 +14,9 @@ class TeachingSettings(Strict):
     """How a teacher's answers count."""
 
     temperature: float = Field(4.0, gt=0, description="by which the logits of both are divided")
-    weight: float = Field(0.9, ge=0, le=1, description="share of the teacher's answers in the loss; labels have the rest")
+    weight: float = Field(
+        0.9, ge=0, le=1, description="share of the teacher's answers in the loss; labels have the rest"
+    )
     hint: tuple[Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)]] | None = Field(
         None, description="stage of the student and of the teacher, from 1, whose feature maps are compared"
     )

@@ -36,7 +36,9 @@ def run(subject: Subject, settings: Settings) -> Compressed:
         note("int8, learned", int8)
 
     if device.type == "cpu" and not any(map(installed, ENGINES)):
-        subject.warn("int8 is faster in an inference engine alone, and none is installed: pip install 'orchard[export]'")
+        subject.warn(
+            "int8 is faster in an inference engine alone, and none is installed: pip install 'orchard[export]'"
+        )
 
     def write(folder: Path, about: Portable) -> None:
         facts = {**about.facts, FACT: table.model_dump(mode="json")}

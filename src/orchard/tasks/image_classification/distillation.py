@@ -1,9 +1,9 @@
 """Distillation: a classifier learns from another one's answers beside the labels.
 
-Hinton, Vinyals and Dean (2015, arXiv:1503.02531, section 2): the probabilities of the teacher at a temperature T are the
-target of the student's at the same one, times T², so that the gradient's size does not depend on T. Romero et al. (2015,
-arXiv:1412.6550, equation 3): a feature map of the student, through a learned 1x1 convolution, is drawn to one of the
-teacher. Their hints come before the distillation; here all losses are added in every step.
+Hinton, Vinyals and Dean (2015, arXiv:1503.02531, section 2): the probabilities of the teacher at a temperature T are
+the target of the student's at the same one, times T², so that the gradient's size does not depend on T. Romero et al.
+(2015, arXiv:1412.6550, equation 3): a feature map of the student, through a learned 1x1 convolution, is drawn to one of
+the teacher. Their hints come before the distillation; here all losses are added in every step.
 
 The teacher sees the very images that the student sees, cropped and mixed as they are. It learns nothing and is in no
 checkpoint: a checkpoint has its fingerprint alone.
@@ -167,8 +167,8 @@ class TaughtFeed(LoaderFeed):
     def load(self, state: Mapping[str, Tensor]) -> None:
         if not torch.equal(state["teacher"], self.state()["teacher"]):
             raise OrchardError(
-                f"distillation.teacher: {self.teacher.folder} holds another model than the one that this run has learned "
-                "from; put that one back, or begin anew with another --out"
+                f"distillation.teacher: {self.teacher.folder} holds another model than the one that this run has "
+                "learned from; put that one back, or begin anew with another --out"
             )
 
 
