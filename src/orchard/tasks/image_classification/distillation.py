@@ -203,7 +203,7 @@ def _forward(model: nn.Module, images: Tensor, *, maps: bool = True) -> tuple[Te
 def _maps_of(model: nn.Module, wanted: bool) -> Iterator[list[Tensor]]:
     """The feature maps of a forward pass within, as the model's own `feature_maps` gives them to it."""
     found: list[Tensor] = []
-    inner = cast(Any, getattr(model, "feature_maps", None)) if wanted else None
+    inner: Any = getattr(model, "feature_maps", None) if wanted else None
 
     def watched(images: Tensor) -> list[Tensor]:
         maps: list[Tensor] = inner(images)
@@ -228,7 +228,7 @@ def soft_loss(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
 
 def hint_loss(student: Tensor, teacher: Tensor) -> Tensor:
     """Half the mean squared difference of two maps (B, C, h, w); the teacher's is averaged to the student's h and w."""
-    return F.mse_loss(student.float(), F.adaptive_avg_pool2d(teacher.float(), student.shape[2:])) / 2
+    return F.mse_loss(student.float(), F.adaptive_avg_pool2d(teacher.float(), (student.shape[2], student.shape[3]))) / 2
 
 
 def order_of(teacher: Loaded, classes: Sequence[str]) -> list[int]:
