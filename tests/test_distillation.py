@@ -1,4 +1,4 @@
-"""Learning from a teacher: the losses by their formulas, what a teacher may be, and a training that goes on to the bit."""
+"""Learning from a teacher: losses by their formulas, what a teacher may be, a training that goes on to the bit."""
 
 from __future__ import annotations
 

@@ -162,7 +162,9 @@ def test_the_verb_gives_a_run_that_predicts_evaluates_and_exports(
     assert kinds.count("QuantizeLinear") == 5
     loaded = load(tmp_path / "int8")
     assert loaded.facts[FACT]["learned"] and len(quantized_layers(loaded.model)) == 5
-    with pytest.raises(UsageError, match=r"holds int8 weights, which do not learn; go on from what it was made of"):
+    with pytest.raises(
+        UsageError, match=r"holds int8 weights, which do not learn; go on from the model it was made of"
+    ):
         train("lenet5", "digits", tmp_path / "more", start_from=str(tmp_path / "int8"))
 
 

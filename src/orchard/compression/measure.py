@@ -42,7 +42,7 @@ def latencies(
 def engine_latencies(
     models: Mapping[str, tuple[nn.Module, Tensor]], rounds: int | None = None
 ) -> dict[str, dict[str, float]]:
-    """Of each model the seconds for its sample as torch runs it, and as each inference engine that is installed does."""
+    """Of each model the seconds for its sample as torch runs it, and as each engine that is installed does."""
     runs: dict[tuple[str, str], tuple[Callable[[Tensor], Any], Tensor]] = {}
     with tempfile.TemporaryDirectory() as folder:
         for name, (model, sample) in models.items():

@@ -9,6 +9,7 @@ from pathlib import Path
 from orchard.data.contracts import Preprocess
 from orchard.data.preprocess import DRAFT_SPARE
 from orchard.inference.loading import Loaded
+from orchard.nn.quantized import quantized_layers
 
 PROGRAM = '''"""{name} answers for images, with Pillow, NumPy and {runtime} alone: python {script} IMAGE ...
 
@@ -66,6 +67,8 @@ def program(loaded: Loaded, file: Path, kind: str, argument: str, *, pixels: boo
     if not pixels:
         shape, lines = f"(1, {preprocess.channels}, {rows}, {columns}) float32", preparing(preprocess)
     lines = textwrap.indent(lines, "    ")
+    if kind == "torch" and quantized_layers(loaded.model):
+        imports += "\nimport torch.ao.quantization.fx._decomposed  # the operators of int8 layers"
     show = "    print(path, answer.shape)"
     if loaded.classes:
         load += 'classes = json.loads(about["classes"])\n'

@@ -1,11 +1,12 @@
 """Convolutions and linear layers in eight bits: int8 weights, uint8 activations.
 
-Weights have a scale for each output channel and no zero point; activations a scale and a zero point for the whole tensor
-(Jacob et al. 2018, arXiv:1712.05877, section 2). Of the weights' eight bits seven are used, -63 to 63: processors without
-a dot product of bytes add two products of a uint8 and an int8 in 16 bits, which the eighth would overflow.
+Weights have a scale for each output channel and no zero point; activations a scale and a zero point for the whole
+tensor (Jacob et al. 2018, arXiv:1712.05877, section 2). Of the weights' eight bits seven are used, -63 to 63:
+processors without a dot product of bytes add two products of a uint8 and an int8 in 16 bits, which the eighth would
+overflow.
 
-In torch the layers compute with the numbers that the bytes stand for, in float32. Engines that run an exported graph find
-the pairs of quantize and dequantize in it, and compute in whole numbers.
+In torch the layers compute with the numbers that the bytes stand for, in float32. Engines that run an exported graph
+find the pairs of quantize and dequantize in it, and compute in whole numbers.
 """
 
 from __future__ import annotations
@@ -50,7 +51,7 @@ class Grids:
 class Int8(nn.Module):
     """What `Int8Conv2d` and `Int8Linear` share: `weight` is int8, `weight_scale` float32 (output channels,)."""
 
-    weight: nn.Parameter
+    weight: Tensor
     weight_scale: Tensor
     zeros: Tensor
     grids: Grids
@@ -88,7 +89,7 @@ class Rounded(nn.Module):
     """What layers share that learn with rounded weights and activations; a gradient passes the rounding as it is, and
     stops where an activation is beyond its grid (Jacob et al. 2018, section 3). The grids stay as they are."""
 
-    weight: nn.Parameter
+    weight: Tensor
     plain_class: type[nn.Module]  # what the layer was
     input_grid: Tensor  # scale and zero, float64 (2,)
     output_grid: Tensor
@@ -178,7 +179,7 @@ def to_int8(model: nn.Module, layers: Mapping[str, Grids]) -> None:
         layer: Any = model.get_submodule(name)
         if isinstance(layer, Rounded):
             layer.round_no_more()
-        layer.__class__ = _class(Int8Conv2d if isinstance(layer, nn.Conv2d) else Int8Linear, type(layer))
+        layer.__class__ = _class(Int8Conv2d if isinstance(layer, nn.Conv2d) else Int8Linear, type(layer))  # type: ignore[arg-type]
         layer.whole_weights(grids)
 
 
@@ -187,7 +188,7 @@ def to_rounded(model: nn.Module, layers: Mapping[str, Grids]) -> None:
     for name, grids in layers.items():
         layer: Any = model.get_submodule(name)
         layer.plain_class = type(layer)
-        layer.__class__ = _class(RoundedConv2d if isinstance(layer, nn.Conv2d) else RoundedLinear, type(layer))
+        layer.__class__ = _class(RoundedConv2d if isinstance(layer, nn.Conv2d) else RoundedLinear, type(layer))  # type: ignore[arg-type]
         layer.round_from_now(grids)
 
 

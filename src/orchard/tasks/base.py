@@ -269,9 +269,7 @@ def read_start(settings: Start) -> tuple[Path, Portable, dict[str, Tensor]]:
     folder = model_folder(Path(str(settings.start_from)))
     about, state = read_portable(folder)
     if FACT in about.facts:
-        raise UsageError(
-            f"{folder} holds int8 weights, which do not learn; go on from what it was made of: {about.origin}"
-        )
+        raise UsageError(f"{folder} holds int8 weights, which do not learn; go on from the model it was made of")
     if about.model == settings.model:
         return folder, about, state
     trunk = about.architecture.get("trunk", "")

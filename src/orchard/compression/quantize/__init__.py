@@ -1,4 +1,4 @@
-"""int8 weights and activations (Jacob et al. 2018, arXiv:1712.05877), rounded after training or learned with the rounding."""
+"""int8 weights and activations (Jacob et al. 2018, arXiv:1712.05877): rounded after training, or learned so."""
 
 from orchard.compression.record import Method
 

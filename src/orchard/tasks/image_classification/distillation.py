@@ -1,9 +1,9 @@
 """Distillation: a classifier learns from another one's answers beside the labels.
 
-Hinton, Vinyals and Dean (2015, arXiv:1503.02531, section 2): the probabilities of the teacher at a temperature T are the
-target of the student's at the same one, times T², so that the gradient's size does not depend on T. Romero et al. (2015,
-arXiv:1412.6550, equation 3): a feature map of the student, through a learned 1x1 convolution, is drawn to one of the
-teacher. Their hints come before the distillation; here all losses are added in every step.
+Hinton, Vinyals and Dean (2015, arXiv:1503.02531, section 2): the probabilities of the teacher at a temperature T are
+the target of the student's at the same one, times T², so that the gradient's size does not depend on T. Romero et al.
+(2015, arXiv:1412.6550, equation 3): a feature map of the student, through a learned 1x1 convolution, is drawn to one of
+the teacher. Their hints come before the distillation; here all losses are added in every step.
 
 The teacher sees the very images that the student sees, cropped and mixed as they are. It learns nothing and is in no
 checkpoint: a checkpoint has its fingerprint alone.
@@ -167,8 +167,8 @@ class TaughtFeed(LoaderFeed):
     def load(self, state: Mapping[str, Tensor]) -> None:
         if not torch.equal(state["teacher"], self.state()["teacher"]):
             raise OrchardError(
-                f"distillation.teacher: {self.teacher.folder} holds another model than the one that this run has learned "
-                "from; put that one back, or begin anew with another --out"
+                f"distillation.teacher: {self.teacher.folder} holds another model than the one that this run has "
+                "learned from; put that one back, or begin anew with another --out"
             )
 
 
@@ -203,7 +203,7 @@ def _forward(model: nn.Module, images: Tensor, *, maps: bool = True) -> tuple[Te
 def _maps_of(model: nn.Module, wanted: bool) -> Iterator[list[Tensor]]:
     """The feature maps of a forward pass within, as the model's own `feature_maps` gives them to it."""
     found: list[Tensor] = []
-    inner = cast(Any, getattr(model, "feature_maps", None)) if wanted else None
+    inner: Any = getattr(model, "feature_maps", None) if wanted else None
 
     def watched(images: Tensor) -> list[Tensor]:
         maps: list[Tensor] = inner(images)
@@ -228,7 +228,7 @@ def soft_loss(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
 
 def hint_loss(student: Tensor, teacher: Tensor) -> Tensor:
     """Half the mean squared difference of two maps (B, C, h, w); the teacher's is averaged to the student's h and w."""
-    return F.mse_loss(student.float(), F.adaptive_avg_pool2d(teacher.float(), student.shape[2:])) / 2
+    return F.mse_loss(student.float(), F.adaptive_avg_pool2d(teacher.float(), (student.shape[2], student.shape[3]))) / 2
 
 
 def order_of(teacher: Loaded, classes: Sequence[str]) -> list[int]:
