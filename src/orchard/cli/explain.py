@@ -61,9 +61,10 @@ def show(found: dict[str, Any]) -> None:
 
     rows = [one for one in found["explanations"] if "error" not in one]
     if any("picture" in one for one in rows):
-        table = Table("picture", "class", "probability", "file")
+        table = Table("picture", "explained", "answer", "file")
         for one in rows:
-            table.add_row(one["picture"], one["class"], f"{one['probability']:.1%}", Path(one["file"]).name)
+            said = f"{one['probability']:.1%}" if "probability" in one else f"{one['value']:.6g}"
+            table.add_row(one["picture"], one["class"], said, Path(one["file"]).name)
     else:
         table = Table("explained", "activation", "file")
         for one in rows:

@@ -90,17 +90,18 @@ def _explain_one(
     loaded, model = classifier.loaded, classifier.model
     images = loaded.pictures.normalise(pixels[None].to(classifier.device))
     with torch.no_grad():
-        (answers,) = classifier.task.answer(model(images), len(loaded.classes))
+        values = loaded.outputs.tensor(model(images).float())[0].tolist()
+    answers = sorted(zip(loaded.classes, values, strict=True), key=lambda answer: -answer[1])
     label = class_name or answers[0][0]
-    probability = dict(answers)[label]
+    kind = "value" if loaded.outputs.result == "numbers" else "probability"
     targets = torch.tensor([loaded.classes.index(label)], device=classifier.device)
-    row: dict[str, Any] = {"class": label, "probability": probability}
+    row: dict[str, Any] = {"class": label, kind: dict(answers)[label]}
     base, note = shown_part(item, pixels, loaded.pictures), f"explained: {label}"
     if method == "integrated-gradients":
         black = loaded.pictures.normalise(torch.zeros_like(pixels[None]).to(classifier.device))
-        values, missing = attributions.integrated_gradients(model, images, targets, black)
-        picture = lay_signs(base, values[0].sum(0).cpu())
-        row |= {"sum": float(values.sum()), "missing": float(missing[0])}
+        shares, missing = attributions.integrated_gradients(model, images, targets, black)
+        picture = lay_signs(base, shares[0].sum(0).cpu())
+        row |= {"sum": float(shares.sum()), "missing": float(missing[0])}
         note += f"; the pixels add up to {row['sum']:.3g}"
     elif method == "grad-cam":
         picture = lay_heat(base, attributions.grad_cam(model, images, targets)[0].cpu())
@@ -118,7 +119,7 @@ def shown_part(item: Any, pixels: Tensor, preprocess: Preprocess) -> Image.Image
     if preprocess.resize == "letterbox":
         grey = pixels.shape[0] == 1
         picture = Image.fromarray((pixels[0] if grey else pixels.permute(1, 2, 0)).cpu().numpy())
-        return _enlarged(picture.convert("RGB"), (0.0, 0.0, *map(float, picture.size)))
+        return _enlarged(picture.convert("RGB"), (0.0, 0.0, float(picture.width), float(picture.height)))
     with opened_image(item) as stored:
         return _enlarged(plain(stored, 3), kept_box(*stored.size, preprocess))
 
