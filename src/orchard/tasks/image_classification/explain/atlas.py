@@ -139,7 +139,7 @@ def make_cells(
         inside = np.flatnonzero((columns == (x, y)).all(1))
         mean = activations[inside].mean(0)
         nearest = int(indices[inside[np.linalg.norm(activations[inside] - mean, axis=1).argmin()]])
-        ((label, most),) = Counter(predicted[i] for i in inside).most_common(1)
+        ((label, most),) = Counter(predicted[int(i)] for i in inside).most_common(1)
         cells.append(Cell(x, y, len(inside), classes[label], most / len(inside), nearest, split.key(nearest)))
         means.append(mean)
     return cells, torch.from_numpy(np.stack(means))

@@ -117,8 +117,8 @@ def shown_part(item: Any, pixels: Tensor, preprocess: Preprocess) -> Image.Image
     letterbox, which has a border that the file lacks."""
     if preprocess.resize == "letterbox":
         grey = pixels.shape[0] == 1
-        picture = Image.fromarray((pixels[0] if grey else pixels.permute(1, 2, 0)).cpu().numpy())
-        return _enlarged(picture.convert("RGB"), (0.0, 0.0, *map(float, picture.size)))
+        picture = Image.fromarray((pixels[0] if grey else pixels.permute(1, 2, 0)).numpy()).convert("RGB")
+        return _enlarged(picture, (0.0, 0.0, float(picture.width), float(picture.height)))
     with opened_image(item) as stored:
         return _enlarged(plain(stored, 3), kept_box(*stored.size, preprocess))
 
