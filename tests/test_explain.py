@@ -137,10 +137,10 @@ def test_features_raise_what_they_are_made_for_and_are_the_same_again() -> None:
     look = Preprocess((32, 32), 3, (0.5,) * 3, (0.25,) * 3)
     for objective in (of_classes(model, [1, 4]), of_units(model, [(0, 3), (2, 60)])):
         _, before = visualise(model, look, objective, 2, steps=0)
-        made, after = visualise(model, look, objective, 2, steps=30)
+        made, after = visualise(model, look, objective, 2, steps=12)
         assert (after > before).all()
         assert made.shape == (2, 3, 32, 32) and made.min() >= 0 and made.max() <= 1
-    again, _ = visualise(model, look, objective, 2, steps=30)
+    again, _ = visualise(model, look, objective, 2, steps=12)
     assert torch.equal(made, again)
 
 
