@@ -22,7 +22,8 @@ from orchard.report import charts
 from orchard.report.charts import Spot, spot_chart
 from orchard.report.pictures import _last_maps
 from orchard.report.run_page import _best
-from orchard.tasks.image_classification.objective import ImageClassification, Predictions
+from orchard.tasks.image_classification.image_objective import Predictions
+from orchard.tasks.image_classification.objective import ImageClassification
 from orchard.tasks.image_classification.report import write_report
 from orchard.training.run import LOG_COLUMNS, RunFolder
 

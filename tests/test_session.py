@@ -46,7 +46,7 @@ def test_a_session_that_is_not_whole_is_made_again(folder: Path, monkeypatch: py
     pixels = np.zeros((1, json.loads((folder / "config.json").read_text())["preprocess"]["channels"], 8, 8), np.uint8)
     session = find_session(folder)
     assert session is not None
-    answers = session.probabilities(pixels)
+    answers = session.answers(pixels)
     keep_session(folder)
     assert not started  # it is there
     graph, about = (kept / GRAPH).read_bytes(), (kept / ABOUT).read_text()
@@ -69,7 +69,7 @@ def test_a_session_that_is_not_whole_is_made_again(folder: Path, monkeypatch: py
     assert find_session(folder) is None
     make_session(folder)
     again = find_session(folder)
-    assert again is not None and np.allclose(again.probabilities(pixels), answers, atol=1e-6)
+    assert again is not None and np.allclose(again.answers(pixels), answers, atol=1e-6)
 
 
 def test_a_graph_that_the_library_does_not_take_is_no_crash(folder: Path) -> None:

@@ -112,22 +112,25 @@ def compare(
         "task": task.name, "data": source, "budget": {"kind": budget.kind, "amount": budget.amount},
         "settings": dict(settings or {}),
     }  # fmt: skip
-    before = _earlier(out, terms, task.metric)
+    before = _earlier(out, terms)
     rows = [row for row in before if row["error"] and row["model"] not in models]  # are not tried again unasked
     models = [*(row["model"] for row in before if not row["error"] and row["model"] not in models), *models]
     rows += [_train_all(task, model, place, out, budget, seeds, settings or {}, training) for model in models]
+    names = {row.pop("metric") for row in rows} - {None}  # one, as all have learned from the same data
+    metric = task.metric_named(names.pop()) if names else task.metric
+    rows = [{metric.name if key == "value" else key: value for key, value in row.items()} for row in rows]
     _measure([row for row in rows if not row["error"]])
     result = {
         **terms,
         "name": data_name(source),
         "seeds": seeds,
-        "metric": asdict(task.metric),
+        "metric": asdict(metric),
         "device": "cuda" if torch.cuda.is_available() else "cpu",
         "hardware": hardware(),
         "out": str(out),
         "contestants": rows,
     }
-    _write_csv(out / "compare.csv", rows, task.metric)
+    _write_csv(out / "compare.csv", rows, metric)
     _write_json(out / TABLE, result)
     _write_page(out / "compare.html", result, budget)
     return result
@@ -148,11 +151,12 @@ class _Comparison(BaseModel):
     contestants: list[_Contestant]
 
 
-def _empty_row(model: str, metric: Metric, error: str | None = None) -> dict[str, Any]:
-    return {"model": model, metric.name: None, **dict.fromkeys(MEASURED), "error": error, "runs": []}
+def _empty_row(model: str, error: str | None = None) -> dict[str, Any]:
+    """A contestant of which nothing is known; `metric` is the name of what `value` is of."""
+    return {"model": model, "value": None, **dict.fromkeys(MEASURED), "error": error, "runs": [], "metric": None}
 
 
-def _earlier(out: Path, terms: Mapping[str, Any], metric: Metric) -> list[dict[str, Any]]:
+def _earlier(out: Path, terms: Mapping[str, Any]) -> list[dict[str, Any]]:
     """The contestants of the comparison that `out` holds; UsageError where it was under other terms."""
     if not (out / TABLE).exists():
         return []
@@ -162,7 +166,7 @@ def _earlier(out: Path, terms: Mapping[str, Any], metric: Metric) -> list[dict[s
             raise UsageError(
                 f"{out} holds a comparison with {key} {before}, not {value}; name another folder with --out"
             )
-    return [_empty_row(row.model, metric, row.error) for row in found.contestants]
+    return [_empty_row(row.model, row.error) for row in found.contestants]
 
 
 def _write_json(path: Path, result: Mapping[str, Any]) -> None:
@@ -183,7 +187,7 @@ def _train_all(
     training: Callable[..., dict[str, Any]],
 ) -> dict[str, Any]:
     """One contestant with all its seeds, as a row whose measured columns are still empty."""
-    row, metric = _empty_row(model, task.metric), task.metric.name
+    row = _empty_row(model)
     try:
         given = {**settings, **budget.settings(model, source, settings)}
         first = int(given.pop("seed", 0))
@@ -192,6 +196,7 @@ def _train_all(
             note(f"{model}, seed {seed}, {budget.words()}")
             metrics = training(model, source, out / name, **given, seed=seed)
             report_split = "test" if "test" in metrics else "validation"
+            metric = metrics.get("metric", task.metric.name)
             value = metrics[report_split].get(metric)
             if value is None:
                 raise OrchardError(f"{out / name / 'metrics.json'} has no number for the {report_split} {metric}")
@@ -207,7 +212,8 @@ def _train_all(
         return row
     values = [run[metric] for run in row["runs"]]
     return row | {
-        metric: statistics.mean(values),
+        "metric": metric,
+        "value": statistics.mean(values),
         "std": statistics.stdev(values) if seeds > 1 else None,
         "seeds": seeds,
         "parameters": metrics["parameters"],

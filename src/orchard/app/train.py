@@ -308,6 +308,7 @@ def _finish(job: Job, run: RunFolder, trainer: Trainer, state: State, throughput
         "stopped": state.stopped,
         "seconds": round(state.seconds, 2),
         f"{job.unit}_per_second": round(throughput, 1),
+        **({} if job.metric == job.task.metric else {"metric": job.metric.name}),
         **job.finish(model, run),
     }
     if job.fabric.is_global_zero:

@@ -72,7 +72,7 @@ def check_data(
     data, result = check(source, chosen)
     from orchard.tasks.images import keep_characters
 
-    look = keep_characters(resolved, data.classes).settings
+    look = keep_characters(resolved, data.characters).settings
     augment, found = look.augmentation, remarks(data, look.augmentation, model is not None)
     answer = {**result.to_json(), "remarks": found}
     if mosaic:
@@ -150,11 +150,11 @@ def _show(result: Check, remarks: list[str]) -> None:
     console = Console()
     colours = {1: "grey", 3: "RGB"}[result.channels]
     console.print(f"{result.source}: {result.format}, because {result.reason}")
+    largest = f"; the largest training class is {result.imbalance:g} times the smallest" if result.imbalance else ""
     console.print(
-        f"{colours} pictures, width {_spread(result.widths)}, height {_spread(result.heights)} pixels; the largest "
-        f"training class is {result.imbalance:g} times the smallest",
+        f"{colours} pictures, width {_spread(result.widths)}, height {_spread(result.heights)} pixels{largest}",
     )  # fmt: skip
-    table = Table("class", *result.counts)
+    table = Table("number: images" if result.numbers else "class", *result.counts)
     for column in table.columns[1:]:
         column.justify = "right"
     for label in result.classes[:SHOWN]:
@@ -163,8 +163,13 @@ def _show(result: Check, remarks: list[str]) -> None:
         table.add_row(f"and {len(result.classes) - SHOWN} more")
     table.add_section()
     totals = (f"{sum(per_class.values()):,}" for per_class in result.counts.values())
-    table.add_row(f"{len(result.classes)} classes", *totals)
+    if result.target != "number":
+        words = "labels of all classes" if result.target == "classes" else f"{len(result.classes)} classes"
+        table.add_row(words, *totals)
     console.print(table)
+    for split, ranges in result.numbers.items():
+        for name, (low, middle, high) in list(ranges.items())[:SHOWN]:
+            console.print(f"{split} {name}: {low:.4g} to {high:.4g} (median {middle:.4g})")
     lines = [f"{problem.key}: {problem.what}" for problem in result.problems]
     _list(console, "problem", lines)
     across = [d for d in result.duplicates if len(d.splits) > 1 or len(d.labels) > 1]

@@ -162,7 +162,8 @@ def mix(batch: ImageBatch, settings: MixSettings, num_classes: int, seed: int, s
 
     Neighbours are mixed: 0 with 1, 2 with 3, ... in a batch that is shuffled already; one share for the whole batch,
     drawn from (seed, step), so that a batch dealt out to several processes in even parts is mixed as one would be.
-    Labels become (B, num_classes) float.
+    Labels (B,) become (B, num_classes) float; those of several classes, (B, num_classes) of 0 and 1, are mixed as they
+    are.
     """
     generator = np.random.default_rng([seed, step])
     use_cutmix = bool(settings.cutmix) and (not settings.mixup or generator.random() < 0.5)
@@ -182,7 +183,7 @@ def mix(batch: ImageBatch, settings: MixSettings, num_classes: int, seed: int, s
         share = 1 - (bottom - top) * (right - left) / (rows * columns)
     else:
         images = images * share + images[partner] * (1 - share)
-    labels = F.one_hot(batch.labels, num_classes).float()
+    labels = F.one_hot(batch.labels, num_classes).float() if batch.labels.ndim == 1 else batch.labels
     labels = labels * share + labels[partner] * (1 - share)
     return ImageBatch(images, labels, batch.indices)
 

@@ -103,7 +103,7 @@ class ImageBatch(Batch):
     """Images with labels.
 
     images: (B, C, H, W) float, as the model's preprocessing left them;
-    labels: (B,) int64, or (B, K) float where images were mixed;
+    labels: (B,) int64, or (B, K) float of several classes, of numbers, or where images were mixed;
     indices: (B,) int64.
     """
 

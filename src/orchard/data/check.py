@@ -17,6 +17,7 @@ from orchard.data.characters import are_characters, mirrored_characters, named
 from orchard.data.contracts import AugmentSettings, DataSettings, ImageData, ImageSplit, Preprocess, Problem
 from orchard.data.files import FileSplit
 from orchard.data.loader import Loader
+from orchard.data.settings import Target
 from orchard.data.sources import open_data
 from orchard.data.splits import ArraySplit
 from orchard.files import atomic
@@ -44,11 +45,13 @@ class Check:
     format: str
     reason: str
     channels: int
+    target: Target
     classes: tuple[str, ...]
-    counts: Mapping[str, Mapping[str, int]]  # split → class → pictures
+    counts: Mapping[str, Mapping[str, int]]  # split → class (or number) → pictures
+    numbers: Mapping[str, Mapping[str, tuple[float, float, float]]]  # split → number → smallest, median, largest
     widths: tuple[int, int, int]  # smallest, median, largest, in pixels
     heights: tuple[int, int, int]
-    imbalance: float  # pictures of the largest training class over those of the smallest
+    imbalance: float | None  # pictures of the largest training class over those of the smallest; of numbers none
     problems: tuple[Problem, ...]
     duplicates: tuple[Duplicate, ...]
     fingerprint: str
@@ -68,18 +71,27 @@ def check(source: str, settings: DataSettings) -> tuple[ImageData, Check]:
     Raises UsageError or OrchardError for what is no set at all.
     """
     data = open_data(source, settings.model_copy(update={"bad_records": "skip"}))
-    counts = {
-        split: dict(zip(data.classes, np.bincount(s.labels, minlength=len(data.classes)).tolist(), strict=True))
-        for split, s in data.splits.items()
-    }
+    counts = {split: data.kind.counts(s.labels, data.classes) for split, s in data.splits.items()}
+    of_numbers = data.target == "number"
     sizes = np.concatenate([_sizes(split) for split in data.splits.values()])
     training = list(counts["train"].values())
     heights, widths = ((int(side.min()), int(np.median(side)), int(side.max())) for side in sizes.T)
     result = Check(
-        source, data.format, data.reason, data.channels, data.classes, counts, widths, heights,
-        round(max(training) / min(training), 2), data.problems, _duplicates(data), data.fingerprint,
+        source, data.format, data.reason, data.channels, data.target, data.classes, counts,
+        _ranges(data) if of_numbers else {}, widths, heights,
+        None if of_numbers else round(max(training) / max(min(training), 1), 2), data.problems,
+        _duplicates(data), data.fingerprint,
     )  # fmt: skip
     return data, result
+
+
+def _ranges(data: ImageData) -> dict[str, dict[str, tuple[float, float, float]]]:
+    """Smallest, median and largest of each number in each split."""
+    found = {}
+    for name, split in data.splits.items():
+        low, middle, high = np.percentile(split.labels, [0, 50, 100], axis=0).tolist()
+        found[name] = dict(zip(data.classes, zip(low, middle, high, strict=True), strict=True))
+    return found
 
 
 def _sizes(split: ImageSplit) -> np.ndarray:
@@ -99,7 +111,7 @@ def _duplicates(data: ImageData) -> tuple[Duplicate, ...]:
     for group in places.values():
         if len(group) > 1:
             keys = tuple(data.splits[name].key(index) for name, index in group)
-            labels = {data.classes[data.splits[name].labels[index]] for name, index in group}
+            labels = {data.kind.words(data.splits[name].labels[index], data.classes) for name, index in group}
             found.append(Duplicate(keys, tuple(sorted({name for name, _ in group})), tuple(sorted(labels))))
     return tuple(sorted(found, key=lambda d: (-len(d.splits), -len(d.labels), d.keys)))
 
@@ -113,9 +125,10 @@ def _digest(split: ImageSplit, index: int) -> bytes:
 
 def remarks(data: ImageData, augment: AugmentSettings, known: bool) -> list[str]:
     """What augmentation should mind in this set, a line each. `known`: it is a recipe's, else there is none yet."""
-    found = mirrored_characters(augment, data.classes)
-    if not found and not known and are_characters(data.classes):
-        found = [f"the classes are characters ({named(data.classes)}); leave augmentation.flip off"]
+    classes = data.characters
+    found = mirrored_characters(augment, classes)
+    if not found and not known and are_characters(classes):
+        found = [f"the classes are characters ({named(classes)}); leave augmentation.flip off"]
     moves = augment.rotate or augment.scale or augment.shift or (augment.crop == "pad" and augment.pad)
     if augment.padding == "zero" and (moves or not known) and (bright := _bright_borders(data.splits["train"])):
         found.append(
@@ -161,10 +174,12 @@ def draw_mosaic(
     Two pictures stand in a row: each first as in evaluation, then, to the right of it, as training varies it.
     """
     split = data.splits["train"]
-    by_class = [np.flatnonzero(split.labels == label) for label in range(len(data.classes))]
+    by_class = data.kind.groups(split.labels, data.classes)
     longest = max(map(len, by_class))
-    turns = [members[turn] for turn in range(min(longest, pictures)) for members in by_class if turn < len(members)]
-    picked = _Picked(split, np.array(turns[:pictures]))
+    turns = [
+        int(members[turn]) for turn in range(min(longest, pictures)) for members in by_class if turn < len(members)
+    ]
+    picked = _Picked(split, np.array(list(dict.fromkeys(turns))[:pictures]))  # of several classes each once
     count = len(picked)
     plain = next(Loader(picked, preprocess, None, batch_size=count, seed=seed, workers=0).batches(0)).images
     columns = [plain]

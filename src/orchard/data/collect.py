@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import re
-import unicodedata
 from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from orchard.data.contracts import DataSettings, ImageData, Problem
 from orchard.data.files import Files, FileSplit, Seen, look_at_all
 from orchard.data.splits import fingerprint, hold_out_by_content
+from orchard.data.targets import UNNAMED, Raw, TargetKind, choose_target
 from orchard.data.walk import ending_of
 from orchard.errors import OrchardError
 
@@ -21,8 +21,6 @@ SPLIT_WORDS = {
     **dict.fromkeys(("val", "valid", "validation", "dev"), "validation"),
     **dict.fromkeys(("test", "testing"), "test"),
 }
-_NUMBER = re.compile(r"[-+]?\d+(\.\d+)?([eE][-+]?\d+)?")
-_MANY = 10  # classes from which on labels are looked at
 _NOWHERE = "nowhere"  # the split of what is left out
 GO_ON = "or leave them out with --set data.bad_records=skip"
 
@@ -32,7 +30,7 @@ class Record:
     """One labelled file; `split` is empty where none is given."""
 
     name: str
-    label: str
+    label: Raw
     split: str = ""
 
 
@@ -46,6 +44,8 @@ class Found:
     files: Files
     records: list[Record]
     problems: list[Problem]
+    columns: tuple[str, ...] = ()  # of a table whose labels are the cells of several
+    column: str = UNNAMED  # of a table whose labels are in one
 
 
 def collect(found: Found, settings: DataSettings) -> ImageData:
@@ -53,48 +53,28 @@ def collect(found: Found, settings: DataSettings) -> ImageData:
     `bad_records` is "skip"; then they are left out and listed, and every picture is decoded once to find them.
 
     A set that is not for training needs no training pictures, and may have any classes."""
-    # One class, however its accents are spelled: macOS takes them apart, others do not.
-    found = replace(found, records=[replace(r, label=unicodedata.normalize("NFC", r.label)) for r in found.records])
     skip = settings.bad_records == "skip"
     problems = list(found.problems)
+    raws = [record.label for record in found.records]
+    kind, how = choose_target(found.source, raws, settings, columns=found.columns, column=found.column)
     looks = look_at_all(found.files, [r.name for r in found.records], thorough=skip)
     bad = [Problem(r.name, s) for r, s in zip(found.records, looks, strict=True) if isinstance(s, str)]
     good = [(r, s) for r, s in zip(found.records, looks, strict=True) if isinstance(s, Seen)]
     settle(bad, "cannot be read", "mend or remove them", settings, problems, len(looks))
-    learned = {record.label for record, _ in good if record.split in ("", "train")}
-    if not good or (settings.training and not learned):
-        given = ", ".join(sorted({record.split for record, _ in good}))
-        only = f", only {given}; expected class folders in train" if given else " that can be read"
-        raise OrchardError(f"{found.source} has no training pictures{only}")
-    classes = sort_classes(learned if settings.training else {record.label for record, _ in good})
-    if settings.training and len(classes) == 1:
-        raise OrchardError(f"{found.source} has one class only, '{classes[0]}'; to tell classes apart takes two")
-    if settings.training:
-        problems += look_at_labels(found.source, [r.label for r, _ in good if r.split in ("", "train")])
-    number = {label: place for place, label in enumerate(classes)}
-    strange = [
-        Problem(r.name, f"class '{r.label}' is not among the training classes")
-        for r, _ in good
-        if r.label not in number
-    ]
-    settle(
-        strange,
-        "have a class that training never sees",
-        "add it to the training pictures",
-        settings,
-        problems,
-        len(good),
+    keys, wanted = [record.name for record, _ in good], [record.split for record, _ in good]
+    only = (", only {}; expected class folders in train", " that can be read")
+    taken, labels, classes = settle_labels(
+        found.source, kind, keys, [record.label for record, _ in good], wanted, settings, problems, only
     )
-    good = [(record, seen) for record, seen in good if record.label in number]
-    labels = np.array([number[record.label] for record, _ in good])
+    good, wanted = [good[place] for place in taken], [wanted[place] for place in taken]
+    digests = [seen.digest for _, seen in good]
     splits: dict[str, FileSplit] = {}
-    wanted, digests = [record.split for record, _ in good], [seen.digest for _, seen in good]
-    for split, places in places_of_splits(wanted, labels, digests, settings).items():
+    for split, places in places_of_splits(wanted, kind.strata(labels), digests, settings).items():
         names, looked = [good[p][0].name for p in places], [good[p][1] for p in places]
         splits[split] = FileSplit(found.files, names, labels[places], looked)
     mark = fingerprint(
         (
-            (split, name, int(label), digest)
+            (split, name, label, digest)
             for split, data in splits.items()
             for name, label, digest in zip(data.names, data.labels, data.digests, strict=True)
         ),
@@ -102,23 +82,47 @@ def collect(found: Found, settings: DataSettings) -> ImageData:
     )
     channels = 1 if all(seen.grey for _, seen in good) else 3
     return ImageData(
-        "images", found.source, found.format, found.reason, classes, channels, splits, mark, tuple(problems)
+        "images", found.source, found.format, found.reason + how, classes, channels, splits, mark, tuple(problems),
+        kind.target,
     )  # fmt: skip
 
 
-def look_at_labels(source: str, labels: Sequence[str]) -> list[Problem]:
-    """Whether these are classes at all. OrchardError where most have one picture, a remark where they are measures."""
-    counts = Counter(labels)
-    single = sum(count == 1 for count in counts.values())
-    numbers = all(_NUMBER.fullmatch(label) for label in counts)
-    measured = numbers and not all(label.isdigit() for label in counts)
-    what = "numbers, so that this is a regression, which no task here learns; sort them into a few classes"
-    if len(counts) >= _MANY and single > len(counts) / 2:
-        why = what if numbers else "as good as a name for each picture; expected a class that several have"
-        raise OrchardError(f"{single} of {len(counts)} classes of {source} have one picture each: the labels are {why}")
-    if len(counts) >= _MANY and measured:
-        return [Problem(source, f"the labels are {what}; here {len(counts)} classes are told apart, near ones or far")]
-    return []
+def settle_labels(
+    source: str,
+    kind: TargetKind,
+    keys: Sequence[str],
+    raws: Sequence[Raw],
+    splits: Sequence[str],
+    settings: DataSettings,
+    problems: list[Problem],
+    nothing: tuple[str, str],
+) -> tuple[list[int], np.ndarray, tuple[str, ...]]:
+    """Which records have a label that can be learned or asked about, those labels as they are stored, and their names.
+
+    Bad labels, and labels that no training record has, are refused or put on the list of problems. `nothing` is what is
+    said of a set with no training records: with {} for the splits there are, and where there are none.
+    """
+    labels: dict[int, Any] = {}
+    bad = []
+    for place, (key, raw) in enumerate(zip(keys, raws, strict=True)):
+        try:
+            labels[place] = kind.read(raw)
+        except ValueError as error:
+            bad.append(Problem(key, str(error)))
+    settle(bad, "have a label that is not right", "mend or remove them", settings, problems, len(keys))
+    learned = [label for place, label in labels.items() if splits[place] in ("", "train")]
+    if not labels or (settings.training and not learned):
+        given = ", ".join(sorted({splits[place] for place in labels}))
+        raise OrchardError(f"{source} has no training pictures{nothing[0].format(given) if given else nothing[1]}")
+    names = kind.names(learned if settings.training else list(labels.values()))
+    if settings.training:
+        problems += [Problem(source, line) for line in kind.check(source, learned, names)]
+    known = frozenset(names)
+    strange = [Problem(keys[place], what) for place, label in labels.items() if (what := kind.unknown(label, known))]
+    what = "have a class that training never sees"
+    settle(strange, what, "add it to the training pictures", settings, problems, len(labels))
+    taken = [place for place, label in labels.items() if not kind.unknown(label, known)]
+    return taken, kind.encode([labels[place] for place in taken], names), names
 
 
 def strangers(names: Sequence[str], endings: Collection[str], what: str = "pictures") -> list[Problem]:
@@ -140,12 +144,6 @@ def settle(
         first = "; ".join(f"{p.key}: {p.what}" for p in bad[:3]) + ("; ..." if len(bad) > 3 else "")
         raise OrchardError(f"{len(bad)} of {total} pictures {what}: {first}\n{remedy}, {GO_ON}")
     problems.extend(bad)
-
-
-def sort_classes(labels: set[str]) -> tuple[str, ...]:
-    """Class names in their order: by value where all are whole numbers, else by spelling."""
-    whole = all(label.isascii() and label.isdigit() for label in labels)
-    return tuple(sorted(labels, key=lambda label: (int(label), label) if whole else (0, label)))
 
 
 def top_folders(source: str, names: Sequence[str], problems: list[Problem], settings: DataSettings) -> list[str]:

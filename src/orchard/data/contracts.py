@@ -14,7 +14,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from orchard.data.settings import AugmentSettings as AugmentSettings
 from orchard.data.settings import DataSettings as DataSettings
-from orchard.data.settings import Interpolation, Resize
+from orchard.data.settings import Interpolation, Resize, Target
+from orchard.data.targets import TARGETS, TargetKind
 from orchard.errors import OrchardError
 
 if TYPE_CHECKING:
@@ -97,7 +98,7 @@ class _SavedPreprocess(BaseModel):
 class ImageSplit(ABC):
     """One split: labelled pictures in a fixed order."""
 
-    labels: np.ndarray  # (N,) int64
+    labels: np.ndarray  # (N,) int64, of a class; (N, K) float32 of 0 and 1, or of numbers, as `ImageData.target` says
     small: bool  # no picture is wider or higher than 64 pixels, so that all of them can be kept decoded
 
     @abstractmethod
@@ -126,7 +127,10 @@ class Problem:
 
 @dataclass(frozen=True)
 class ImageData:
-    """A whole set: its splits ("train" and "validation" always, "test" mostly) and what is known of it."""
+    """A whole set: its splits ("train" and "validation" always, "test" mostly) and what is known of it.
+
+    `classes` name the columns of labels: where numbers are learned, each of them.
+    """
 
     name: str  # the name by which recipes know it, "images" for a person's own pictures
     source: str  # what the person wrote: a name or a path
@@ -137,3 +141,14 @@ class ImageData:
     splits: Mapping[str, ImageSplit]
     fingerprint: str  # sha256 over records and labels of all splits
     problems: tuple[Problem, ...] = field(default=())
+    target: Target = "class"
+
+    @property
+    def kind(self) -> type[TargetKind]:
+        """What can be said of its labels."""
+        return TARGETS[self.target]
+
+    @property
+    def characters(self) -> tuple[str, ...]:
+        """The names that may be characters: those of classes, not of numbers."""
+        return () if self.target == "number" else self.classes

@@ -25,6 +25,7 @@ from torch import Tensor
 
 from orchard.data.contracts import ImageSplit
 from orchard.data.pictures import DEEP_MODES, FAULTS, GREY_MODES, fault, naming, open_picture, plain
+from orchard.data.splits import stored
 from orchard.data.walk import is_junk, walk
 from orchard.errors import OrchardError
 from orchard.files import open_regular
@@ -161,7 +162,7 @@ class FileSplit(ImageSplit):
 
     def __init__(self, files: Files, names: Sequence[str], labels: np.ndarray, seen: Sequence[Seen]):
         self.files, self.names = files, list(names)
-        self.labels = labels.astype(np.int64)
+        self.labels = stored(labels)
         self.sizes = np.array([(s.height, s.width) for s in seen], np.int32).reshape(-1, 2)
         self.digests = [s.digest for s in seen]
         self.grey = all(s.grey for s in seen)

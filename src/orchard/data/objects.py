@@ -63,8 +63,8 @@ def is_frame(data: Any) -> bool:
 
 
 def frame_rows(frame: Any) -> tuple[list[str], Iterator[tuple[str, list[str]]]]:
-    """The header of a frame in lower case, and its rows as text, each with its number from 0. What is missing is ""."""
-    header = [str(name).strip().lower() for name in frame.columns]
+    """The header of a frame, and its rows as text, each with its number from 0. What is missing is ""."""
+    header = [str(name).strip() for name in frame.columns]
     rows = frame.itertuples(index=False, name=None)
     return header, ((f"row {number}", [_text(value) for value in row]) for number, row in enumerate(rows))
 

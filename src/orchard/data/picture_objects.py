@@ -18,13 +18,15 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from orchard.data.collect import Found, collect, look_at_labels, places_of_splits, sort_classes
-from orchard.data.contracts import DataSettings, ImageData, ImageSplit
+from orchard.data.collect import collect, places_of_splits, settle_labels
+from orchard.data.contracts import DataSettings, ImageData, ImageSplit, Problem
 from orchard.data.files import Folder
+from orchard.data.object_labels import name_classes, read_label
 from orchard.data.objects import column, frame_rows, innermost, is_frame, name_of, parts_of, require_records
 from orchard.data.pictures import GREY_MODES, as_picture, plain
 from orchard.data.splits import ArraySplit, fingerprint
 from orchard.data.table import read_rows
+from orchard.data.targets import Raw, choose_target
 from orchard.errors import OrchardError, UsageError, first_line
 from orchard.given import DATA, Given, source_of
 
@@ -36,11 +38,12 @@ READ_TWICE = 8  # items, to find those that are another image each time
 
 @dataclass(frozen=True)
 class Part:
-    """The items of one split: labels as names of classes, and of each image its digest, size and pixels if kept."""
+    """The items of one split: labels as names of classes, one or several each, or as numbers, and of each image its
+    digest, size and pixels if kept."""
 
     data: Any
     name: str
-    labels: list[str]
+    labels: list[Raw]
     digests: list[bytes]
     sizes: np.ndarray  # (N, 2) heights and widths
     grey: bool
@@ -74,7 +77,8 @@ def take_images(data: Any) -> Given:
     if all(map(is_frame, parts.values())):
         rows = Rows(name, {split: (header, list(lines)) for split, (header, lines) in
                            ((split, frame_rows(frame)) for split, frame in parts.items())})  # fmt: skip
-        digest.update(repr(sorted(rows.parts.items())).encode(errors="surrogatepass"))
+        plain = {split: ([name.lower() for name in header], lines) for split, (header, lines) in rows.parts.items()}
+        digest.update(repr(sorted(plain.items())).encode(errors="surrogatepass"))
         return Given(source_of(DATA, name, digest.hexdigest()), rows)
     found, known = {}, None
     for split, part in parts.items():
@@ -95,7 +99,8 @@ def _class_names(data: Any) -> tuple[str, ...]:
     """The names that a data set gives its numbers: features of Hugging Face, `classes` of torchvision."""
     features = getattr(data, "features", None)
     if isinstance(features, Mapping):
-        return tuple(getattr(features[column(features, LABELS, "label")], "names", None) or ())
+        feature = features[column(features, LABELS, "label")]
+        return tuple(getattr(getattr(feature, "feature", feature), "names", None) or ())  # of a list, its element's
     classes = getattr(innermost(data), "classes", None)
     return tuple(map(str, classes)) if isinstance(classes, list | tuple) else ()
 
@@ -118,7 +123,7 @@ def _read(data: Any, name: str, classes: Sequence[str]) -> Part:
             if channels not in (0, len(pixels)):
                 raise OrchardError(f"{key}: its image has {len(pixels)} channels, those before it have {channels}")
             channels = len(pixels)
-        labels.append(_label(label, classes, key))
+        labels.append(read_label(label, classes, key))
         digests.append(hashlib.sha256(pixels.tobytes()).digest())
         sizes.append(pixels.shape[1:])
         grey, size = grey and len(pixels) == 1, size + pixels.nbytes
@@ -127,7 +132,8 @@ def _read(data: Any, name: str, classes: Sequence[str]) -> Part:
             kept.append(pixels)
         else:
             shape, kept = None, []
-    return Part(data, name, labels, digests, np.array(sizes, np.int32), grey, np.stack(kept) if shape else None)
+    named = name_classes(labels, classes, name)
+    return Part(data, name, named, digests, np.array(sizes, np.int32), grey, np.stack(kept) if shape else None)
 
 
 def _item(data: Any, index: int, key: str) -> tuple[Any, Any]:
@@ -155,25 +161,6 @@ def _pixels(image: Any, key: str) -> np.ndarray:
     except (ValueError, OSError) as error:
         raise OrchardError(f"{key}: {first_line(error)}") from None
     return pixels[None] if pixels.ndim == 2 else np.ascontiguousarray(pixels.transpose(2, 0, 1))
-
-
-def _label(label: Any, classes: Sequence[str], key: str) -> str:
-    """The name of a class from its number or its name."""
-    if hasattr(label, "item") and getattr(label, "ndim", 0) == 0:
-        label = label.item()
-    if isinstance(label, str):
-        if classes and label not in classes:
-            raise OrchardError(f"{key}: its label '{label}' is none of the {len(classes)} classes of the data set")
-        if not label.strip():
-            raise OrchardError(f"{key}: its label is empty")
-        return label
-    if not isinstance(label, int):
-        shape = f" {tuple(label.shape)}" if hasattr(label, "shape") else f" {label!r}"
-        raise OrchardError(f"{key}: its label is a {type(label).__name__}{shape[:80]}; expected a class as int or str")
-    if label < 0 or (classes and label >= len(classes)):
-        most = f"to {len(classes) - 1}, as the data set has {len(classes)} classes" if classes else "or more"
-        raise OrchardError(f"{key}: its label is {int(label)}; expected 0 {most}")
-    return classes[label] if classes else str(int(label))
 
 
 class ObjectSplit(ImageSplit):
@@ -209,30 +196,26 @@ def open_images(given: Given, settings: DataSettings) -> ImageData:
         return _open_rows(given.source, given.content, settings)
     items: Items = given.content
     records = [(split, place) for split, part in items.parts.items() for place in range(len(part.labels))]
-    names = [items.parts[split].labels[place] for split, place in records]
-    learned = [name for (split, _), name in zip(records, names, strict=True) if split in ("", "train")]
-    if settings.training and len(set(learned)) < 2:
-        only = f"one class only, '{learned[0]}'" if learned else "no training images"
-        raise OrchardError(f"{given.source} has {only}; to tell classes apart takes two")
-    classes = items.classes or sort_classes(set(learned if settings.training else names))
-    number = {name: place for place, name in enumerate(classes)}
-    problems = look_at_labels(given.source, learned) if settings.training else []
-    for (split, place), name in zip(records, names, strict=True):
-        if name not in number:
-            key = f"{items.parts[split].name}[{place}]"
-            raise OrchardError(f"{key} has the class '{name}', which is not among the training classes")
-    labels = np.array([number[name] for name in names])
+    raws = [items.parts[split].labels[place] for split, place in records]
+    keys = [f"{items.parts[split].name}[{place}]" for split, place in records]
+    problems: list[Problem] = []
+    kind, how = choose_target(given.source, raws, settings, known=items.classes)
+    nothing = (", only {}", "")
+    taken, labels, classes = settle_labels(
+        given.source, kind, keys, raws, [split for split, _ in records], settings, problems, nothing
+    )
+    records = [records[place] for place in taken]
     digests = [items.parts[split].digests[place] for split, place in records]
     wanted, within = [split for split, _ in records], np.array([place for _, place in records])
     splits, contents = {}, []
-    for split, at in places_of_splits(wanted, labels, digests, settings).items():
+    for split, at in places_of_splits(wanted, kind.strata(labels), digests, settings).items():
         splits[split] = _split(items.parts[wanted[at[0]]], within[at], labels[at])
-        contents += [(split, splits[split].key(n), int(labels[p]), digests[p]) for n, p in enumerate(at)]
+        contents += [(split, splits[split].key(n), labels[p], digests[p]) for n, p in enumerate(at)]
     channels = 1 if all(part.grey for part in items.parts.values()) else 3
-    reason = "it is a Python object with an image and a label in each of its items"
+    reason = f"it is a Python object with an image and a label in each of its items{how}"
     return ImageData(
         "images", given.source, "Python object", reason, classes, channels, splits,
-        fingerprint(contents, classes), tuple(problems),
+        fingerprint(contents, classes), tuple(problems), kind.target,
     )  # fmt: skip
 
 
@@ -244,13 +227,17 @@ def _split(part: Part, places: np.ndarray, labels: np.ndarray) -> ImageSplit:
 
 def _open_rows(source: str, rows: Rows, settings: DataSettings) -> ImageData:
     """As a table in a file is read; paths are relative to the working directory."""
-    records, problems = [], []
+    tables = []
     for split, (header, lines) in rows.parts.items():
-        table = f"{rows.name} ({split})" if split else rows.name
-        found, more = read_rows(table, header, lines, settings)
-        records += [replace(record, split=split or record.split) for record in found]
-        problems += more
-    if not records:
+        table = read_rows(f"{rows.name} ({split})" if split else rows.name, header, lines, settings)
+        tables.append(replace(table, records=[replace(r, split=split or r.split) for r in table.records]))
+    first = tables[0]
+    if any((table.columns, table.column) != (first.columns, first.column) for table in tables):
+        raise OrchardError(f"{rows.name} has its labels in other columns than the splits before it")
+    whole = replace(
+        first, records=[r for t in tables for r in t.records], problems=[p for t in tables for p in t.problems]
+    )
+    if not whole.records:
         raise OrchardError(f"{rows.name} is empty: it has no row")
     reason = "it is a frame whose columns are named path and label"
-    return collect(Found(source, "frame", reason, Folder(Path()), records, problems), settings)
+    return collect(whole.found(source, "frame", reason, Folder(Path())), settings)

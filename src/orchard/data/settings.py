@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, field_validator
 
 Resize = Literal["shorter-side", "stretch", "letterbox"]
 Interpolation = Literal["nearest", "bilinear", "bicubic", "lanczos"]
+Target = Literal["class", "classes", "number"]
 
 
 class Settings(BaseModel):
@@ -50,8 +51,24 @@ class ImageColumns(Settings):
     """Which column of a table of images is what, by its name in the header."""
 
     path: str | None = Field(None, description="column with the image's path; default: path, file, filename or image")
-    label: str | None = Field(None, description="column with its class; default: label, class or category")
+    label: str | tuple[str, ...] | None = Field(
+        None, description="column with its class, or several with 0 and 1 or with numbers, as a,b,c; default: label, "
+        "class or category, else all others where they hold 0 and 1",
+    )  # fmt: skip
     split: str | None = Field(None, description="column with its split; default: split, where there is one")
+
+    @field_validator("label", mode="before")
+    @classmethod
+    def _several(cls, value: object) -> object:
+        """`a,b,c`, as the command line has it, is a list; a comma in a name takes the list as JSON."""
+        return tuple(map(str.strip, value.split(","))) if isinstance(value, str) and "," in value else value
+
+    @field_validator("label")
+    @classmethod
+    def _each_once(cls, value: str | tuple[str, ...] | None) -> str | tuple[str, ...] | None:
+        if isinstance(value, tuple) and (not all(value) or len({*map(str.lower, value)}) < len(value) or not value):
+            raise ValueError("expected names of columns, each once")
+        return value
 
 
 class FolderSettings(DataSettings):
@@ -61,6 +78,13 @@ class FolderSettings(DataSettings):
         "top", description="class of an image in nested folders: the outermost, the innermost, or all of them"
     )
     columns: ImageColumns = Field(default_factory=ImageColumns, description="columns of a table of images")
+    target: Target | None = Field(
+        None, description="what is learned of an image: its class, several classes (multi-label) or a number "
+        "(regression); default: found by looking, and a number where it is said",
+    )  # fmt: skip
+    label_separator: str | None = Field(
+        None, min_length=1, description="what stands between the labels of an image in one field, such as ;"
+    )
 
 
 class PreprocessSettings(Settings):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,13 +18,13 @@ from orchard.errors import OrchardError
 
 
 class ArraySplit(ImageSplit):
-    """Pictures of one size in memory: (N, C, H, W) uint8 with labels (N,)."""
+    """Pictures of one size in memory: (N, C, H, W) uint8 with labels (N,) or (N, K)."""
 
     def __init__(self, name: str, pictures: np.ndarray, labels: np.ndarray, places: np.ndarray):
         """`places` (N,) are the records' numbers in the set as published, for their names."""
         self.name, self.places = name, places
         self.pictures = torch.from_numpy(np.require(pictures, requirements=["C", "W"]))
-        self.labels = labels.astype(np.int64)
+        self.labels = stored(labels)
         self.small = max(pictures.shape[2:]) <= 64
 
     def image(self, index: int) -> Tensor:
@@ -115,10 +116,16 @@ class AllBut:
         return place + int(np.searchsorted(self.below, place, side="right"))
 
 
-def fingerprint(records: Iterable[tuple[str, str, int, bytes]], classes: Sequence[str]) -> str:
-    """sha256 over the classes and over every record's split, key, label and content digest."""
+def stored(labels: np.ndarray) -> np.ndarray:
+    """Labels as a split has them: (N,) int64 or (N, K) float32."""
+    return labels.astype(np.int64 if labels.ndim == 1 else np.float32)
+
+
+def fingerprint(records: Iterable[tuple[str, str, Any, bytes]], classes: Sequence[str]) -> str:
+    """sha256 over the classes and over every record's split, key, label (a number or several) and content digest."""
     digest = hashlib.sha256("\0".join(classes).encode(errors="surrogatepass"))
     for split, key, label, content in records:
+        label = label.tolist() if isinstance(label, np.ndarray | np.generic) else label
         digest.update(f"\n{split}\0{key}\0{label}\0".encode(errors="surrogatepass") + content)
     return digest.hexdigest()
 

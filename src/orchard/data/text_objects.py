@@ -27,7 +27,7 @@ def _documents(data: Any, name: str) -> tuple[str, ...]:
     documents = []
     if is_frame(data):
         header, rows = frame_rows(data)
-        there = [place for place, word in enumerate(header) if word in NAMES]
+        there = [place for place, word in enumerate(header) if word.lower() in NAMES]
         if len(there) != 1:
             raise UsageError(f"{name} has columns {', '.join(header)}; expected one named {' or '.join(NAMES)}")
         documents = [(f"{name}, {where}", row[there[0]]) for where, row in rows]

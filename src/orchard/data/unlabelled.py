@@ -36,7 +36,7 @@ def open_pictures(source: str | Given, settings: CaptionSettings) -> ImageData:
     Raises UsageError if there is nothing of that name, OrchardError if what is there cannot be used.
     """
     if isinstance(source, Given):
-        return open_data(source, settings)
+        return _one_class(open_data(source, settings))
     path = Path(source).expanduser()
     if source.partition(":")[0] in NAMED or (path.is_file() and _is_table(path)):
         return open_data(source, settings)
@@ -50,6 +50,13 @@ def open_pictures(source: str | Given, settings: CaptionSettings) -> ImageData:
     except OSError as error:
         raise OrchardError(f"{source} cannot be read: {error.strerror or error}") from None
     return open_captions(source, settings).pictures()
+
+
+def _one_class(data: ImageData) -> ImageData:
+    """The data; OrchardError where images have several labels or numbers, which generators cannot be asked for."""
+    if data.target != "class":
+        raise OrchardError(f"{data.source} has {data.target} for each image; expected one class, such as 0 for all")
+    return data
 
 
 def _is_table(path: Path) -> bool:

@@ -85,6 +85,79 @@ class ClassesArtifact(Artifact):
 
 
 @dataclass(frozen=True)
+class LabelsArtifact(Artifact):
+    """All classes that an image has, with their probabilities, most likely first; it may have none."""
+
+    item: str
+    labels: tuple[tuple[str, float], ...] = ()
+    error: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        if self.error:
+            return {"picture": self.item, "error": self.error}
+        return {"picture": self.item, "labels": [{"class": name, "probability": p} for name, p in self.labels]}
+
+    def columns(self) -> list[str]:
+        return ["picture", "labels", "probabilities", "error"]
+
+    def cells(self) -> list[str]:
+        names, shares = (
+            "|".join(name for name, _ in self.labels),
+            "|".join(f"{p:.6f}" for _, p in self.labels),
+        )
+        return [self.item, names, shares, self.error]
+
+    @classmethod
+    def show(cls, artifacts: Iterator[LabelsArtifact], console: Console) -> None:
+        """A table: the labels of each image."""
+        from rich.table import Table
+        from rich.text import Text
+
+        table = Table("picture", "labels")
+        for one in artifacts:
+            said = ", ".join(f"{name} {p:.1%}" for name, p in one.labels) or "none"
+            table.add_row(one.item, Text(one.error, "red") if one.error else said)
+        console.print(table)
+
+
+@dataclass(frozen=True)
+class NumbersArtifact(Artifact):
+    """Numbers of an image by their names."""
+
+    item: str
+    values: tuple[tuple[str, float], ...] = ()
+    error: str = ""
+    names: tuple[str, ...] = ()  # of all numbers, for a table
+
+    def to_json(self) -> dict[str, Any]:
+        if self.error:
+            return {"picture": self.item, "error": self.error}
+        return {"picture": self.item, "numbers": dict(self.values)}
+
+    def columns(self) -> list[str]:
+        return ["picture", *self.names, "error"]
+
+    def cells(self) -> list[str]:
+        found = [f"{value:.7g}" for _, value in self.values] or [""] * len(self.names)
+        return [self.item, *found, self.error]
+
+    @classmethod
+    def show(cls, artifacts: Iterator[NumbersArtifact], console: Console) -> None:
+        """A table with a column for each number."""
+        from rich.table import Table
+        from rich.text import Text
+
+        table: Table | None = None
+        for one in artifacts:
+            if table is None:
+                table = Table("picture", *one.names, "")
+                for column in table.columns[1:-1]:
+                    column.justify = "right"
+            table.add_row(one.item, *(one.cells()[1:-1]), Text(one.error, "red"))
+        console.print(table)
+
+
+@dataclass(frozen=True)
 class TextArtifact(Artifact):
     """A prompt and the text that continues it; `pieces` gives it as it is written, where it is still to come."""
 

@@ -11,8 +11,6 @@ from orchard.data.preprocess import DRAFT_SPARE
 from orchard.inference.loading import Loaded
 from orchard.nn.quantized import quantized_layers
 
-TOP = 5
-
 PROGRAM = '''"""{name} answers for images, with Pillow, NumPy and {runtime} alone: python {script} IMAGE ...
 
 `prepare` is all that happens to an image before the model sees it. `orchard predict` differs in two things: a JPEG
@@ -57,12 +55,6 @@ RUNTIMES = {
         "model(torch.from_numpy(prepare(path))).detach().numpy()",
     ),
 }
-PROBABILITIES = """    answer = np.exp(answer - answer.max())
-    answer /= answer.sum()
-"""
-SHOW = f"""    print(path)
-    for place in answer[0].argsort()[::-1][:{TOP}]:
-        print(f"{{answer[0, place]:.7f}} {{classes[place]}}")"""
 
 
 def program(loaded: Loaded, file: Path, kind: str, argument: str, *, pixels: bool) -> str:
@@ -80,7 +72,9 @@ def program(loaded: Loaded, file: Path, kind: str, argument: str, *, pixels: boo
     show = "    print(path, answer.shape)"
     if loaded.classes:
         load += 'classes = json.loads(about["classes"])\n'
-        show = SHOW if pixels else PROBABILITIES + SHOW
+        show = loaded.outputs.lines(answered=pixels)
+        if "facts[" in show:
+            load += 'facts = json.loads(about["facts"])\n'
     return PROGRAM.format(
         name=loaded.name, runtime=runtime, script=program_path(file).name, times=2 * DRAFT_SPARE, imports=imports,
         file=file.name, shape=shape, mode="L" if preprocess.channels == 1 else "RGB",

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from orchard.data.contracts import Preprocess
 from orchard.errors import OrchardError
 from orchard.inference.image_files import read_pixels
+from orchard.inference.outputs import Outputs, outputs_of
 from orchard.weights.folders import CONFIG, model_folder
 from orchard.weights.portable import load_portable
 
@@ -34,6 +35,11 @@ class Loaded:
         if self.preprocess is None:
             raise OrchardError(f"{self.folder}: {self.name} ({self.task}) is given no pictures")
         return self.preprocess
+
+    @property
+    def outputs(self) -> Outputs:
+        """What the outputs of a model with names for them say; OrchardError for facts that are not of their form."""
+        return outputs_of(self.classes, self.facts, self.folder / CONFIG)
 
     def transform(self, image: Any) -> Tensor:
         """An image as the model takes it: float32 (C, H, W), resized, cropped and normalised as in evaluation.

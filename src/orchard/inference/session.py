@@ -26,6 +26,7 @@ from orchard.cache import cache_folder
 from orchard.data.contracts import Preprocess
 from orchard.errors import OrchardError
 from orchard.files import read_as, remove, write_json
+from orchard.inference.outputs import Outputs, outputs_of
 from orchard.weights.folders import CONFIG, weights_file
 
 KIND = "sessions"  # as `cache_folder` knows it
@@ -44,11 +45,12 @@ class About(BaseModel):
     sha256: str  # of the graph; "" where there is none
     classes: tuple[str, ...]
     preprocess: dict[str, Any]
+    facts: dict[str, Any] = {}  # what else its outputs are to be read with
 
 
 @dataclass(frozen=True)
 class Session:
-    """A graph that answers for images: (B, C, H, W) uint8 to probabilities (B, K)."""
+    """A graph that answers for images: (B, C, H, W) uint8 to probabilities, or numbers, (B, K)."""
 
     graph: Path
     about: About
@@ -65,14 +67,17 @@ class Session:
         options.intra_op_num_threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 0
         return onnxruntime.InferenceSession(str(self.graph), options, providers=["CPUExecutionProvider"])
 
-    def probabilities(self, pixels: np.ndarray) -> np.ndarray:
-        """(B, C, H, W) uint8 to (B, K) float64, each row of sum 1."""
+    @cached_property
+    def outputs(self) -> Outputs:
+        """What its outputs say; OrchardError for facts that are not of their form."""
+        return outputs_of(self.about.classes, self.about.facts, self.graph.with_name(ABOUT))
+
+    def answers(self, pixels: np.ndarray) -> np.ndarray:
+        """(B, C, H, W) uint8 to (B, K) float64: probabilities of classes, or numbers."""
         p = self.preprocess
         mean, std = (np.array(values, np.float32)[:, None, None] for values in (p.mean, p.std))
         images = (pixels.astype(np.float32) - mean * 255) * (1 / (std * 255))
-        logits = self.runtime.run(None, {"images": images})[0].astype(np.float64)
-        powers = np.exp(logits - logits.max(1, keepdims=True))
-        return powers / powers.sum(1, keepdims=True)  # type: ignore[no-any-return]
+        return self.outputs.answers(self.runtime.run(None, {"images": images})[0].astype(np.float64))
 
 
 def session_folder(folder: Path) -> Path:

@@ -22,7 +22,7 @@ from orchard.inference.session import ABOUT, GRAPH, About, Session, session_fold
 from orchard.nn.quantized import quantized_layers
 
 ROUNDS = 15
-TOLERANCE = 1e-4  # of the largest difference between two probabilities
+TOLERANCE = 1e-4  # of the largest difference between two answers, relative to the largest if that is over 1
 INT8_TOLERANCE = 5e-2  # the same with int8 layers, where rounding decides between two numbers
 
 
@@ -31,7 +31,7 @@ def make_session(folder: Path) -> About:
     kept = session_folder(folder)
     kept.mkdir(parents=True, exist_ok=True, mode=0o700)
     loaded = load(folder)
-    facts = {"classes": loaded.classes, "preprocess": loaded.pictures.to_json()}
+    facts = {"classes": loaded.classes, "preprocess": loaded.pictures.to_json(), "facts": dict(loaded.facts)}
     unusable = {"usable": False, "sha256": "", **facts}
     (kept / ABOUT).unlink(missing_ok=True)  # of a graph that is not whole, or of an earlier form
     (kept / GRAPH).unlink(missing_ok=True)
@@ -49,11 +49,13 @@ def make_session(folder: Path) -> About:
     def plain() -> np.ndarray:
         with torch.inference_mode():
             images = loaded.pictures.normalise(torch.from_numpy(pixels).clone())
-            return loaded.model(images).double().softmax(1).numpy()  # type: ignore[no-any-return]
+            return session.outputs.answers(loaded.model(images).double().numpy())
 
-    difference = float(np.abs(session.probabilities(pixels) - plain()).max())
-    seconds = [_median(run) for run in (lambda: session.probabilities(pixels), plain)]
-    if not difference <= (INT8_TOLERANCE if quantized_layers(loaded.model) else TOLERANCE):
+    expected = plain()
+    difference = float(np.abs(session.answers(pixels) - expected).max())
+    seconds = [_median(run) for run in (lambda: session.answers(pixels), plain)]
+    allowed = INT8_TOLERANCE if quantized_layers(loaded.model) else TOLERANCE
+    if not difference <= allowed * max(1.0, float(np.abs(expected).max())):
         about = About(why=f"differs by {difference:.2g}", **unusable)  # type: ignore[arg-type]
     elif seconds[0] > 1.1 * seconds[1]:
         about = About(why=f"slower: {seconds[0]:.3g} s for {seconds[1]:.3g} s", **unusable)  # type: ignore[arg-type]

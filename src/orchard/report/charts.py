@@ -130,6 +130,23 @@ def line_chart(
     return chart
 
 
+def scatter_chart(title: str, points: Sequence[Point], *, x_label: str, y_label: str) -> Chart | None:
+    """Pairs of what is equal where all is right, with the line on which they are; None where there is no finite one."""
+    points = [point for point in points if all(map(math.isfinite, point))]
+    if not points:
+        return None
+    ends = [value for point in points for value in point]
+    x, y = (_axis(min(ends), max(ends), *span) for span in ((LEFT, WIDTH - RIGHT), (HEIGHT - BOTTOM, TOP)))
+    chart = Chart(title, x_label, y_label, x, y)
+    low, high = max(x.low, y.low), min(x.high, y.high)
+    path = f"M{x.place(low):g},{y.place(low):g}L{x.place(high):g},{y.place(high):g}"
+    chart.lines.append({"label": "exact", "style": "ideal", "path": path, "dots": [], "radius": 0})
+    dots = [(x.place(a), y.place(b), f"{x_label} {short(a)}, {y_label} {short(b)}") for a, b in points]
+    chart.lines.append({"label": "images", "style": "train", "path": "", "dots": dots, "radius": 2.6})
+    chart.summary = f"{title}: {y_label} against {x_label} of {len(points)} images"
+    return chart
+
+
 def spot_chart(title: str, spots: Sequence[Spot], *, x_label: str, y_label: str, percent: bool = True) -> Chart | None:
     """Values upwards against amounts on a logarithmic axis, shares in per cent; None where there is nothing to draw."""
     if not spots:

@@ -77,6 +77,7 @@ class Job(ABC):
 
     @property
     def metric(self) -> Metric:
+        """What selects the checkpoints of this training."""
         return self.task.metric
 
     @property
@@ -192,7 +193,7 @@ def data_manifest(
 def image_manifest(data: ImageData) -> dict[str, Any]:
     counts = {name: len(split) for name, split in data.splits.items()}
     table = data_manifest(data.name, data.source, data.format, counts, data.fingerprint, data.problems)
-    return {**table, "classes": data.classes}
+    return {**table, "classes": data.classes, **({} if data.target == "class" else {"target": data.target})}
 
 
 def wants_channels_last(model: nn.Module) -> bool:

@@ -12,9 +12,14 @@ from orchard.errors import OrchardError
 from orchard.models import configuration
 from orchard.tasks import base
 
+WORDS = {"class": "one class of an image", "classes": "several classes of an image", "number": "numbers of an image"}
 
-def fine_tuned_model(settings: base.Start, wanted: Mapping[str, Any], classes: Sequence[str]) -> nn.Module:
-    """A model with the weights of `start_from`, the head's by the names of the classes; others are fresh."""
+
+def fine_tuned_model(
+    settings: base.Start, wanted: Mapping[str, Any], classes: Sequence[str], target: str = "class"
+) -> nn.Module:
+    """A model with the weights of `start_from`, the head's by the names of the classes; others are fresh, and so is
+    all of it where the model has learned something else than `target` (`Portable.facts`)."""
     folder, about, state = base.read_start(settings)
     model = about.build(**wanted)
     if hasattr(model, "fit_state"):
@@ -30,7 +35,11 @@ def fine_tuned_model(settings: base.Start, wanted: Mapping[str, Any], classes: S
             )
     fits = {k: state[k] if k in state and state[k].shape == v.shape else v for k, v in fresh.items()}
     known = [name for name in classes if name in about.classes]
-    if tuple(classes) != about.classes:
+    before = about.facts.get("target", "class")
+    if before != target:
+        fits |= {name: tensor for name, tensor in fresh.items() if name.startswith(head)}
+        base.say(f"the head is fresh: {folder} has learned {WORDS[before]}, here it is {WORDS[target]}")
+    elif tuple(classes) != about.classes:
         if unnamed(about.classes) and len(classes) != len(about.classes):
             known = []  # places of another list, not names
         for name in (name for name in fresh if name.startswith(head) and name in state):

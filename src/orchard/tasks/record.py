@@ -41,8 +41,9 @@ class Task:
     """A task, in the field's terms.
 
     `data` is the kind of data it learns from (`orchard.data.kinds`), `takes` what one question is made of and `gives`
-    what one answer is. The others are places in the task's folder: `settings` and `options` are pydantic models (of a
-    training, and of how a model answers), `job` a `Job`, `evaluate` the metrics of a trained model, `pipeline` what
+    what one answer is. `metric` selects checkpoints, `other_metrics` do where the data are of another form. The others
+    are places in the task's folder: `settings` and `options` are pydantic models (of a training, and of how a model
+    answers), `job` a `Job`, `evaluate` the metrics of a trained model, `pipeline` what
     answers in Python and `answer` what answers on the command line, `importer` completes an official checkpoint,
     `peers` times beside other libraries, `entries` says what an export consists of, `pixel_entries` what one with the
     preprocessing inside does, and `compress` the job that goes on with a model that is compressed
@@ -56,6 +57,7 @@ class Task:
     takes: tuple[Field, ...]
     gives: tuple[Field, ...]
     metric: Metric
+    other_metrics: tuple[Metric, ...] = ()
     settings: str = "settings:Settings"
     options: str = "settings:Options"
     job: str = "job:Job"
@@ -74,6 +76,10 @@ class Task:
     def folder(self) -> str:
         """The package of the task."""
         return f"orchard.tasks.{self.name.replace('-', '_')}"
+
+    def metric_named(self, name: str) -> Metric:
+        """One of its metrics by name."""
+        return next(metric for metric in (self.metric, *self.other_metrics) if metric.name == name)
 
     def load(self, place: str) -> Any:
         """What stands at `module:name` in the task's folder."""

@@ -9,9 +9,9 @@ from __future__ import annotations
 from xml.etree import ElementTree
 
 from orchard.data.boxes.collect import Annotated, Box, Found
-from orchard.data.collect import sort_classes
 from orchard.data.contracts import Problem
 from orchard.data.files import Files
+from orchard.data.label_words import sort_classes
 from orchard.data.walk import IMAGES
 from orchard.errors import OrchardError
 

@@ -1,22 +1,21 @@
-"""Answers of a classifier: classes of images in files."""
+"""Answers of a classifier: classes, or numbers, of images in files."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-import numpy as np
-
-from orchard.inference.artifacts import ClassesArtifact
+from orchard.inference.artifacts import Artifact, ClassesArtifact, LabelsArtifact, NumbersArtifact
 from orchard.inference.image_files import find_images, read_ahead, read_array
+from orchard.inference.outputs import Named, Numbers, OneClass, Outputs, SeveralClasses
 from orchard.inference.session import Session, find_session, keep_session
 from orchard.tasks.image_classification.settings import Options
 
 FEW = 16  # images that a session without torch answers; more pay for loading it
 
 
-def answer(folder: Path, items: Sequence[str], options: Options, say: object) -> Iterator[ClassesArtifact]:
-    """Classes of every image in `items`: files, folders or patterns. Bad files are answered with what is wrong."""
+def answer(folder: Path, items: Sequence[str], options: Options, say: object) -> Iterator[Artifact]:
+    """What every image in `items` shows: files, folders or patterns. Bad files are answered with what is wrong."""
     paths = find_images(items)
     session = find_session(folder) if len(paths) <= FEW and options.precision != "bf16" else None
     if session is not None:
@@ -26,22 +25,30 @@ def answer(folder: Path, items: Sequence[str], options: Options, say: object) ->
     from orchard.tasks.image_classification.pipeline import ImageClassifier
 
     classifier = ImageClassifier(load(folder), precision=options.precision, say=say)  # type: ignore[arg-type]
-    count = min(options.top, len(classifier.loaded.classes))
+    artifact = _artifact(classifier.outputs, options.top)
     for one in classifier.predict(paths, options.top):
-        yield ClassesArtifact(one.picture, one.top, one.error, count)
+        yield artifact(one.picture, one.top, one.error)
     if len(paths) <= FEW:
         keep_session(folder)
 
 
-def _by_session(session: Session, paths: Sequence[str], top: int) -> Iterator[ClassesArtifact]:
+def _by_session(session: Session, paths: Sequence[str], top: int) -> Iterator[Artifact]:
     """The same answers, one image at a time, without torch."""
-    classes, preprocess = session.about.classes, session.preprocess
-    count = min(top, len(classes))
+    artifact, preprocess = _artifact(session.outputs, top), session.preprocess
     for ((path, reading),) in read_ahead(paths, 1, lambda path: read_array(path, preprocess)):
         pixels = reading.result()
         if isinstance(pixels, str):
-            yield ClassesArtifact(path, error=pixels, count=count)
-            continue
-        row = session.probabilities(pixels[None])[0]
-        best = np.argsort(-row, kind="stable")[:count]
-        yield ClassesArtifact(path, tuple((classes[n], float(row[n])) for n in best), count=count)
+            yield artifact(path, (), pixels)
+        else:
+            yield artifact(path, session.outputs.named(session.answers(pixels[None])[0].tolist(), top), "")
+
+
+def _artifact(outputs: Outputs, top: int) -> Callable[[str, Named, str], Artifact]:
+    """What makes an answer of a path, of what is said of it, and of what is wrong with it."""
+    count = min(top, len(outputs.names))
+    makers: dict[type[Outputs], Callable[[str, Named, str], Artifact]] = {
+        OneClass: lambda path, named, error: ClassesArtifact(path, named, error, count),
+        SeveralClasses: LabelsArtifact,
+        Numbers: lambda path, named, error: NumbersArtifact(path, named, error, outputs.names),
+    }
+    return makers[type(outputs)]

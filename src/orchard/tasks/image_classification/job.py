@@ -7,18 +7,16 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from safetensors.torch import load_file
 from torch import nn
 
-from orchard.data.augment import mix
 from orchard.data.batches import ImageBatch
 from orchard.data.characters import mirrored_characters
 from orchard.data.contracts import ImageData, ImageSplit, Preprocess
 from orchard.data.loader import Loader
 from orchard.data.preprocess import default_preprocess
-from orchard.data.settings import Source
+from orchard.data.settings import FolderSettings, Source
 from orchard.data.sources import open_data
 from orchard.errors import OrchardError, UsageError
 from orchard.given import Given
@@ -30,12 +28,19 @@ from orchard.models.foreign import create_foreign, is_foreign, tag_remark
 from orchard.tasks import base
 from orchard.tasks.image_classification import TASK
 from orchard.tasks.image_classification.distillation import TaughtFeed, start_distillation, student_of
-from orchard.tasks.image_classification.objective import ImageClassification, OwnMetric, Predictions, predict_split
+from orchard.tasks.image_classification.image_objective import ImageObjective, OwnMetric, Predictions, predict_split
 from orchard.tasks.image_classification.own_module import start_module
 from orchard.tasks.image_classification.settings import Settings
+from orchard.tasks.image_classification.targets import (
+    model_objective,
+    settle_for_target,
+    target_of,
+    training_objective,
+)  # fmt: skip
 from orchard.tasks.images import keep_characters, settle_preprocessing
 from orchard.tasks.known_classes import fine_tuned_model
 from orchard.training.feed import LoaderFeed
+from orchard.training.metric import Metric
 from orchard.training.phases import Phase
 from orchard.training.run import RunFolder
 from orchard.training.settings import Resolved
@@ -43,16 +48,17 @@ from orchard.weights.portable import save_portable, write_tensors
 
 
 class Job(base.Job):
-    """A network with a head for the classes of a set of images."""
+    """A network with a head for the classes, or the numbers, of a set of images."""
 
     task = TASK
-    objective: ImageClassification
+    objective: ImageObjective
 
     def __init__(self, resolved: Resolved, device: torch.device):
         """Read the data and build the model. Raises UsageError or OrchardError for all that does not fit."""
-        settings: Any = resolved.settings
         objects = resolved.objects
-        self.data = open_data(resolved.source, settings.data)
+        self.data = open_data(resolved.source, resolved.settings.data)
+        resolved = settle_for_target(resolved, self.data)
+        settings: Any = resolved.settings
         torch.manual_seed(settings.seed)  # the fresh weights
         self.model = self.start(resolved)
         if settings.freeze_trunk:
@@ -61,7 +67,7 @@ class Job(base.Job):
         size = picture_size(config)
         found = start_preprocess(settings, self.data, size, config.in_channels)
         resolved, self.preprocess = settle_preprocessing(resolved, found, settings.start_from)
-        resolved = keep_characters(resolved, self.data.classes)
+        resolved = keep_characters(resolved, self.data.characters)
         self.shape = (1, config.in_channels, *size)
         count = len(self.data.splits["train"])
         if settings.start_from and resolved.origins.get("batch_size", "default") == "default":
@@ -71,9 +77,9 @@ class Job(base.Job):
         self.channels_last = base.wants_channels_last(self.model)
         if self.channels_last:
             self.model = self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.objective = ImageClassification(
-            self.data.classes,
-            label_smoothing=settings.label_smoothing,
+        self.objective = training_objective(
+            self.data,
+            settings,
             auxiliary_weight=getattr(self.model, "auxiliary_weight", 0.0),
             own_metrics=objects.metrics,
         )
@@ -96,6 +102,10 @@ class Job(base.Job):
     @property
     def phases(self) -> tuple[Phase, ...]:
         return self.objective.phases if self.teacher is None else self.teacher.phases
+
+    @property
+    def metric(self) -> Metric:
+        return TASK.metric_named(self.objective.metric)
 
     @property
     def splits(self) -> Mapping[str, ImageSplit]:
@@ -124,13 +134,15 @@ class Job(base.Job):
         """On the device, and mixed where that is asked for."""
         s = self.settings
         batch = loaded.to(self.fabric.device, channels_last=self.channels_last)
-        return mix(batch, s.augmentation, len(self.data.classes), s.seed, number)
+        return self.objective.mix(batch, s.augmentation, s.seed, number)
 
     def describe(self) -> str:
         fresh = is_foreign(self.settings.model) and not self.settings.start_from  # others expect pretrained ones there
-        return f"{len(self.data.splits['train']):,} images to learn from, {len(self.data.classes)} classes" + (
-            ", random weights" if fresh else ""
+        count, names = len(self.data.splits["train"]), self.data.classes
+        what = {"class": f"{len(names)} classes", "classes": f"{len(names)} classes, several an image"}.get(
+            self.data.target, f"a regression of {', '.join(names[:5])}{', ...' if len(names) > 5 else ''}"
         )
+        return f"{count:,} images to learn from, {what}" + (", random weights" if fresh else "")
 
     def manifest(self) -> dict[str, Any]:
         teacher = {} if self.teacher is None else {"teacher": self.teacher.manifest()}
@@ -148,13 +160,15 @@ class Job(base.Job):
         return Predictions.merge(base.gather(fabric, mine)) if fabric.world_size > 1 else mine
 
     def evaluate(self, model: nn.Module) -> Mapping[str, float]:
-        return self.objective.compute_metrics(self.predictions(model, "validation"))
+        found = self.predictions(model, "validation")
+        self.objective.settle(found)
+        return self.objective.compute_metrics(found)
 
     def remarks(self) -> list[str]:
-        splits = ((name, self.data.splits[name].labels) for name in self.final_splits)
-        found = [line for name, labels in splits if (line := missing_classes(self.data.classes, labels, name))]
+        splits = ((name, torch.from_numpy(self.data.splits[name].labels)) for name in self.final_splits)
+        found = [line for name, labels in splits if (line := missing_classes(self.objective.missing(labels), name))]
         remark = "" if self.settings.start_from else tag_remark(self.settings.model)
-        mirrored = mirrored_characters(self.settings.augmentation, self.data.classes)
+        mirrored = mirrored_characters(self.settings.augmentation, self.data.characters)
         return [*found, *mirrored, *([remark] if remark else [])]
 
     def cost(self, model: nn.Module) -> dict[str, int]:
@@ -162,32 +176,36 @@ class Job(base.Job):
 
     def write_model(self, model: nn.Module, run: RunFolder) -> None:
         model = student_of(model)
-        about = self.portable(model, run.path, classes=self.data.classes, preprocess=self.preprocess.to_json())
+        about = self.portable(
+            model, run.path, classes=self.data.classes, preprocess=self.preprocess.to_json(), facts=self.objective.facts
+        )
         save_portable(run / "model", model, about)
 
     def finish(self, model: nn.Module, run: RunFolder) -> dict[str, Any]:
         predictions = {name: self.predictions(model, name) for name in self.final_splits}
+        written = self.objective.facts
+        self.objective.settle(predictions["validation"])
         if self.fabric.is_global_zero:
+            if self.objective.facts != written:  # of other weights than the best
+                self.write_model(model, run)
             (run / "evaluation").mkdir(exist_ok=True)
             for name, found in predictions.items():
                 write_tensors(dict(vars(found)), run / "evaluation" / f"{name}.safetensors")
-        metrics = {name: final_metrics(self.objective, found) for name, found in predictions.items()}
+        metrics = {name: self.objective.final_metrics(found) for name, found in predictions.items()}
         own = {"parameters": sum(p.numel() for p in student_of(model).parameters())}
         return own | self.cost(model) | metrics
 
     def report(self, model: nn.Module, run: RunFolder) -> Path:
-        from orchard.tasks.image_classification.report import write_report
-
+        write_report = TASK.load(self.objective.report)
         predictions = Predictions(**load_file(run / "evaluation" / f"{self.report_split}.safetensors"))
-        return write_report(
+        return write_report(  # type: ignore[no-any-return]
             run, objective=self.objective, split=self.data.splits[self.report_split], preprocess=self.preprocess,
             predictions=predictions, model=student_of(model),
         )  # fmt: skip
 
 
-def missing_classes(classes: Sequence[str], labels: np.ndarray, split: str) -> str:
+def missing_classes(missing: Sequence[str], split: str) -> str:
     """Which classes a split cannot be asked about; empty if it has all."""
-    missing = [classes[n] for n in np.setdiff1d(np.arange(len(classes)), labels)]
     more = f" and {len(missing) - 5} more" if len(missing) > 5 else ""
     return f"the {split} split has no picture of {', '.join(missing[:5])}{more}" if missing else ""
 
@@ -198,7 +216,7 @@ def start_model(settings: Settings, data: ImageData) -> nn.Module:
     if settings.image_size:
         wanted["image_size"] = settings.image_size
     if settings.start_from:
-        return fine_tuned_model(settings, wanted, data.classes)
+        return fine_tuned_model(settings, wanted, data.classes, data.target)
     wanted.setdefault("in_channels", data.channels)
     try:
         build = create_foreign if is_foreign(settings.model) else create_model
@@ -226,30 +244,26 @@ def evaluate_loaded(
     loaded: Loaded, source: str | Given, split: str, settings: Source, metrics: Mapping[str, OwnMetric] | None = None
 ) -> dict[str, float]:
     """Metrics on labelled images, whose classes must be among the model's, by name; own ones beside the others."""
+    objective = model_objective(loaded, own_metrics=metrics)
+    if isinstance(settings, FolderSettings) and settings.target is None:
+        settings = settings.model_copy(update={"target": target_of(loaded)})
     data = open_data(source, settings)
-    images = base.pick_split(data.splits, split, source)
-    strange = [name for name in data.classes if name not in loaded.classes]
-    if strange:
-        raise OrchardError(
-            f"the model of {loaded.folder} does not know the class '{strange[0]}' of {data.source}; it was not trained "
-            "on it"
+    if data.target != target_of(loaded):
+        learned = target_of(loaded)
+        raise UsageError(
+            f"the model of {loaded.folder} has learned data.target={learned}; {data.source} is {data.target}"
         )
-    own = torch.tensor([loaded.classes.index(name) for name in data.classes])
+    images = base.pick_split(data.splits, split, source)
     loader = Loader(images, loaded.pictures, None, batch_size=64, seed=0, workers=settings.workers)
+    labels = objective.align(loader.labels, data.classes)
+    if isinstance(labels, str):
+        raise OrchardError(f"the model of {loaded.folder} {labels.format(source=data.source)}")
     model, device = base.on_device(loaded.model)
     found = predict_split(model, (batch.to(device) for batch in loader.batches(0)))
-    found = Predictions(found.logits, own[found.labels], found.indices)
-    if missing := missing_classes(loaded.classes, found.labels.numpy(), split):
+    found = Predictions(found.logits, labels[found.indices], found.indices)
+    if missing := missing_classes(objective.missing(labels), split):
         base.warn(missing)
-    return {
-        **base.counted(loaded, images),
-        **final_metrics(ImageClassification(loaded.classes, own_metrics=metrics), found),
-    }
-
-
-def final_metrics(objective: ImageClassification, found: Predictions) -> dict[str, float]:
-    """The metrics, and the accuracy that takes no model, beside which the model's is to be read."""
-    return {**objective.compute_metrics(found), "majority_accuracy": found.majority}
+    return {**base.counted(loaded, images), **objective.final_metrics(found)}
 
 
 def entries(loaded: Loaded) -> list[Entry]:
@@ -258,6 +272,6 @@ def entries(loaded: Loaded) -> list[Entry]:
 
 
 def pixel_entries(loaded: Loaded) -> list[Entry]:
-    """The same from pixels to probabilities."""
-    module = FromPixels(loaded.model, loaded.pictures).eval()
-    return [Entry("", module, pixel_inputs(loaded), "probabilities", pixels=True)]
+    """The same from pixels to probabilities, or to numbers in the unit of the training data."""
+    module = FromPixels(loaded.model, loaded.pictures, loaded.outputs).eval()
+    return [Entry("", module, pixel_inputs(loaded), loaded.outputs.result, pixels=True)]

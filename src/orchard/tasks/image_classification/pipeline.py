@@ -19,8 +19,8 @@ from orchard.inference.cost import multiply_adds
 from orchard.inference.fast import FastModel, Precision, choice_path, make_fast, plain, precision_of
 from orchard.inference.image_files import find_items, item_name, read_ahead, read_pixels
 from orchard.inference.loading import Loaded
+from orchard.inference.outputs import Named
 from orchard.tasks.image_classification import TASK
-from orchard.tasks.image_classification.objective import ImageClassification
 
 CHOOSE_SECONDS, OPEN_SECONDS = 60.0, 2.0  # what the fastest way costs, once to find and each time it is opened
 PLAIN_RATE = 70e9  # operations per second and core of the plain model in float32, on a server of 2022
@@ -30,10 +30,11 @@ SAVED = {"fp32": 0.2, "bf16": 0.6, "int8": 0.6}  # share of the plain model's ti
 
 @dataclass(frozen=True)
 class Answer:
-    """What the model says of one picture: classes and probabilities, most likely first; or why there is no answer."""
+    """What the model says of one picture: classes and probabilities, most likely first; numbers by name and value,
+    where it has learned some; or why there is no answer."""
 
     picture: str  # its path, or `image 3` for the fourth of those in memory
-    top: tuple[tuple[str, float], ...] = ()
+    top: Named = ()
     error: str = ""
 
 
@@ -53,7 +54,7 @@ class ImageClassifier:
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.model = loaded.model.to(self.device).eval()
         self.shape = (loaded.pictures.channels, *loaded.pictures.size)
-        self.task = ImageClassification(loaded.classes)
+        self.outputs = loaded.outputs
 
     @cached_property
     def macs(self) -> int:
@@ -66,7 +67,8 @@ class ImageClassifier:
         return 8 if self.device.type == "cpu" and self.macs > 200e6 else 64
 
     def __call__(self, images: Any, top: int = 5) -> list[Answer]:
-        """All answers at once: the `top` most likely classes of each image.
+        """All answers at once: the `top` most likely classes of each image; of a model with several labels for an image
+        all that reach their thresholds; of one with numbers all of them.
 
         `images` is one image or a list of them: a path, a folder or a pattern, the bytes of an image file, a PIL image,
         uint8 numpy (H, W) or (H, W, C), a uint8 tensor (C, H, W). Raises UsageError for what is no image; a file that
@@ -86,13 +88,14 @@ class ImageClassifier:
             results = [(item_name(item, number + n), pixels.result()) for n, (item, pixels) in enumerate(found)]
             number += len(found)
             good = [pixels for _, pixels in results if isinstance(pixels, Tensor)]
-            answers: Iterator[list[tuple[str, float]]] = iter(())
+            answers: Iterator[Named] = iter(())
             if good:
                 images = self.loaded.pictures.normalise(torch.stack(good).to(self.device))
                 run = run or self._prepare(images, size, len(items))
-                answers = iter(self.task.answer(run(images), top))
+                rows = self.outputs.tensor(run(images).float()).tolist()
+                answers = (self.outputs.named(row, top) for row in rows)
             for name, pixels in results:
-                yield Answer(name, error=pixels) if isinstance(pixels, str) else Answer(name, tuple(next(answers)))
+                yield Answer(name, error=pixels) if isinstance(pixels, str) else Answer(name, next(answers))
 
     def _read(self, item: Any) -> Tensor | str:
         return read_pixels(item, self.loaded.pictures)

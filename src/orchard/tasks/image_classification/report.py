@@ -17,7 +17,8 @@ from orchard.data.contracts import ImageSplit, Preprocess
 from orchard.report.charts import Chart, Line, line_chart, percent, short
 from orchard.report.pictures import look_inside, record_uri
 from orchard.report.run_page import Curve, Tile, write_run_page
-from orchard.tasks.image_classification.objective import ImageClassification, Predictions
+from orchard.tasks.image_classification.image_objective import Predictions
+from orchard.tasks.image_classification.objective import ImageClassification
 from orchard.training.run import RunFolder
 
 MOST_MISTAKES = 24
