@@ -54,8 +54,8 @@ def make_session(folder: Path) -> About:
     expected = plain()
     difference = float(np.abs(session.answers(pixels) - expected).max())
     seconds = [_median(run) for run in (lambda: session.answers(pixels), plain)]
-    tolerance = INT8_TOLERANCE if quantized_layers(loaded.model) else TOLERANCE
-    if not difference <= tolerance * max(1.0, float(np.abs(expected).max())):
+    allowed = INT8_TOLERANCE if quantized_layers(loaded.model) else TOLERANCE
+    if not difference <= allowed * max(1.0, float(np.abs(expected).max())):
         about = About(why=f"differs by {difference:.2g}", **unusable)  # type: ignore[arg-type]
     elif seconds[0] > 1.1 * seconds[1]:
         about = About(why=f"slower: {seconds[0]:.3g} s for {seconds[1]:.3g} s", **unusable)  # type: ignore[arg-type]
