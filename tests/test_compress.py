@@ -90,13 +90,13 @@ def test_deep_compression_gives_a_small_model_that_does_everything(run: Path, tm
 def test_a_killed_compression_goes_on(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Killed in its second stage, it ends in the same bits as one that was not."""
     before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file() and path.name != ".lock"}
-    settings: dict[str, Any] = {"epochs": 1, "rounds": 2, "sparsity": 0.6, "checkpoint_steps": 5}
+    settings: dict[str, Any] = {"epochs": 0.25, "rounds": 2, "sparsity": 0.6, "checkpoint_steps": 4}
     compress(run, "deep-compression", None, tmp_path / "whole", **settings)
     steps, real = [0], Trainer._step
 
     def killed(self: Trainer, batches: Any) -> None:
         steps[0] += 1
-        if steps[0] == 60:
+        if steps[0] == 16:
             raise KeyboardInterrupt
         real(self, batches)
 
@@ -112,7 +112,7 @@ def test_a_killed_compression_goes_on(run: Path, tmp_path: Path, monkeypatch: py
     assert not (tmp_path / "killed" / "stages").exists()
 
 
-NETWORKS = ("lenet_caffe", "vgg_nano", "resnet_nano", "mobilenetv2_nano", "efficientnet_nano", "densenet_nano")
+NETWORKS = ("lenet_caffe", "vgg_nano", "resnet_nano", "mobilenetv2_nano")
 
 
 @pytest.mark.parametrize("name", NETWORKS)
@@ -148,11 +148,15 @@ def test_a_pruned_network_computes_what_zeroed_channels_do(name: str) -> None:
 
 
 def test_what_cannot_be_pruned_is_said_in_one_line() -> None:
-    for name, why in (("vit_nano", "read by something that needs them all"), ("googlenet", "makes no use of")):
-        model = create_model(name, image_size=32 if name == "vit_nano" else 64)
-        images = torch.randn(1, model.config.in_channels, model.config.image_size, model.config.image_size)  # type: ignore[union-attr, arg-type]
-        with pytest.raises(UsageError, match=why):
-            find_groups(model, images)
+    model = create_model("vit_nano")
+    side = model.config.image_size  # type: ignore[union-attr]
+    images = torch.randn(1, 1, side, side)  # type: ignore[arg-type]
+    with pytest.raises(UsageError, match="ViT cannot be pruned: every channel of it is read by something that needs"):
+        find_groups(model, images)
+    lenet = create_model("lenet5")
+    lenet.auxiliary = torch.nn.Linear(16, 10)  # as classifiers inside are, which prediction leaves alone
+    with pytest.raises(UsageError, match=r"its prediction makes no use of 'auxiliary\.weight'"):
+        find_groups(lenet, torch.randn(1, 1, 32, 32))
 
 
 def test_a_pruned_model_s_table_is_checked(run: Path, tmp_path: Path) -> None:

@@ -197,7 +197,7 @@ def _compress(
         train(model, resolved.settings.data.source, out, **{**told, **settings})
         return RunFolder(out)
 
-    job = job_of(loaded)
+    job: Any = job_of(loaded)  # a task's `Job` and a `CompressJob`
     if device.type == "cpu":
         set_threads(job, run)
     job.fabric.launch()

@@ -8,6 +8,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from orchard.compression.registry import method_named, method_names
 from orchard.tasks.registry import task_named, task_names
 from orchard.training.settings import TrainSettings
 
@@ -17,6 +18,8 @@ Settings are those of a training: each can be given as `--set key=value`; what i
 model's card, then from here. `RUN/settings.json` says which it was. A setting that a task does not have is refused.
 Options say how a trained model answers: `orchard predict RUN --help` and `orchard generate RUN --help` list those of
 the run's task.
+
+`orchard compress` takes the settings of its method beside those of the training, which say how it retrains.
 
 Written by `python -m orchard.app.settings_page > docs/settings.md`.
 
@@ -35,6 +38,11 @@ def page() -> str:
         text += f"\n## {name}: {task.summary}\n\n" + _table("key", own)
         if task.answer is not None:
             text += "\n" + _table("option", _rows(task.load(task.options), "--"))
+    for name in method_names():
+        method = method_named(name)
+        text += f"\n## compress --method {name}: {method.summary}\n\n" + _table(
+            "key", _rows(method.load(method.settings), "")
+        )
     return text
 
 

@@ -25,6 +25,7 @@ def code_lengths(counts: np.ndarray) -> np.ndarray:
     weights = counts[seen].astype(np.int64)
     while True:
         ties = count()  # equal counts are joined in the order in which they came to be
+        heap: list[tuple[int, int, tuple[int, ...]]]
         heap = [(int(weight), next(ties), (place,)) for place, weight in enumerate(weights)]
         heapq.heapify(heap)
         depth = np.zeros(len(seen), np.int64)
@@ -96,7 +97,7 @@ def decode(data: bytes, count: int, lengths: np.ndarray) -> np.ndarray:
         wide = raw[byte] << 32 | raw[byte + 1] << 24 | raw[byte + 2] << 16 | raw[byte + 3] << 8 | raw[byte + 4]
         places = np.searchsorted(first, wide >> (8 - shift) & 0xFFFFFFFF, side="right") - 1
         ahead = lengths[order][places].tolist()  # the code that would begin at each bit
-        here, path = 0, []
+        here, path = 0, list[int]()
         while here < size and done + len(path) < count:
             path.append(here)
             here += ahead[here]

@@ -19,7 +19,7 @@ def prunable(model: nn.Module) -> dict[str, nn.Module]:
     Biases and norms stay as they are, as in the paper: they are few. UsageError where there is no such layer, and
     where two share a weight.
     """
-    found = {name: module for name, module in model.named_modules() if isinstance(module, LAYERS)}
+    found: dict[str, nn.Module] = {name: module for name, module in model.named_modules() if isinstance(module, LAYERS)}
     if not found:
         raise UsageError(f"{type(model).__name__} has no linear layer and no convolution whose weights could be pruned")
     owners = {id(next(layer.parameters())): name for name, layer in found.items()}

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.fx import Node
 
 from orchard.errors import UsageError, first_line
+from orchard.models.narrow import sizes_of
 
 
 @dataclass
@@ -48,7 +49,8 @@ KEEPING = {
     "adaptive_avg_pool2d", "adaptive_max_pool2d",
 }  # fmt: skip
 JOINING = {"add", "add_", "sub", "sub_", "mul", "mul_", "div", "div_"}  # two values, or a value and a number
-LAYERS = {"conv2d": nn.Conv2d, "linear": nn.Linear}
+LAYERS: dict[str, type[nn.Module]] = {"conv2d": nn.Conv2d, "linear": nn.Linear}
+AXES = {nn.Conv2d: 4, nn.Linear: 2}  # of what they are given
 
 
 def find_groups(model: nn.Module, sample: Tensor) -> list[Group]:
@@ -89,22 +91,21 @@ class _Walk:
     def walk(self, nodes: list[Node]) -> list[Group]:
         for node in nodes:
             if node.op == "placeholder" and node.name not in self.names:
-                self.values[node] = self._new(int(node.meta["val"].shape[1]), fixed=True)
+                self.values[node] = self._new(_shape(node)[1], fixed=True)
             elif node.op == "output":
                 self._freeze(node)
             elif node.op == "call_function":
                 found = self._call(node)
                 if found is None:
                     self._freeze(node)
-                    shape = getattr(node.meta.get("val"), "shape", ())
-                    found = self._new(int(shape[1]) if len(shape) > 1 else 1, fixed=True)
+                    shape = _shape(node)
+                    found = self._new(shape[1] if len(shape) > 1 else 1, fixed=True)
                 self.values[node] = found
         return [g for g in self.groups if id(g) not in self.merged and not g.fixed and g.makers and g.readers]
 
     def _call(self, node: Node) -> Channels | None:
         """The channels of a result; None for what is not known."""
-        name = getattr(node.target, "_opname", "")
-        first: Any = node.args[0] if node.args else None
+        name, first = _operation(node), next(iter(node.args), None)
         given = self._of(first)
         if given is None:
             return None
@@ -118,20 +119,16 @@ class _Walk:
             return self._join(node, given)
         if name == "mean":
             axes: Any = node.args[1]
-            return given if {axis % 4 for axis in axes} == {2, 3} and first.meta["val"].ndim == 4 else None
+            return given if len(_shape(first)) == 4 and {axis % 4 for axis in axes} == {2, 3} else None
         if name in ("flatten", "view", "reshape"):
-            return self._reshape(first.meta["val"].shape, node.meta["val"].shape, given)
+            return self._reshape(_shape(first), _shape(node), given)
         return None
 
     def _layer(self, node: Node, given: Channels) -> Channels | None:
-        kind: Any = LAYERS[node.target._opname]  # type: ignore[union-attr]
+        kind = LAYERS[_operation(node)]
         name = self._module(node.args[1])
-        layer = self.model.get_submodule(name) if name is not None else None
-        if (
-            name is None
-            or not isinstance(layer, kind)
-            or node.args[0].meta["val"].ndim != (4 if kind is nn.Conv2d else 2)
-        ):  # type: ignore[union-attr]
+        layer: Any = self.model.get_submodule(name) if name is not None else None
+        if name is None or not isinstance(layer, kind) or len(_shape(node.args[0])) != AXES[kind]:
             return None
         if name in self.used:  # twice in one pass: what goes in and comes out must stay
             for group in self.used[name]:
@@ -140,7 +137,7 @@ class _Walk:
         groups = getattr(layer, "groups", 1)
         if groups == 1:
             given.group.readers.append((name, given.repeat))
-            made = self._new(len(layer.weight))
+            made = self._new(sizes_of(layer)[0])
             made.group.makers.append(name)
             self.used[name] = (given.group, made.group)
             return made
@@ -167,24 +164,19 @@ class _Walk:
         if not isinstance(other, Node):
             return given
         also = self._of(other)
-        shapes = [one.meta["val"].shape for one in (node.args[0], other)]  # type: ignore[union-attr]
-        if (
-            also is None
-            or len(shapes[0]) != len(shapes[1])
-            or shapes[0][1] != shapes[1][1]
-            or given.repeat != also.repeat
-        ):
+        ours, theirs = _shape(node.args[0]), _shape(other)
+        if also is None or len(ours) != len(theirs) or ours[1] != theirs[1] or given.repeat != also.repeat:
             return None
         return Channels(self._merge(given.group, also.group), given.repeat)
 
     @staticmethod
-    def _reshape(before: torch.Size, after: torch.Size, given: Channels) -> Channels | None:
+    def _reshape(before: tuple[int, ...], after: tuple[int, ...], given: Channels) -> Channels | None:
         if len(after) < 2 or before[0] != after[0]:
             return None
         if after[1] == before[1]:
             return given
         if len(after) == 2 and len(before) == 4:
-            return Channels(given.group, given.repeat * int(before[2] * before[3]))
+            return Channels(given.group, given.repeat * before[2] * before[3])
         return None
 
     def _module(self, parameter: Any) -> str | None:
@@ -222,3 +214,14 @@ class _Walk:
         for one in node.all_input_nodes:
             if one in self.values:
                 self._fix(self.values[one].group)
+
+
+def _operation(node: Node) -> str:
+    """`conv2d` of `aten.conv2d.default`; empty for what is no operation of torch's."""
+    words = str(node.target).split(".")
+    return words[1] if words[0] == "aten" and len(words) > 1 else ""
+
+
+def _shape(node: Any) -> tuple[int, ...]:
+    """Of the value that a node makes; empty where it makes no tensor."""
+    return tuple(int(side) for side in getattr(node.meta.get("val"), "shape", ()))
