@@ -15,7 +15,7 @@ from orchard.compression.deep_compression.sharing import cluster, share, shared_
 from orchard.compression.subject import Compressed, Subject
 from orchard.weights.portable import Portable, save_encoded
 
-CENTROIDS = 0.1  # of the learning rate: a centroid moves all of its weights at once
+CENTROIDS = 0.02  # of the learning rate: a centroid moves all of its weights at once
 
 
 def run(subject: Subject, settings: Settings) -> Compressed:

@@ -12,7 +12,7 @@ from orchard.data.settings import Settings as Strict
 class Settings(Strict):
     """How much of the network is left, and by what. `epochs` are those of each round's retraining."""
 
-    macs: float = Field(0.5, gt=0, lt=1, description="share of the multiply-adds that is left at most")
+    macs: float = Field(0.5, ge=0.02, lt=1, description="share of the multiply-adds that is left at most")
     by: Literal["norm", "batch-norm"] = Field(
         "norm", description="which channels go first: those with the smallest filters (L1 norm, arXiv:1608.08710), or "
         "with the smallest scale of batch norm (arXiv:1708.06519)",
