@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from orchard.cache import cache_folder, drop, is_kept, keep, scratch
+from orchard.cards import all_cards
 from orchard.errors import OrchardError
 from orchard.inference import fast, kernels
 from orchard.inference.session import find_session
@@ -112,3 +113,16 @@ def test_what_a_killed_compilation_left_goes(cache: Path) -> None:
             assert alive.exists() and own.exists() and left[1].exists()  # left[1] may be about to be locked
             assert not left[0].exists()
     assert sorted(folder.iterdir()) == [left[1]]
+
+
+def test_without_a_home_the_cache_says_so_and_the_cards_are_read_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    def homeless() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.delenv("ORCHARD_CACHE", raising=False)
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setattr(Path, "home", homeless)
+    with pytest.raises(OrchardError, match="name a folder of your own in ORCHARD_CACHE"):
+        cache_folder("codes")
+    all_cards.cache_clear()
+    assert "lenet" in all_cards()

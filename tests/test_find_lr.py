@@ -6,9 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from commands import orchard as command
 
 import orchard
 from orchard.app.find_lr import STEPS, read_curve
+from orchard.training.optim import learning_rate_factor
+from orchard.training.settings import ScheduleSettings
 
 
 def test_a_curve_is_read_where_it_falls_fastest_and_no_further_than_a_tenth_of_the_lowest() -> None:
@@ -38,3 +41,31 @@ def test_the_suggested_rate_learns(tmp_path: Path) -> None:
 def test_what_the_test_sets_itself_is_refused() -> None:
     with pytest.raises(orchard.UsageError, match=r"optimizer\.lr is set by the range test"):
         orchard.find_lr("lenet5", "digits", optimizer={"lr": 0.1})
+
+
+@pytest.mark.parametrize(("words", "said"), [
+    (["lenet5", "--lr", "0.1"], "optimizer.lr is set by the range test"),
+    (["lenet5", "--set", "devices=2"], "devices is set by the range test"),
+    (["dcgan_nano"], "learns from several losses"),
+])  # fmt: skip
+def test_what_no_range_test_can_do_is_said_in_a_line(
+    words: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert command("train", *words, "--data", "digits", "--find-lr") == 2
+    assert said in capsys.readouterr().err
+
+
+def test_rates_rise_by_equal_factors_from_the_lowest_to_the_highest() -> None:
+    schedule = ScheduleSettings(name="range_test", final_fraction=1e-6)
+    rates = [10 * learning_rate_factor(step, STEPS, 0, schedule) for step in range(STEPS)]
+    assert rates == pytest.approx(np.geomspace(1e-5, 10, STEPS))
+
+
+def test_the_command_prints_the_curve_and_the_rate(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert command("train", "lenet5", "--data", "digits", "--find-lr") == 0
+    shown = capsys.readouterr().out
+    assert "suggested: --lr" in shown and "▁" in shown
+    assert (tmp_path / "runs" / "lenet5-digits-lr.html").exists()

@@ -27,10 +27,10 @@ _SETTLED = 60  # seconds after which the maker of such a folder surely holds its
 def cache_folder(kind: str) -> Path:
     """The folder for one kind of things: in $ORCHARD_CACHE, else in the user's cache. Made where it can be, 0700.
 
-    Raises OrchardError for a folder that others could have written into: a link, another owner, open to a group or all.
+    Raises OrchardError for a folder that others could have written into: a link, another owner, open to a group or all;
+    and where there is no home.
     """
-    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    root = Path(os.environ.get("ORCHARD_CACHE") or Path(home) / "orchard")
+    root = _root()
     for folder in (root, root / kind):
         _make_private(folder)
         fault = _fault_of(folder)
@@ -39,6 +39,17 @@ def cache_folder(kind: str) -> Path:
                 f"the cache {folder} is not used: {fault}; remove it, or name one of your own in ORCHARD_CACHE"
             )
     return root / kind
+
+
+def _root() -> Path:
+    if named := os.environ.get("ORCHARD_CACHE"):
+        return Path(named)
+    if home := os.environ.get("XDG_CACHE_HOME"):
+        return Path(home) / "orchard"
+    try:
+        return Path.home() / ".cache" / "orchard"
+    except RuntimeError:  # a user without an entry and without $HOME, as in some containers
+        raise OrchardError("there is no home for the cache; name a folder of your own in ORCHARD_CACHE") from None
 
 
 def _make_private(folder: Path) -> None:

@@ -26,14 +26,15 @@ SMOOTHING = 0.9  # share of a mean that each step keeps of the one before
 DIVERGED = 4.0  # times the lowest loss, from which nothing more is learned from the test
 STEEP = 1.02  # how much the mean loss has to fall before its steepest place says something
 
-
-TEST = {  # what the test is, which is not the caller's to set
+FIXED = {  # settings that make the test what it is, which are not the caller's
     "epochs": 1e6,
     "max_steps": STEPS,
     "max_minutes": None,
     "log_every": STEPS,
     "evaluate_steps": STEPS + 1,
     "loggers": (),
+    "devices": 1,
+    "nodes": 1,
     "ema": None,
     "optimizer.lr": HIGHEST,
     "schedule.name": "range_test",
@@ -56,8 +57,6 @@ class _Curve:
         self.mean = 0.0
 
     def on_step(self, moment: Moment) -> None:
-        if "loss" not in moment.metrics:
-            raise UsageError("a range test follows one loss, and this model learns from several; set each rate by hand")
         self.mean = SMOOTHING * self.mean + (1 - SMOOTHING) * moment.metrics["loss"]
         mean = self.mean / (1 - SMOOTHING**moment.step)  # of as many steps as there were
         if not math.isfinite(mean) or mean > DIVERGED * min(self.losses, default=math.inf):
@@ -82,23 +81,26 @@ def find_lr(
     which a training breaks off; "suggested", the smaller of the first and a tenth of the second; the curve ("rates",
     "losses") and the "page". Raises UsageError for a wrong call and OrchardError where no rate makes the loss fall.
     """
-    if given := TEST.keys() & flatten(settings).keys():
+    if given := FIXED.keys() & flatten(settings).keys():
         raise UsageError(f"{min(given)} is set by the range test itself, which takes {STEPS} steps; leave it out")
-    resolved, task = resolve_training(model, data, {**settings, **TEST}, recipe)
+    resolved, task = resolve_training(model, data, {**settings, **FIXED}, recipe)
     name, source = resolved.settings.model, resolved.settings.data.source
     if resolved.objects.data is None:
         kind_named(task.data).require(source)
     import torch
 
+    from orchard.app.out_of_memory import explained
     from orchard.tasks.base import warn
     from orchard.training.loop import DivergedError, Trainer
     from orchard.training.progress import Progress
     from orchard.training.run import RunFolder
 
     curve = _Curve()
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, explained(resolved.settings, task):
         run = RunFolder(Path(folder))
         job = task.load(task.job)(resolved, torch.device("cuda" if torch.cuda.is_available() else "cpu"))
+        if len(job.phases) > 1:
+            raise UsageError(f"{name} learns from several losses, and a range test follows one; set the rates by hand")
         set_threads(job, run)
         with contextlib.suppress(_Enough, DivergedError):
             Trainer(job, run, warn, [curve]).fit(Progress(job.per_step, job.unit, (), quiet=False))

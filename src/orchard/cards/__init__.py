@@ -196,12 +196,8 @@ def _tables(paths: list[Path]) -> list[dict[str, Any]]:
     return tables
 
 
-def read_card(path: Path) -> Card:
-    """Read one card; raises OrchardError with the card's name where it is not of the form."""
-    return _card(path, _parse(path, path.read_bytes()))
-
-
 def _card(path: Path, table: dict[str, Any]) -> Card:
+    """The card in a table; OrchardError with the card's name where it is not of the form."""
     where = f"card {path.name}"
     table["variants"] = {
         name: _variant(name, row, f"{where}, variant {name}") for name, row in table.get("variants", {}).items()

@@ -14,7 +14,7 @@ Target = Literal["class", "classes", "number"]
 class Settings(BaseModel):
     """Settings that refuse what they do not know, and what is not a finite number."""
 
-    model_config = ConfigDict(extra="forbid", validate_default=True, allow_inf_nan=False)
+    model_config = ConfigDict(extra="forbid", validate_default=True, allow_inf_nan=False, defer_build=True)
 
 
 class DataSettings(Settings):

@@ -110,7 +110,7 @@ def learning_rate_factor(
     if s.name == "exponential":
         return min(rising, 1.0) * float(s.gamma ** (max(step - warmup, 0) / per_epoch))
     if s.name == "range_test":  # from the lowest rate to the highest, in steps that are equal factors
-        return float(s.final_fraction ** (1 - progress))
+        return float(s.final_fraction ** (1 - min(step / max(steps - 1, 1), 1.0)))
     if s.name == "one_cycle":
         return _one_cycle(step, steps, warmup or round(0.3 * steps), spent)
     if s.name == "cosine":
