@@ -43,7 +43,7 @@ RESULT = "compress.json"
 
 
 def compress(
-    run: Path | str, method: str, data: str | None = None, out: Path | str | None = None, **settings: Any
+    run: Path | str, method: str, data: Path | str | None = None, out: Path | str | None = None, **settings: Any
 ) -> dict[str, Any]:
     """Make a trained model smaller: `compress("runs/lenet5-digits", "prune", keep=0.5)`.
 
@@ -66,7 +66,7 @@ def compress(
     if task.compress is None:
         able = ", ".join(name for name in task_names() if task_named(name).compress)
         raise UsageError(f"{run} is for {task.name}, whose models cannot be compressed yet; it is for {able}")
-    own, resolved = resolve_compression(Path(run), found, task, chosen, data, settings)
+    own, resolved = resolve_compression(Path(run), found, task, chosen, None if data is None else str(data), settings)
     source = resolved.settings.data.source
     kind_named(task.data).require(source)
     from orchard.tasks.base import say
@@ -80,6 +80,8 @@ def compress(
     folder = RunFolder(Path(out) if out else free_folder(base, requested))
     folder.open(requested)
     try:
+        if folder.extended:  # its stages began with fewer
+            raise UsageError(f"{folder.path} holds a compression with fewer epochs; name another folder with --out")
         if folder.finished:
             say(f"{folder.path} is finished already")
             return {"run": str(folder.path), **read_result(folder.path)}
@@ -143,10 +145,11 @@ def resolve_compression(
 
 def _settings_of(run: Path, found: ModelFolder, kind: type[TrainSettings]) -> dict[str, Any]:
     """How the model was trained, as far as retraining takes it over; of an imported one what suits fine-tuning."""
-    if not (run / "settings.json").exists():
-        table = dict(kind.fine_tuning)
+    written = [path for folder in (run, found.folder.parent) if (path := folder / "settings.json").exists()]
+    if written:
+        table = {key: row.value for key, row in read_as(written[0], RunSettings).rows().items()}
     else:
-        table = {key: row.value for key, row in read_as(run / "settings.json", RunSettings).rows().items()}
+        table = dict(kind.fine_tuning)
     known = known_keys(kind)
     kept = (key for key in table if key in known and key not in LEFT and not key.startswith(LEFT_GROUPS))
     return {key: table[key] for key in kept}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import math
 from typing import Any
 
 import torch
@@ -16,7 +15,7 @@ from orchard.errors import UsageError
 from orchard.inference.cost import multiply_adds
 from orchard.models.narrow import keep, sizes_of
 
-MULTIPLE = 4  # channels are kept in multiples of it, as vector units take them
+MULTIPLE = 8  # channels are kept in multiples of it: convolutions on CPUs compute whole blocks of so many
 LEAST = 1 / 8  # share of the channels of a group that stays
 
 
@@ -48,27 +47,33 @@ def run(subject: Subject, settings: Settings) -> Compressed:
 def prune(model: nn.Module, sample: Tensor, macs: float, by: str) -> None:
     """Leave out channels of `model`, in place, until a sample takes at most `macs` multiply-adds.
 
-    The same share of every group stays. UsageError where even the smallest share takes more.
+    About the same share of every group stays. UsageError where even the smallest share takes more.
     """
     groups = find_groups(model, sample)
     orders = [importance(model, group, by).argsort(descending=True) for group in groups]
 
-    def cost(share: float) -> int:
+    def cost(counts: list[int]) -> int:
         sketch = copy.deepcopy(model)
-        _cut(sketch, groups, orders, share)
+        _cut(sketch, groups, orders, counts)
         return multiply_adds(sketch, sample[:1])
 
-    if cost(LEAST) > macs:
+    least = [_count(group, LEAST) for group in groups]
+    if cost(least) > macs:
         raise UsageError(
-            f"macs: with an eighth of the channels that can go, {cost(LEAST) / 1e6:,.3g}M multiply-adds are left, more "
+            f"macs: with an eighth of the channels that can go, {cost(least) / 1e6:,.3g}M multiply-adds are left, more "
             f"than the {macs / 1e6:,.3g}M asked for; take a larger --set macs"
         )
-    before = _sizes(model)
     low, high = LEAST, 1.0
-    while high - low > 1 / 256:
+    while high - low > 1 / 128:
         middle = (low + high) / 2
-        low, high = (middle, high) if cost(middle) <= macs else (low, middle)
-    _cut(model, groups, orders, low)
+        low, high = (middle, high) if cost([_count(group, middle) for group in groups]) <= macs else (low, middle)
+    counts = [_count(group, low) for group in groups]
+    for place in sorted(range(len(groups)), key=lambda place: counts[place] / groups[place].size):
+        more = list(counts)  # what rounding took, it may get again
+        more[place] = min(counts[place] + _multiple(groups[place]), groups[place].size)
+        counts = more if cost(more) <= macs else counts
+    before = _sizes(model)
+    _cut(model, groups, orders, counts)
     known: dict[str, Any] = getattr(model, "pruned", {})
     table = {}
     for name, now in _sizes(model).items():
@@ -91,9 +96,18 @@ def importance(model: nn.Module, group: Group, by: str) -> Tensor:
     return torch.stack([one / one.mean().clamp_min(1e-12) for one in found]).mean(0)
 
 
-def _cut(model: nn.Module, groups: list[Group], orders: list[Tensor], share: float) -> None:
-    for group, order in zip(groups, orders, strict=True):
-        count = min(max(math.ceil(share * group.size / MULTIPLE) * MULTIPLE, 1), group.size)
+def _multiple(group: Group) -> int:
+    return MULTIPLE if group.size >= 2 * MULTIPLE else 1
+
+
+def _count(group: Group, share: float) -> int:
+    """How many channels of a group stay: about a share, and at least an eighth, in whole multiples."""
+    multiple = _multiple(group)
+    return min(max(int(share * group.size) // multiple, 1) * multiple, group.size)
+
+
+def _cut(model: nn.Module, groups: list[Group], orders: list[Tensor], counts: list[int]) -> None:
+    for group, order, count in zip(groups, orders, counts, strict=True):
         kept = order[:count].sort().values
         for name in (*group.makers, *group.norms, *group.depthwise):
             keep(model.get_submodule(name), outputs=kept)
