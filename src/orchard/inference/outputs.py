@@ -71,7 +71,7 @@ class OneClass(Outputs):
         return (outputs / self.temperature).softmax(1)
 
     def inverse(self, answers: Tensor) -> Tensor:
-        return answers.clamp_min(TINY).log()
+        return answers.clamp_min(TINY).log() * self.temperature
 
     def named(self, answers: Sequence[float], top: int) -> Named:
         best = np.argsort(-np.asarray(answers), kind="stable")[:top]
@@ -188,11 +188,14 @@ def mean_outputs(members: Sequence[Outputs]) -> Outputs:
     """What the mean of several models' answers says, under the first one's names: each fact (thresholds, say) is the
     mean of theirs. All have the same form and the same names, in any order."""
     first = members[0]
-    facts = {
-        one.name: tuple(float(np.mean([dict(zip(m.names, getattr(m, one.name), strict=True))[name] for m in members]))
-                        for name in first.names)
-        for one in fields(first) if one.name != "names"
-    }  # fmt: skip
+
+    def mean(key: str) -> float | tuple[float, ...]:
+        if isinstance(getattr(first, key), float):
+            return float(np.mean([getattr(one, key) for one in members]))
+        tables = [dict(zip(one.names, getattr(one, key), strict=True)) for one in members]
+        return tuple(float(np.mean([table[name] for table in tables])) for name in first.names)
+
+    facts: dict[str, Any] = {one.name: mean(one.name) for one in fields(first) if one.name != "names"}
     return type(first)(first.names, **facts)
 
 

@@ -13,6 +13,7 @@ TASK = Task(
     other_metrics=(Metric("map", larger_is_better=True, percent=True), Metric("mae", larger_is_better=False)),
     pipeline="pipeline:ImageClassifier",
     answer="answer:answer",
+    evaluation="settings:EvaluationSettings",
     peers="peers:bench",
     entries="job:entries",
     own_metrics=True,

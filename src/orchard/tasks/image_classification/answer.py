@@ -15,23 +15,26 @@ FEW = 16  # images that a session without torch answers; more pay for loading it
 
 
 def answer(
-    folder: Path, items: Sequence[str], options: Options, say: object, others: Sequence[Path] = ()
+    folder: Path, items: Sequence[str], options: Options, say: Callable[[str], None], others: Sequence[Path] = ()
 ) -> Iterator[Artifact]:
     """What every image in `items` shows: files, folders or patterns. Bad files are answered with what is wrong.
 
     The models in `others` answer together with that of `folder`.
     """
     paths = find_images(items)
-    alone = not others and len(paths) <= FEW
+    alone = not others and len(paths) <= FEW and options.tta == "none"
     session = find_session(folder) if alone and options.precision != "bf16" else None
     if session is not None:
         yield from _by_session(session, paths, options.top)
         return
     from orchard.inference.loading import load
     from orchard.tasks.image_classification.pipeline import ImageClassifier
+    from orchard.tasks.image_classification.views import mirrored
 
-    more = [load(other) for other in others]
-    classifier = ImageClassifier(load(folder), others=more, precision=options.precision, say=say)  # type: ignore[arg-type]
+    loaded, *more = (load(one) for one in (folder, *others))
+    classifier = ImageClassifier(loaded, others=more, precision=options.precision, tta=options.tta, say=say)
+    if warning := mirrored(options.tta, loaded.classes):
+        say(warning)
     artifact = _artifact(classifier.outputs, options.top)
     for one in classifier.predict(paths, options.top):
         yield artifact(one.picture, one.top, one.error)

@@ -33,13 +33,14 @@ from orchard.tasks.image_classification.ensemble import Ensemble, ensemble_metri
 from orchard.tasks.image_classification.image_objective import ImageObjective, OwnMetric, Predictions, predict_split
 from orchard.tasks.image_classification.imbalance import sampling_groups
 from orchard.tasks.image_classification.own_module import start_module
-from orchard.tasks.image_classification.settings import Settings
+from orchard.tasks.image_classification.settings import EvaluationSettings, Settings, Tta
 from orchard.tasks.image_classification.targets import (
     model_objective,
     settle_for_target,
     target_of,
     training_objective,
 )  # fmt: skip
+from orchard.tasks.image_classification.views import Viewed, Views, mirrored
 from orchard.tasks.images import in_value_range, keep_characters, settle_preprocessing
 from orchard.tasks.known_classes import fine_tuned_model
 from orchard.training.feed import LoaderFeed
@@ -266,12 +267,13 @@ def evaluate_loaded(
     settings: Source,
     metrics: Mapping[str, OwnMetric] | None = None,
     others: Sequence[Loaded] = (),
+    evaluation: EvaluationSettings | None = None,
 ) -> dict[str, Any]:
     """Metrics on labelled images, whose classes must be among the model's, by name; own ones beside the others.
 
     Of a model with `others`: those of their mean, and under "members" those of each.
     """
-    objective = model_objective(loaded, own_metrics=metrics)
+    objective, tta = model_objective(loaded, own_metrics=metrics), evaluation.tta if evaluation else "none"
     if others:
         Ensemble.of((loaded, *others))  # what does not go together is said before anything is predicted
     if isinstance(settings, FolderSettings) and settings.target is None:
@@ -283,23 +285,28 @@ def evaluate_loaded(
             f"the model of {loaded.folder} has learned data.target={learned}; {data.source} is {data.target}"
         )
     images = base.pick_split(data.splits, split, source)
-    found = _aligned(loaded, images, data, settings)
+    if warning := mirrored(tta, loaded.classes):
+        base.warn(warning)
+    found = _aligned(loaded, images, data, settings, tta)
     if missing := missing_classes(objective.missing(found.labels), split):
         base.warn(missing)
     if not others:
         return {**base.counted(loaded, images), **objective.final_metrics(found)}
-    every = [found, *(_aligned(one, images, data, settings) for one in others)]
+    every = [found, *(_aligned(one, images, data, settings, tta) for one in others)]
     counts = base.counted(loaded, images, others=others)
     return {**counts, **ensemble_metrics((loaded, *others), every, metrics)}
 
 
-def _aligned(loaded: Loaded, images: ImageSplit, data: ImageData, settings: Source) -> Predictions:
+def _aligned(loaded: Loaded, images: ImageSplit, data: ImageData, settings: Source, tta: Tta) -> Predictions:
     """What a model predicts for a split of some data, with labels in the order of its own classes."""
-    loader = Loader(images, loaded.pictures, None, batch_size=64, seed=0, workers=settings.workers)
+    views = Views(tta, loaded.pictures.size)
+    loader = Loader(images, views.preprocess(loaded.pictures), None, batch_size=64, seed=0, workers=settings.workers)
     labels = model_objective(loaded).align(loader.labels, data.classes)
     if isinstance(labels, str):
         raise OrchardError(f"the model of {loaded.folder} {labels.format(source=data.source)}")
     model, device = base.on_device(loaded.model)
+    if tta != "none":
+        model = Viewed(model, views, loaded.outputs)
     found = predict_split(model, (batch.to(device) for batch in loader.batches(0)))
     return Predictions(found.logits, labels[found.indices], found.indices)
 

@@ -22,6 +22,8 @@ from orchard.inference.loading import Loaded
 from orchard.inference.outputs import Named, Outputs
 from orchard.tasks.image_classification import TASK
 from orchard.tasks.image_classification.ensemble import Ensemble
+from orchard.tasks.image_classification.settings import Tta
+from orchard.tasks.image_classification.views import Views
 
 CHOOSE_SECONDS, OPEN_SECONDS = 60.0, 2.0  # what the fastest way costs, once to find and each time it is opened
 PLAIN_RATE = 70e9  # operations per second and core of the plain model in float32, on a server of 2022
@@ -44,7 +46,8 @@ class ImageClassifier:
 
     `precision` "auto" is float32, or what is fastest here once the work is large enough to pay for finding it.
     `say` is given one line about how the work is done. With `others`, models of the same classes, the answer is the
-    mean of all of theirs, each with its own preprocessing.
+    mean of all of theirs, each with its own preprocessing. `tta` is test-time augmentation: the answer is the mean over
+    the image and its mirror image ("flip"), or over "ten-crop".
     """
 
     def __init__(
@@ -53,6 +56,7 @@ class ImageClassifier:
         *,
         others: Sequence[Loaded] = (),
         precision: Precision = "auto",
+        tta: Tta = "none",
         say: Callable[[str], None] | None = None,
     ):
         if loaded.task != TASK.name:
@@ -63,8 +67,10 @@ class ImageClassifier:
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.model = loaded.model.to(self.device).eval()
         self.shape = (loaded.pictures.channels, *loaded.pictures.size)
+        self.views = Views(tta, loaded.pictures.size)
+        self.pictures = self.views.preprocess(loaded.pictures)
         self.ensemble = Ensemble.of((loaded, *others))
-        self.others = [ImageClassifier(one, precision=precision, say=say) for one in others]
+        self.others = [ImageClassifier(one, precision=precision, tta=tta, say=say) for one in others]
 
     @property
     def outputs(self) -> Outputs:
@@ -114,14 +120,14 @@ class ImageClassifier:
             good = [pixels for _, pixels in results if isinstance(pixels, Tensor)]
             rows: Iterator[list[float]] = iter(())
             if good:
-                images = self.loaded.pictures.normalise(torch.stack(good).to(self.device))
-                run = run or self._prepare(images, size, len(items))
-                rows = iter(self.ensemble.members[0].tensor(run(images).float()).tolist())
+                images = self.pictures.normalise(torch.stack(good).to(self.device))
+                run = run or self._prepare(next(self.views(images)), size, len(items))
+                rows = iter(self.views.answers(run, images, self.ensemble.members[0]).tolist())
             for name, pixels in results:
                 yield name, pixels if isinstance(pixels, str) else next(rows)
 
     def _read(self, item: Any) -> Tensor | str:
-        return read_pixels(item, self.loaded.pictures)
+        return read_pixels(item, self.pictures)
 
     def _prepare(self, images: Tensor, size: int, pictures: int) -> FastModel:
         """The plain model, or the fastest way to run it where the work pays for finding it."""
@@ -129,7 +135,7 @@ class ImageClassifier:
         if self.device.type != "cpu":
             return plain(self.model, precision, f"on {self.device.type} in {precision}")
         made = pictures > FEW and choice_path(self.model, (size, *self.shape), precision).exists()
-        if pictures <= FEW or not pays(self.macs * pictures, precision, made):
+        if pictures <= FEW or not pays(self.macs * pictures * self.views.count, precision, made):
             return plain(
                 self.model,
                 "fp32" if self.precision == "auto" and precision != "int8" else precision,

@@ -12,6 +12,9 @@ from orchard.data.settings import ImageSource, MixSettings, PreprocessSettings
 from orchard.data.settings import Settings as Strict
 from orchard.training.settings import TrainSettings
 
+Tta = Literal["none", "flip", "ten-crop"]
+TTA_HELP = "test-time augmentation: the mean of answers for the image and its mirror image, or for ten crops"
+
 
 class PretrainingSettings(Strict):
     """How the layers of a model that can be pretrained learn from images alone, one after another."""
@@ -76,8 +79,15 @@ class Settings(TrainSettings):
         return self
 
 
+class EvaluationSettings(Strict):
+    """How a classifier that is there is judged."""
+
+    tta: Tta = Field("none", description=TTA_HELP)
+
+
 class Options(Strict):
     """How a classifier answers."""
 
     top: int = Field(5, ge=1, description="how many classes to name")
     precision: Literal["auto", "fp32", "bf16"] = Field("auto", description="arithmetic of the model")
+    tta: Tta = Field("none", description=TTA_HELP)
