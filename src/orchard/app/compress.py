@@ -134,7 +134,8 @@ def resolve_compression(
         before = {key: value for key, value in before.items() if not key.startswith("data.")} | {"data.source": data}
     if "data.source" not in before | command:
         raise UsageError(f"{run} does not say what it was trained on; name the data with --data")
-    lr = before.get("optimizer.lr", kind.model_fields["optimizer"].default.lr) * method.learning_rate
+    usual: Any = kind.model_fields["optimizer"].get_default(call_default_factory=True)
+    lr = before.get("optimizer.lr", usual.lr) * method.learning_rate
     over = {**RETRAINING, "optimizer.lr": lr, **method.training}
     recipe = Recipe(found.model, "", {**before, **over})
     resolved = resolve({"model": found.model, **command}, recipe, f"as {run} was trained", kind)

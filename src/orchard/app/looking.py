@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from pydantic import Field
+
 from orchard.cards import FOREIGN, Recipe, find_recipe
 from orchard.data.kinds import canonical_name
 from orchard.data.settings import AnySource, AugmentSettings, MixSettings, PreprocessSettings
@@ -16,8 +18,8 @@ class LookSettings(TrainSettings):
     """What there is to say about any data, whichever task learns from it."""
 
     data: AnySource
-    preprocessing: PreprocessSettings = PreprocessSettings()
-    augmentation: MixSettings = MixSettings()
+    preprocessing: PreprocessSettings = Field(default_factory=PreprocessSettings)
+    augmentation: MixSettings = Field(default_factory=MixSettings)
 
 
 def _varies_images(model: str) -> bool:

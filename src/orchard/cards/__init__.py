@@ -12,7 +12,6 @@ import dataclasses
 import functools
 import hashlib
 import json
-import tomllib
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -169,6 +168,8 @@ def _variant(name: str, row: dict[str, Any], where: str) -> Variant:
 
 
 def _parse(path: Path, text: bytes) -> dict[str, Any]:
+    import tomllib  # here, as the cards are kept parsed
+
     try:
         return tomllib.loads(text.decode("utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:

@@ -38,6 +38,14 @@ Others = Annotated[
 Table = Annotated[Path | None, typer.Option("--csv", help="Write the answers to this file.")]
 
 
+def predict_command(arguments: list[str]) -> Callable[..., None]:
+    return answer_command("predict", arguments)
+
+
+def generate_command(arguments: list[str]) -> Callable[..., None]:
+    return answer_command("generate", arguments)
+
+
 def answer_command(name: str, arguments: list[str]) -> Callable[..., None]:
     """`predict` or `generate` with the options of the task whose run is among the arguments."""
 

@@ -12,8 +12,8 @@ from orchard.cli.output import Json, emit, parse_settings, tell
 from orchard.cli.train import Set
 
 
-def compress_command(wanted: bool) -> Callable[..., None]:
-    """The command; its help lists the methods and their settings where it is `wanted`."""
+def compress_command(arguments: list[str]) -> Callable[..., None]:
+    """The command; its help lists the methods and their settings where the `arguments` ask for it."""
 
     def command(
         run: Annotated[Path, typer.Argument(help="Run or model folder.")],
@@ -30,7 +30,7 @@ def compress_command(wanted: bool) -> Callable[..., None]:
         emit(compress(run, method, data, out, **parse_settings(settings or [])), as_json, show)
 
     words = "Make a trained model smaller, and show what that costs."
-    command.__doc__ = f"{words}\n\n{_methods()}" if wanted else words
+    command.__doc__ = f"{words}\n\n{_methods()}" if {"-h", "--help"} & {*arguments} else words
     return command
 
 

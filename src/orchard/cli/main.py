@@ -1,24 +1,39 @@
-"""`orchard`: one verb a command. Each command's file imports what it needs when it runs, so that `--help`,
-`list` and `show` answer at once and never import torch.
+"""`orchard`: one verb a command. Only the file of the command that is asked for is imported, and each imports what it
+needs when it runs, so that `--help`, `list` and `show` answer at once and never import torch.
 """
 
 from __future__ import annotations
 
+import importlib
 import io
 import sys
 import warnings
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from orchard.cli import bench, catalogue, compare, data, explain, export, imports, train, verify
-from orchard.cli.answer import answer_command
-from orchard.cli.compress import compress_command
 from orchard.cli.output import run_app, show_warning, tell
+
+COMMANDS = {  # in the order of the help: where each is, `module:name` in this folder
+    "list": "catalogue:list_models",
+    "show": "catalogue:show",
+    "data": "data:data_app",
+    "train": "train:train",
+    "evaluate": "train:evaluate",
+    "predict": "answer:predict_command",
+    "generate": "answer:generate_command",
+    "explain": "explain:explain_model",
+    "compare": "compare:compare_models",
+    "compress": "compress:compress_command",
+    "verify": "verify:verify_models",
+    "import": "imports:import_model",
+    "export": "export:export",
+    "bench": "bench:bench",
+}
 
 
 def build(arguments: list[str]) -> typer.Typer:
-    """All commands; the options of `predict` and `generate` are those of the run that is named."""
+    """The command that `arguments` ask for, or all; options of `predict` and `generate` are those of the named run."""
     app = typer.Typer(
         name="orchard",
         help="The landmark systems of deep learning, on your own data. Every command takes --json and --debug.",
@@ -28,21 +43,25 @@ def build(arguments: list[str]) -> typer.Typer:
         rich_markup_mode=None,
     )
     app.callback()(_common)
-    app.command("list")(catalogue.list_models)
-    app.command("show")(catalogue.show)
-    app.add_typer(data.data_app, name="data")
-    app.command("train")(train.train)
-    app.command("evaluate")(train.evaluate)
-    for name in ("predict", "generate"):
-        app.command(name)(answer_command(name, arguments if name in arguments[:1] else []))
-    app.command("explain")(explain.explain_model)
-    app.command("compare")(compare.compare_models)
-    app.command("compress")(compress_command("compress" in arguments[:1] and bool({"-h", "--help"} & {*arguments})))
-    app.command("verify")(verify.verify_models)
-    app.command("import")(imports.import_model)
-    app.command("export")(export.export)
-    app.command("bench")(bench.bench)
+    asked = arguments[0] if arguments and arguments[0] in COMMANDS else ""
+    for name in COMMANDS:
+        found = _command(name, arguments if asked else []) if asked in ("", name) else _not_asked
+        if isinstance(found, typer.Typer):
+            app.add_typer(found, name=name)
+        else:
+            app.command(name)(found)
     return app
+
+
+def _command(name: str, arguments: list[str]) -> Any:
+    """A command, or a group of them; one whose name ends in `_command` is made for the arguments."""
+    module, _, place = COMMANDS[name].partition(":")
+    found = getattr(importlib.import_module(f"orchard.cli.{module}"), place)
+    return found(arguments) if place.endswith("_command") else found
+
+
+def _not_asked() -> None:
+    pass
 
 
 def _print_version(asked: bool) -> None:

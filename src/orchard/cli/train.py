@@ -9,7 +9,9 @@ from typing import Annotated, Any
 import typer
 
 from orchard.cli.output import Json, emit, parse_settings
+from orchard.data.kinds import kind_named
 from orchard.errors import UsageError
+from orchard.tasks.registry import task_of
 
 Set = Annotated[
     list[str] | None,
@@ -109,6 +111,7 @@ def train(
 
     The same command resumes a stopped run.
     """
+    kind_named(task_of(model).data).require(data)  # said before what takes longer is imported
     command: dict[str, Any] = {
         "epochs": epochs,
         "batch_size": batch_size,

@@ -91,8 +91,8 @@ class TrainSettings(Settings):
     threads: int | None = Field(None, gt=0, description="threads on a CPU; default: chosen by work and load")
     devices: int = Field(1, gt=0, description="processes or GPUs of each node")
     nodes: int = Field(1, gt=0, description="machines")
-    optimizer: OptimizerSettings = OptimizerSettings()
-    schedule: ScheduleSettings = ScheduleSettings()
+    optimizer: OptimizerSettings = Field(default_factory=OptimizerSettings)
+    schedule: ScheduleSettings = Field(default_factory=ScheduleSettings)
 
     @field_validator("loggers", mode="before")
     @classmethod

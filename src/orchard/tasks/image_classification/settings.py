@@ -58,10 +58,10 @@ class Settings(TrainSettings):
     )
     freeze_trunk: bool = Field(False, description="learn the head only, of a model that is gone on with")
     head_epochs: float = Field(0.0, ge=0, description="epochs at first in which the head alone learns")
-    distillation: DistillationSettings = DistillationSettings()
-    preprocessing: PreprocessSettings = PreprocessSettings()
-    augmentation: MixSettings = MixSettings()
-    pretraining: PretrainingSettings = PretrainingSettings()
+    distillation: DistillationSettings = Field(default_factory=DistillationSettings)
+    preprocessing: PreprocessSettings = Field(default_factory=PreprocessSettings)
+    augmentation: MixSettings = Field(default_factory=MixSettings)
+    pretraining: PretrainingSettings = Field(default_factory=PretrainingSettings)
 
     @model_validator(mode="after")
     def _has_a_teacher(self) -> Settings:

@@ -47,10 +47,10 @@ class Settings(TrainSettings):
 
     data: PictureSource
     image_size: int | None = Field(None, ge=1, description="side of the square images the model sees")
-    preprocessing: PreprocessSettings = PreprocessSettings()
-    augmentation: ViewSettings = ViewSettings()
-    contrast: ContrastSettings = ContrastSettings()
-    evaluation: EvaluationSettings = EvaluationSettings()
+    preprocessing: PreprocessSettings = Field(default_factory=PreprocessSettings)
+    augmentation: ViewSettings = Field(default_factory=ViewSettings)
+    contrast: ContrastSettings = Field(default_factory=ContrastSettings)
+    evaluation: EvaluationSettings = Field(default_factory=EvaluationSettings)
 
 
 class Options(Strict):

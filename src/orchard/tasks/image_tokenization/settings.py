@@ -38,5 +38,5 @@ class Settings(TrainSettings):
 
     data: CaptionSource
     image_size: int | None = Field(None, ge=1, description="side of the square images the model sees")
-    augmentation: AugmentSettings = AugmentSettings()
-    tokenization: TokenizationSettings = TokenizationSettings()
+    augmentation: AugmentSettings = Field(default_factory=AugmentSettings)
+    tokenization: TokenizationSettings = Field(default_factory=TokenizationSettings)

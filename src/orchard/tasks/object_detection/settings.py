@@ -45,8 +45,8 @@ class Settings(TrainSettings):
     )
     trunk_from: str | None = Field(None, description="run or model folder of a classifier whose weights the trunk has")
     freeze: tuple[str, ...] = Field((), description="parameters whose names begin so are not learned")
-    augmentation: BoxAugmentSettings = BoxAugmentSettings()
-    detection: DetectionSettings = DetectionSettings()
+    augmentation: BoxAugmentSettings = Field(default_factory=BoxAugmentSettings)
+    detection: DetectionSettings = Field(default_factory=DetectionSettings)
 
 
 class Options(Strict):

@@ -38,7 +38,7 @@ class ReinforcementSettings(Strict):
 class Settings(TrainSettings):
     """What training an agent may be told beside what all trainings are."""
 
-    reinforcement: ReinforcementSettings = ReinforcementSettings()
+    reinforcement: ReinforcementSettings = Field(default_factory=ReinforcementSettings)
 
 
 class Options(Strict):

@@ -36,9 +36,9 @@ class Settings(TrainSettings):
     fine_tuning: ClassVar[Mapping[str, Any]] = SEQUENCE_FINE_TUNING
 
     data: TextPairSource
-    text: PairTextSettings = PairTextSettings()
+    text: PairTextSettings = Field(default_factory=PairTextSettings)
     label_smoothing: float = Field(0.1, ge=0, lt=1, description="share of a target spread over the whole vocabulary")
-    search: SearchSettings = SearchSettings()
+    search: SearchSettings = Field(default_factory=SearchSettings)
 
 
 class Options(SearchSettings, SamplingOptions):

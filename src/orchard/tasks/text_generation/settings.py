@@ -18,7 +18,7 @@ class Settings(TrainSettings):
     fine_tuning: ClassVar[Mapping[str, Any]] = SEQUENCE_FINE_TUNING
 
     data: TextSource
-    text: TextSettings = TextSettings()
+    text: TextSettings = Field(default_factory=TextSettings)
 
 
 class SamplingOptions(Strict):

@@ -30,7 +30,7 @@ class Settings(TrainSettings):
     tokenizer: str | None = Field(
         None, description="run or model folder of the image tokenizer whose codes are learned"
     )
-    text: CaptionTextSettings = CaptionTextSettings()
+    text: CaptionTextSettings = Field(default_factory=CaptionTextSettings)
 
 
 class Options(SamplingOptions):

@@ -87,13 +87,13 @@ class Settings(TrainSettings):
 
     data: CaptionSource
     image_size: int | None = Field(None, ge=1, description="side of the square images that are made")
-    augmentation: AugmentSettings = AugmentSettings()
+    augmentation: AugmentSettings = Field(default_factory=AugmentSettings)
     objective: str | None = Field(
         None, description=f"what it learns from, by its paper: {', '.join(OBJECTIVES)}; default: what fits the model"
     )
-    generation: GenerationSettings = GenerationSettings()
-    adversarial: AdversarialSettings = AdversarialSettings()
-    diffusion: DiffusionSettings = DiffusionSettings()
+    generation: GenerationSettings = Field(default_factory=GenerationSettings)
+    adversarial: AdversarialSettings = Field(default_factory=AdversarialSettings)
+    diffusion: DiffusionSettings = Field(default_factory=DiffusionSettings)
 
 
 class Options(Strict):

@@ -25,9 +25,9 @@ class Settings(TrainSettings):
 
     data: CaptionSource
     image_size: int | None = Field(None, ge=1, description="side of the square images the model sees")
-    preprocessing: PreprocessSettings = PreprocessSettings()
-    augmentation: AugmentSettings = AugmentSettings()
-    text: TextSettings = TextSettings()
+    preprocessing: PreprocessSettings = Field(default_factory=PreprocessSettings)
+    augmentation: AugmentSettings = Field(default_factory=AugmentSettings)
+    text: TextSettings = Field(default_factory=TextSettings)
 
 
 class Options(Strict):
