@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -48,9 +50,16 @@ def onnxruntime_session(graph: Path, threads: int = 0) -> Run:
 
 def openvino_model(graph: Path, **hints: object) -> Run:
     """A model compiled for the CPU, in float32 where the hints do not say otherwise."""
+    made = _openvino_core().compile_model(str(graph), "CPU", {"INFERENCE_PRECISION_HINT": "f32", **hints})
+    return lambda images: made([images])[0]  # type: ignore[no-any-return]
+
+
+@functools.cache
+def _openvino_core() -> Any:
+    """One for the whole process: each sets up a stack for signal handlers and frees it at its end, and of two that
+    overlapped the later one's stays set: the next signal, such as the end of a child process, was a crash."""
     try:
         import openvino
     except ImportError:
         raise OrchardError("OpenVINO is not installed: pip install 'orchard[peers]'") from None
-    made = openvino.Core().compile_model(str(graph), "CPU", {"INFERENCE_PRECISION_HINT": "f32", **hints})
-    return lambda images: made([images])[0]  # type: ignore[no-any-return]
+    return openvino.Core()
