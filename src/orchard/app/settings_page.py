@@ -38,6 +38,9 @@ def page() -> str:
         text += f"\n## {name}: {task.summary}\n\n" + _table("key", own)
         if task.answer is not None:
             text += "\n" + _table("option", _rows(task.load(task.options), "--"))
+        if task.evaluation is not None:
+            judged = [row for row in _rows(task.load(task.evaluation), "evaluation.") if row not in own]
+            text += "\n" + _table("of `orchard evaluate`", judged) if judged else ""
     for name in method_names():
         method = method_named(name)
         text += f"\n## compress --method {name}: {method.summary}\n\n" + _table(

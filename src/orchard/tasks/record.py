@@ -43,7 +43,7 @@ class Task:
     `data` is the kind of data it learns from (`orchard.data.kinds`), `takes` what one question is made of and `gives`
     what one answer is. `metric` selects checkpoints, `other_metrics` do where the data are of another form. The others
     are places in the task's folder: `settings` and `options` are pydantic models (of a training, and of how a model
-    answers), `evaluation` one of how a trained model is judged (the group of that name in the settings), `job` a
+    answers), `evaluation` one of how a trained model is judged (`evaluate --set evaluation.*`), `job` a
     `Job`, `evaluate` the metrics of a trained model, `pipeline` what answers in Python and `answer` what answers on
     the command line, `importer` completes an official checkpoint, `peers` times beside other libraries, `entries` says
     what an export consists of, `pixel_entries` what one with the preprocessing inside does, and `compress` the job
