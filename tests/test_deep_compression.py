@@ -94,6 +94,19 @@ def damage(data: bytes, at: int, value: int) -> bytes:
     return bytes(broken) + zlib.crc32(broken).to_bytes(4, "little")
 
 
+def test_a_small_file_cannot_fill_the_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    codes = torch.zeros(10_000, dtype=torch.int64)
+    codes[::1000] = 1
+    data, _ = encode({"w": SharedWeight(torch.tensor([1.0]), codes)})
+    assert len(data) < 100
+    monkeypatch.setattr("orchard.weights.deep_compression.SPARE", 0)
+    assert decode(data)["w"].sum() == 10
+    monkeypatch.setattr("orchard.weights.deep_compression.MOST_TIMES", 100)
+    (tmp_path / "model.dc").write_bytes(data)
+    with pytest.raises(OrchardError, match=r"model\.dc .*'w' makes its weights over 100 times as large"):
+        read_encoded(tmp_path / "model.dc")
+
+
 def test_a_damaged_file_is_one_line(tmp_path: Path) -> None:
     codes = torch.randint(0, 4, (30, 7), generator=torch.Generator().manual_seed(0))
     data, _ = encode({"w": SharedWeight(torch.tensor([1.0, 2.0, 3.0]), codes), "b": torch.ones(5)})

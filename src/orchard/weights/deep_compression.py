@@ -42,6 +42,8 @@ DTYPES = (
 )  # fmt: skip
 INDEX_BITS = range(3, 13)
 MOST_AXES, MOST_BITS, LONGEST_NAME = 16, 12, 4096
+MOST_TIMES = 1000  # as large as the file, with SPARE bytes beside, are the weights at most
+SPARE = 2**26
 
 
 @dataclass(frozen=True)
@@ -186,7 +188,8 @@ class _Reader:
 def decode(data: bytes) -> dict[str, Tensor]:
     """The inverse of `encode`. ValueError for bytes that are not exactly those of such a file.
 
-    No more memory is taken than the file can stand for: every entry has a bit and is at most 2**b weights.
+    An entry of two bits may stand for 2**b weights, so that a small file could fill the memory: refused is one whose
+    weights are more than MOST_TIMES as large as itself.
     """
     if not data.startswith(MAGIC):
         known = data.startswith(MAGIC[:-1]) and len(data) >= len(MAGIC)
@@ -195,6 +198,7 @@ def decode(data: bytes) -> dict[str, Tensor]:
         raise ValueError("its checksum is wrong")
     reader, tensors = _Reader(data[:-4]), {}
     reader.take(len(MAGIC))
+    room = MOST_TIMES * len(data) + SPARE
     for _ in range(reader.number(len(data), "the number of tensors")):
         name = reader.take(reader.number(LONGEST_NAME, "the length of a name")).decode()
         axes = reader.number(MOST_AXES, "the number of axes")
@@ -202,6 +206,9 @@ def decode(data: bytes) -> dict[str, Tensor]:
         kind = reader.take(1)[0]
         if kind != SHARED and kind >= len(DTYPES):
             raise ValueError(f"'{name}' is of the kind {kind}, which version 1 has not")
+        room -= _size(shape) * (4 if kind == SHARED else 1)
+        if room < 0:
+            raise ValueError(f"'{name}' makes its weights over {MOST_TIMES} times as large as the file")
         if name in tensors:
             raise ValueError(f"it has '{name}' twice")
         tensors[name] = _shared(reader, name, shape) if kind == SHARED else _plain(reader, DTYPES[kind], shape)
