@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping
-from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from torch import Tensor
 
 from orchard.data.characters import are_characters, mirrored_characters, named
 from orchard.data.contracts import AugmentSettings, DataSettings, ImageData, ImageSplit, Preprocess, Problem
+from orchard.data.few_labels import PartSplit
 from orchard.data.files import FileSplit
 from orchard.data.loader import Loader
 from orchard.data.settings import Target
@@ -149,23 +149,6 @@ def _bright_borders(split: ImageSplit) -> int:
     return int(np.median(levels)) if np.mean(np.array(levels) >= _BRIGHT) > 0.5 else 0
 
 
-class _Picked(ImageSplit):
-    """Some records of a split."""
-
-    def __init__(self, split: ImageSplit, places: np.ndarray):
-        self.split, self.places = split, places
-        self.labels, self.small = split.labels[places], split.small
-
-    def image(self, index: int) -> Tensor:
-        return self.split.image(int(self.places[index]))
-
-    def open(self, index: int) -> AbstractContextManager[Image.Image]:
-        return self.split.open(int(self.places[index]))
-
-    def key(self, index: int) -> str:
-        return self.split.key(int(self.places[index]))
-
-
 def draw_mosaic(
     data: ImageData, preprocess: Preprocess, augment: AugmentSettings, path: Path, *, pictures: int = 12, seed: int = 0
 ) -> None:
@@ -179,7 +162,7 @@ def draw_mosaic(
     turns = [
         int(members[turn]) for turn in range(min(longest, pictures)) for members in by_class if turn < len(members)
     ]
-    picked = _Picked(split, np.array(list(dict.fromkeys(turns))[:pictures]))  # of several classes each once
+    picked = PartSplit(split, np.array(list(dict.fromkeys(turns))[:pictures]))  # of several classes each once
     count = len(picked)
     plain = next(Loader(picked, preprocess, None, batch_size=count, seed=seed, workers=0).batches(0)).images
     columns = [plain]
