@@ -50,6 +50,7 @@ def test_json_is_one_value_and_nothing_else() -> None:
         (["train", "vit_nano", "--data", "digits", "--set", "image_size=30"], 2, "does not divide into patches"),
         (["evaluate", "nowhere", "--data", "digits"], 2, "nowhere is neither a run nor"),
         (["predict", "nowhere", "a.png"], 2, "nowhere is neither a run nor"),
+        (["predict", "--top", "3", "nowhere", "a.png"], 2, "nowhere is neither a run nor"),
     ],
 )
 def test_a_wrong_call_is_answered_in_a_line_or_two(words: list[str], code: int, expected: str, tmp_path: Path) -> None:

@@ -45,7 +45,7 @@ RESULT = "compress.json"
 def compress(
     run: Path | str, method: str, data: Path | str | None = None, out: Path | str | None = None, **settings: Any
 ) -> dict[str, Any]:
-    """Make a trained model smaller: `compress("runs/lenet5-digits", "prune", keep=0.5)`.
+    """Make a trained model smaller: `compress("runs/lenet5-digits", "prune", macs=0.5)`.
 
     The result is a run folder of its own, whose model predicts, is evaluated and exported as any other. A folder with
     an unfinished run of the same call is resumed; a finished one is returned as it is. The source is only read.

@@ -79,6 +79,7 @@ def task_options(arguments: list[str]) -> list[inspect.Parameter]:
     folders = [folder for name in names for folder in (Path(name), fold_folder(Path(name), 0))]
     found = next((model for folder in folders if (model := find_model(folder))), None)
     if found is None:
+        _require_run(arguments)
         return []
     from orchard.tasks.registry import task_for
 
@@ -101,6 +102,18 @@ def _option(name: str, field: FieldInfo) -> inspect.Parameter:
     )  # fmt: skip
     annotation: Any = Annotated[(list[kind] if many else kind) | None, option]  # type: ignore[valid-type]
     return inspect.Parameter(name, KEYWORD, annotation=annotation, default=None)
+
+
+def _require_run(arguments: list[str]) -> None:
+    """UsageError that names what is no run, where an option was given that only a run could explain."""
+    given = {word.partition("=")[0] for word in arguments if word.startswith("-")}
+    if given & {"-h", "--help"} or given <= {"--task", "--with", "--csv", "--json"}:
+        return
+    from orchard.weights.folders import require_model
+
+    pairs = zip(arguments[1:], arguments, strict=False)
+    places = [word for word, before in pairs if not word.startswith("-") and not before.startswith("-")]
+    require_model(Path(places[0] if places else arguments[1]))
 
 
 def _asked(arguments: list[str]) -> str | None:
