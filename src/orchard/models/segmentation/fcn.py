@@ -139,6 +139,15 @@ class FCN(nn.Module):
             scores = scores + _cut(added, self.offsets[n + 1], scores.shape[2], scores.shape[3])
         return _cut(self.head.up[-1](scores), self.start, height, width)
 
+    @torch.no_grad()
+    def take_classifier(self, state: Mapping[str, Tensor]) -> None:
+        """The hidden layers of the VGG that the trunk is of, as convolutions (section 3.1), where they are as large."""
+        for layer, name in ((self.fc6, "fc1"), (self.fc7, "fc2")):
+            weight = state.get(f"{name}.weight")
+            if weight is not None and weight.numel() == layer.weight.numel() and len(weight) == len(layer.weight):
+                layer.weight.copy_(weight.view_as(layer.weight))
+                layer.bias.copy_(state[f"{name}.bias"])  # type: ignore[union-attr]
+
     def fit_state(self, state: Mapping[str, Tensor], saved: FCNConfig) -> dict[str, Tensor]:
         """Weights for other classes: kernels that enlarge scores begin anew, as they have a place for each pair."""
         return {name: tensor for name, tensor in state.items() if not name.startswith("head.up.")}
