@@ -16,10 +16,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from orchard.models import Landmark, Rule
+from orchard.models import Landmark, Rule, configuration
 from orchard.models.segmentation.fcn_names import infer_config, official_names, torchvision_names
 from orchard.models.vision.trunk import Trunk, create_trunk, frozen_settings
-from orchard.nn.checks import check_images
+from orchard.models.vision.vgg import VGGConfig
 from orchard.nn.conv import conv, initialise_convolutions
 
 Settings = tuple[tuple[str, Any], ...]
@@ -88,9 +88,7 @@ class FCN(nn.Module):
     def __init__(self, config: FCNConfig, trunk: Trunk):
         super().__init__()
         self.config = c = config
-        layers: Any = getattr(trunk, "trunk", None)
-        if not isinstance(layers, nn.Sequential):
-            raise ValueError(f"the trunk is a VGG, whose first convolution can be padded, got {c.trunk}")
+        layers: Any = trunk.trunk  # type: ignore[attr-defined]
         stages = len(trunk.strides)
         if not 0 <= c.skips < stages:
             raise ValueError(f"skips is 0 to {stages - 1}, got {c.skips}")
@@ -225,8 +223,15 @@ def trunk_groups(trunk: Trunk) -> list[tuple[str, ...]]:
 
 
 def build(config: FCNConfig | DilatedFCNConfig) -> FCN | DilatedFCN:
-    trunk = create_trunk(config.trunk, {"in_channels": config.in_channels, **dict(config.trunk_settings)})
-    return FCN(config, trunk) if isinstance(config, FCNConfig) else DilatedFCN(config, trunk)
+    wanted = {"in_channels": config.in_channels, **dict(config.trunk_settings)}
+    if isinstance(config, DilatedFCNConfig):
+        return DilatedFCN(config, create_trunk(config.trunk, wanted))
+    whole = configuration(config.trunk, **wanted)
+    if not isinstance(whole, VGGConfig):
+        raise ValueError(f"the trunk is a VGG, whose hidden layers become convolutions, got {config.trunk}")
+    trunk: Any = create_trunk(config.trunk, {**wanted, "hidden": 1})  # 100 million weights would be made in vain
+    trunk.config = whole
+    return FCN(config, trunk)
 
 
 SMALL_VGG = {"widths": (16, 32, 64), "image_size": 64}

@@ -21,26 +21,26 @@ def official_names(config: FCNConfig | DilatedFCNConfig) -> Table:
     if not hasattr(config, "skips"):
         return []
     vgg = configuration(config.trunk, **dict(config.trunk_settings))
+    if vgg.batch_norm or len(vgg.depths) != 5:
+        return []  # they have no such network
     rows: Table = [Rule("trunk.trunk.0.weight", ("conv1_1.weight",), _reverse, lambda kernel: (_reverse(kernel),))]
     place = 0
     for stage, depth in enumerate(vgg.depths, 1):
         for number in range(1, depth + 1):
             rows.append((f"trunk.trunk.{place}.{{}}", f"conv{stage}_{number}.{{}}"))
-            if vgg.batch_norm:
-                rows.append((f"trunk.trunk.{place + 1}.{{}}", f"bn{stage}_{number}.{{}}"))
-            place += 3 if vgg.batch_norm else 2
+            place += 2
         place += 1  # the pool
     rows += [("fc6.{}", "fc6.{}"), ("fc7.{}", "fc7.{}"), ("head.score.{}", "score_fr.{}")]
-    pools = [len(vgg.depths) - 1 - n for n in range(config.skips)]
+    pools = [4 - n for n in range(config.skips)]
     rows += [(f"head.skips.{n}.{{}}", f"score_pool{pool}.{{}}") for n, pool in enumerate(pools)]
-    return [*rows, *((f"head.up.{n}.weight", f"{name}.weight") for n, name in enumerate(_upscores(vgg, pools)))]
+    return [*rows, *((f"head.up.{n}.weight", f"{name}.weight") for n, name in enumerate(_upscores(pools)))]
 
 
 def _reverse(kernel: Tensor) -> Tensor:
     return kernel.flip(1)
 
 
-def _upscores(vgg: Any, pools: list[int]) -> list[str]:
+def _upscores(pools: list[int]) -> list[str]:
     """The first doubles the coarsest scores, the next those that were added to a pool's, the last enlarges to pixels."""
     if not pools:
         return ["upscore"]

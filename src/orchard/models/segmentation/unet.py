@@ -106,7 +106,8 @@ class UNet(nn.Module):
         self.dropout = nn.Dropout(c.dropout)
         self.head = nn.Conv2d(inputs, c.num_classes, 1)
         for module in self.modules():
-            if isinstance(module, (nn.Conv2d, nn.ConvTranspose2d)):  # variance 2 / fan-in (section 3)
+            # Variance 2 / fan-in (section 3); where there are no numbers it would only take time
+            if isinstance(module, (nn.Conv2d, nn.ConvTranspose2d)) and not module.weight.is_meta:
                 nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)
