@@ -57,10 +57,8 @@ def _count_objects(split: DetectionSplit, classes: tuple[str, ...]) -> dict[str,
 def check_masks(source: str, settings: CaptionSource) -> Checked:
     """Images and pixels by class, and what is wrong with the files."""
     from orchard.data.masks.sources import open_masks
-    from orchard.data.settings import MaskSettings
 
-    known = settings.model_dump(include=set(MaskSettings.model_fields) & set(type(settings).model_fields))
-    data = open_masks(source, MaskSettings.model_validate(known))
+    data = open_masks(source, settings)
     counts = {
         name: {"images": len(split), **dict(zip(data.classes, split.pixels().tolist(), strict=True))}
         for name, split in data.splits.items()

@@ -19,7 +19,7 @@ from orchard.data.masks.contracts import IGNORED, Colour, MaskData, MaskRecord, 
 from orchard.data.masks.layouts import Layout, Pair
 from orchard.data.masks.reading import LEVELS, SeenMask, look_at_mask, read_mask
 from orchard.data.pictures import naming, open_picture, plain
-from orchard.data.settings import MaskSettings
+from orchard.data.settings import DataSettings
 from orchard.errors import OrchardError
 
 
@@ -73,7 +73,12 @@ class Numbering:
 
 
 def collect(
-    source: str, files: Files, layout: Layout, names: Mapping[str, Colour | None], settings: MaskSettings
+    source: str,
+    files: Files,
+    layout: Layout,
+    names: Mapping[str, Colour | None],
+    settings: DataSettings,
+    ignore_index: int | None,
 ) -> MaskData:
     """Make a set of what was found. `names` are those of the numbers from 0 on; without any, numbers are the names.
 
@@ -86,7 +91,8 @@ def collect(
     images = look_at_all(files, [pair.image for pair in pairs], thorough=settings.bad_records == "skip")
     with ThreadPoolExecutor(4) as pool:
         masks = list(pool.map(partial(look_at_mask, files), [pair.mask for pair in pairs]))
-    numbering = number_classes([mask for mask in masks if isinstance(mask, SeenMask)], len(names), settings, source)
+    seen_masks = [mask for mask in masks if isinstance(mask, SeenMask)]
+    numbering = number_classes(seen_masks, len(names), ignore_index, source)
     bad: list[Problem] = []
     good: list[tuple[Pair, Seen, SeenMask]] = []
     for pair, image, mask in zip(pairs, images, masks, strict=True):
@@ -121,12 +127,12 @@ def collect(
     )  # fmt: skip
 
 
-def number_classes(masks: Sequence[SeenMask], named: int, settings: MaskSettings, source: str) -> Numbering:
+def number_classes(masks: Sequence[SeenMask], named: int, ignore_index: int | None, source: str) -> Numbering:
     """The classes are all numbers that have a name, else all up to the largest in the masks, without what is ignored.
 
     Raises OrchardError where that leaves one class.
     """
-    ignored = frozenset({IGNORED} if settings.ignore_index is None else {IGNORED, settings.ignore_index})
+    ignored = frozenset({IGNORED} if ignore_index is None else {IGNORED, ignore_index})
     found = np.sum([mask.counts for mask in masks], axis=0) if masks else np.zeros(LEVELS)
     largest = max((int(number) for number in np.flatnonzero(found) if number not in ignored), default=0)
     kept = tuple(number for number in range(named or largest + 1) if number not in ignored)

@@ -12,7 +12,7 @@ from orchard.data.masks.collect import collect
 from orchard.data.masks.contracts import MaskData
 from orchard.data.masks.layouts import find_layout, read_classes
 from orchard.data.masks.named import CAMVID, CAMVID_CLASSES, CAMVID_UNLABELLED, DIGIT_SCENES, open_digit_scenes
-from orchard.data.settings import DataSettings, MaskSettings
+from orchard.data.settings import DataSettings
 from orchard.errors import OrchardError, UsageError
 
 EXPECTED = (
@@ -28,16 +28,16 @@ def open_masks(source: str, settings: DataSettings) -> MaskData:
     """
     if source == DIGIT_SCENES:
         return open_digit_scenes(source)
-    wanted = settings if isinstance(settings, MaskSettings) else MaskSettings.model_validate(settings.model_dump())
+    ignore_index: int | None = getattr(settings, "ignore_index", None)  # settings of any data will do
     name, _, place = source.partition(":")
     if name == CAMVID:
-        return _open_camvid(source, place or settings.root or "", wanted)
+        return _open_camvid(source, place or settings.root or "", settings, ignore_index)
     files = _files(source)
     try:
         layout = find_layout(files)
         if layout is None:
             raise OrchardError(f"{source} has no masks; {EXPECTED}")
-        return collect(source, files, layout, read_classes(files), wanted)
+        return collect(source, files, layout, read_classes(files), settings, ignore_index)
     except zipfile.BadZipFile as error:
         raise OrchardError(f"{source} is a damaged zip archive: {error}") from None
     except OSError as error:
@@ -69,15 +69,14 @@ def _files(source: str) -> Files:
     raise UsageError(f"there is no file or folder '{source}'; {advice}")
 
 
-def _open_camvid(source: str, place: str, settings: MaskSettings) -> MaskData:
+def _open_camvid(source: str, place: str, settings: DataSettings, ignore_index: int | None) -> MaskData:
     """CamVid as SegNet's authors laid it out, with the names of its classes; class 11 is ignored."""
     if not place:
         raise UsageError("CamVid lies in a folder with train and trainannot: name it as camvid:FOLDER")
-    if settings.ignore_index is None:
-        settings = settings.model_copy(update={"ignore_index": CAMVID_UNLABELLED})
+    ignore_index = CAMVID_UNLABELLED if ignore_index is None else ignore_index
     files = _files(place)
     layout = find_layout(files)
     if layout is None or layout.format != "annot folders":
         raise OrchardError(f"{place} is not CamVid as SegNet's authors have it; expected folders train and trainannot")
-    found = collect(source, files, layout, CAMVID_CLASSES, settings)
+    found = collect(source, files, layout, CAMVID_CLASSES, settings, ignore_index)
     return dataclasses.replace(found, name=CAMVID)
