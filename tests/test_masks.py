@@ -56,7 +56,7 @@ def keys(split: object) -> list[str]:
 def test_masks_beside_images_without_splits(folder: Path) -> None:
     data = open_masks(str(folder), DataSettings(validation_fraction=0.25, test_fraction=0.25))
     assert data.format == "mask folders" and data.classes == ("0", "1", "2") and data.colours[1] == (128, 0, 0)
-    assert sorted(sum((keys(split) for split in data.splits.values()), [])) == list("01234567")
+    assert sorted(key for split in data.splits.values() for key in keys(split)) == list("01234567")
     record = data.splits["train"].record(0)
     stem = Path(record.key).stem
     assert np.array_equal(record.mask.numpy(), numbers(int(stem)))

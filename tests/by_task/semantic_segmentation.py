@@ -4,8 +4,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from by_task import Hooks, Loss, example
 from torch import Tensor, nn
+
+from by_task import Hooks, Loss, example
 
 
 def learn(name: str, model: Any) -> tuple[nn.Module, Loss]:

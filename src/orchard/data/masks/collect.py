@@ -35,7 +35,7 @@ class FileMasks(MaskSplit):
         channels: int,
         digests: Sequence[bytes],
     ):
-        """`counts` (K,) are the pixels of each class, `numbers` (256,) says which class a number in a file stands for."""
+        """`counts` (K,) are the pixels of each class, `numbers` (256,) the class that each number in a file means."""
         self.files, self.pairs, self.counts, self.channels = files, list(pairs), counts, channels
         self.numbers, self.digests = numbers, list(digests)
 
@@ -148,10 +148,11 @@ def _wrong(pair: Pair, image: Seen, mask: SeenMask, numbering: Numbering) -> str
     """What is wrong with a mask that can be read; empty where nothing is."""
     if (image.width, image.height) != (mask.width, mask.height):
         return f"is {mask.width}x{mask.height}, its image {pair.image} is {image.width}x{image.height}"
-    strange = [n for n in np.flatnonzero(mask.counts).tolist() if n not in numbering.kept and n not in numbering.ignored]
+    known = {*numbering.kept, *numbering.ignored}
+    strange = [number for number in np.flatnonzero(mask.counts).tolist() if number not in known]
     if strange:
-        count, known = int(mask.counts[strange[0]]), f"{numbering.kept[0]} to {numbering.kept[-1]}"
-        return f"has {count:,} pixels of {strange[0]}; the classes are {known} (set data.ignore_index for what is none)"
+        count, span = int(mask.counts[strange[0]]), f"{numbering.kept[0]} to {numbering.kept[-1]}"
+        return f"has {count:,} pixels of {strange[0]}; the classes are {span} (set data.ignore_index for what is none)"
     return ""
 
 

@@ -33,7 +33,7 @@ def palette_image(mask: np.ndarray, colours: Sequence[Colour]) -> Image.Image:
 
 
 def overlay(image: Image.Image, mask: np.ndarray, colours: Sequence[Colour], share: float = 0.6) -> Image.Image:
-    """The colours of a mask (H, W) uint8 over a grey or RGB image of its size; what is ignored shows the image alone."""
+    """The colours of a mask (H, W) uint8 over a grey or RGB image of its size; what is ignored stays bare."""
     pixels = np.asarray(image.convert("RGB"))
     mixed = pixels * (1 - share) + _table(colours)[mask] * share
     return Image.fromarray(np.where((mask == IGNORED)[:, :, None], pixels, mixed).round().astype(np.uint8))

@@ -16,8 +16,8 @@ from orchard.data.settings import DataSettings
 from orchard.errors import OrchardError, UsageError
 
 EXPECTED = (
-    "expected PNG masks with a number for each pixel: in SegmentationClass beside JPEGImages (Pascal VOC), in trainannot "
-    "beside train, or in masks beside images, under the names of their images"
+    "expected PNG masks with a number for each pixel: in SegmentationClass beside JPEGImages (Pascal VOC), in "
+    "trainannot beside train, or in masks beside images, under the names of their images"
 )
 
 

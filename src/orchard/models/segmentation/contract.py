@@ -1,9 +1,9 @@
 """What networks that segment have in common.
 
 `forward(images)` takes pictures (B, C, H, W), normalised, and gives logits (B, num_classes, H, W). One that says less,
-because its convolutions have no padding, has `segment(images)` as well, which gives them of the whole picture. One with
-auxiliary heads keeps them in `auxiliaries`, with `forward_with_auxiliaries(images)` and `auxiliary_weight`, as classifiers
-do.
+because its convolutions have no padding, has `segment(images)` as well, which gives them of the whole picture. One
+with auxiliary heads keeps them in `auxiliaries`, with `forward_with_auxiliaries(images)` and `auxiliary_weight`, as
+classifiers do.
 """
 
 from __future__ import annotations

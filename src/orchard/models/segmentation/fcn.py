@@ -27,10 +27,10 @@ Settings = tuple[tuple[str, Any], ...]
 
 @dataclass(frozen=True)
 class FCNConfig:
-    """The authors' form: skips, learned upsampling, a first convolution with so much padding that no map is too small."""
+    """The authors' form: skips, learned upsampling, a first convolution padded so that no map is too small."""
 
     skips: int = 0  # earlier maps whose scores are added: 0, 1 and 2 are FCN-32s, -16s and -8s
-    at_once: bool = False  # all skips learned from the start, their maps scaled to the size of gradients that suits them
+    at_once: bool = False  # all skips are learned from the start, their maps scaled down
     trunk: str = "vgg16"  # a VGG
     trunk_settings: Settings | Mapping[str, Any] = ()  # fields of its configuration that differ from that name's
     padding: int = 100  # of the first convolution

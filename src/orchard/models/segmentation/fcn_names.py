@@ -41,7 +41,7 @@ def _reverse(kernel: Tensor) -> Tensor:
 
 
 def _upscores(pools: list[int]) -> list[str]:
-    """The first doubles the coarsest scores, the next those that were added to a pool's, the last enlarges to pixels."""
+    """The first doubles the coarsest scores, the next those of a pool with theirs, the last enlarges to pixels."""
     if not pools:
         return ["upscore"]
     doubled = ["upscore2", *(f"upscore_pool{pool}" for pool in pools[:-1])]

@@ -57,8 +57,8 @@ def convolutions(config: UNetConfig, inputs: int, inner: int, outputs: int) -> n
 
 
 class Up(nn.Module):
-    """One step up: the map is doubled and laid beside the one that was kept, (B, inputs, h, w) and its skip (B, s, H, W)
-    to (B, outputs, ...)."""
+    """One step up: a map (B, inputs, h, w) is doubled and laid beside the one that was kept, (B, skip, H, W), to
+    (B, outputs, ...)."""
 
     def __init__(self, config: UNetConfig, inputs: int, skip: int, outputs: int):
         super().__init__()
@@ -139,7 +139,9 @@ class UNet(nn.Module):
         bottom, right = (margin + (4 - side) % stride for side in (height, width))
         if max(bottom, right) >= min(height, width):
             least = margin + stride
-            raise ValueError(f"expected pictures of at least {least} pixels a side to be mirrored, got {height}x{width}")
+            raise ValueError(
+                f"expected pictures of at least {least} pixels a side to be mirrored, got {height}x{width}"
+            )
         whole = F.pad(images, (margin, right, margin, bottom), mode="reflect")
         return self(whole)[:, :, :height, :width]  # type: ignore[no-any-return]
 

@@ -170,7 +170,8 @@ def evaluate_loaded(loaded: Loaded, source: str, split: str, settings: Source) -
     asked = base.counted(loaded, images)
     images = Relabelled(images, [loaded.classes.index(name) for name in data.classes])
     size = loaded.pictures.size
-    loader = MaskLoader(images, loaded.pictures, sizing_of(loaded.facts, size), size, None, workers=settings.workers or 0)
+    sizing = sizing_of(loaded.facts, size)
+    loader = MaskLoader(images, loaded.pictures, sizing, size, None, workers=settings.workers or 0)
     model, device = base.on_device(loaded.model)
     batches = (batch.to(device) for batch in loader.batches(0))
     found = predict_split(model, batches, SemanticSegmentation(), boundaries=True)

@@ -94,7 +94,7 @@ def _rows(matrix: torch.Tensor, classes: Sequence[str], colours: Sequence[Colour
     right, real, said = matrix.diagonal().double(), matrix.sum(1), matrix.sum(0)
     columns = (iou_of(matrix), right / real, right / said, real / matrix.sum())
     rows = [
-        Row(name, "#%02x%02x%02x" % colour, *values)
+        Row(name, "#{:02x}{:02x}{:02x}".format(*colour), *values)
         for name, colour, *values in zip(classes, colours, *(column.tolist() for column in columns), strict=True)
     ]
     return sorted((row for row in rows if row.iou == row.iou), key=lambda row: row.iou)
