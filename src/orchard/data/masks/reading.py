@@ -42,8 +42,9 @@ def _numbers(picture: Image.Image) -> np.ndarray:
         raise ValueError(
             f"is {picture.mode}, in colours; expected a number for each pixel, as a PNG with a palette or in grey"
         )
-    raw = picture.tile[0].args if picture.mode == "L" and getattr(picture, "tile", None) else ""
-    return np.asarray(picture).astype(np.int64) // SMALL_DEPTHS.get(raw if isinstance(raw, str) else "", 1)
+    tiles = getattr(picture, "tile", None) if picture.mode == "L" else None
+    spread = SMALL_DEPTHS.get(str(tiles[0].args), 1) if tiles else 1
+    return np.asarray(picture).astype(np.int64) // spread
 
 
 def look_at_mask(files: Files, name: str) -> SeenMask | str:
@@ -54,4 +55,6 @@ def look_at_mask(files: Files, name: str) -> SeenMask | str:
         return fault(error)
     except KeyError:
         return "there is no such file"
-    return SeenMask(*numbers.shape, np.bincount(numbers.ravel(), minlength=LEVELS), sha256(numbers).digest())
+    height, width = numbers.shape
+    counts = np.bincount(numbers.ravel(), minlength=LEVELS)
+    return SeenMask(height, width, counts, sha256(numbers.tobytes()).digest())

@@ -133,8 +133,8 @@ class FCN(nn.Module):
         scores = self.head.score(self.dropout(F.relu(self.fc7(x))))
         for n, (up, skip) in enumerate(zip(self.head.up, self.head.skips, strict=False)):  # the last up has no skip
             scores = up(scores)
-            added = skip(maps[-2 - n] * self.scales[n])
-            scores = scores + _cut(added, self.offsets[n + 1], scores.shape[2], scores.shape[3])
+            added = _cut(skip(maps[-2 - n] * self.scales[n]), self.offsets[n + 1], scores.shape[2], scores.shape[3])
+            scores = _cut(scores, 0, added.shape[2], added.shape[3]) + added  # of small kernels a skip may end before
         return _cut(self.head.up[-1](scores), self.start, height, width)
 
     @torch.no_grad()
