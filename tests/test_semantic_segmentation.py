@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import signal
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -30,6 +31,7 @@ from orchard.errors import OrchardError, UsageError
 from orchard.models import create_model
 from orchard.models.segmentation.contract import segment
 from orchard.models.segmentation.fcn import bilinear_kernel
+from orchard.tasks.known_classes import fine_tuned_model
 from orchard.tasks.semantic_segmentation.losses import cross_entropy, dice_coefficient, dice_loss
 from orchard.tasks.semantic_segmentation.metrics import boundary_f1, confusion, figures_of, iou_of
 from orchard.tasks.semantic_segmentation.objective import (
@@ -41,6 +43,7 @@ from orchard.tasks.semantic_segmentation.objective import (
 from orchard.tasks.trunks import load_trunk
 from orchard.training.loop import Interrupted, Trainer
 from orchard.weights.golden import read_golden
+from orchard.weights.official import export_official, read_official
 from orchard.weights.portable import Portable, architecture_of, save_portable
 
 PLAIN = Preprocess((32, 40), 3, (0.5,) * 3, (0.25,) * 3)
@@ -249,6 +252,39 @@ def test_fcn_takes_a_classifier_whole(tmp_path: Path) -> None:
         create_model("fcn_nano", trunk="resnet_nano", trunk_settings={})
     with pytest.raises(ValueError, match="padding is at least 2"):
         create_model("fcn_nano", padding=1)
+
+
+def test_official_files_say_how_many_classes_and_heads_they_have() -> None:
+    small = {"widths": (4, 6, 8, 10, 10)}
+    given: dict[str, Any] = {"trunk_settings": small, "hidden": 16, "image_size": 64}
+    theirs = export_official(create_model("fcn8s", num_classes=4, **given), "official")
+    assert theirs["upscore8.weight"].shape == (4, 4, 16, 16) and theirs["score_pool3.weight"].shape == (4, 8, 1, 1)
+    found = read_official("fcn8s", theirs, None, given)
+    assert vars(found.model.config)["num_classes"] == 4 and found.about.preprocess["std"] == (1 / 255,) * 3
+    given = {"trunk_settings": {"depths": (1,) * 4, "widths": (4, 4, 8, 8), "stem_width": 4, "dilated_stages": 2}}
+    for auxiliary in (False, True):
+        model = create_model("fcn_resnet50", num_classes=6, auxiliary=auxiliary, **given)
+        found = read_official("fcn_resnet50", export_official(model, "torchvision"), None, given)
+        assert vars(found.model.config)["num_classes"] == 6 and vars(found.model.config)["auxiliary"] == auxiliary
+
+
+def test_scores_of_known_classes_are_kept_and_kernels_begin_anew(tmp_path: Path) -> None:
+    before = create_model("fcn_nano", num_classes=3)
+    head: Any = before.head
+    with torch.no_grad():
+        for parameter in head.parameters():
+            parameter.normal_()
+    about = Portable("fcn_nano", architecture_of(before), "semantic-segmentation", tuple("abc"), PLAIN.to_json())
+    save_portable(tmp_path, before, about)
+    start = SimpleNamespace(model="fcn_nano", start_from=str(tmp_path))
+    for classes in ("ca", "cba"):
+        model: Any = fine_tuned_model(start, {"num_classes": len(classes)}, tuple(classes))
+        for name in ("score", "skips.0", "skips.1"):
+            ours, theirs = model.head.get_submodule(name), head.get_submodule(name)
+            assert torch.equal(ours.weight[0], theirs.weight[2]) and torch.equal(ours.bias[-1], theirs.bias[0])
+        for up in model.head.up:
+            torch.testing.assert_close(up.weight.detach(), bilinear_kernel(len(classes), up.weight.shape[-1]))
+        assert torch.equal(model.fc6.weight, before.fc6.weight)  # type: ignore[union-attr]
 
 
 # Runs
