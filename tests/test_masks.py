@@ -190,6 +190,7 @@ def test_digit_scenes_have_masks_that_fit_their_boxes() -> None:
             assert inside.any(0).all() or (objects.labels == label).sum() > 1 or inside.any()
     other = Relabelled(masks, list(range(10, -1, -1)))
     assert torch.equal(other.record(1).mask, 10 - masks.record(1).mask)
+    assert other.pixels().tolist() == masks.pixels().tolist()[::-1]
 
 
 def test_data_check_counts_pixels_and_draws(folder: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

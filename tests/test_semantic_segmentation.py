@@ -359,6 +359,7 @@ def test_wrong_calls_are_named(folder: Path, tmp_path: Path) -> None:
         ({"freeze": ("nothing",)}, "no parameter's name begins with 'nothing'"),
         ({"augmentation": {"scale": (2.0, 1.0)}}, "augmentation.scale goes from 2 to 1"),
         ({"trunk_from": str(tmp_path)}, str(tmp_path)),
+        ({"crop_size": (4, 4)}, "setting 'crop_size': expected pictures of at least 8 pixels"),
     ):
         with pytest.raises((UsageError, OrchardError), match=words):
             train("unet_nano", str(folder), tmp_path / "run", **settings)

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
+from torch.func import functional_call
 
 from orchard.data.boxes.augment import Sizing
 from orchard.data.indexed import default_workers
@@ -16,7 +17,7 @@ from orchard.data.masks.contracts import MaskSplit, Relabelled
 from orchard.data.masks.loader import MaskBatch, MaskLoader
 from orchard.data.masks.sources import open_masks
 from orchard.data.settings import Source
-from orchard.errors import OrchardError
+from orchard.errors import OrchardError, UsageError, first_line
 from orchard.inference.export import Entry, example_inputs
 from orchard.inference.loading import Loaded
 from orchard.models import picture_size
@@ -57,6 +58,7 @@ class Job(base.Job):
         self.preprocess = start_preprocess(settings, config)
         self.sizing = start_sizing(settings, size)
         self.crop = settings.crop_size or size
+        check_crop(self.model, config.in_channels, self.crop)
         self.shape = (1, config.in_channels, *size)
         self.resolved = base.settle_precision(resolved, self.model, self.shape, device)
         self.channels_last = base.wants_channels_last(self.model)
@@ -144,6 +146,16 @@ class Job(base.Job):
         predictions = Predictions(**load_file(run / "evaluation" / f"{self.report_split}.safetensors"))
         loader = MaskLoader(self.data.splits[self.report_split], self.preprocess, self.sizing, self.crop, None)
         return write_report(run, data=self.data, predictions=predictions, model=model, loader=loader)
+
+
+def check_crop(model: nn.Module, channels: int, crop: tuple[int, int]) -> None:
+    """UsageError for crops of a size that the model does not take; nothing is computed to find out."""
+    whole = Probabilities(model)
+    state = {name: tensor.to("meta") for name, tensor in whole.state_dict().items()}
+    try:
+        functional_call(whole, state, (torch.empty(2, channels, *crop, device="meta"),))
+    except (ValueError, RuntimeError) as error:
+        raise UsageError(f"setting 'crop_size': {first_line(error)}") from None
 
 
 def start_sizing(settings: Settings, size: tuple[int, int]) -> Sizing:
