@@ -91,9 +91,9 @@ def write_files(
     from orchard.data.pictures import open_picture, plain
 
     name, number = Path(picture).stem, 2
-    while name in taken:
+    while {name, f"{name}-overlay"} & taken:
         name, number = f"{Path(picture).stem}-{number}", number + 1
-    taken.add(name)
+    taken |= {name, f"{name}-overlay"}
     with Path(picture).open("rb") as file, open_picture(file) as opened:
         drawn = overlay(plain(opened, 3), mask, colours)
     images = {folder / f"{name}.png": palette_image(mask, colours), folder / f"{name}-overlay.png": drawn}
