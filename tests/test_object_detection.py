@@ -32,11 +32,12 @@ from orchard.inference.loading import load
 from orchard.models import create_model
 from orchard.models.detection.contract import Detections
 from orchard.tasks.object_detection.answer import answer
-from orchard.tasks.object_detection.job import Job, load_trunk, sizing_of
+from orchard.tasks.object_detection.job import Job, sizing_of
 from orchard.tasks.object_detection.losses import SetCriterion
 from orchard.tasks.object_detection.metrics import evaluate_boxes
 from orchard.tasks.object_detection.objective import Predictions, predict_split
 from orchard.tasks.object_detection.settings import Options
+from orchard.tasks.trunks import load_trunk
 from orchard.training.loop import Interrupted, Trainer
 from orchard.weights.portable import Portable, architecture_of, save_portable
 

@@ -97,4 +97,4 @@ def test_data_can_be_checked_with_every_recipe() -> None:
                 chosen = find_recipe(recipe.model, canonical_name(source))
                 flips = chosen is not None and chosen.settings.get("augmentation.flip", False)
                 assert data.source == source
-                assert augmentation.flip == (flips and card.task != "object-detection")
+                assert augmentation.flip == (flips and card.task not in ("object-detection", "semantic-segmentation"))

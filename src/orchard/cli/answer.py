@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 KEYWORD = inspect.Parameter.KEYWORD_ONLY
 HELP = {
-    "predict": "Predict with a trained model: classes of images, boxes, translations, episodes.",
+    "predict": "Predict with a trained model: classes of images, boxes, masks, translations, episodes.",
     "generate": "Generate text, images and more with a trained model.",
 }
 Items = Annotated[list[str] | None, typer.Argument(metavar="[ITEM]...", help="Files, folders, patterns; or prompts.")]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -46,16 +47,20 @@ def check_data(
     resolved = _settings(source, model, settings)
     from orchard.data.check import check, draw_mosaic, remarks
     from orchard.data.check_text import kind_of
-    from orchard.errors import OrchardError, UsageError
+    from orchard.errors import UsageError
     from orchard.tasks.registry import task_of
 
     look: Any = resolved.settings
     chosen: CaptionSource = look.data
     if (other := _other_kind(source, model)) is not None:
-        if mosaic:
+        if mosaic and not other.mosaic:
             raise UsageError(f"{source}: no mosaic is drawn of {other.name}")
         report = other.load(other.check)(source, chosen)
-        emit(report.to_json(), as_json, lambda _: _show_checked(report))
+        if mosaic:
+            with _written(mosaic):
+                other.load(other.mosaic)(source, chosen, mosaic)
+            note(f"mosaic in {mosaic}")
+        emit(report.to_json() | ({"mosaic": str(mosaic)} if mosaic else {}), as_json, lambda _: _show_checked(report))
         return
     kind = kind_of(source, chosen, task_of(model).name if model else None)
     if kind == "captions":
@@ -77,10 +82,8 @@ def check_data(
     answer = {**result.to_json(), "remarks": found}
     if mosaic:
         preprocess = _preprocess(data, model, look.preprocessing)
-        try:
+        with _written(mosaic):
             draw_mosaic(data, preprocess, augment, mosaic)
-        except OSError as error:
-            raise OrchardError(f"the mosaic cannot be written to {mosaic}: {error.strerror or error}") from None
         answer |= {"mosaic": str(mosaic), "preprocess": preprocess.to_json(), "augmentation": augment.model_dump()}
         note(f"mosaic in {mosaic}: of each picture first what evaluation sees, then what training makes of it")
     emit(answer, as_json, lambda _: _show(result, found))
@@ -89,11 +92,29 @@ def check_data(
 def _other_kind(source: str, model: str | None) -> Kind | None:
     """The kind of a source that is no images, captions or text: known by its name, by what a model learns from, or by
     what is in it."""
-    from orchard.data.kinds import kind_by_look, kind_by_name, kind_named
+    from orchard.data.kinds import kind_by_look, kind_named, kinds_by_name
     from orchard.tasks.registry import task_of
 
-    kind = kind_named(task_of(model).data) if model else kind_by_name(source) or kind_by_look(source)
-    return None if kind is None or kind.name in ("images", "captions", "text") else kind
+    usual = ("images", "captions", "text")
+    named = [] if model else kinds_by_name(source)
+    if any(kind.name in usual for kind in named):
+        return None
+    if len(named) > 1:
+        others = ", ".join(kind.name for kind in named[1:])
+        note(f"{source} is shown as {named[0].name}; as {others} with --model, naming a model that learns from them")
+    kind = kind_named(task_of(model).data) if model else next(iter(named), None) or kind_by_look(source)
+    return None if kind is None or kind.name in usual else kind
+
+
+@contextmanager
+def _written(path: Path) -> Iterator[None]:
+    """What goes wrong while a mosaic is written is one line."""
+    from orchard.errors import OrchardError
+
+    try:
+        yield
+    except OSError as error:
+        raise OrchardError(f"the mosaic cannot be written to {path}: {error.strerror or error}") from None
 
 
 def _show_checked(report: Checked) -> None:

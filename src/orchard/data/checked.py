@@ -1,4 +1,4 @@
-"""What `orchard data check` reports of a kind of data that has no pictures to compare: counts by split, and facts."""
+"""What `orchard data check` reports of a kind of data whose pictures are not compared: counts by split, and facts."""
 
 from __future__ import annotations
 
@@ -52,6 +52,21 @@ def _count_objects(split: DetectionSplit, classes: tuple[str, ...]) -> dict[str,
         found += np.bincount(labels, minlength=len(classes))
         empty += not len(labels)
     return {"images": len(split), "without objects": empty, **dict(zip(classes, found.tolist(), strict=True))}
+
+
+def check_masks(source: str, settings: CaptionSource) -> Checked:
+    """Images and pixels by class, and what is wrong with the files."""
+    from orchard.data.masks.sources import open_masks
+
+    data = open_masks(source, settings)
+    counts = {
+        name: {"images": len(split), **dict(zip(data.classes, split.pixels().tolist(), strict=True))}
+        for name, split in data.splits.items()
+    }
+    made = any(split.endless for split in data.splits.values())
+    facts = {"classes": list(data.classes), "counts": "pixels of each class" + (", in its first images" * made)}
+    problems = tuple(f"{one.key}: {one.what}" for one in data.problems)
+    return Checked(source, data.format, data.reason, counts, facts, problems, data.fingerprint)
 
 
 def _spread(values: np.ndarray) -> list[float]:

@@ -19,6 +19,7 @@ from orchard.data.boxes.collect import FileBoxes
 from orchard.data.captions.tsv import TsvSplit
 from orchard.data.collect import pack_digests
 from orchard.data.files import FileSplit
+from orchard.data.masks.collect import FileMasks
 from orchard.data.pairs.contracts import Pairs
 from orchard.data.picture_objects import ObjectSplit
 from orchard.data.splits import ArraySplit
@@ -46,6 +47,11 @@ def _(split: ObjectSplit) -> np.ndarray:
 
 @digests_of.register
 def _(split: FileBoxes) -> np.ndarray:
+    return pack_digests(split.digests)
+
+
+@digests_of.register
+def _(split: FileMasks) -> np.ndarray:
     return pack_digests(split.digests)
 
 

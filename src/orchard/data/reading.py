@@ -11,6 +11,7 @@ from orchard.data.boxes.collect import FileBoxes
 from orchard.data.captions.tsv import TsvSplit
 from orchard.data.collect import GO_ON
 from orchard.data.files import FileSplit
+from orchard.data.masks.collect import FileMasks
 from orchard.data.settings import DataSettings
 from orchard.errors import OrchardError
 
@@ -32,6 +33,11 @@ def _(split: TsvSplit, index: int) -> None:
 
 @read_record.register
 def _(split: FileBoxes, index: int) -> None:
+    split.record(index)
+
+
+@read_record.register
+def _(split: FileMasks, index: int) -> None:
     split.record(index)
 
 

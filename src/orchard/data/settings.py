@@ -195,6 +195,14 @@ class CaptionSettings(DataSettings):
     )
 
 
+class MaskSettings(DataSettings):
+    """How files of images with masks become splits."""
+
+    ignore_index: int | None = Field(
+        None, ge=0, le=255, description="number in masks of pixels that are not learned and not counted, beside 255"
+    )
+
+
 class Source(DataSettings):
     """Data of any kind, and where it is."""
 
@@ -207,6 +215,10 @@ class ImageSource(FolderSettings, Source):
     labels_per_class: int | None = Field(
         None, ge=1, description="learn from only so many images of each class, chosen by the random seed"
     )
+
+
+class MaskSource(MaskSettings, Source):
+    """Images with masks, and where they are."""
 
 
 class TextColumns(Settings):
@@ -251,7 +263,7 @@ class AnyColumns(Columns, ImageColumns, TextColumns):
     """Which column of any table is what."""
 
 
-class AnySource(ImageSource, CaptionSource, TextPairSource, TextSource):
+class AnySource(ImageSource, CaptionSource, MaskSource, TextPairSource, TextSource):
     """Data of any kind, for who only looks at it."""
 
     columns: AnyColumns = Field(default_factory=AnyColumns, description="columns of a table; default: found by looking")

@@ -22,7 +22,8 @@ class Kind:
     `named` are the sets known by name (`digits`, `multi30k:FOLDER`); `schemes` are prefixes of sources that are no
     files (`gym:CartPole-v1`). `open` is the place, `module:function`, of what opens a source, `recognise` of what tells
     whether a source is of this kind, `objects` of what looks at a Python object of this kind (a `Given`, which `open`
-    takes in place of a source), and `check` of what reports on it for `orchard data check`.
+    takes in place of a source), `check` of what reports on it for `orchard data check`, and `mosaic` of what draws it
+    there.
     """
 
     name: str
@@ -32,6 +33,7 @@ class Kind:
     recognise: str = ""
     objects: str = ""
     check: str = ""
+    mosaic: str = ""
 
     def load(self, place: str) -> Any:
         """What stands at `module:name`."""
@@ -91,11 +93,10 @@ def kind_named(name: str) -> Kind:
     return kinds()[name]
 
 
-def kind_by_name(source: str) -> Kind | None:
-    """The one kind that knows a source by its name; None for a path, and for a set that several kinds know."""
+def kinds_by_name(source: str) -> list[Kind]:
+    """The kinds that know a source by its name; none for a path."""
     name = source.partition(":")[0]
-    found = [kind for kind in kinds().values() if name in kind.named or name in kind.schemes]
-    return found[0] if len(found) == 1 else None
+    return [kind for kind in kinds().values() if name in kind.named or name in kind.schemes]
 
 
 def kind_by_look(source: str) -> Kind | None:

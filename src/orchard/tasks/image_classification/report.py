@@ -15,6 +15,7 @@ from torch import nn
 
 from orchard.data.contracts import ImageSplit, Preprocess
 from orchard.report.charts import Chart, Line, line_chart, percent, short
+from orchard.report.confusion import confusion_cells
 from orchard.report.pictures import look_inside, record_uri
 from orchard.report.run_page import Curve, Tile, write_run_page
 from orchard.tasks.image_classification.image_objective import Predictions
@@ -24,8 +25,6 @@ from orchard.training.run import RunFolder
 
 MOST_MISTAKES = 24
 MOST_PAIRS = 12  # of confused classes in the list
-MOST_CLASSES = 100  # in the confusion matrix; above that only the list can be read
-NUMBERED = 20  # classes up to which the matrix has room for counts
 INSIGHTS = 6
 
 
@@ -88,7 +87,7 @@ def write_report(
         report_split=report_split,
         count=len(labels),
         right=right,
-        matrix=_matrix(matrix, objective.classes),
+        matrix=confusion_cells(matrix, objective.classes),
         pairs=_confused(matrix, objective.classes),
         table=_per_class(labels, said, objective.classes),
         calibration=_calibration(labels == said, confidence),
@@ -98,37 +97,6 @@ def write_report(
         generative=filters_and_reconstructions(model, split, preprocess, [index for index, _, _ in chosen]),
         insights=[replace(insight, key=split.key(int(insight.key))) for insight in insights],
     )
-
-
-def _matrix(matrix: np.ndarray, classes: Sequence[str]) -> dict[str, Any] | None:
-    """The confusion matrix as cells in pixels; None where it has too many classes to be read.
-
-    A cell's strength is the root of its share of the row, so that single confusions stay visible.
-    """
-    K = len(classes)
-    if K > MOST_CLASSES:
-        return None
-    numbered = K <= NUMBERED
-    size = 40 if K <= 12 else 30 if numbered else max(520 / K, 6)
-    names = [_shorten(name, 14) for name in classes]
-    longest = max(len(name) for name in names)
-    margin = min(18 + longest * 7, 130) if numbered else 24
-    slanted = longest * 7.5 > size - 4
-    cells = []
-    for row, column in zip(*matrix.nonzero(), strict=True):
-        count, total = int(matrix[row, column]), int(matrix[row].sum())
-        says = f"{classes[row]} predicted as {classes[column]}" if row != column else f"{classes[row]} correct"
-        cells.append(
-            {"x": round(margin + column * size, 1), "y": round(row * size, 1), "count": count, "right": row == column,
-             "strength": round((count / total) ** 0.5 * 0.92 + 0.08, 3), "says": f"{says}: {count} of {total}"}
-        )  # fmt: skip
-    foot = 26 if not numbered or not slanted else 20 + longest * 5
-    return {"cells": cells, "size": size, "margin": margin, "names": names, "numbered": numbered, "slanted": slanted,
-            "side": K * size, "width": margin + K * size + 2, "height": K * size + foot + 18, "foot": foot}  # fmt: skip
-
-
-def _shorten(name: str, length: int) -> str:
-    return name if len(name) <= length else name[: length - 1] + "…"
 
 
 def _confused(matrix: np.ndarray, classes: Sequence[str]) -> list[dict[str, Any]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,28 +11,25 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from orchard.data.boxes.augment import Sizing
-from orchard.data.boxes.contracts import DetectionData, DetectionSplit, Relabelled
+from orchard.data.boxes.contracts import DetectionSplit, Relabelled
 from orchard.data.boxes.loader import BoxLoader, DetectionBatch
 from orchard.data.boxes.sources import open_boxes
-from orchard.data.contracts import Preprocess
 from orchard.data.indexed import default_workers
 from orchard.data.settings import Source
-from orchard.errors import OrchardError, UsageError
+from orchard.errors import OrchardError
 from orchard.inference.export import Entry, example_inputs
 from orchard.inference.loading import Loaded
-from orchard.models import create_model, landmark_of, picture_size
+from orchard.models import picture_size
 from orchard.tasks import base
-from orchard.tasks.known_classes import fine_tuned_model
 from orchard.tasks.object_detection import TASK
 from orchard.tasks.object_detection.metrics import Evaluation, evaluate_boxes
 from orchard.tasks.object_detection.objective import ObjectDetection, Predictions, predict_split
 from orchard.tasks.object_detection.settings import DetectionSettings, Settings
+from orchard.tasks.trunks import freeze, start_model, start_preprocess
 from orchard.training.feed import LoaderFeed
 from orchard.training.run import RunFolder
 from orchard.training.settings import Resolved
-from orchard.weights.folders import model_folder
-from orchard.weights.official import preprocess_of
-from orchard.weights.portable import read_portable, save_portable, write_tensors
+from orchard.weights.portable import save_portable, write_tensors
 
 
 class Job(base.Job):
@@ -49,7 +45,7 @@ class Job(base.Job):
         for split in ("train", "validation"):
             base.pick_split(self.data.splits, split, settings.data.source)
         torch.manual_seed(settings.seed)  # the fresh weights
-        self.model = start_model(settings, self.data)
+        self.model = start_model(settings, self.data.classes)
         freeze(self.model, settings.freeze)
         config: Any = self.model.config
         size = picture_size(config)
@@ -144,54 +140,6 @@ class Job(base.Job):
             run, split=split, predictions=predictions, evaluation=self.compare(predictions, self.report_split),
             classes=self.data.classes,
         )  # fmt: skip
-
-
-def start_model(settings: Settings, data: DetectionData) -> nn.Module:
-    """The model to train: fresh, with a classifier's weights in its trunk, or with those of another run or model."""
-    wanted = {"num_classes": len(data.classes), **settings.architecture}
-    if settings.start_from:
-        return fine_tuned_model(settings, wanted, data.classes)
-    try:
-        model = create_model(settings.model, **wanted)
-    except ValueError as error:
-        raise UsageError(f"{settings.model} cannot be built so: {error}") from None
-    if settings.trunk_from:
-        load_trunk(model, model_folder(Path(settings.trunk_from)))
-    return model
-
-
-def load_trunk(model: Any, folder: Path) -> None:
-    """Give the trunk of a detector the weights of a classifier; what follows the classifier's maps is left out.
-
-    Raises UsageError for another classifier than the trunk, OrchardError for one of another shape.
-    """
-    about, state = read_portable(folder)
-    if about.model != model.config.trunk:
-        raise UsageError(f"{folder} holds a {about.model}, the trunk is a {model.config.trunk}")
-    expected = model.trunk.state_dict()
-    for name, tensor in expected.items():
-        if name not in state or state[name].shape != tensor.shape:
-            shape = tuple(state[name].shape) if name in state else "none"
-            raise OrchardError(f"{folder}: the trunk needs '{name}' of shape {tuple(tensor.shape)}, there is {shape}")
-    model.trunk.load_state_dict({name: state[name] for name in expected})
-
-
-def freeze(model: nn.Module, prefixes: tuple[str, ...]) -> None:
-    """Parameters whose names begin so do not learn; UsageError for a prefix that no name has."""
-    for prefix in prefixes:
-        chosen = [parameter for name, parameter in model.named_parameters() if name.startswith(prefix)]
-        if not chosen:
-            raise UsageError(f"setting 'freeze': no parameter's name begins with '{prefix}'")
-        for parameter in chosen:
-            parameter.requires_grad_(False)
-
-
-def start_preprocess(settings: Settings, config: Any) -> Preprocess:
-    """The preprocessing the weights were trained with, else ImageNet's."""
-    if settings.start_from:
-        _, about, _ = base.read_start(settings)
-        return dataclasses.replace(Preprocess.from_json(about.preprocess), size=picture_size(config))
-    return Preprocess.from_json(preprocess_of(landmark_of(settings.model), config, ""))
 
 
 def start_sizing(settings: Settings, size: tuple[int, int]) -> Sizing:

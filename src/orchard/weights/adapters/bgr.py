@@ -7,9 +7,12 @@ from dataclasses import replace
 from orchard.weights.adapters import Adapter
 from orchard.weights.golden import Stored
 
+PICTURES = ("in.images", "in.x")  # what cases call them
+
 
 def _as_rgb(stored: Stored) -> Stored:
-    return replace(stored, tensors={**stored.tensors, "in.images": stored.tensors["in.images"].flip(1)})
+    turned = {name: stored.tensors[name].flip(1) for name in PICTURES if name in stored.tensors}
+    return replace(stored, tensors={**stored.tensors, **turned})
 
 
 ADAPTER = Adapter(stored=_as_rgb)
