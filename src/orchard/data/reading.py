@@ -11,6 +11,7 @@ from orchard.data.boxes.collect import FileBoxes
 from orchard.data.captions.tsv import TsvSplit
 from orchard.data.collect import GO_ON
 from orchard.data.files import FileSplit
+from orchard.data.resolutions import Resolutions
 from orchard.data.settings import DataSettings
 from orchard.errors import OrchardError
 
@@ -33,6 +34,13 @@ def _(split: TsvSplit, index: int) -> None:
 @read_record.register
 def _(split: FileBoxes, index: int) -> None:
     split.record(index)
+
+
+@read_record.register
+def _(split: Resolutions, index: int) -> None:
+    read_record(split.images, index)
+    for stored in split.low.values():
+        read_record(stored, index)
 
 
 def can_break(split: Any) -> bool:
