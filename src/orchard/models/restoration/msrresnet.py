@@ -19,7 +19,6 @@ from orchard.nn.checks import check_images
 from orchard.nn.sub_pixel import ConvResidual, SubPixelConv, factors_of, radius_of
 
 SLOPE = 0.1  # of the second network's leaky ReLU
-START = 0.1  # factor of the second network's fresh weights (section 3.1 of ESRGAN: smaller initialisation)
 STANDARD = 24
 
 
@@ -67,6 +66,7 @@ class MSRResNet0(SuperResolver):
         self.upsample = nn.Sequential(*(NearestConv(c.width, factor) for factor in factors_of(c.scale)))
         self.detail = nn.Conv2d(c.width, c.width, 3, padding=1)
         self.tail = nn.Conv2d(c.width, 3, 3, padding=1, bias=False)
+        initialise(self, 0.5)
 
     @property
     def scales(self) -> tuple[int, ...]:
@@ -103,11 +103,7 @@ class MSRResNet1(SuperResolver):
         self.upsample = nn.ModuleList(SubPixelConv(c.width, factor, bias=True) for factor in factors_of(c.scale))
         self.detail = nn.Conv2d(c.width, c.width, 3, padding=1)
         self.tail = nn.Conv2d(c.width, 3, 3, padding=1)
-        for module in self.modules():
-            if isinstance(module, nn.Conv2d) and not module.weight.is_meta:
-                nn.init.kaiming_normal_(module.weight, mode="fan_in")
-                module.weight.data.mul_(START)
-                nn.init.zeros_(module.bias)  # type: ignore[arg-type]
+        initialise(self, 0.1)  # section 3.1 of ESRGAN: smaller initialisation
 
     @property
     def scales(self) -> tuple[int, ...]:
@@ -130,6 +126,16 @@ class MSRResNet1(SuperResolver):
         """Name prefixes of the parameters from the input to the output."""
         blocks = [(f"blocks.{n}.",) for n in range(self.config.blocks)]
         return [("head.",), *blocks, ("upsample.",), ("detail.", "tail.")]
+
+
+def initialise(model: nn.Module, factor: float) -> None:
+    """He's normal weights for ReLU times a factor, and no bias."""
+    for module in model.modules():
+        if isinstance(module, nn.Conv2d) and not module.weight.is_meta:
+            nn.init.kaiming_normal_(module.weight)
+            module.weight.data.mul_(factor)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
 
 
 def build(config: MSRResNet0Config | MSRResNet1Config) -> SuperResolver:
