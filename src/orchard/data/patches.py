@@ -105,9 +105,7 @@ class PatchLoader(IndexedBatches[PatchBatch]):
         return np.rot90(pixels, int(numbers[TURN] * 4)) if self.turn else pixels
 
 
-def enlarge_part(
-    high: Image.Image, low: Image.Image | None, scale: int, box: tuple[int, int, int, int]
-) -> Image.Image:
+def enlarge_part(high: Image.Image, low: Image.Image | None, scale: int, box: tuple[int, int, int, int]) -> Image.Image:
     """What the low resolution, enlarged bicubically as a whole, has at `box` (in its pixels): made from a little more
     than that."""
     left, top = max(box[0] - MARGIN, 0), max(box[1] - MARGIN, 0)

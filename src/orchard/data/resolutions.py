@@ -208,10 +208,8 @@ def _unfit(high: Seen | str, low: Seen | str, name: str, scale: int) -> str:
     wanted = high.width // scale, high.height // scale
     if (low.width, low.height) == wanted:
         return ""
-    return (
-        f"{name} is {low.width}x{low.height}, expected {wanted[0]}x{wanted[1]}, a {scale}th of "
-        f"{high.width}x{high.height}"
-    )
+    there, size = f"{low.width}x{low.height}", f"{high.width}x{high.height}"
+    return f"{name} is {there}, expected {wanted[0]}x{wanted[1]}, 1/{scale} of {size}"
 
 
 def recognise(source: str) -> bool:

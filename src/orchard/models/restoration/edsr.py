@@ -88,9 +88,7 @@ def example(config: Any, count: int, generator: torch.Generator | None) -> dict[
 
 def official_names(config: EDSRConfig) -> list[tuple[str, str]]:
     """The names of sanghyun-son/EDSR-PyTorch."""
-    upsampling = [
-        (f"upsample.{n}.conv.{{}}", f"tail.0.{2 * n}.{{}}") for n, _ in enumerate(factors_of(config.scale))
-    ]
+    upsampling = [(f"upsample.{n}.conv.{{}}", f"tail.0.{2 * n}.{{}}") for n, _ in enumerate(factors_of(config.scale))]
     return [*shared_names(config.blocks), *upsampling, ("tail.{}", "tail.1.{}")]
 
 

@@ -42,7 +42,7 @@ class EnlargedArtifact(Artifact):
         return ["picture", "image", "width", "height", "enlarged_width", "enlarged_height", *names, "error"]
 
     def cells(self) -> list[str]:
-        numbers = [f"{value:.4f}" for _, value in self.metrics]
+        numbers = ["" if self.error else f"{value:.4f}" for _, value in self.metrics]
         return [self.item, self.image, *map(str, (*self.size, *self.enlarged)), *numbers, self.error]
 
     @classmethod
@@ -76,22 +76,21 @@ def answer(
     from orchard.tasks.super_resolution.metrics import METRICS
     from orchard.tasks.super_resolution.pipeline import ImageUpscaler
 
-    upscaler = ImageUpscaler(
-        load(folder), scale=options.scale, precision=options.precision, tile=options.tile, say=say
-    )
+    upscaler = ImageUpscaler(load(folder), scale=options.scale, precision=options.precision, tile=options.tile, say=say)
     out = options.out or Path("enlarged")
     files = targets(paths, out, upscaler.scale)
     truths = truths_of(paths, options.truth)
     names = (*METRICS, *(f"bicubic_{name}" for name in METRICS)) if options.truth else ()
+    nothing = tuple((name, float("nan")) for name in names)  # so that every line of a table has their columns
     for path, file, found in zip(paths, files, upscaler.predict(paths), strict=True):
         if found.image is None or found.bicubic is None:
-            yield EnlargedArtifact(path, error=found.error, metrics=tuple((name, float("nan")) for name in names))
+            yield EnlargedArtifact(path, error=found.error, metrics=nothing)
             continue
         shown, metrics = [found.bicubic, found.image], tuple[tuple[str, float], ...]()
         if options.truth:
-            truth = read_truth(truths.get(path), found.image)
+            truth = read_truth(truths.get(path), found.image, upscaler.scale)
             if isinstance(truth, str):
-                yield EnlargedArtifact(path, error=truth, metrics=tuple((name, float("nan")) for name in names))
+                yield EnlargedArtifact(path, error=truth, metrics=nothing)
                 continue
             shown.append(truth)
             metrics = compared(names, found.image, found.bicubic, truth, upscaler.scale)
@@ -127,9 +126,9 @@ def truths_of(paths: Sequence[str], folder: Path | None) -> dict[str, Path]:
     return {path: by_stem[Path(path).stem] for path in paths if Path(path).stem in by_stem}
 
 
-def read_truth(path: Path | None, image: Image.Image) -> Image.Image | str:
-    """The truth at the size of the enlarged image, of which it may have some more; or what is wrong."""
-    from orchard.tasks.super_resolution.metrics import WINDOW
+def read_truth(path: Path | None, image: Image.Image, scale: int) -> Image.Image | str:
+    """The truth at the size of the enlarged image, beyond which it may have a rest of the scale; or what is wrong."""
+    from orchard.tasks.super_resolution.metrics import least_side
     from orchard.tasks.super_resolution.pipeline import read_image
 
     if path is None:
@@ -137,9 +136,10 @@ def read_truth(path: Path | None, image: Image.Image) -> Image.Image | str:
     truth = read_image(path)
     if isinstance(truth, str):
         return f"{path}: {truth}"
-    spare = truth.width - image.width, truth.height - image.height
-    if not all(0 <= side < 8 for side in spare) or min(image.size) < 2 * WINDOW:
+    if (truth.width - truth.width % scale, truth.height - truth.height % scale) != image.size:
         return f"{path} is {truth.width}x{truth.height}, expected {image.width}x{image.height} as it is enlarged"
+    if min(image.size) < least_side(scale):
+        return f"{path} is {truth.width}x{truth.height}; metrics need {least_side(scale)} pixels a side"
     return truth.crop((0, 0, *image.size)).convert(image.mode)
 
 

@@ -158,9 +158,7 @@ def check_sizes(splits: Mapping[str, Resolutions], scales: tuple[int, ...], patc
                 advice = f"set patch={min(height, width) // scale} or less, or take it out" if name == "train" else (
                     "take it out"
                 )  # fmt: skip
-                raise OrchardError(
-                    f"{split.key(index)} is {width}x{height} pixels; {what} {least} a side: {advice}"
-                )
+                raise OrchardError(f"{split.key(index)} is {width}x{height} pixels; {what} {least} a side: {advice}")
 
 
 def compare_split(
@@ -219,6 +217,6 @@ def entries(loaded: Loaded) -> list[Entry]:
 
     several = len(network.scales) > 1
     return [
-        Entry(f"x{scale}" if several else "", AtScale(network, scale).eval(), draw, "images", any_size=True)
+        Entry(f"x{scale}" if several else "", AtScale(network, scale).eval(), draw, "enlarged", any_size=True)
         for scale in network.scales
     ]

@@ -1,4 +1,4 @@
-"""The report of super-resolution: every image beside bicubic enlargement, and the places that came out best and worst."""
+"""The report of super-resolution: every image beside bicubic enlargement, and the parts that came out best and worst."""
 
 from __future__ import annotations
 
@@ -49,10 +49,16 @@ def write_report(run: RunFolder, *, split: Resolutions, model: nn.Module, seen: 
     order = np.argsort(gains, kind="stable")
     gain = figures["psnr"] - figures["bicubic_psnr"]
     tiles = [
-        Tile(f"{metrics.report_split.capitalize()} PSNR", f"{figures['psnr']:.2f} dB", f"luma, {scale} pixels off each side"),
+        Tile(
+            f"{metrics.report_split.capitalize()} PSNR", f"{figures['psnr']:.2f} dB",
+            f"luma, {scale} pixels off each side",
+        ),
         Tile("Over bicubic", f"{gain:+.2f} dB", f"bicubic: {figures['bicubic_psnr']:.2f} dB"),
         Tile("SSIM", f"{figures['ssim']:.4f}", f"luma; bicubic: {figures['bicubic_ssim']:.4f}"),
-        Tile("PSNR of RGB", f"{figures['psnr_rgb']:.2f} dB", f"with the border; bicubic: {figures['bicubic_psnr_rgb']:.2f} dB"),
+        Tile(
+            "PSNR of RGB", f"{figures['psnr_rgb']:.2f} dB",
+            f"with the border; bicubic: {figures['bicubic_psnr_rgb']:.2f} dB",
+        ),
     ]  # fmt: skip
     curves = [
         Curve("Loss", "loss", "of pixels, range 1", falling=True),
@@ -80,7 +86,13 @@ def write_report(run: RunFolder, *, split: Resolutions, model: nn.Module, seen: 
 
 
 def crops(
-    split: Resolutions, upscale: Upscaler, places: Sequence[int], ours: np.ndarray, gains: np.ndarray, *, most_helped: bool
+    split: Resolutions,
+    upscale: Upscaler,
+    places: Sequence[int],
+    ours: np.ndarray,
+    gains: np.ndarray,
+    *,
+    most_helped: bool,
 ) -> list[Crop]:
     """Of some images the part where the model gains, or loses, most against bicubic."""
     found = []
