@@ -1,4 +1,4 @@
-"""The loss of super-resolution: pixels, absolute (Lim et al. 2017, section 4.2) or squared (Dong et al. 2014, eq. 4)."""
+"""The loss of super-resolution: absolute (Lim et al. 2017, section 4.2) or squared (Dong et al. 2014, eq. 4)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The report of super-resolution: every image beside bicubic enlargement, and the parts that came out best and worst."""
+"""The report of super-resolution: images beside bicubic enlargement, and the parts that came out best and worst."""
 
 from __future__ import annotations
 
