@@ -53,7 +53,7 @@ class PatchLoader(IndexedBatches[PatchBatch]):
         world: int = 1,
     ):
         pixels = sum(int(np.prod(split.size(index))) for index in range(len(split)))
-        kept = 3 * pixels <= KEPT_BYTES
+        kept = 3 * pixels * len(scales) <= KEPT_BYTES
         super().__init__(
             len(split) * repeats, batch_size=batch_size, seed=seed, training=True,
             workers=(0 if kept else default_workers(world)) if workers is None else workers, rank=rank, world=world,

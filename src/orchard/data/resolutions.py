@@ -70,7 +70,8 @@ class Resolutions:
         if isinstance(self.images, FileSplit):
             height, width = self.images.sizes[index].tolist()
         else:
-            height, width = self.images.image(index).shape[1:]
+            with self.images.open(index) as picture:
+                width, height = picture.size
         return height, width
 
     def high(self, index: int, scale: int) -> Image.Image:
