@@ -22,6 +22,7 @@ from orchard.data.files import FileSplit
 from orchard.data.masks.collect import FileMasks
 from orchard.data.pairs.contracts import Pairs
 from orchard.data.picture_objects import ObjectSplit
+from orchard.data.resolutions import Resolutions
 from orchard.data.splits import ArraySplit
 from orchard.files import atomic
 
@@ -63,6 +64,11 @@ def _(split: ArraySplit) -> np.ndarray:
 @digests_of.register
 def _(split: TsvSplit) -> np.ndarray:
     return split.marks()
+
+
+@digests_of.register
+def _(split: Resolutions) -> np.ndarray:
+    return digests_of(split.images)  # type: ignore[no-any-return]
 
 
 @digests_of.register

@@ -12,6 +12,7 @@ from orchard.data.captions.tsv import TsvSplit
 from orchard.data.collect import GO_ON
 from orchard.data.files import FileSplit
 from orchard.data.masks.collect import FileMasks
+from orchard.data.resolutions import Resolutions
 from orchard.data.settings import DataSettings
 from orchard.errors import OrchardError
 
@@ -39,6 +40,13 @@ def _(split: FileBoxes, index: int) -> None:
 @read_record.register
 def _(split: FileMasks, index: int) -> None:
     split.record(index)
+
+
+@read_record.register
+def _(split: Resolutions, index: int) -> None:
+    read_record(split.images, index)
+    for stored in split.low.values():
+        read_record(stored, index)
 
 
 def can_break(split: Any) -> bool:

@@ -44,9 +44,9 @@ def open_pictures(source: str | Given, settings: CaptionSettings) -> ImageData:
         return open_data(source, settings)
     try:
         if path.is_dir() and not _captioned(names := Folder(path).names()[0]):
-            return _collect(source, Folder(path), names, settings)
+            return collect_pictures(source, Folder(path), names, settings)
         if path.suffix.lower() == ".zip" and path.is_file() and not _captioned(names := Archive(path).names()[0]):
-            return _collect(source, Archive(path), names, settings)
+            return collect_pictures(source, Archive(path), names, settings)
     except zipfile.BadZipFile as error:
         raise OrchardError(f"{source} is a damaged zip archive: {error}") from None
     except OSError as error:
@@ -88,7 +88,7 @@ def _captioned(names: Sequence[str]) -> bool:
     return any(is_listing(name) or ("/" not in name and name.lower().endswith(TSV_ENDINGS)) for name in names)
 
 
-def _collect(source: str, files: Files, names: Sequence[str], settings: CaptionSettings) -> ImageData:
+def collect_pictures(source: str, files: Files, names: Sequence[str], settings: CaptionSettings) -> ImageData:
     """A set of all pictures in one place. Where every one stands in a folder train, validation or test, those are the
     splits; else some are held out. Bad files are refused or left out, as the settings say."""
     pictures = [name for name in names if ending_of(name) in ENDINGS]

@@ -42,7 +42,8 @@ class Entry:
     """One function of a model, which becomes a file: `name` tells it from the model's others, if there are any.
 
     `inputs(count, generator)` draws arguments of `module` at random, by the names that they get in the file. `images`
-    says that the one argument is an image as the preprocessing leaves it; `pixels`, one of any size as it is stored.
+    says that the one argument is an image as the preprocessing leaves it; `pixels`, one of any size as it is stored;
+    `any_size`, images (B, C, H, W) of any size.
     """
 
     name: str
@@ -51,6 +52,7 @@ class Entry:
     output: str
     images: bool = False
     pixels: bool = False
+    any_size: bool = False
 
 
 @dataclass(frozen=True)
@@ -200,8 +202,10 @@ def export_torch(entry: Entry, path: Path, facts: Mapping[str, str] | None = Non
 def _example(entry: Entry) -> tuple[dict[str, Tensor], tuple[Any, ...]]:
     """Arguments in a batch of two, and which of their axes may have another length: the first, and an image's sides."""
     example = entry.inputs(2, torch.Generator().manual_seed(0))
-    free = ("batch", "height", "width") if entry.pixels else ("batch",)
-    each = ({axis: torch.export.Dim(name) for axis, name in enumerate(free)},) * len(example)
+    free = {0: "batch"}
+    if entry.pixels or entry.any_size:
+        free |= {1: "height", 2: "width"} if entry.pixels else {2: "height", 3: "width"}
+    each = ({axis: torch.export.Dim(name) for axis, name in free.items()},) * len(example)
     return example, (each,) if isinstance(entry.module, Method) else each
 
 

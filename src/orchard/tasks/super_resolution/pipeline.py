@@ -1,0 +1,89 @@
+"""A trained super-resolution network at work on images in files or in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from PIL import Image
+
+from orchard.data.pictures import FAULTS, GREY_MODES, fault, plain
+from orchard.data.resolutions import enlarge
+from orchard.errors import OrchardError, UsageError
+from orchard.inference.fast import Precision, pick_precision
+from orchard.inference.image_files import item_name, opened_image, read_ahead
+from orchard.inference.loading import Loaded
+from orchard.tasks import base
+from orchard.tasks.super_resolution import TASK
+from orchard.tasks.super_resolution.upscaling import TILE, Upscaler, network_of
+
+
+@dataclass(frozen=True)
+class Enlarged:
+    """One image, what it was made of and what bicubic enlargement makes of it; or why there is none."""
+
+    picture: str
+    image: Image.Image | None = None
+    bicubic: Image.Image | None = None
+    error: str = ""
+
+
+class ImageUpscaler:
+    """Images at several times their size: `pipeline(RUN)("cat.png")`.
+
+    `scale` is one of a model with several, without it the largest. `precision` "auto" is float32 on a processor, bf16
+    on a GPU that has it. An image is computed in pieces of `tile` pixels a side.
+    """
+
+    def __init__(
+        self,
+        loaded: Loaded,
+        *,
+        scale: int | None = None,
+        precision: Precision = "auto",
+        tile: int = TILE,
+        say: Callable[[str], None] | None = None,
+    ):
+        """Raises UsageError for a model of another task, and for a scale that it does not have."""
+        if loaded.task != TASK.name:
+            raise UsageError(f"{loaded.folder} is for {loaded.task}; images are enlarged by {TASK.name}")
+        self.model, device = base.on_device(loaded.model)
+        scales = network_of(self.model).scales
+        if scale is not None and scale not in scales:
+            raise UsageError(f"{loaded.folder} enlarges by {' or '.join(map(str, scales))}, not by {scale}")
+        self.scale = scale or scales[-1]
+        on_cpu = device.type == "cpu" and precision == "auto"
+        bf16 = not on_cpu and pick_precision(precision, device) == "bf16"
+        self.upscaler = Upscaler(self.model, self.scale, tile=tile, bf16=bf16)
+
+    def __call__(self, image: Any) -> Image.Image:
+        """One image, a path, the bytes of a file, a PIL image, uint8 numpy (H, W) or (H, W, C) or a uint8 tensor
+        (C, H, W), enlarged: mode L for a grey one, else RGB. Raises OrchardError for one that cannot be read."""
+        (found,) = self.predict([image])
+        if found.image is None:
+            raise OrchardError(f"{found.picture}: {found.error}")
+        return found.image
+
+    def predict(self, items: Sequence[Any]) -> Iterator[Enlarged]:
+        """One answer for each path or image in memory, in order."""
+        for number, ((item, pixels),) in enumerate(read_ahead(items, 1, read_image)):
+            read, name = pixels.result(), item_name(item, number)
+            if isinstance(read, str):
+                yield Enlarged(name, error=read)
+                continue
+            try:
+                yield Enlarged(name, self.upscaler(read), enlarge(read, self.scale))
+            except ValueError as error:
+                yield Enlarged(name, error=str(error))
+
+
+def read_image(image: Any) -> Image.Image | str:
+    """An image in mode L or RGB, by the one rule of all images; or what is wrong with it."""
+    try:
+        with opened_image(image) as picture:
+            found = plain(picture, 1 if picture.mode in GREY_MODES else 3)
+            found.load()  # the file is closed before the pixels are needed
+            return found
+    except FAULTS as error:
+        return fault(error)
