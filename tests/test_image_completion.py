@@ -116,7 +116,7 @@ def test_masked_pixels_are_learned_and_shown_but_not_written(tmp_path: Path) -> 
     assert found["bits_per_pixel"] < found["unigram_bits_per_pixel"]
     assert evaluate(out, "digits")["test"] == pytest.approx(found)
     assert (out / "report.html").read_text().count('alt="Image ') == 8 * 3
-    with pytest.raises(UsageError, match="learned masked pixels .* train with --set objective=autoregressive"):
+    with pytest.raises(UsageError, match=r"learned masked pixels .* train with --set objective=autoregressive"):
         pipeline(out)
     with pytest.raises(UsageError, match="learned by the objective bert; leave out objective=autoregressive"):
         train("imagegpt_nano", "digits", tmp_path / "more", start_from=str(out), objective="autoregressive")
@@ -142,7 +142,7 @@ def test_every_layer_is_judged_beside_the_pixels(run: Path) -> None:
     middle = evaluate(run, "digits", task=task, settings={"evaluation.images": 150})["test"]
     assert middle["linear_accuracy"] == pytest.approx(found["linear_accuracy_layer_1"])
     assert pipeline(task, run)(torch.zeros(1, 8, 8, dtype=torch.uint8)).shape == (1, 16)
-    with pytest.raises(UsageError, match="'evaluation.layer' is 3, expected 0 to 2"):
+    with pytest.raises(UsageError, match=r"'evaluation\.layer' is 3, expected 0 to 2"):
         evaluate(run, "digits", task=task, settings={"evaluation.layer": 3})
 
 

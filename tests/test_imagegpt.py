@@ -10,13 +10,10 @@ import torch.nn.functional as F
 from safetensors.torch import load_file
 
 from orchard.data.palette import FILE, Palette, fit_palette, read_palette
-from orchard.data.settings import CaptionSource
-from orchard.data.unlabelled import open_pictures
 from orchard.errors import OrchardError
 from orchard.inference.decoding import Decoder
 from orchard.models import create_model, landmark_of
 from orchard.models.generation.imagegpt import ImageGPT, ImageGPTConfig
-from orchard.tasks.image_completion.job import pixels_of
 from orchard.weights.golden import GOLDEN
 from orchard.weights.names import to_theirs
 from orchard.weights.official import export_official, load_official
@@ -52,7 +49,8 @@ def test_biases_of_transformers_are_zeros_where_ours_has_none() -> None:
 
 
 def test_loss_and_classifier_of_transformers() -> None:
-    case, state = load_file(CASES / "hf_causal" / "io.safetensors"), load_file(CASES / "hf_causal" / "params.safetensors")
+    case = load_file(CASES / "hf_causal" / "io.safetensors")
+    state = load_file(CASES / "hf_causal" / "params.safetensors")
     score = state.pop("classifier_score.weight")
     model = ImageGPT(ImageGPTConfig(32, 3, 4, vocabulary=20, image_size=4, bias=True)).eval()
     load_official(model, state, "hf")
@@ -94,13 +92,12 @@ def test_quantisation_is_openais() -> None:
 
 
 def test_a_palette_is_made_of_the_pixels_and_comes_back(tmp_path: Path) -> None:
-    data = open_pictures("digits", CaptionSource(source="digits"))
-    train, config = data.splits["train"], ImageGPTConfig(16, 1, 1, image_size=8, in_channels=1)
-    preprocess = pixels_of(config, train)
-    exact = fit_palette(train, preprocess, 100, seed=0)  # digits have 17 levels of grey
-    assert len(exact) == 17 and exact.colours.diff(dim=0).min() > 0
-    few = fit_palette(train, preprocess, 4, seed=0)
-    assert len(few) == 4 and torch.equal(few.colours, fit_palette(train, preprocess, 4, seed=0).colours)
+    levels = torch.linspace(-1, 1, 17)
+    images = levels[torch.randint(17, (50, 1, 8, 8), generator=torch.Generator().manual_seed(0))]
+    assert torch.equal(fit_palette(images, 100, seed=0).colours[:, 0], levels)  # no more than there are
+    few = fit_palette(images, 4, seed=0)
+    assert len(few) == 4 and few.colours.diff(dim=0).min() > 0
+    assert torch.equal(few.colours, fit_palette(images, 4, seed=0).colours)
     few.save(tmp_path)
     assert torch.equal(read_palette(tmp_path / FILE).colours, few.colours)
 

@@ -12,14 +12,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from orchard.data.contracts import ImageSplit, Preprocess
-from orchard.data.loader import Loader
 from orchard.errors import OrchardError
 from orchard.files import atomic, disk_error, read_json
 
 FILE = "palette.npy"
-IMAGES = 2000  # of a training set from which a palette is made
-PIXELS = 200_000  # of these
+PIXELS = 200_000  # from which a palette is made
 LARGEST = 2**16  # colours of a palette that is read
 
 
@@ -40,7 +37,7 @@ class Palette:
         return Palette(self.colours.to(device))
 
     def quantize(self, images: Tensor) -> Tensor:
-        """The nearest colour of every pixel, the first of equals: (B, C, H, W) in [-1, 1] to (B, H W) int64, row by row."""
+        """The nearest colour of every pixel, the first of equals: (B, C, H, W) in [-1, 1] to (B, H W) int64."""
         pixels = images.float().flatten(2).transpose(1, 2)  # (B, H W, C)
         return (self.colours.square().sum(1) - 2 * pixels @ self.colours.T).argmin(-1)
 
@@ -82,18 +79,16 @@ def read_palette(path: Path) -> Palette:
     return Palette(torch.from_numpy(colours.astype(np.float32)))
 
 
-def fit_palette(split: ImageSplit, preprocess: Preprocess, count: int, seed: int) -> Palette:
-    """Up to `count` colours by k-means on pixels of a split, dark to light (section 3.2 of Image GPT's paper).
+def fit_palette(images: Tensor, count: int, seed: int) -> Palette:
+    """Up to `count` colours by k-means on pixels of images (B, C, H, W) in [-1, 1], dark to light (Image GPT's paper,
+    section 3.2).
 
     Where the pixels have no more colours than that, these are the palette.
     """
     from sklearn.cluster import MiniBatchKMeans  # here, as answering needs none of it
 
-    chosen = np.unique(np.linspace(0, len(split) - 1, min(IMAGES, len(split))).round().astype(np.int64))
-    images = Loader(split, preprocess, None, batch_size=len(chosen), seed=0, workers=0).make(0, chosen, slice(None)).images
     pixels = images.transpose(0, 1).flatten(1).T.numpy()  # (N, C)
-    random = np.random.default_rng(seed)
-    pixels = pixels[random.permutation(len(pixels))[:PIXELS]]
+    pixels = pixels[np.random.default_rng(seed).permutation(len(pixels))[:PIXELS]]
     colours = np.unique(pixels, axis=0)
     if len(colours) > count:
         means = MiniBatchKMeans(count, n_init=3, batch_size=4096, random_state=seed).fit(pixels)

@@ -49,7 +49,8 @@ class Task:
     what an export consists of, `pixel_entries` what one with the preprocessing inside does, and `compress` the job
     that goes on with a model that is compressed (`orchard.compression.subject.CompressJob`). `explain` shows what a
     model looks at, and `image_encoder` makes an encoder of images of one that takes none. With `own_metrics`, a
-    person's functions of (logits, labels) are computed beside the task's own metrics. With `ensembles`, what answers and evaluates takes more models beside the first, as `others`.
+    person's functions of (logits, labels) are computed beside the task's own metrics. With `ensembles`, what
+    answers and evaluates takes more models beside the first, as `others`.
     """
 
     name: str  # Hugging Face's pipeline name where it has one

@@ -35,7 +35,8 @@ from orchard.weights.portable import load_exactly, save_portable
 
 OBJECTIVES = {True: "autoregressive", False: "bert"}  # by whether a model is causal
 MOST_LOGITS = 2**23  # computed at a time in evaluation
-COUNTED = 1000  # training images in which colours are counted, at even distances
+COUNTED = 2000  # training images of which a palette is made, and in which colours are counted
+SHOWN = 8  # images of the report
 
 
 class Job(base.Job):
@@ -49,8 +50,7 @@ class Job(base.Job):
         settings = cast(Settings, resolved.settings)
         self.data = open_pictures(resolved.source, settings.data)
         torch.manual_seed(settings.seed)  # the fresh weights
-        start = go_on(settings) if settings.start_from else begin(settings, self.data)
-        self.model, self.palette = start
+        self.model, self.palette = go_on(settings) if settings.start_from else begin(settings, self.data)
         config: Any = self.model.config
         if settings.objective is None:
             resolved = resolved.choose("objective", OBJECTIVES[config.causal], "chosen: as the model is built")
@@ -89,13 +89,9 @@ class Job(base.Job):
 
     def count_colours(self) -> Tensor:
         """How likely each colour is, (K,) float32, by training images and one more pixel of every colour."""
-        split = self.data.splits["train"]
-        chosen = np.unique(np.linspace(0, len(split) - 1, min(COUNTED, len(split))).round().astype(np.int64))
         counts = torch.ones(len(self.palette))
-        loader = Loader(split, self.preprocess, None, batch_size=len(chosen), seed=0, workers=0)
-        for part in np.array_split(chosen, -(-len(chosen) // 64)):
-            colours = self.palette.quantize(loader.make(0, part, slice(None)).images)
-            counts += torch.bincount(colours.flatten(), minlength=len(counts))
+        for images in some_images(self.data.splits["train"], self.preprocess, COUNTED).images.split(64):
+            counts += torch.bincount(self.palette.quantize(images).flatten(), minlength=len(counts))
         return counts / counts.sum()
 
     def metrics(self, model: nn.Module, split: str) -> dict[str, float]:
@@ -133,8 +129,8 @@ class Job(base.Job):
         from orchard.tasks.image_completion.report import write_completion_report
 
         loaded = Loaded(self.settings.model, model, (), self.preprocess, self.task.name, run / "model", {})
-        images = self.data.splits[self.report_split]
-        return write_completion_report(run, loaded, self.objective, first_images(images, self.preprocess))
+        shown = some_images(self.data.splits[self.report_split], self.preprocess, SHOWN)
+        return write_completion_report(run, loaded, self.objective, shown)
 
 
 def begin(settings: Settings, data: ImageData) -> tuple[nn.Module, Palette]:
@@ -142,9 +138,8 @@ def begin(settings: Settings, data: ImageData) -> tuple[nn.Module, Palette]:
     wanted = dict(settings.architecture)
     if settings.image_size:
         wanted["image_size"] = settings.image_size
-    if settings.objective is not None and wanted.setdefault("causal", settings.objective != "bert") != (
-        settings.objective != "bert"
-    ):
+    causal = settings.objective != "bert"
+    if settings.objective and wanted.setdefault("causal", causal) != causal:
         raise UsageError(f"architecture.causal does not go with objective={settings.objective}; leave one of them out")
     try:
         config = configuration(settings.model, **{"in_channels": data.channels, **wanted})
@@ -153,7 +148,7 @@ def begin(settings: Settings, data: ImageData) -> tuple[nn.Module, Palette]:
         else:
             count = settings.palette.colours or config.vocabulary
             train = data.splits["train"]
-            palette = fit_palette(train, pixels_of(config, train), count, settings.seed)
+            palette = fit_palette(some_images(train, pixels_of(config, train), COUNTED).images, count, settings.seed)
         wanted |= {"vocabulary": len(palette), "in_channels": palette.channels}
         return create_model(settings.model, **wanted), palette
     except ValueError as error:
@@ -188,8 +183,8 @@ def evaluation_rows(model: Any) -> int:
     return max(1, min(64, MOST_LOGITS // int(model.config.context * model.config.vocabulary)))
 
 
-def first_images(split: ImageSplit, preprocess: Preprocess, count: int = 8) -> ImageBatch:
-    """Images at even distances, to look at."""
+def some_images(split: ImageSplit, preprocess: Preprocess, count: int) -> ImageBatch:
+    """Up to `count` images at even distances."""
     chosen = np.unique(np.linspace(0, len(split) - 1, min(count, len(split))).round().astype(np.int64))
     return Loader(split, preprocess, None, batch_size=count, seed=0, workers=0).make(0, chosen, slice(None))
 

@@ -7,7 +7,6 @@ beside it (up to the rounding of sums, which batches of other sizes may do in an
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -81,11 +80,11 @@ class ImageCompleter:
         side: int = self.config.image_size
         return int(options.keep * side) * side
 
-    def generate(
-        self, given: Tensor | None, options: Options, watch: Callable[[float], None] | None = None
-    ) -> Tensor:
-        """Colours (N, T) int64 of `options.count` images, or of as many completions of each of `given` (M, T), one image
-        after the other. `watch` is told how much of the work is done, from 0 to 1."""
+    def generate(self, given: Tensor | None, options: Options, watch: Callable[[float], None] | None = None) -> Tensor:
+        """Colours (N, T) int64 of `options.count` images, or of as many completions of each of `given` (M, T) in turn.
+
+        `watch` is told how much of the work is done, from 0 to 1.
+        """
         starts = torch.empty(1, 0, dtype=torch.int64) if given is None else given[:, : self.kept(options)].cpu()
         starts = starts.repeat_interleave(options.count, 0)
         candidates = np.arange(len(starts)) % options.count

@@ -30,7 +30,7 @@ def write_completion_report(run: RunFolder, loaded: Loaded, objective: PixelObje
     """
     metrics = run.metrics()
     found, config = metrics.reported, loaded.model.config
-    palette = objective.palette
+    palette = objective.palette.to(torch.device("cpu"))
     rows, samples = masked_rows(loaded.model, objective, shown), list[str]()
     if config.causal:  # type: ignore[union-attr]
         completer = ImageCompleter(loaded)
@@ -56,7 +56,7 @@ def write_completion_report(run: RunFolder, loaded: Loaded, objective: PixelObje
         samples=samples,
         rows=rows,
         completions=COMPLETIONS if config.causal else 1,  # type: ignore[union-attr]
-        palette=[_css(colour) for colour in palette.decode(torch.arange(len(palette))[:, None].to(palette.colours.device))],
+        palette=[_css(colour) for colour in palette.decode(torch.arange(len(palette))[:, None])],
     )  # fmt: skip
 
 

@@ -23,8 +23,8 @@ BATCH = 64
 
 @contextmanager
 def features_before_head(model: nn.Module) -> Iterator[list[Tensor]]:
-    """While it lasts, every forward pass adds what the head is given, (B, D) or of several layers (B, L, D); of a map its
-    mean, (B, C).
+    """While it lasts, every forward pass adds what the head is given, (B, D), or (B, L, D) of several layers; of a map
+    its mean, (B, C).
 
     So the features of a classifier and of a model with a projection head are one thing, whatever the network. Raises
     UsageError for a model without a head.

@@ -1,4 +1,4 @@
-"""Image GPT's golden cases: OpenAI's code is given colours and shifts them itself, and what layers hold is compared too.
+"""Image GPT's golden cases: OpenAI's code is given colours and shifts them itself; what layers hold is compared, too.
 
 OpenAI's cases have that at every position, transformers' has the mean over positions.
 """
