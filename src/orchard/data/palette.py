@@ -45,7 +45,7 @@ class Palette:
         """Images (B, C, H, W) uint8 of tokens (B, H W), which are squares."""
         side = round(tokens.shape[1] ** 0.5)
         levels = (127.5 * (self.colours + 1)).round().clamp(0, 255).to(torch.uint8)
-        return levels[tokens].transpose(1, 2).unflatten(2, (side, side))
+        return levels[tokens].view(len(tokens), side, side, self.channels).permute(0, 3, 1, 2)
 
     def save(self, folder: Path) -> None:
         """Write the file into a model's folder."""

@@ -30,10 +30,10 @@ def openai_names(config: ImageGPTConfig) -> Table:
     """The TensorFlow checkpoints, without a bias anywhere; attention's matrices are (heads, d, D)."""
     if config.bias:
         return []  # it has no such network
-    layer, heads = "model/h{}/", config.heads
+    layer = "model/h{}/"
 
-    def split_qkv(matrix: Tensor) -> tuple[Tensor, ...]:
-        return tuple(one.unflatten(0, (heads, -1)) for one in matrix.chunk(3))
+    def by_heads(matrix: Tensor) -> Tensor:
+        return matrix.reshape(config.heads, -1, config.width)
 
     table: Rule | tuple[str, str] = ("token.weight", "model/wte")
     if config.causal:  # the start's vector stands by itself
@@ -50,13 +50,13 @@ def openai_names(config: ImageGPTConfig) -> Table:
             BLOCK + "attention.qkv.weight",
             tuple(f"{layer}attn/{name}_proj" for name in "qkv"),
             lambda *parts: torch.cat([part.flatten(0, 1) for part in parts]),
-            split_qkv,
+            lambda matrix: tuple(by_heads(part) for part in matrix.chunk(3)),
         ),
         Rule(
             BLOCK + "attention.out.weight",
             (layer + "attn/c_proj",),
             lambda kernel: kernel.flatten(0, 1).T,
-            lambda matrix: (matrix.T.unflatten(0, (heads, -1)),),
+            lambda matrix: (by_heads(matrix.T),),
         ),
         *(
             Rule(f"{BLOCK}mlp.{ours}.weight", (f"{layer}mlp/{theirs}/w",), lambda kernel: kernel.T, _transposed)

@@ -90,7 +90,7 @@ class Job(base.Job):
     def count_colours(self) -> Tensor:
         """How likely each colour is, (K,) float32, by training images and one more pixel of every colour."""
         counts = torch.ones(len(self.palette))
-        for images in some_images(self.data.splits["train"], self.preprocess, COUNTED).images.split(64):
+        for images in torch.split(some_images(self.data.splits["train"], self.preprocess, COUNTED).images, 64):
             counts += torch.bincount(self.palette.quantize(images).flatten(), minlength=len(counts))
         return counts / counts.sum()
 

@@ -20,8 +20,8 @@ SEED = 0  # of the pixels that are masked in evaluation: the same in every one
 
 
 def pixel_nats(model: nn.Module, tokens: Tensor, colours: Tensor) -> tuple[Tensor, Tensor]:
-    """-log p of all pixels of `colours` (B, T) by a model that reads `tokens` (B, T), and whether each is the most likely
-    colour; both (B, T)."""
+    """-log p of all pixels of `colours` (B, T) by a model that reads `tokens` (B, T), and whether it is the likeliest
+    of colours; both (B, T)."""
     logits = model(tokens).float()
     nats = F.cross_entropy(logits.flatten(0, 1), colours.flatten(), reduction="none").view(colours.shape)
     return nats, logits.argmax(-1) == colours

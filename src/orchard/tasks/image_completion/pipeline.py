@@ -41,8 +41,9 @@ class ImageCompleter:
     def __init__(self, loaded: Loaded, say: Callable[[str], None] | None = None):
         model, self.device = base.on_device(loaded.model)
         self.model: Any = model
-        self.config = self.model.config
-        if not self.config.causal:
+        config: Any = model.config
+        self.config = config
+        if not config.causal:
             raise UsageError(
                 f"{loaded.folder} learned masked pixels (objective bert) and writes none one after the other; train "
                 "with --set objective=autoregressive"

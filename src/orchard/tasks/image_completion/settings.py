@@ -9,6 +9,7 @@ from pydantic import Field
 
 from orchard.data.settings import AugmentSettings, CaptionSource
 from orchard.data.settings import Settings as Strict
+from orchard.tasks.text_generation.settings import SamplingOptions
 from orchard.training.settings import TrainSettings
 
 
@@ -38,13 +39,10 @@ class Settings(TrainSettings):
     mask_share: float = Field(0.15, gt=0, lt=1, description="of the bert objective: share of pixels that are masked")
 
 
-class Options(Strict):
+class Options(SamplingOptions):
     """How images are completed."""
 
     count: int = Field(1, ge=1, description="images to make, or completions of each image")
     keep: float = Field(0.5, ge=0, lt=1, description="share of an image's rows, from the top, that is kept")
-    temperature: float | None = Field(None, ge=0, lt=1e6, description="sampling temperature; 0 is greedy; default: 1")
-    top_k: int | None = Field(None, ge=0, description="top-k sampling; 0 disables it")
-    top_p: float | None = Field(None, gt=0, le=1, description="top-p (nucleus) sampling")
     seed: int = Field(0, ge=0, lt=2**31, description="random seed; the same seed gives the same images")
     out: Path | None = Field(None, description="folder for the images [default: generated]")

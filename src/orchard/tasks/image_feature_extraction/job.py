@@ -184,11 +184,11 @@ def evaluate_loaded(
     known = split_features(model, data.splits["train"], loaded.pictures, evaluation.images)
     asked = split_features(model, images, loaded.pictures, evaluation.images)
     found = {**base.counted(loaded, images, len(asked.labels)), "training_images": len(known.labels)}
-    found |= judge(known, asked, evaluation)
+    metrics = judge(known, asked, evaluation)
     if evaluation.layer == "all":  # what features have to be better than
-        pixels = [split_pixels(one, loaded.pictures, evaluation.images) for one in (data.splits["train"], images)]
-        found |= {f"{name}_pixels": value for name, value in judge(*pixels, evaluation).items()}
-    return found
+        known, asked = (split_pixels(one, loaded.pictures, evaluation.images) for one in (data.splits["train"], images))
+        metrics |= {f"{name}_pixels": value for name, value in judge(known, asked, evaluation).items()}
+    return found | metrics
 
 
 def entries(loaded: Loaded) -> list[Entry]:
