@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from orchard.data.contracts import Preprocess
 from orchard.data.palette import FILE, read_palette
 from orchard.errors import OrchardError, UsageError
-from orchard.models import picture_size
 from orchard.tasks.importing import Checkpoint, Imported
 from orchard.weights.portable import save_portable
 
@@ -34,8 +31,6 @@ def complete(wanted: Checkpoint) -> Imported:
             f"{found[0]} has {len(palette)} colours of {palette.channels} channels, the model takes "
             f"{config.vocabulary} of {config.in_channels}"
         )
-    half = (0.5,) * palette.channels
-    preprocess = Preprocess(picture_size(config), palette.channels, half, half)
     palette.save(wanted.out)
-    save_portable(wanted.out, official.model, replace(official.about, preprocess=preprocess.to_json()))
-    return Imported(official, found[0].name)
+    save_portable(wanted.out, official.model, official.about)
+    return Imported(official, remarks=(f"its palette is {found[0].name}'s",))
