@@ -52,9 +52,10 @@ def new_images(folder: Path, named: bool) -> Path:
     return path
 
 
-def sheet(pictures: Sequence[Image.Image]) -> Image.Image:
-    """Pictures of one size side by side, row by row, in about a square; it says what the first one says."""
-    columns = math.ceil(math.sqrt(len(pictures)))
+def sheet(pictures: Sequence[Image.Image], columns: int | None = None) -> Image.Image:
+    """Pictures of one size side by side, row by row, without `columns` in about a square; it says what the first one
+    says."""
+    columns = columns or math.ceil(math.sqrt(len(pictures)))
     width, height = (side + GAP for side in pictures[0].size)
     whole = Image.new(pictures[0].mode, (columns * width - GAP, -(-len(pictures) // columns) * height - GAP), "white")
     for place, picture in enumerate(pictures):

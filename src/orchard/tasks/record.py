@@ -48,8 +48,9 @@ class Task:
     the command line, `importer` completes an official checkpoint, `peers` times beside other libraries, `entries` says
     what an export consists of, `pixel_entries` what one with the preprocessing inside does, and `compress` the job
     that goes on with a model that is compressed (`orchard.compression.subject.CompressJob`). `explain` shows what a
-    model looks at. With `own_metrics`, a person's functions of (logits, labels) are computed beside the task's own
-    metrics. With `ensembles`, what answers and evaluates takes more models beside the first, as `others`.
+    model looks at, and `image_encoder` makes an encoder of images of one that takes none. With `own_metrics`, a
+    person's functions of (logits, labels) are computed beside the task's own metrics. With `ensembles`, what
+    answers and evaluates takes more models beside the first, as `others`.
     """
 
     name: str  # Hugging Face's pipeline name where it has one
@@ -75,6 +76,7 @@ class Task:
     pixel_entries: str | None = None
     compress: str | None = None
     explain: str | None = None
+    image_encoder: str | None = None
     whole_batch: bool = False  # every sample of a batch is told from all others, so that a batch is not cut
 
     @property

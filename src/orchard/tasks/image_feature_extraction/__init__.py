@@ -15,5 +15,5 @@ TASK = Task(
     answer="answer:answer",
     entries="job:entries",
     whole_batch=True,
-    models_of=("image-classification",),
+    models_of=("image-classification", "image-completion"),
 )

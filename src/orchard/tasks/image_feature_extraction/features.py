@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -14,14 +14,17 @@ from torch import Tensor, nn
 from orchard.data.contracts import ImageSplit, Preprocess
 from orchard.data.loader import Loader
 from orchard.errors import UsageError
+from orchard.inference.loading import Loaded
 from orchard.tasks.image_feature_extraction.settings import EvaluationSettings
+from orchard.tasks.registry import task_named
 
 BATCH = 64
 
 
 @contextmanager
 def features_before_head(model: nn.Module) -> Iterator[list[Tensor]]:
-    """While it lasts, every forward pass adds what the head is given, (B, D); of a map its mean, (B, C).
+    """While it lasts, every forward pass adds what the head is given, (B, D), or (B, L, D) of several layers; of a map
+    its mean, (B, C).
 
     So the features of a classifier and of a model with a projection head are one thing, whatever the network. Raises
     UsageError for a model without a head.
@@ -50,23 +53,53 @@ def extract(model: nn.Module, images: Tensor) -> Tensor:
     return found[-1]
 
 
+def encoder_for(loaded: Loaded, layer: int | str | None = None) -> nn.Module:
+    """What gives features of images with a trained model of any task that this one knows: the model, or what its task
+    makes of it. `layer` is one of those that it offers, or "all". Raises UsageError for a layer that there is not."""
+    task = task_named(loaded.task)
+    model: Any = task.load(task.image_encoder)(loaded) if task.image_encoder else loaded.model
+    if layer is None:
+        return model  # type: ignore[no-any-return]
+    layers = getattr(model, "layers", 0)
+    if not layers:
+        raise UsageError(f"setting 'evaluation.layer': {loaded.name} has features of one layer; leave it out")
+    if isinstance(layer, int) and layer >= layers:
+        raise UsageError(f"setting 'evaluation.layer' is {layer}, expected 0 to {layers - 1}")
+    model.layer = None if layer == "all" else layer
+    return model  # type: ignore[no-any-return]
+
+
 @dataclass(frozen=True)
 class SplitFeatures:
-    """Some images of a split: features (N, D) float32, labels (N,) and indices (N,) int64."""
+    """Some images of a split: features (N, D) float32, or (N, L, D) of several layers, labels (N,) and indices (N,)
+    int64."""
 
     features: np.ndarray
     labels: np.ndarray
     indices: np.ndarray
 
+    def layer(self, number: int) -> SplitFeatures:
+        """Those of one of several layers."""
+        return replace(self, features=self.features[:, number])
+
 
 def split_features(model: nn.Module, split: ImageSplit, preprocess: Preprocess, most: int) -> SplitFeatures:
     """Features of up to `most` images of a split, at even distances."""
-    chosen = np.unique(np.linspace(0, len(split) - 1, min(most, len(split))).round().astype(np.int64))
-    loader = Loader(split, preprocess, None, batch_size=BATCH, seed=0, workers=0)
     device = next(model.parameters()).device
     model.eval()
+    return _each(split, preprocess, most, lambda images: extract(model, images.to(device)).cpu())
+
+
+def split_pixels(split: ImageSplit, preprocess: Preprocess, most: int) -> SplitFeatures:
+    """The pixels of the same images, as a model is given them."""
+    return _each(split, preprocess, most, lambda images: images.flatten(1))
+
+
+def _each(split: ImageSplit, preprocess: Preprocess, most: int, look: Callable[[Tensor], Tensor]) -> SplitFeatures:
+    chosen = np.unique(np.linspace(0, len(split) - 1, min(most, len(split))).round().astype(np.int64))
+    loader = Loader(split, preprocess, None, batch_size=BATCH, seed=0, workers=0)
     parts = np.array_split(chosen, -(-len(chosen) // BATCH))
-    found = [extract(model, loader.make(0, part, slice(None)).images.to(device)).cpu() for part in parts]
+    found = [look(loader.make(0, part, slice(None)).images) for part in parts]
     return SplitFeatures(torch.cat(found).numpy(), split.labels[chosen], chosen)
 
 
@@ -89,9 +122,15 @@ def linear_accuracy(known: SplitFeatures, asked: SplitFeatures, C: float) -> flo
 
 
 def judge(known: SplitFeatures, asked: SplitFeatures, settings: EvaluationSettings) -> dict[str, float]:
-    """Both accuracies; none where the known images are of one class."""
+    """Both accuracies, of each layer where there are several; none where the known images are of one class."""
     if len(np.unique(known.labels)) < 2:
         return {}
+    if known.features.ndim == 3:
+        return {
+            f"{name}_layer_{n}": value
+            for n in range(known.features.shape[1])
+            for name, value in judge(known.layer(n), asked.layer(n), settings).items()
+        }
     return {
         "knn_accuracy": knn_accuracy(known, asked, settings.k),
         "linear_accuracy": linear_accuracy(known, asked, settings.C),

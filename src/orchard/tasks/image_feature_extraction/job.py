@@ -25,7 +25,14 @@ from orchard.inference.loading import Loaded
 from orchard.models import picture_size
 from orchard.tasks import base
 from orchard.tasks.image_feature_extraction import TASK
-from orchard.tasks.image_feature_extraction.features import SplitFeatures, judge, knn_accuracy, split_features
+from orchard.tasks.image_feature_extraction.features import (
+    SplitFeatures,
+    encoder_for,
+    judge,
+    knn_accuracy,
+    split_features,
+    split_pixels,
+)
 from orchard.tasks.image_feature_extraction.objective import Contrast, encoder_of, make_objective
 from orchard.tasks.image_feature_extraction.settings import EvaluationSettings, Settings
 from orchard.tasks.images import keep_characters, settle_preprocessing, start_model
@@ -173,11 +180,15 @@ def evaluate_loaded(
     given = settings.model_dump(exclude={"test_fraction"} if settings.whole else set())
     data = open_data(source, type(settings).model_validate(given))  # with a training split, which a probe needs
     images = base.pick_split(data.splits, split, source)
-    model, _ = base.on_device(loaded.model)
+    model, _ = base.on_device(encoder_for(loaded, evaluation.layer))
     known = split_features(model, data.splits["train"], loaded.pictures, evaluation.images)
     asked = split_features(model, images, loaded.pictures, evaluation.images)
     found = {**base.counted(loaded, images, len(asked.labels)), "training_images": len(known.labels)}
-    return found | judge(known, asked, evaluation)
+    metrics = judge(known, asked, evaluation)
+    if evaluation.layer == "all":  # what features have to be better than
+        known, asked = (split_pixels(one, loaded.pictures, evaluation.images) for one in (data.splits["train"], images))
+        metrics |= {f"{name}_pixels": value for name, value in judge(known, asked, evaluation).items()}
+    return found | metrics
 
 
 def entries(loaded: Loaded) -> list[Entry]:

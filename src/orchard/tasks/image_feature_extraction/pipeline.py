@@ -13,7 +13,7 @@ from orchard.errors import OrchardError
 from orchard.inference.image_files import find_items, item_name, read_ahead, read_pixels
 from orchard.inference.loading import Loaded
 from orchard.tasks import base
-from orchard.tasks.image_feature_extraction.features import BATCH, extract, features_before_head
+from orchard.tasks.image_feature_extraction.features import BATCH, encoder_for, extract, features_before_head
 
 
 class FeatureExtractor:
@@ -24,7 +24,7 @@ class FeatureExtractor:
 
     def __init__(self, loaded: Loaded):
         self.loaded = loaded
-        self.model, self.device = base.on_device(loaded.model)
+        self.model, self.device = base.on_device(encoder_for(loaded))
         with features_before_head(self.model):
             pass  # a model without a head is refused here
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -40,6 +40,10 @@ class EvaluationSettings(Strict):
     k: int = Field(20, ge=1, description="neighbours that vote on the class of an image")
     C: float = Field(1.0, gt=0, description="inverse of the L2 penalty of the linear probe, as scikit-learn has it")
     images: int = Field(5000, ge=2, description="most images of each split that are looked at, at even distances")
+    layer: Annotated[int, Field(ge=0)] | Literal["all"] | None = Field(
+        None, description="of a model of pixels: which layer's features are judged, or all, each beside the pixels "
+        "themselves; default: the middle",
+    )  # fmt: skip
 
 
 class Settings(TrainSettings):
