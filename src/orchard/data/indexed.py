@@ -108,6 +108,14 @@ def default_workers(world: int) -> int:
     return max(1, min(8, cores // world))
 
 
+def workers_for(asked: int | None, split: Any, world: int) -> int:
+    """As many as are asked for; else none for records that are made (`endless`), which takes less time than handing
+    them between processes, and `default_workers` for files."""
+    if asked is not None:
+        return asked
+    return 0 if split.endless else default_workers(world)
+
+
 class _Worker(Dataset[Any]):
     """What a worker process holds: places in; batches out, or the error of a record."""
 

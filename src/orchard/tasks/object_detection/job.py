@@ -14,7 +14,7 @@ from orchard.data.boxes.augment import Sizing
 from orchard.data.boxes.contracts import DetectionSplit, Relabelled
 from orchard.data.boxes.loader import BoxLoader, DetectionBatch
 from orchard.data.boxes.sources import open_boxes
-from orchard.data.indexed import default_workers
+from orchard.data.indexed import workers_for
 from orchard.data.settings import Source
 from orchard.errors import OrchardError
 from orchard.inference.export import Entry, example_inputs
@@ -77,11 +77,7 @@ class Job(base.Job):
 
     @property
     def _workers(self) -> int:
-        """Scenes are made faster than they are handed between processes; files are not."""
-        wanted = self.settings.data.workers
-        if wanted is not None:
-            return wanted
-        return 0 if self.data.splits["train"].endless else default_workers(self.fabric.world_size)
+        return workers_for(self.settings.data.workers, self.data.splits["train"], self.fabric.world_size)
 
     def _ready(self, batch: DetectionBatch) -> DetectionBatch:
         return batch.to(self.fabric.device, channels_last=self.channels_last)

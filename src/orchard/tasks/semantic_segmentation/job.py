@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from orchard.data.boxes.augment import Sizing
-from orchard.data.indexed import default_workers
+from orchard.data.indexed import workers_for
 from orchard.data.masks.contracts import MaskSplit, Relabelled
 from orchard.data.masks.loader import MaskBatch, MaskLoader
 from orchard.data.masks.sources import open_masks
@@ -88,11 +88,7 @@ class Job(base.Job):
 
     @property
     def _workers(self) -> int:
-        """Scenes are made faster than they are handed between processes; files are not."""
-        wanted = self.settings.data.workers
-        if wanted is not None:
-            return wanted
-        return 0 if self.data.splits["train"].endless else default_workers(self.fabric.world_size)
+        return workers_for(self.settings.data.workers, self.data.splits["train"], self.fabric.world_size)
 
     def _ready(self, batch: MaskBatch) -> MaskBatch:
         return batch.to(self.fabric.device, channels_last=self.channels_last)
