@@ -33,10 +33,9 @@ from orchard.models import create_model
 from orchard.models.detection.contract import Detections
 from orchard.tasks.object_detection.answer import answer
 from orchard.tasks.object_detection.job import Job, load_trunk, sizing_of
-from orchard.tasks.object_detection.losses import SetCriterion
 from orchard.tasks.object_detection.metrics import evaluate_boxes
-from orchard.tasks.object_detection.objective import Predictions, predict_split
-from orchard.tasks.object_detection.settings import Options
+from orchard.tasks.object_detection.objective import Predictions, SetPrediction, predict_split
+from orchard.tasks.object_detection.settings import DetectionSettings, Options
 from orchard.training.loop import Interrupted, Trainer
 from orchard.weights.portable import Portable, architecture_of, save_portable
 
@@ -218,8 +217,9 @@ def test_predictions_are_those_of_each_image_alone() -> None:
     model = create_model("detr_nano", queries=5).eval()
     loader = BoxLoader(SceneBoxes("test", 0), GREY, Sizing(64, None), None)
     few = [loader.batch(0, n) for n in range(3)]
-    together = predict_split(model, few, SetCriterion())
-    alone = Predictions.merge([predict_split(model, [batch], SetCriterion()) for batch in reversed(few)])
+    objective = SetPrediction(DetectionSettings())
+    together = predict_split(model, few, objective)
+    alone = Predictions.merge([predict_split(model, [batch], objective) for batch in reversed(few)])
     for name, column in vars(together).items():
         assert torch.equal(column, getattr(alone, name)), name
     assert together.boxes.shape == (3, 5, 4) and together.losses.isfinite().all()
@@ -398,12 +398,10 @@ def test_settings_that_do_not_exist_are_refused(folder: Path) -> None:
 
 def test_boxes_of_a_detector_are_shares_of_its_image_without_padding() -> None:
     """What a loader says of objects and what postprocessing makes of answers are inverse."""
-    from orchard.tasks.object_detection.postprocessing import boxes_in_pixels
-
     loader = BoxLoader(SceneBoxes("train", 0), GREY, Sizing(48, None), BoxAugmentSettings(), batch_size=3)
     batch = loader.batch(0, 0)
     for n, index in enumerate(batch.indices.tolist()):
         shares = batch.boxes.rows()[n][None]
         found = Detections(torch.zeros(1, shares.shape[1], 11), shares)
-        (answer_,) = boxes_in_pixels(found, batch.sizes[n : n + 1])
+        (answer_,) = found.found(batch.sizes[n : n + 1])
         np.testing.assert_allclose(answer_.boxes, SceneBoxes("train", 0).objects(index).boxes, atol=1e-3)

@@ -39,6 +39,8 @@ class Answer(Protocol):
 class OwnLosses(Protocol):
     """A detector that learns by losses of its own."""
 
+    loss_names: tuple[str, ...]  # of what `losses` returns
+
     def losses(
         self, images: Tensor, padding_mask: Tensor, boxes: Sequence[Tensor], labels: Sequence[Tensor],
         generator: torch.Generator | None = None,

@@ -25,6 +25,7 @@ from orchard.nn.checks import check_images
 from orchard.nn.position import LearnedGrid, SineGrid
 from orchard.nn.transformer import DecoderBlock, Mlp, PostNormBlock, PreNormBlock, post_norm, pre_norm
 
+
 @dataclass(frozen=True)
 class DETRConfig:
     trunk: str = "resnet50"  # a classifier's name

@@ -63,7 +63,9 @@ class FasterRCNNConfig:
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}, expected 1 or more")
         if len(self.anchor_sizes) != self.levels + 1:
-            raise ValueError(f"anchor_sizes has {len(self.anchor_sizes)} numbers, expected levels + 1 = {self.levels + 1}")
+            raise ValueError(
+                f"anchor_sizes has {len(self.anchor_sizes)} numbers, expected levels + 1 = {self.levels + 1}"
+            )
 
 
 @dataclass(frozen=True)
@@ -136,6 +138,7 @@ class FasterRCNN(nn.Module):
     """Pictures (B, C, H, W), normalised, padded to one size, to `Regions`."""
 
     head_name = "predictor"
+    loss_names = ("objectness", "rpn_box_reg", "classifier", "box_reg")
     region_size = 7
 
     def __init__(self, config: FasterRCNNConfig, trunk: Trunk):
@@ -149,7 +152,9 @@ class FasterRCNN(nn.Module):
         self.proposal_head = ProposalHead(c.width, len(c.anchor_ratios), c.proposal_convolutions)
         self.region_head = RegionHead(c, self.region_size)
         classes = c.num_classes + 1
-        self.predictor = nn.ModuleDict({"classes": nn.Linear(c.hidden, classes), "boxes": ClassBoxes(c.hidden, classes)})
+        self.predictor = nn.ModuleDict(
+            {"classes": nn.Linear(c.hidden, classes), "boxes": ClassBoxes(c.hidden, classes)}
+        )
 
     def forward(self, images: Tensor, padding_mask: Tensor | None = None) -> Regions:
         """`padding_mask` (B, H, W) bool is true where there is no picture; none: pictures without padding."""
@@ -176,7 +181,9 @@ class FasterRCNN(nn.Module):
         proposals, proposed = self._propose(objectness, deltas, anchors, seen, training=True)
         scale = seen.flip(1).repeat(1, 2)
         objects = [box_convert(one, "cxcywh", "xyxy") * sides for one, sides in zip(boxes, scale, strict=True)]
-        first = self._proposal_losses(torch.cat(objectness, 1), torch.cat(deltas, 1), torch.cat(anchors), objects, generator)
+        first = self._proposal_losses(
+            torch.cat(objectness, 1), torch.cat(deltas, 1), torch.cat(anchors), objects, generator
+        )
         regions, pictures, wanted, targets = [], [], [], []
         for n, (mine, classes) in enumerate(zip(objects, labels, strict=True)):
             region = torch.cat([proposals[n, proposed[n]], mine])  # the objects' own boxes are proposals too
@@ -231,7 +238,10 @@ class FasterRCNN(nn.Module):
             levels.append(torch.full_like(places[0], level))
         score, box, level_of = torch.cat(scores, 1), clip_boxes(torch.cat(boxes, 1), seen), torch.cat(levels)
         most = min(most, len(level_of))
-        proposals, proposed = box.new_zeros(len(box), most, 4), torch.zeros(len(box), most, dtype=torch.bool, device=box.device)
+        proposals, proposed = (
+            box.new_zeros(len(box), most, 4),
+            torch.zeros(len(box), most, dtype=torch.bool, device=box.device),
+        )
         for n in range(len(box)):
             kept = suppress(box[n], score[n], level_of, least=1e-3, overlap=0.7, most=most)
             proposals[n, : len(kept)], proposed[n, : len(kept)] = box[n, kept], True
@@ -239,7 +249,9 @@ class FasterRCNN(nn.Module):
 
     def _look(self, maps: Sequence[Tensor], boxes: Tensor, pictures: Tensor) -> tuple[Tensor, Tensor]:
         """The second network on regions (N, 4) of pictures (N,): logits (N, K + 1), and deltas (N, K + 1, 4)."""
-        regions = pool_regions(maps[:-1], self.strides, boxes, pictures, self.region_size)  # the added level is left out
+        regions = pool_regions(
+            maps[:-1], self.strides, boxes, pictures, self.region_size
+        )  # the added level is left out
         features = self.region_head(regions)
         return self.predictor["classes"](features), self.predictor["boxes"](features)
 

@@ -26,7 +26,7 @@ from orchard.tasks import base
 from orchard.tasks.known_classes import fine_tuned_model
 from orchard.tasks.object_detection import TASK
 from orchard.tasks.object_detection.metrics import Evaluation, evaluate_boxes
-from orchard.tasks.object_detection.objective import ObjectDetection, Predictions, predict_split
+from orchard.tasks.object_detection.objective import ObjectDetection, Predictions, objective_for, predict_split
 from orchard.tasks.object_detection.settings import DetectionSettings, Settings
 from orchard.training.feed import LoaderFeed
 from orchard.training.run import RunFolder
@@ -60,7 +60,7 @@ class Job(base.Job):
         self.channels_last = base.wants_channels_last(self.model)
         if self.channels_last:
             self.model = self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.objective = ObjectDetection(settings.detection)
+        self.objective = objective_for(self.model, settings.detection)
         self.fabric = base.make_fabric(self.settings, device)
 
     @property
@@ -107,7 +107,7 @@ class Job(base.Job):
             rank=fabric.global_rank, world=fabric.world_size,
         )  # fmt: skip
         with fabric.autocast():
-            mine = predict_split(model, map(self._ready, loader.batches(0)), self.objective.criterion)
+            mine = predict_split(model, map(self._ready, loader.batches(0)), self.objective)
         return Predictions.merge(base.gather(fabric, mine)) if fabric.world_size > 1 else mine
 
     def compare(self, predictions: Predictions, split: str) -> Evaluation:
@@ -229,7 +229,7 @@ def evaluate_loaded(loaded: Loaded, source: str, split: str, settings: Source) -
     loader = BoxLoader(images, loaded.pictures, sizing, None, workers=settings.workers or 0)
     model, device = base.on_device(loaded.model)
     batches = (batch.to(device) for batch in loader.batches(0))
-    found = predict_split(model, batches, ObjectDetection(DetectionSettings()).criterion)
+    found = predict_split(model, batches, objective_for(model, DetectionSettings()))
     return {**asked, **evaluate_boxes(found, images, loaded.classes).figures}
 
 
@@ -246,5 +246,14 @@ class Answers(nn.Module):
 
 
 def entries(loaded: Loaded) -> list[Entry]:
-    """What an export consists of. Images are padded to one size; the boxes are shares of what is not padding."""
+    """What an export consists of. Images are padded to one size; the boxes are shares of what is not padding.
+
+    Raises UsageError for a detector with losses of its own, whose answers are chosen by suppression: how many there are
+    depends on the image, and an exported graph has fixed shapes.
+    """
+    if hasattr(loaded.model, "losses"):
+        raise UsageError(
+            f"{loaded.folder} holds a {loaded.name}, which answers by non-maximum suppression and cannot be exported; "
+            f"models that predict a set of boxes, such as detr_nano, can"
+        )
     return [Entry("", Answers(loaded.model).eval(), example_inputs(loaded), "predictions")]
