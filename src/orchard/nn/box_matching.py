@@ -1,4 +1,4 @@
-"""Which object an anchor or a region stands for, and which of them a step learns from (arXiv:1506.01497, section 3.1.2)."""
+"""Which object an anchor or a region stands for, and which of them a step learns from (arXiv:1506.01497, 3.1.2)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Feature pyramids (Lin et al. 2017, arXiv:1612.03144): maps of several resolutions that all know what the deepest does."""
+"""Feature pyramids: maps of several resolutions that all know what the deepest does (arXiv:1612.03144)."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Regions of an image: proposed, thinned out, and cut from a pyramid of feature maps.
 
-Faster R-CNN (arXiv:1506.01497), Mask R-CNN's RoIAlign (arXiv:1703.06870) and FPN's choice of a level (arXiv:1612.03144).
+Faster R-CNN (arXiv:1506.01497), RoIAlign (Mask R-CNN, arXiv:1703.06870) and FPN's choice of a map (arXiv:1612.03144).
 Boxes are left, top, right, bottom in pixels. On the meta device, where there are shapes and no numbers, as many regions
 are kept as there can be, so that arithmetic is counted at its most.
 """
@@ -8,7 +8,7 @@ are kept as there can be, so that arithmetic is counted at its most.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -39,6 +39,44 @@ class ProposalHead(nn.Module):
             objectness.append(self.objectness(x).permute(0, 2, 3, 1).flatten(1))
             deltas.append(self.deltas(x).permute(0, 2, 3, 1).flatten(1).unflatten(1, (-1, 4)))
         return objectness, deltas
+
+
+class RegionHead(nn.Module):
+    """Regions (N, C, size, size) to features (N, the last width): 3x3 convolutions, if there are any, and fully
+    connected layers of these widths. `norm` makes the norm behind each convolution; without one they have a bias."""
+
+    def __init__(
+        self, channels: int, size: int, convolutions: int, widths: Sequence[int],
+        norm: Callable[[int], nn.Module] | None,
+    ):  # fmt: skip
+        super().__init__()
+        self.convolutions = nn.Sequential()
+        for _ in range(convolutions):
+            convolution = nn.Conv2d(channels, channels, 3, padding=1, bias=norm is None)
+            nn.init.kaiming_normal_(convolution.weight, mode="fan_out", nonlinearity="relu")
+            norms = [] if norm is None else [norm(channels)]
+            self.convolutions.append(nn.Sequential(convolution, *norms, nn.ReLU()))
+        inputs = [channels * size**2, *widths]
+        self.layers = nn.ModuleList(map(nn.Linear, inputs, widths))
+
+    def forward(self, regions: Tensor) -> Tensor:
+        x = self.convolutions(regions).flatten(1)
+        for layer in self.layers:
+            x = F.relu(layer(x))
+        return x
+
+
+class ClassBoxes(nn.Module):
+    """A linear layer from features (N, D) to a box for each class, (N, classes, 4): a row of its weights a class."""
+
+    def __init__(self, width: int, classes: int):
+        super().__init__()
+        bound = width**-0.5  # as a linear layer begins
+        self.weight = nn.Parameter(torch.empty(classes, 4, width).uniform_(-bound, bound))
+        self.bias = nn.Parameter(torch.zeros(classes, 4))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.linear(x, self.weight.flatten(0, 1), self.bias.flatten()).unflatten(1, (-1, 4))
 
 
 def clip_boxes(boxes: Tensor, sizes: Tensor) -> Tensor:

@@ -19,17 +19,21 @@ from torchvision.ops import box_convert
 
 from orchard.errors import UsageError
 from orchard.models import Landmark
-from orchard.models.detection.contract import Found, check_padding, example
+from orchard.models.detection.contract import check_padding, example
 from orchard.models.detection.faster_rcnn_names import NAMES, infer_config
+from orchard.models.detection.regions import (
+    ANCHOR_WEIGHTS,
+    Regions,
+    proposal_losses,
+    region_losses,
+    sample_regions,
+)
 from orchard.models.vision.trunk import Settings, Trunk, create_trunk, freeze_batch_norms, frozen_settings
 from orchard.nn.anchors import cell_anchors, grid_anchors
-from orchard.nn.box_coding import decode_boxes, encode_boxes
-from orchard.nn.box_matching import match_boxes, sample_boxes
+from orchard.nn.box_coding import decode_boxes
 from orchard.nn.checks import check_images
 from orchard.nn.feature_pyramid import FeaturePyramid
-from orchard.nn.regions import ProposalHead, clip_boxes, pool_regions, suppress
-
-ANCHOR_WEIGHTS, REGION_WEIGHTS = (1.0,) * 4, (10.0, 10.0, 5.0, 5.0)  # of the differences dx, dy, dw, dh
+from orchard.nn.regions import ClassBoxes, ProposalHead, RegionHead, clip_boxes, pool_regions, suppress
 
 
 @dataclass(frozen=True)
@@ -68,72 +72,6 @@ class FasterRCNNConfig:
             )
 
 
-@dataclass(frozen=True)
-class Regions:
-    """What a picture's anchors and proposals say. Boxes are in pixels of the picture as the model sees it."""
-
-    objectness: Tensor  # (B, A), logits
-    anchor_deltas: Tensor  # (B, A, 4)
-    proposals: Tensor  # (B, P, 4): left, top, right, bottom
-    proposed: Tensor  # (B, P) bool: of pictures with fewer proposals the last are none
-    region_logits: Tensor  # (B, P, K + 1), the last for background
-    region_deltas: Tensor  # (B, P, K + 1, 4), one box for each class
-    seen: Tensor  # (B, 2) int64: heights and widths without padding
-    least_score: float
-    most_answers: int
-
-    def found(self, sizes: Tensor) -> list[Found]:
-        """Every class of every proposal is an answer of its own; of those of one class on one place the best stays."""
-        scores = self.region_logits.float().softmax(-1)[..., :-1]  # (B, P, K)
-        anchors = self.proposals[:, :, None]
-        boxes = decode_boxes(self.region_deltas[:, :, :-1].float(), anchors, REGION_WEIGHTS)  # (B, P, K, 4)
-        boxes = clip_boxes(boxes, self.seen)
-        scale = (sizes.to(boxes) / self.seen.to(boxes)).flip(1).repeat(1, 2)  # (B, 4)
-        likely = (scores > self.least_score) & self.proposed[..., None]
-        answers = []
-        for n in range(len(scores)):
-            place, label = likely[n].nonzero(as_tuple=True)
-            score, box = scores[n, place, label], boxes[n, place, label]
-            kept = suppress(box, score, label, least=1e-2, overlap=0.5, most=self.most_answers)
-            answers.append(Found(score[kept], label[kept], box[kept] * scale[n]))
-        return answers
-
-
-class RegionHead(nn.Module):
-    """Regions (N, D, 7, 7) to features (N, hidden): convolutions, if there are any, and fully connected layers."""
-
-    def __init__(self, c: FasterRCNNConfig, size: int):
-        super().__init__()
-
-        def convolution() -> nn.Sequential:
-            norm: list[nn.Module] = [nn.BatchNorm2d(c.width)] if c.norm else []
-            return nn.Sequential(nn.Conv2d(c.width, c.width, 3, padding=1, bias=not c.norm), *norm, nn.ReLU())
-
-        self.convolutions = nn.Sequential(*(convolution() for _ in range(c.region_convolutions)))
-        for block in self.convolutions:
-            nn.init.kaiming_normal_(block[0].weight, mode="fan_out", nonlinearity="relu")  # type: ignore[index]
-        widths = [c.width * size**2, *[c.hidden] * c.region_layers]
-        self.layers = nn.ModuleList(map(nn.Linear, widths, widths[1:]))
-
-    def forward(self, regions: Tensor) -> Tensor:
-        x = self.convolutions(regions).flatten(1)
-        for layer in self.layers:
-            x = F.relu(layer(x))
-        return x
-
-
-class ClassBoxes(nn.Module):
-    """A linear layer from features (N, hidden) to a box for each class, (N, K + 1, 4): a row of weights a class."""
-
-    def __init__(self, hidden: int, classes: int):
-        super().__init__()
-        self.weight = nn.Parameter(torch.empty(classes, 4, hidden).uniform_(-(hidden**-0.5), hidden**-0.5))
-        self.bias = nn.Parameter(torch.zeros(classes, 4))
-
-    def forward(self, x: Tensor) -> Tensor:
-        return F.linear(x, self.weight.flatten(0, 1), self.bias.flatten()).unflatten(1, (-1, 4))
-
-
 class FasterRCNN(nn.Module):
     """Pictures (B, C, H, W), normalised, padded to one size, to `Regions`."""
 
@@ -150,11 +88,11 @@ class FasterRCNN(nn.Module):
         norm = nn.BatchNorm2d if c.norm else None
         self.pyramid = FeaturePyramid([trunk.channels[n] for n in self.used], c.width, norm)
         self.proposal_head = ProposalHead(c.width, len(c.anchor_ratios), c.proposal_convolutions)
-        self.region_head = RegionHead(c, self.region_size)
-        classes = c.num_classes + 1
-        self.predictor = nn.ModuleDict(
-            {"classes": nn.Linear(c.hidden, classes), "boxes": ClassBoxes(c.hidden, classes)}
+        self.region_head = RegionHead(
+            c.width, self.region_size, c.region_convolutions, [c.hidden] * c.region_layers, norm
         )
+        linear, boxes = nn.Linear(c.hidden, c.num_classes + 1), ClassBoxes(c.hidden, c.num_classes + 1)
+        self.predictor = nn.ModuleDict({"classes": linear, "boxes": boxes})
 
     def forward(self, images: Tensor, padding_mask: Tensor | None = None) -> Regions:
         """`padding_mask` (B, H, W) bool is true where there is no picture; none: pictures without padding."""
@@ -174,35 +112,22 @@ class FasterRCNN(nn.Module):
         self, images: Tensor, padding_mask: Tensor | None, boxes: Sequence[Tensor], labels: Sequence[Tensor],
         generator: torch.Generator | None = None,
     ) -> dict[str, Tensor]:  # fmt: skip
-        """Those of `OwnLosses`: of a sample of anchors (arXiv:1506.01497, equation 1) and one of proposals."""
+        """Those of `OwnLosses`: of a sample of anchors (arXiv:1506.01497, equation 1), and of one of proposals."""
         c = self.config
         maps, seen = self._maps(images, padding_mask)
         objectness, deltas, anchors = self._anchors(maps)
         proposals, proposed = self._propose(objectness, deltas, anchors, seen, training=True)
         scale = seen.flip(1).repeat(1, 2)
         objects = [box_convert(one, "cxcywh", "xyxy") * sides for one, sides in zip(boxes, scale, strict=True)]
-        first = self._proposal_losses(
-            torch.cat(objectness, 1), torch.cat(deltas, 1), torch.cat(anchors), objects, generator
-        )
-        regions, pictures, wanted, targets = [], [], [], []
-        for n, (mine, classes) in enumerate(zip(objects, labels, strict=True)):
-            region = torch.cat([proposals[n, proposed[n]], mine])  # the objects' own boxes are proposals too
-            matched = match_boxes(mine, region, 0.5, 0.5, best_of_each=False)
-            positive, negative = sample_boxes(matched, c.region_samples, 0.25, generator)
-            chosen = torch.cat([positive, negative])
-            background = torch.full_like(negative, c.num_classes)
-            regions.append(region[chosen])
-            pictures.append(torch.full_like(chosen, n))
-            wanted.append(torch.cat([classes[matched[positive]], background]))
-            targets.append(encode_boxes(mine[matched[positive]], region[positive], REGION_WEIGHTS))
-        classes = torch.cat(wanted)
-        logits, differences = self._look(maps, torch.cat(regions), torch.cat(pictures))
-        real = (classes < c.num_classes).nonzero().flatten()
-        error = _box_loss(differences[real, classes[real]], torch.cat(targets), len(classes))
-        return {**first, "classifier": F.cross_entropy(logits.float(), classes), "box_reg": error}
+        said = torch.cat(objectness, 1), torch.cat(deltas, 1), torch.cat(anchors)
+        first = proposal_losses(*said, objects, c.anchor_samples, generator)
+        regions = [one[real] for one, real in zip(proposals, proposed, strict=True)]
+        sample = sample_regions(regions, objects, labels, c.region_samples, c.num_classes, generator)
+        second = region_losses(*self._look(maps, sample.boxes, sample.pictures), sample)
+        return first | second
 
     def _maps(self, images: Tensor, padding_mask: Tensor | None) -> tuple[list[Tensor], Tensor]:
-        """The pyramid's maps, and the pictures' heights and widths, (B, 2). Sides become multiples of the largest stride."""
+        """The pyramid's maps, of pictures padded to multiples of the largest stride; and their own sizes, (B, 2)."""
         check_images(images, self.config.in_channels)
         if padding_mask is None:
             padding_mask = torch.zeros_like(images[:, 0], dtype=torch.bool)
@@ -238,10 +163,8 @@ class FasterRCNN(nn.Module):
             levels.append(torch.full_like(places[0], level))
         score, box, level_of = torch.cat(scores, 1), clip_boxes(torch.cat(boxes, 1), seen), torch.cat(levels)
         most = min(most, len(level_of))
-        proposals, proposed = (
-            box.new_zeros(len(box), most, 4),
-            torch.zeros(len(box), most, dtype=torch.bool, device=box.device),
-        )
+        proposals = box.new_zeros(len(box), most, 4)
+        proposed = torch.zeros_like(proposals[..., 0], dtype=torch.bool)
         for n in range(len(box)):
             kept = suppress(box[n], score[n], level_of, least=1e-3, overlap=0.7, most=most)
             proposals[n, : len(kept)], proposed[n, : len(kept)] = box[n, kept], True
@@ -249,30 +172,10 @@ class FasterRCNN(nn.Module):
 
     def _look(self, maps: Sequence[Tensor], boxes: Tensor, pictures: Tensor) -> tuple[Tensor, Tensor]:
         """The second network on regions (N, 4) of pictures (N,): logits (N, K + 1), and deltas (N, K + 1, 4)."""
-        regions = pool_regions(
-            maps[:-1], self.strides, boxes, pictures, self.region_size
-        )  # the added level is left out
+        own = maps[:-1]  # regions are cut from the trunk's levels, not from the added one
+        regions = pool_regions(own, self.strides, boxes, pictures, self.region_size)
         features = self.region_head(regions)
         return self.predictor["classes"](features), self.predictor["boxes"](features)
-
-    def _proposal_losses(
-        self, objectness: Tensor, deltas: Tensor, anchors: Tensor, objects: Sequence[Tensor],
-        generator: torch.Generator | None,
-    ) -> dict[str, Tensor]:  # fmt: skip
-        """Of anchors (A, 4) that say so, (B, A) and (B, A, 4): is an object there, and how does its box differ?"""
-        said, wanted, changes, targets = [], [], [], []
-        for score, change, mine in zip(objectness, deltas, objects, strict=True):
-            matched = match_boxes(mine, anchors, 0.3, 0.7, best_of_each=True)
-            positive, negative = sample_boxes(matched, self.config.anchor_samples, 0.5, generator)
-            said.append(score[torch.cat([positive, negative])])
-            wanted.append(torch.cat([torch.ones_like(positive), torch.zeros_like(negative)]).to(score))
-            changes.append(change[positive])
-            targets.append(encode_boxes(mine[matched[positive]], anchors[positive], ANCHOR_WEIGHTS))
-        scores, truth = torch.cat(said), torch.cat(wanted)
-        return {
-            "objectness": F.binary_cross_entropy_with_logits(scores, truth),
-            "rpn_box_reg": _box_loss(torch.cat(changes), torch.cat(targets), len(scores)),
-        }
 
     def layer_groups(self) -> list[tuple[str, ...]]:
         """Name prefixes of the parameters from the input to the heads, for layer-wise learning rates."""
@@ -280,11 +183,6 @@ class FasterRCNN(nn.Module):
         groups = ([prefix for prefix in group if prefix not in gone] for group in self.trunk.layer_groups())
         trunk = [tuple(f"trunk.{prefix}" for prefix in group) for group in groups if group]
         return [*trunk, ("pyramid.", "proposal_head."), ("region_head.",), ("predictor.",)]
-
-
-def _box_loss(deltas: Tensor, targets: Tensor, count: int) -> Tensor:
-    """The smooth absolute difference, quadratic below 1/9, summed, and divided by how many were sampled."""
-    return F.smooth_l1_loss(deltas.float(), targets, beta=1 / 9, reduction="sum") / count
 
 
 def used_maps(strides: Sequence[int], config: FasterRCNNConfig) -> list[int]:
@@ -319,12 +217,12 @@ VARIANTS = {
         {"stem": "7x7", "stem_width": 32, "depths": (1, 1), "widths": (32, 64)},
         frozen_norm=False,
         levels=2,
-        width=48,
+        width=32,
         anchor_sizes=(12, 18, 27),
         candidates=(200, 100),
         proposals=(100, 50),
         anchor_samples=64,
-        region_samples=48,
+        region_samples=32,
         hidden=128,
         image_size=(64, 80),
         num_classes=10,

@@ -74,7 +74,7 @@ def _background_last(ours: str, theirs: str, rows: int) -> Rule:
 
 
 def infer_config(config: FasterRCNNConfig, source: str, lookup: Callable[[str], Tensor | None]) -> dict[str, Any]:
-    """The number of classes (background is one more); and what the weights that were released first were trained with."""
+    """The number of classes (background is one more), and the epsilon that the first released weights want."""
     bias = lookup("predictor.classes.bias")
     found: dict[str, Any] = {} if bias is None else {"num_classes": len(bias) - 1}
     return found | ({"frozen_norm_eps": 0.0} if source == "torchvision_first" else {})

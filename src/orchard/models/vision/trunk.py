@@ -81,9 +81,8 @@ def freeze_batch_norms(model: Any, eps: float | None = None) -> None:
     for parent in list(model.modules()):
         for name, norm in parent.named_children():
             if isinstance(norm, nn.BatchNorm2d):
-                frozen = FrozenBatchNorm2d(norm.num_features, norm.eps if eps is None else eps).to(
-                    norm.running_mean
-                )  # device and dtype
+                added = norm.eps if eps is None else eps
+                frozen = FrozenBatchNorm2d(norm.num_features, added).to(norm.running_mean)  # device and dtype
                 with torch.no_grad():
                     for buffer in ("weight", "bias", "running_mean", "running_var"):
                         getattr(frozen, buffer).copy_(getattr(norm, buffer))
