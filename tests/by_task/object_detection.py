@@ -32,5 +32,10 @@ def scenes(folder: Path) -> tuple[str, dict[str, Any]]:
     return "digit-scenes", {}
 
 
-# The first decoder block of a pre-norm DETR norms the zeros that it begins with.
-HOOKS = Hooks(learn, most_macs=150e6, data=scenes, unlearned=("transformer.decoder.0.norm1.weight",))
+HOOKS = Hooks(
+    learn,
+    most_macs=150e6,
+    data=scenes,
+    unlearned=("transformer.decoder.0.norm1.weight",),  # of a pre-norm DETR, it norms the zeros that it begins with
+    chosen=("proposals", "region_logits", "region_deltas"),  # of detectors that look at proposed regions
+)

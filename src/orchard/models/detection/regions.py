@@ -96,8 +96,10 @@ def sample_regions(
     proposals: Sequence[Tensor], objects: Sequence[Tensor], labels: Sequence[Tensor], samples: int, background: int,
     generator: torch.Generator | None,
 ) -> RegionSample:  # fmt: skip
-    """Of each picture's proposals (P, 4) and its objects' own boxes (N, 4), which are proposals too, up to `samples`; at
-    most a quarter of them overlap an object by half or more."""
+    """Up to `samples` of each picture's proposals (P, 4) and of its objects' own boxes (N, 4), which are proposals too.
+
+    At most a quarter of them overlap an object by half or more.
+    """
     boxes, pictures, classes, deltas = [], [], [], []
     for n, (mine, own) in enumerate(zip(objects, labels, strict=True)):
         regions = torch.cat([proposals[n], mine])
