@@ -13,6 +13,7 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import load_file
+from scene_files import write_scenes
 
 from orchard.app.evaluate import evaluate
 from orchard.app.pipeline import pipeline
@@ -57,22 +58,7 @@ SMALL: dict[str, Any] = {
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Sixteen digit scenes as a set in the form of COCO; categories are numbered from 3."""
-    root = tmp_path_factory.mktemp("scenes")
-    categories = [{"id": digit + 3, "name": f"digit {digit}"} for digit in range(10)]
-    for split, count in (("train", 8), ("validation", 4), ("test", 4)):
-        (root / split).mkdir()
-        images, annotations = [], []
-        for n in range(count):
-            scene = make_scene(0, split, n)
-            Image.fromarray(scene.image.permute(1, 2, 0).numpy()).save(root / split / f"{split}{n}.png")
-            _, height, width = scene.image.shape
-            images.append({"id": n, "file_name": f"{split}{n}.png", "height": height, "width": width})
-            for (left, top, right, bottom), label in zip(scene.boxes.tolist(), scene.labels.tolist(), strict=True):
-                box = [left, top, right - left, bottom - top]
-                annotations.append({"id": len(annotations), "image_id": n, "category_id": label + 3, "bbox": box})
-        table = {"images": images, "annotations": annotations, "categories": categories}
-        (root / f"instances_{split}.json").write_text(json.dumps(table))
-    return root
+    return write_scenes(tmp_path_factory.mktemp("scenes"))
 
 
 @pytest.fixture(scope="module")

@@ -228,4 +228,6 @@ VARIANTS = {
         num_classes=10,
     ),
 }
-LANDMARK = Landmark(model=build, variants=VARIANTS, names=NAMES, infer_config=infer_config, example=example)
+LANDMARK = Landmark(
+    model=build, variants=VARIANTS, names=NAMES, infer_config=infer_config, first_class=1, example=example
+)
