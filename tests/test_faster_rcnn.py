@@ -288,5 +288,5 @@ def test_what_does_not_go_with_such_a_model_is_refused(folder: Path, run: tuple[
     with pytest.raises(UsageError, match="holds a faster_rcnn_nano, which answers by non-maximum suppression"):
         export(run[0], "onnx")
     resolved, _ = resolve_training("faster_rcnn_nano", str(folder), SMALL | {"detection.giou_weight": 3.0})
-    with pytest.raises(UsageError, match="detection.giou_weight is of models that .* FasterRCNN has losses"):
+    with pytest.raises(UsageError, match=r"detection.giou_weight is of models that .* FasterRCNN has losses"):
         Job(resolved, torch.device("cpu"))

@@ -18,7 +18,7 @@ def cell_anchors(size: float, ratios: Sequence[float]) -> Tensor:
     return (torch.stack([-widths, -heights, widths, heights], 1) / 2).round()
 
 
-def grid_anchors(cell: Tensor, grid: tuple[int, int], image: tuple[int, int]) -> Tensor:
+def grid_anchors(cell: Tensor, grid: Sequence[int], image: Sequence[int]) -> Tensor:
     """The anchors `cell` (A, 4) at every cell of a map, (H · W · A, 4), row by row, in pixels of the image.
 
     `grid` and `image` are heights and widths; a cell's step is their quotient, rounded down.

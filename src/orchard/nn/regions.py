@@ -37,7 +37,7 @@ class ProposalHead(nn.Module):
             for convolution in self.convolutions:
                 x = F.relu(convolution(x))
             objectness.append(self.objectness(x).permute(0, 2, 3, 1).flatten(1))
-            deltas.append(self.deltas(x).permute(0, 2, 3, 1).flatten(1).unflatten(1, (-1, 4)))
+            deltas.append(self.deltas(x).permute(0, 2, 3, 1).reshape(len(x), -1, 4))
         return objectness, deltas
 
 
@@ -76,7 +76,7 @@ class ClassBoxes(nn.Module):
         self.bias = nn.Parameter(torch.zeros(classes, 4))
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.linear(x, self.weight.flatten(0, 1), self.bias.flatten()).unflatten(1, (-1, 4))
+        return F.linear(x, self.weight.flatten(0, 1), self.bias.flatten()).view(-1, *self.weight.shape[:2])
 
 
 def clip_boxes(boxes: Tensor, sizes: Tensor) -> Tensor:

@@ -104,8 +104,8 @@ class FasterRCNN(nn.Module):
         logits, boxes = self._look(maps, proposals.flatten(0, 1), pictures.flatten())
         by_picture = proposed.shape
         return Regions(
-            torch.cat(objectness, 1), torch.cat(deltas, 1), proposals, proposed, logits.unflatten(0, by_picture),
-            boxes.unflatten(0, by_picture), seen, c.least_score, c.most_answers,
+            torch.cat(objectness, 1), torch.cat(deltas, 1), proposals, proposed,
+            logits.view(*by_picture, -1), boxes.view(*by_picture, -1, 4), seen, c.least_score, c.most_answers,
         )  # fmt: skip
 
     def losses(
@@ -207,10 +207,11 @@ def build(config: FasterRCNNConfig) -> FasterRCNN:
     return FasterRCNN(config, trunk)
 
 
-V2 = {"frozen_norm": False, "norm": True, "proposal_convolutions": 2, "region_convolutions": 4, "region_layers": 1}
 VARIANTS = {
     "fasterrcnn_resnet50_fpn": FasterRCNNConfig(),
-    "fasterrcnn_resnet50_fpn_v2": FasterRCNNConfig(**V2),
+    "fasterrcnn_resnet50_fpn_v2": FasterRCNNConfig(
+        frozen_norm=False, norm=True, proposal_convolutions=2, region_convolutions=4, region_layers=1
+    ),
     # ours: a shallow trunk trained from the start, on maps of a quarter and an eighth of the picture
     "faster_rcnn_nano": FasterRCNNConfig(
         "resnet_nano",

@@ -63,7 +63,7 @@ def _background_last(ours: str, theirs: str, rows: int) -> Rule:
     """torchvision's first class is background, ours the last; `rows` of a matrix belong to one class."""
 
     def join(tensor: Tensor) -> Tensor:
-        classes = tensor.unflatten(0, (-1, rows)) if rows > 1 else tensor
+        classes = tensor.reshape(-1, rows, *tensor.shape[1:]) if rows > 1 else tensor
         return classes.roll(-1, 0)
 
     def split(tensor: Tensor) -> tuple[Tensor, ...]:

@@ -145,6 +145,8 @@ def predict_split(model: nn.Module, batches: Iterable[DetectionBatch], objective
     parts = []
     for batch in batches:
         (found,), loss = objective.judge(model, batch)
-        columns = (one[None].cpu() for one in (found.scores, found.labels, found.boxes, loss.float()))
-        parts.append(Predictions(*columns, batch.indices))
+        scores, labels, boxes, losses = (
+            one[None].cpu() for one in (found.scores, found.labels, found.boxes, loss.float())
+        )
+        parts.append(Predictions(scores, labels, boxes, losses, batch.indices))
     return Predictions.merge(parts)

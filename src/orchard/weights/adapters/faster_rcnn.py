@@ -22,7 +22,7 @@ from orchard.weights.adapters import Adapter
 NARROWER = 16  # than the stages of torchvision's ResNet
 
 
-class NarrowResNet(ResNet):
+class NarrowResNet(ResNet):  # type: ignore[misc]
     """torchvision's ResNet with narrow stages behind its own stem; no argument of it says that."""
 
     def _make_layer(self, block: Any, planes: int, *more: Any, **named: Any) -> nn.Sequential:
