@@ -15,7 +15,7 @@ from battery import CARDS, CLASSIFICATION, SMALL, every_card, every_small, numbe
 from by_task import hooks_of, memorise
 
 from orchard.cards import sizes, variant_names
-from orchard.errors import OrchardError
+from orchard.errors import OrchardError, UsageError
 from orchard.inference.export import export_onnx
 from orchard.inference.loading import load
 from orchard.models import configuration, create_model, landmark_of
@@ -188,8 +188,8 @@ def test_bfloat16_runs_and_says_about_the_same(small):
         with torch.autocast("cpu", torch.bfloat16):
             half = {name: tensor.float() for name, tensor in numbers(model(**inputs)).items()}
     assert half.keys() == full.keys() and all(tensor.isfinite().all() for tensor in half.values())
-    # What a tokenizer draws depends on codes, and where two are equally near, rounding decides.
-    for name in set(small.hooks.before_codes) & full.keys() or full.keys():
+    # What a tokenizer draws depends on codes, and where two are equally near, rounding decides; so it does for boxes.
+    for name in (set(small.hooks.before_codes) & full.keys() or full.keys()) - set(small.hooks.chosen):
         assert (half[name] - full[name]).abs().max() <= 0.1 * full[name].abs().max(), name
 
 
@@ -227,7 +227,12 @@ def test_onnx_computes_the_same_at_any_batch(small, tmp_path: Path):
     save_portable(tmp_path, small.grown(), small.about())
     loaded = replace(load(tmp_path), name=small.name)
     task = task_named(small.card.task)
-    for entry in task.load(task.entries)(loaded):
+    try:
+        entries = task.load(task.entries)(loaded)
+    except UsageError as error:
+        assert "cannot be exported" in str(error)
+        return
+    for entry in entries:
         path = tmp_path / "model.onnx"
         assert export_onnx(entry, path) <= 1e-4
         session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])

@@ -98,7 +98,7 @@ def test_a_small_file_cannot_fill_the_memory(tmp_path: Path, monkeypatch: pytest
     codes = torch.zeros(10_000, dtype=torch.int64)
     codes[::1000] = 1
     data, _ = encode({"w": SharedWeight(torch.tensor([1.0]), codes)})
-    assert len(data) < 100
+    assert len(data) < 200
     monkeypatch.setattr("orchard.weights.deep_compression.SPARE", 0)
     assert decode(data)["w"].sum() == 10
     monkeypatch.setattr("orchard.weights.deep_compression.MOST_TIMES", 100)

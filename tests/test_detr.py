@@ -17,7 +17,6 @@ from orchard.models.detection.detr_names import official_names
 from orchard.nn.position import LearnedGrid, SineGrid
 from orchard.tasks.object_detection.losses import SetCriterion
 from orchard.tasks.object_detection.matching import MatchingCosts, Targets, layers_of, match
-from orchard.tasks.object_detection.postprocessing import boxes_in_pixels
 from orchard.weights.names import foreign_names, to_ours
 from orchard.weights.official import export_official, load_official, read_official
 from orchard.weights.portable import read_tensors
@@ -308,7 +307,7 @@ def check_losses(found, targets, expected):
 
 
 def check_answers(found, sizes, expected):
-    for n, answer in enumerate(boxes_in_pixels(found, sizes)):
+    for n, answer in enumerate(found.found(sizes)):
         close(answer.scores, expected[f"post{n}.scores"])
         assert torch.equal(answer.labels, expected[f"post{n}.labels"])
         close(answer.boxes, expected[f"post{n}.boxes"])

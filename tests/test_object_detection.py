@@ -13,6 +13,7 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import load_file
+from scene_files import write_scenes
 
 from orchard.app.evaluate import evaluate
 from orchard.app.pipeline import pipeline
@@ -33,10 +34,9 @@ from orchard.models import create_model
 from orchard.models.detection.contract import Detections
 from orchard.tasks.object_detection.answer import answer
 from orchard.tasks.object_detection.job import Job, sizing_of
-from orchard.tasks.object_detection.losses import SetCriterion
 from orchard.tasks.object_detection.metrics import evaluate_boxes
-from orchard.tasks.object_detection.objective import Predictions, predict_split
-from orchard.tasks.object_detection.settings import Options
+from orchard.tasks.object_detection.objective import Predictions, SetPrediction, predict_split
+from orchard.tasks.object_detection.settings import DetectionSettings, Options
 from orchard.tasks.trunks import load_trunk
 from orchard.training.loop import Interrupted, Trainer
 from orchard.weights.portable import Portable, architecture_of, save_portable
@@ -59,22 +59,7 @@ SMALL: dict[str, Any] = {
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Sixteen digit scenes as a set in the form of COCO; categories are numbered from 3."""
-    root = tmp_path_factory.mktemp("scenes")
-    categories = [{"id": digit + 3, "name": f"digit {digit}"} for digit in range(10)]
-    for split, count in (("train", 8), ("validation", 4), ("test", 4)):
-        (root / split).mkdir()
-        images, annotations = [], []
-        for n in range(count):
-            scene = make_scene(0, split, n)
-            Image.fromarray(scene.image.permute(1, 2, 0).numpy()).save(root / split / f"{split}{n}.png")
-            _, height, width = scene.image.shape
-            images.append({"id": n, "file_name": f"{split}{n}.png", "height": height, "width": width})
-            for (left, top, right, bottom), label in zip(scene.boxes.tolist(), scene.labels.tolist(), strict=True):
-                box = [left, top, right - left, bottom - top]
-                annotations.append({"id": len(annotations), "image_id": n, "category_id": label + 3, "bbox": box})
-        table = {"images": images, "annotations": annotations, "categories": categories}
-        (root / f"instances_{split}.json").write_text(json.dumps(table))
-    return root
+    return write_scenes(tmp_path_factory.mktemp("scenes"))
 
 
 @pytest.fixture(scope="module")
@@ -219,8 +204,9 @@ def test_predictions_are_those_of_each_image_alone() -> None:
     model = create_model("detr_nano", queries=5).eval()
     loader = BoxLoader(SceneBoxes("test", 0), GREY, Sizing(64, None), None)
     few = [loader.batch(0, n) for n in range(3)]
-    together = predict_split(model, few, SetCriterion())
-    alone = Predictions.merge([predict_split(model, [batch], SetCriterion()) for batch in reversed(few)])
+    objective = SetPrediction(DetectionSettings())
+    together = predict_split(model, few, objective)
+    alone = Predictions.merge([predict_split(model, [batch], objective) for batch in reversed(few)])
     for name, column in vars(together).items():
         assert torch.equal(column, getattr(alone, name)), name
     assert together.boxes.shape == (3, 5, 4) and together.losses.isfinite().all()
@@ -399,12 +385,10 @@ def test_settings_that_do_not_exist_are_refused(folder: Path) -> None:
 
 def test_boxes_of_a_detector_are_shares_of_its_image_without_padding() -> None:
     """What a loader says of objects and what postprocessing makes of answers are inverse."""
-    from orchard.tasks.object_detection.postprocessing import boxes_in_pixels
-
     loader = BoxLoader(SceneBoxes("train", 0), GREY, Sizing(48, None), BoxAugmentSettings(), batch_size=3)
     batch = loader.batch(0, 0)
     for n, index in enumerate(batch.indices.tolist()):
         shares = batch.boxes.rows()[n][None]
         found = Detections(torch.zeros(1, shares.shape[1], 11), shares)
-        (answer_,) = boxes_in_pixels(found, batch.sizes[n : n + 1])
+        (answer_,) = found.found(batch.sizes[n : n + 1])
         np.testing.assert_allclose(answer_.boxes, SceneBoxes("train", 0).objects(index).boxes, atol=1e-3)

@@ -87,6 +87,9 @@ def test_no_two_recipes_are_for_the_same_model_and_data() -> None:
     assert len(pairs) == len(set(pairs))
 
 
+OWN_AUGMENTATION = ("object-detection", "semantic-segmentation", "super-resolution")
+
+
 def test_data_can_be_checked_with_every_recipe() -> None:
     """Also where a task augments by what no other has."""
     for card in all_cards().values():
@@ -97,4 +100,4 @@ def test_data_can_be_checked_with_every_recipe() -> None:
                 chosen = find_recipe(recipe.model, canonical_name(source))
                 flips = chosen is not None and chosen.settings.get("augmentation.flip", False)
                 assert data.source == source
-                assert augmentation.flip == (flips and card.task not in ("object-detection", "semantic-segmentation"))
+                assert augmentation.flip == (flips and card.task not in OWN_AUGMENTATION)

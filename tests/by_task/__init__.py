@@ -33,6 +33,7 @@ class Hooks:
     outputs: all that a model computes in training, where `forward` leaves something out;
     unlearned: parameters that no gradient reaches, by the nature of the model;
     before_codes: outputs before a choice of codes, which passes gradients in training only and may change by rounding;
+    chosen: outputs that follow from a choice of boxes, which rounding may change;
     data: where a recipe's one step gets its data (a named set or a path), and settings beside the recipe's; makes what
     it needs in a folder of its own.
     """
@@ -45,6 +46,7 @@ class Hooks:
     outputs: Callable[[Any, dict[str, Tensor]], Any] = lambda model, inputs: model(**inputs)
     unlearned: tuple[str, ...] = ()
     before_codes: tuple[str, ...] = ()
+    chosen: tuple[str, ...] = ()
     data: Callable[[Path], tuple[str, dict[str, Any]]] = lambda folder: ("digits", {})
 
 

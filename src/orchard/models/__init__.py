@@ -54,6 +54,7 @@ class Landmark:
     Preprocess: `mean`, `std`, `crop`, `resize`, `interpolation`); "" stands for all sources.
     `split_checkpoint(tensors)` tells a model's own tensors from those of the image tokenizer that its official files
     may hold too, which is of the variant `image_tokenizer`.
+    `first_class` is the number that official files give the first class, where they give the background one too.
     `example(config, count, generator)` makes arguments of `forward` by their names, in their order, at random; proofs
     and tests call the model with them.
     """
@@ -65,6 +66,7 @@ class Landmark:
     not_weights: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     config_json: ConfigJson | None = None
     preprocess: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    first_class: int = 0
     example: Callable[[Any, int, torch.Generator | None], dict[str, Tensor]] = example_pictures
     split_checkpoint: Callable[[Mapping[str, Tensor]], tuple[Mapping[str, Tensor], Mapping[str, Tensor]]] | None = None
     image_tokenizer: str | None = None

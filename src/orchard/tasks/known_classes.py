@@ -66,7 +66,7 @@ def head_prefixes(model: Any) -> tuple[str, ...]:
 
 def unnamed(classes: Sequence[str]) -> bool:
     """Are these the numbers that a model without class names has?"""
-    return list(classes) == [str(number) for number in range(len(classes))]
+    return any(list(classes) == [str(first + n) for n in range(len(classes))] for first in (0, 1))  # 0 is background
 
 
 def head_rows(saved: Tensor, fresh: Tensor, before: Sequence[str], now: Sequence[str], known: Sequence[str]) -> Tensor:

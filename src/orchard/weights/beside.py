@@ -99,10 +99,10 @@ class Beside:
         except OrchardError as error:
             raise OrchardError(f"{self.folder / (CONFIG if self.timm else PROCESSOR)}: {error}") from None  # type: ignore[operator]
 
-    def names(self, count: int) -> tuple[str, ...]:
-        """The names of `count` classes: those that were found, else their numbers."""
+    def names(self, count: int, first: int = 0) -> tuple[str, ...]:
+        """The names of `count` classes: those that were found, else their numbers, which begin with `first`."""
         if not self.classes or not count:
-            return tuple(str(n) for n in range(count))
+            return tuple(str(n) for n in range(first, first + count))
         if len(self.classes) != count:
             raise OrchardError(f"{self.folder}: {CONFIG} names {len(self.classes)} classes, the weights have {count}")
         return self.classes

@@ -116,7 +116,10 @@ def _beside(name: str, weights: Any) -> Beside:
     from torchvision.transforms._presets import ImageClassification
 
     way = weights.transforms()
-    classes = distinct(weights.meta.get("categories", ()))
+    categories = weights.meta.get("categories", ())
+    if "__background__" in categories[:1]:  # a detector's, whose files have names of several versions
+        return Beside(classes=distinct(categories[1:]))
+    classes = distinct(categories)
     if not isinstance(way, ImageClassification):
         return Beside(classes=classes, source="torchvision")
     size, before = way.crop_size[0], way.resize_size[0]

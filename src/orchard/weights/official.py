@@ -126,7 +126,7 @@ def read_official(
         model=name,
         architecture=architecture_of(model),
         task=card.task,
-        classes=beside.names(getattr(config, "num_classes", 0)),
+        classes=beside.names(getattr(config, "num_classes", 0), landmark.first_class),
         preprocess=preprocess_of(landmark, config, source, beside) if hasattr(config, "image_size") else {},
         origin=f"{origin}, {source} names",
     )

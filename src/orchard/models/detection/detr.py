@@ -17,15 +17,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from orchard.models import Landmark
-from orchard.models.detection.contract import Detections, check_padding
+from orchard.models.detection.contract import Detections, check_padding, example
 from orchard.models.detection.detr_names import CONFIG_JSON, NAMES, infer_config
-from orchard.models.vision.trunk import Trunk, create_trunk, freeze_batch_norms, frozen_settings
+from orchard.models.vision.trunk import Settings, Trunk, create_trunk, freeze_batch_norms, frozen_settings
 from orchard.nn.attention import Attention
 from orchard.nn.checks import check_images
 from orchard.nn.position import LearnedGrid, SineGrid
 from orchard.nn.transformer import DecoderBlock, Mlp, PostNormBlock, PreNormBlock, post_norm, pre_norm
-
-Settings = tuple[tuple[str, Any], ...]
 
 
 @dataclass(frozen=True)
@@ -171,17 +169,6 @@ def build(config: DETRConfig) -> DETR:
     if config.frozen_norm:
         freeze_batch_norms(trunk)
     return DETR(config, trunk)
-
-
-def example(config: DETRConfig, count: int, generator: torch.Generator | None) -> dict[str, Tensor]:
-    """Random pictures of unlike sizes, padded at the bottom and the right with zeros."""
-    height, width = (config.image_size,) * 2 if isinstance(config.image_size, int) else config.image_size
-    heights, widths = (0.6 + 0.4 * torch.rand(2, count, 1, 1, generator=generator)) * torch.tensor(
-        [height, width]
-    ).view(2, 1, 1, 1)
-    padding = (torch.arange(height)[:, None] >= heights) | (torch.arange(width) >= widths)  # (B, H, W)
-    images = torch.randn(count, config.in_channels, height, width, generator=generator)
-    return {"images": images.masked_fill(padding[:, None], 0.0), "padding_mask": padding}
 
 
 DC5 = (("dilated_stages", 1),)  # the last stage is dilated in place of its stride: a map of twice the resolution

@@ -13,6 +13,8 @@ from orchard.cards import card_of
 from orchard.errors import OrchardError, UsageError
 from orchard.models import Rule, configuration, create_model, landmark_of
 
+Settings = tuple[tuple[str, Any], ...]  # fields of a trunk's configuration, sorted
+
 
 class Trunk(Protocol):
     """What a classifier with feature maps offers beside its logits."""
@@ -47,7 +49,7 @@ def create_trunk(name: str, overrides: Mapping[str, Any]) -> Trunk:
     return trunk
 
 
-def frozen_settings(settings: Any) -> tuple[tuple[str, Any], ...]:
+def frozen_settings(settings: Any) -> Settings:
     """Fields of a trunk's configuration, a mapping or pairs, as a configuration holds them: sorted, lists as tuples."""
     table = dict(settings)
     return tuple((key, _frozen(table[key])) for key in sorted(table))
@@ -70,15 +72,17 @@ def trunk_names(config: Any, source: str, prefix: str) -> list[Rule | tuple[str,
     return rules
 
 
-def freeze_batch_norms(model: Any) -> None:
+def freeze_batch_norms(model: Any, eps: float | None = None) -> None:
     """Put a norm with constant statistics, gain and bias in the place of every batch norm, in place.
 
-    Detectors see too few pictures a step for statistics of their own (DETR, appendix A.4; torchvision's part).
+    Detectors see too few pictures a step for statistics of their own (DETR, appendix A.4; torchvision's part). `eps` is
+    added to the variances; none: what the batch norm adds.
     """
     for parent in list(model.modules()):
         for name, norm in parent.named_children():
             if isinstance(norm, nn.BatchNorm2d):
-                frozen = FrozenBatchNorm2d(norm.num_features, eps=norm.eps).to(norm.running_mean)  # device and dtype
+                added = norm.eps if eps is None else eps
+                frozen = FrozenBatchNorm2d(norm.num_features, added).to(norm.running_mean)  # device and dtype
                 with torch.no_grad():
                     for buffer in ("weight", "bias", "running_mean", "running_var"):
                         getattr(frozen, buffer).copy_(getattr(norm, buffer))

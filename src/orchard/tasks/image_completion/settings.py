@@ -30,8 +30,8 @@ class Settings(TrainSettings):
 
     data: CaptionSource
     image_size: int | None = Field(None, ge=2, description="side of the square images")
-    augmentation: AugmentSettings = AugmentSettings()
-    palette: PaletteSettings = PaletteSettings()
+    augmentation: AugmentSettings = Field(default_factory=AugmentSettings)
+    palette: PaletteSettings = Field(default_factory=PaletteSettings)
     objective: Literal["autoregressive", "bert"] | None = Field(
         None, description="the next pixel, or pixels that are masked; default: autoregressive, or what the model "
         "learned that it starts from",

@@ -16,14 +16,14 @@ from orchard.data.boxes.loader import BoxLoader, DetectionBatch
 from orchard.data.boxes.sources import open_boxes
 from orchard.data.indexed import workers_for
 from orchard.data.settings import Source
-from orchard.errors import OrchardError
+from orchard.errors import OrchardError, UsageError
 from orchard.inference.export import Entry, example_inputs
 from orchard.inference.loading import Loaded
 from orchard.models import picture_size
 from orchard.tasks import base
 from orchard.tasks.object_detection import TASK
 from orchard.tasks.object_detection.metrics import Evaluation, evaluate_boxes
-from orchard.tasks.object_detection.objective import ObjectDetection, Predictions, predict_split
+from orchard.tasks.object_detection.objective import ObjectDetection, Predictions, objective_for, predict_split
 from orchard.tasks.object_detection.settings import DetectionSettings, Settings
 from orchard.tasks.trunks import freeze, start_model, start_preprocess
 from orchard.training.feed import LoaderFeed
@@ -56,7 +56,7 @@ class Job(base.Job):
         self.channels_last = base.wants_channels_last(self.model)
         if self.channels_last:
             self.model = self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.objective = ObjectDetection(settings.detection)
+        self.objective = objective_for(self.model, settings.detection)
         self.fabric = base.make_fabric(self.settings, device)
 
     @property
@@ -99,7 +99,7 @@ class Job(base.Job):
             rank=fabric.global_rank, world=fabric.world_size,
         )  # fmt: skip
         with fabric.autocast():
-            mine = predict_split(model, map(self._ready, loader.batches(0)), self.objective.criterion)
+            mine = predict_split(model, map(self._ready, loader.batches(0)), self.objective)
         return Predictions.merge(base.gather(fabric, mine)) if fabric.world_size > 1 else mine
 
     def compare(self, predictions: Predictions, split: str) -> Evaluation:
@@ -173,7 +173,7 @@ def evaluate_loaded(loaded: Loaded, source: str, split: str, settings: Source) -
     loader = BoxLoader(images, loaded.pictures, sizing, None, workers=settings.workers or 0)
     model, device = base.on_device(loaded.model)
     batches = (batch.to(device) for batch in loader.batches(0))
-    found = predict_split(model, batches, ObjectDetection(DetectionSettings()).criterion)
+    found = predict_split(model, batches, objective_for(model, DetectionSettings()))
     return {**asked, **evaluate_boxes(found, images, loaded.classes).figures}
 
 
@@ -190,5 +190,14 @@ class Answers(nn.Module):
 
 
 def entries(loaded: Loaded) -> list[Entry]:
-    """What an export consists of. Images are padded to one size; the boxes are shares of what is not padding."""
+    """What an export consists of. Images are padded to one size; the boxes are shares of what is not padding.
+
+    Raises UsageError for a detector with losses of its own, whose answers are chosen by suppression: how many there are
+    depends on the image, and an exported graph has fixed shapes.
+    """
+    if hasattr(loaded.model, "losses"):
+        raise UsageError(
+            f"{loaded.folder} holds a {loaded.name}, which answers by non-maximum suppression and cannot be exported; "
+            f"models that predict a set of boxes, such as detr_nano, can"
+        )
     return [Entry("", Answers(loaded.model).eval(), example_inputs(loaded), "predictions")]

@@ -50,7 +50,9 @@ def evaluate_boxes(predictions: Predictions, split: DetectionSplit, classes: Seq
         objects = split.objects(index)
         labels, ignored = torch.from_numpy(objects.labels), torch.from_numpy(objects.ignored)
         counts += torch.bincount(labels[~ignored], minlength=len(classes))
-        said = {"boxes": predictions.boxes[n], "scores": predictions.scores[n], "labels": predictions.labels[n]}
+        there = predictions.scores[n] >= 0
+        columns = {"boxes": predictions.boxes, "scores": predictions.scores, "labels": predictions.labels}
+        said = {name: column[n][there] for name, column in columns.items()}
         real = {"boxes": torch.from_numpy(objects.boxes), "labels": labels, "iscrowd": ignored.long()}
         metric.update([said], [real])
     found: dict[str, Any] = metric.compute()

@@ -3,21 +3,51 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any, Protocol, cast
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from orchard.data.boxes.loader import DetectionBatch
-from orchard.models.detection.contract import Detections
+from orchard.errors import UsageError
+from orchard.models.detection.contract import Found, OwnLosses
 from orchard.tasks.object_detection.losses import LossWeights, SetCriterion
 from orchard.tasks.object_detection.matching import MatchingCosts, Targets
-from orchard.tasks.object_detection.postprocessing import boxes_in_pixels
 from orchard.tasks.object_detection.settings import DetectionSettings
-from orchard.training.phases import one_phase
+from orchard.training.phases import Phase, one_phase
 
 
-class ObjectDetection:
+class ObjectDetection(Protocol):
+    """What a detector learns from, and how it is judged."""
+
+    @property
+    def phases(self) -> tuple[Phase, ...]: ...
+    @property
+    def logged(self) -> Sequence[str]: ...
+
+    def judge(self, model: nn.Module, batch: DetectionBatch) -> tuple[list[Found], Tensor]:
+        """What the model finds on each image, in pixels of the image as it is stored; and the loss of the batch."""
+
+
+def objective_for(model: nn.Module, settings: DetectionSettings) -> ObjectDetection:
+    """A model's own losses, if it has any, else set prediction as the settings say.
+
+    Raises UsageError for settings of set prediction where a model has losses of its own.
+    """
+    if not hasattr(model, "losses"):
+        return SetPrediction(settings)
+    changed = [name for name, value in DetectionSettings() if getattr(settings, name) != value]
+    if changed:
+        raise UsageError(
+            f"detection.{changed[0]} is of models that predict a set of boxes, such as DETR; {type(model).__name__} "
+            f"has losses of its own: leave it out"
+        )
+    return OwnObjective(model)
+
+
+class SetPrediction:
     """The loss for a model that gives `Detections`.
 
     Each process and each micro-batch divides the losses of boxes by its own number of objects.
@@ -42,10 +72,36 @@ class ObjectDetection:
         }  # fmt: skip
         return losses.total, {name: values[-1].detach() for name, values in last.items()}
 
+    def judge(self, model: nn.Module, batch: DetectionBatch) -> tuple[list[Found], Tensor]:
+        found = detect(model, batch)
+        return found.found(batch.sizes), self.criterion(found, targets_of(batch)).total
 
-def detect(model: nn.Module, batch: DetectionBatch) -> Detections:
-    found: Detections = model(batch.images.values, ~batch.images.mask)
-    return found
+
+class OwnObjective:
+    """The sum of the losses that a model brings along (`OwnLosses`).
+
+    What they draw at random comes from torch's generator, which a training seeds in every step; for judging, from one
+    that the image's index seeds, so that an image has the same loss whenever it is looked at.
+    """
+
+    def __init__(self, model: Any):
+        self.logged = (*(f"{name}_loss" for name in model.loss_names), "ap", "ap50")
+        self.phases = one_phase(self.loss)
+
+    def loss(
+        self, model: nn.Module, batch: DetectionBatch, generator: torch.Generator | None = None
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        boxes, labels = batch.boxes.rows(), batch.labels.rows()
+        losses = cast(OwnLosses, model).losses(batch.images.values, ~batch.images.mask, boxes, labels, generator)
+        return torch.stack(list(losses.values())).sum(), {f"{name}_loss": one.detach() for name, one in losses.items()}
+
+    def judge(self, model: nn.Module, batch: DetectionBatch) -> tuple[list[Found], Tensor]:
+        loss, _ = self.loss(model, batch, torch.Generator().manual_seed(int(batch.indices[0])))
+        return detect(model, batch).found(batch.sizes), loss
+
+
+def detect(model: nn.Module, batch: DetectionBatch) -> Any:
+    return model(batch.images.values, ~batch.images.mask)
 
 
 def targets_of(batch: DetectionBatch) -> Targets:
@@ -54,9 +110,9 @@ def targets_of(batch: DetectionBatch) -> Targets:
 
 @dataclass(frozen=True)
 class Predictions:
-    """What a model said about a split, Q answers for each of N images, and what was wrong with it."""
+    """What a model said about a split, up to Q answers for each of N images, and what was wrong with it."""
 
-    scores: Tensor  # (N, Q) float32
+    scores: Tensor  # (N, Q) float32; less than 0 where an image has fewer answers
     labels: Tensor  # (N, Q) int64
     boxes: Tensor  # (N, Q, 4) float32: left, top, right, bottom in pixels of the image as it is stored
     losses: Tensor  # (N,) float32
@@ -65,20 +121,32 @@ class Predictions:
     @classmethod
     def merge(cls, parts: Sequence[Predictions]) -> Predictions:
         """The parts of one split, in the split's order."""
+        most = max(part.scores.shape[1] for part in parts)
+        parts = [part._filled(most) for part in parts]
         names = ("scores", "labels", "boxes", "losses", "indices")
         columns = {name: torch.cat([getattr(part, name) for part in parts]) for name in names}
         order = columns["indices"].argsort()
         return cls(**{name: column[order] for name, column in columns.items()})
 
+    def _filled(self, count: int) -> Predictions:
+        """The same with this many answers for each image."""
+        more = (0, count - self.scores.shape[1])
+        scores, labels, boxes = (
+            F.pad(self.scores, more, value=-1),
+            F.pad(self.labels, more),
+            F.pad(self.boxes, (0, 0, *more)),
+        )
+        return replace(self, scores=scores, labels=labels, boxes=boxes)
+
 
 @torch.no_grad()
-def predict_split(model: nn.Module, batches: Iterable[DetectionBatch], criterion: SetCriterion) -> Predictions:
+def predict_split(model: nn.Module, batches: Iterable[DetectionBatch], objective: ObjectDetection) -> Predictions:
     """Run `model`, as it stands, over batches of one image that are already on its device."""
     parts = []
     for batch in batches:
-        found = detect(model, batch)
-        loss = criterion(found, targets_of(batch)).total.float()
-        (answer,) = boxes_in_pixels(found, batch.sizes)
-        scores, labels, boxes, losses = (one[None].cpu() for one in (answer.scores, answer.labels, answer.boxes, loss))
+        (found,), loss = objective.judge(model, batch)
+        scores, labels, boxes, losses = (
+            one[None].cpu() for one in (found.scores, found.labels, found.boxes, loss.float())
+        )
         parts.append(Predictions(scores, labels, boxes, losses, batch.indices))
     return Predictions.merge(parts)

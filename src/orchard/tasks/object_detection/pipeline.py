@@ -23,9 +23,10 @@ from orchard.errors import UsageError
 from orchard.inference.fast import Precision, pick_precision
 from orchard.inference.image_files import find_items, item_name, opened_image, read_ahead
 from orchard.inference.loading import Loaded
+from orchard.models.detection.contract import Answer as ModelAnswer
+from orchard.models.detection.contract import Found
 from orchard.tasks.object_detection import TASK
 from orchard.tasks.object_detection.job import sizing_of
-from orchard.tasks.object_detection.postprocessing import Found, boxes_in_pixels
 
 NOTHING = Objects(np.empty((0, 4), np.float32), np.empty(0, np.int64), np.empty(0, bool))
 
@@ -79,13 +80,13 @@ class ObjectDetector:
 
     @torch.no_grad()
     def find(self, image: Tensor) -> Found:
-        """What every query says of an image (C, H, W) uint8."""
+        """All that the model says of an image (C, H, W) uint8."""
         small, _ = resize(with_channels(image, self.loaded.pictures.channels), NOTHING, self.sizing)
         images = self.loaded.pictures.normalise(small[None].to(self.device))
         half = self.precision == "bf16"
         with torch.autocast(self.device.type, torch.bfloat16) if half else nullcontext():
-            found = self.model(images)
-        (answer,) = boxes_in_pixels(found, torch.tensor([image.shape[1:]]))
+            found: ModelAnswer = self.model(images)
+        (answer,) = found.found(torch.tensor([image.shape[1:]]))
         return answer
 
     def _things(self, found: Found, image: Tensor, threshold: float) -> tuple[Thing, ...]:

@@ -56,7 +56,7 @@ def write_report(
         Tile("AP50", percent(figures["ap50"]), "an overlap of 0.5 is enough"),
         Tile("AP75", percent(figures["ap75"]), "an overlap of 0.75 is asked for"),
         Tile("AR100", percent(figures["ar100"]), "recall, at most 100 answers an image"),
-        Tile("Loss", short(figures["loss"]), "weighted, all decoder layers"),
+        Tile("Loss", short(figures["loss"]), "sum of all"),
     ]
     lines = [
         Line(f"overlap {overlap}", points, style)
@@ -76,6 +76,10 @@ def write_report(
             Curve("Difference of boxes", "l1_loss", "sum of four shares", falling=True),
             Curve("1 - generalised overlap", "giou_loss", "mean", falling=True),
             Curve("Matched queries of the wrong class", "class_error", "share", percent=True),
+            Curve("Anchors: is an object there?", "objectness_loss", "cross entropy", falling=True),
+            Curve("Anchors: difference of boxes", "rpn_box_reg_loss", "smooth absolute value", falling=True),
+            Curve("Proposals: classes", "classifier_loss", "cross entropy", falling=True),
+            Curve("Proposals: difference of boxes", "box_reg_loss", "smooth absolute value", falling=True),
         ],
         more_facts={"classes": len(classes), "objects": f"{sum(row.count for row in evaluation.classes):,}"},
         report_split=report_split,

@@ -14,7 +14,7 @@ from orchard.training.settings import TrainSettings
 
 
 class DetectionSettings(Strict):
-    """How predictions are matched to objects, and what is learned from each pair."""
+    """How predictions of a set are matched to objects, and what is learned from each pair."""
 
     label_weight: float = Field(1.0, ge=0, description="weight of the classes' cross entropy")
     l1_weight: float = Field(5.0, ge=0, description="weight of the absolute difference of boxes")

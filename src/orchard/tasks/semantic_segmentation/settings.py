@@ -47,8 +47,8 @@ class Settings(TrainSettings):
     )
     trunk_from: str | None = Field(None, description="run or model folder of a classifier whose weights the trunk has")
     freeze: tuple[str, ...] = Field((), description="parameters whose names begin so are not learned")
-    augmentation: MaskAugmentSettings = MaskAugmentSettings()
-    segmentation: SegmentationSettings = SegmentationSettings()
+    augmentation: MaskAugmentSettings = Field(default_factory=MaskAugmentSettings)
+    segmentation: SegmentationSettings = Field(default_factory=SegmentationSettings)
 
 
 class Options(Strict):

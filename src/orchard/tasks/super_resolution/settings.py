@@ -35,7 +35,7 @@ class Settings(TrainSettings):
     loss: Literal["l1", "mse"] = Field("l1", description="of pixels: absolute or squared difference")
     patch: int = Field(48, ge=4, description="side of the training patches at low resolution, in pixels")
     patches_per_image: int = Field(16, ge=1, description="patches of each image in an epoch")
-    augmentation: TurnSettings = TurnSettings()
+    augmentation: TurnSettings = Field(default_factory=TurnSettings)
 
 
 class Options(Strict):
