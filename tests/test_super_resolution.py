@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from commands import orchard
 from PIL import Image
 from safetensors.torch import load_file
 from torch import Tensor
@@ -150,7 +151,7 @@ def test_patches_go_together_and_every_way_comes(folder: Path) -> None:
     assert not torch.equal(*ways)
 
 
-def test_stored_pairs_are_taken_and_other_scales_are_made(tmp_path: Path) -> None:
+def test_stored_pairs_are_taken_and_other_scales_are_made(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     root = pairs(tmp_path / "set", 2, [(40, 32)] * 12)
     assert recognise(str(root)) and not recognise(str(root / "HR"))
     data = opened(root, 2)
@@ -161,6 +162,8 @@ def test_stored_pairs_are_taken_and_other_scales_are_made(tmp_path: Path) -> Non
     assert made.size == (10, 8) and len(made.getcolors()) > 1
     report = check_resolutions(str(root), CaptionSource(source=str(root)))
     assert report.facts["scales stored"] == [2] and not report.problems
+    assert orchard("data", "check", root, "--model", "edsr_nano", "--json") == 0
+    assert json.loads(capsys.readouterr().out) == report.to_json()
     before = data.images.fingerprint
     Image.new("RGB", (20, 16), "white").save(root / "LRx2" / "3.png")
     assert opened(root, 2).images.fingerprint != before

@@ -102,7 +102,12 @@ def _other_kind(source: str, model: str | None) -> Kind | None:
     if len(named) > 1:
         others = ", ".join(kind.name for kind in named[1:])
         note(f"{source} is shown as {named[0].name}; as {others} with --model, naming a model that learns from them")
-    kind = kind_named(task_of(model).data) if model else next(iter(named), None) or kind_by_look(source)
+    if model is None:
+        kind = next(iter(named), None) or kind_by_look(source)
+    else:
+        task = task_of(model)
+        special = kind_by_look(source) if task.special_data else None
+        kind = special if special and special.name in task.special_data else kind_named(task.data)
     return None if kind is None or kind.name in usual else kind
 
 

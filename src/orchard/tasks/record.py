@@ -60,6 +60,7 @@ class Task:
     gives: tuple[Field, ...]
     metric: Metric
     other_metrics: tuple[Metric, ...] = ()
+    special_data: tuple[str, ...] = ()  # kinds that are special forms of `data`, read as such where a source is one
     models_of: tuple[str, ...] = ()  # other tasks whose models answer this one as well
     settings: str = "settings:Settings"
     options: str = "settings:Options"

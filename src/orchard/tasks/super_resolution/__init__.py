@@ -7,6 +7,7 @@ TASK = Task(
     name="super-resolution",
     summary="an image at several times its height and width",
     data="images",
+    special_data=("resolutions",),
     takes=(Image("image"),),
     gives=(Image("image"),),
     metric=Metric("psnr", larger_is_better=True),
