@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import signal
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from safetensors.torch import load_file
+from stopping import stopped_after
 from torch import Tensor
 
 from orchard.app.answer import answer
@@ -26,7 +26,6 @@ from orchard.tasks.unconditional_image_generation.diffusion import generate, mak
 from orchard.tasks.unconditional_image_generation.job import evaluate_loaded
 from orchard.tasks.unconditional_image_generation.objective import make_images
 from orchard.tasks.unconditional_image_generation.settings import DiffusionSettings, Options
-from orchard.training.loop import Interrupted, Trainer
 
 ARCHITECTURE = {"width": 8, "groups": 4, "multipliers": [1, 2], "attention_at": [4], "timesteps": 40}
 SMALL: dict[str, Any] = {
@@ -56,18 +55,9 @@ def model() -> Any:
     return found
 
 
-def test_stopped_and_resumed_ends_in_the_same_bits(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    step = Trainer._step
-
-    def interrupted(self: Trainer, batches: Any) -> None:
-        step(self, batches)
-        if self.state.step == 5:
-            self._stop_signal = signal.SIGINT
-
-    monkeypatch.setattr(Trainer, "_step", interrupted)
-    with pytest.raises(Interrupted, match="after step 5 of 6"):
+def test_stopped_and_resumed_ends_in_the_same_bits(run: Path, tmp_path: Path) -> None:
+    with stopped_after(5, 6):
         train("ddpm_nano", "digits", tmp_path / "parts", **SMALL)
-    monkeypatch.setattr(Trainer, "_step", step)
     train("ddpm_nano", "digits", tmp_path / "parts", **SMALL)
     for file in ("model/model.safetensors", "evaluation/images.safetensors"):
         one, two = load_file(run / file), load_file(tmp_path / "parts" / file)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from scene_files import write_scenes
+from stopping import stopped_after
 from torchvision.models.detection import (
     FasterRCNN_ResNet50_FPN_Weights,
     fasterrcnn_resnet50_fpn,
@@ -39,7 +39,6 @@ from orchard.tasks.known_classes import head_rows
 from orchard.tasks.object_detection.job import Job
 from orchard.tasks.object_detection.objective import Predictions, objective_for, predict_split
 from orchard.tasks.object_detection.settings import DetectionSettings
-from orchard.training.loop import Interrupted, Trainer
 from orchard.weights import by_name
 from orchard.weights.names import foreign_names
 from orchard.weights.official import export_official, read_official
@@ -252,19 +251,10 @@ def run(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, d
 
 
 def test_stopped_and_resumed_ends_in_the_same_bits(
-    folder: Path, run: tuple[Path, dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    folder: Path, run: tuple[Path, dict[str, Any]], tmp_path: Path
 ) -> None:
-    step = Trainer._step
-
-    def interrupted(self: Trainer, parts: list[Any]) -> None:
-        step(self, parts)
-        if self.state.step == 2:
-            self._stop_signal = signal.SIGINT
-
-    monkeypatch.setattr(Trainer, "_step", interrupted)
-    with pytest.raises(Interrupted, match="after step 2 of 4"):
+    with stopped_after(2, 4):
         train("faster_rcnn_nano", str(folder), tmp_path / "parts", **SMALL)
-    monkeypatch.setattr(Trainer, "_step", step)
     torch.manual_seed(99)
     again = train("faster_rcnn_nano", str(folder), tmp_path / "parts", **SMALL)
     assert again["test"] == run[1]["test"]

@@ -1,7 +1,6 @@
 """Features without labels, through the same commands: train, resume, evaluate, predict; a classifier from a trunk."""
 
 import json
-import signal
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,7 @@ import torch
 from commands import orchard
 from PIL import Image
 from safetensors.torch import load_file
+from stopping import stopped_after
 
 from orchard.app.evaluate import evaluate
 from orchard.app.pipeline import pipeline
@@ -20,7 +20,6 @@ from orchard.data.unlabelled import open_with_classes
 from orchard.errors import UsageError
 from orchard.models import create_model
 from orchard.tasks.image_feature_extraction.features import extract
-from orchard.training.loop import Interrupted, Trainer
 
 SMALL: dict[str, Any] = {
     "image_size": 8,
@@ -43,21 +42,10 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
-def test_queue_and_key_encoder_are_resumed_to_the_bit(
-    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    step = Trainer._step
-
-    def interrupted(self: Trainer, batches: Any) -> None:
-        step(self, batches)
-        if self.state.step == 4:
-            self._stop_signal = signal.SIGINT
-
+def test_queue_and_key_encoder_are_resumed_to_the_bit(run: Path, tmp_path: Path) -> None:
     settings = {**SMALL, "architecture": {"trunk_settings": TRUNK}}
-    monkeypatch.setattr(Trainer, "_step", interrupted)
-    with pytest.raises(Interrupted, match="after step 4 of 6"):
+    with stopped_after(4, 6):
         train("moco_nano", "digits", tmp_path / "parts", **settings)
-    monkeypatch.setattr(Trainer, "_step", step)
     train("moco_nano", "digits", tmp_path / "parts", **settings)
     for file in ("model/model.safetensors", "evaluation/features.safetensors"):
         one, two = load_file(run / file), load_file(tmp_path / "parts" / file)

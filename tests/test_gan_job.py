@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import signal
 from html.parser import HTMLParser
 from itertools import pairwise
 from pathlib import Path
@@ -13,6 +12,7 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import load_file
+from stopping import stopped_after
 from torch import Tensor, nn
 
 from orchard.app.answer import answer
@@ -33,7 +33,6 @@ from orchard.tasks.unconditional_image_generation.judge import ClassifierFeature
 from orchard.tasks.unconditional_image_generation.learner import ROWS, GenerationLearner
 from orchard.tasks.unconditional_image_generation.objective import family_of, settle_objective
 from orchard.tasks.unconditional_image_generation.settings import OBJECTIVES, AdversarialSettings, Options, Settings
-from orchard.training.loop import Interrupted, Trainer
 from orchard.training.settings import resolve
 from orchard.weights.official import export_official
 from orchard.weights.portable import Portable, save_portable
@@ -58,21 +57,12 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def test_stopped_and_resumed_ends_in_the_same_bits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_stopped_and_resumed_ends_in_the_same_bits(tmp_path: Path) -> None:
     settings = {**SMALL, "architecture": {"levels": 1, "width": 4, "noise": 6}, "objective": "wgan-gp", "ema": 0.9}
     settings |= {"optimizer.name": "adam", "batch_size": 64}  # four steps of five batches are an epoch
     whole = train("wgan_gp_nano", "digits", tmp_path / "whole", **settings)
-    step = Trainer._step
-
-    def interrupted(self: Trainer, batches: Any) -> None:
-        step(self, batches)
-        if self.state.step == 5:
-            self._stop_signal = signal.SIGINT
-
-    monkeypatch.setattr(Trainer, "_step", interrupted)
-    with pytest.raises(Interrupted, match="after step 5 of 6"):
+    with stopped_after(5, 6):
         train("wgan_gp_nano", "digits", tmp_path / "parts", **settings)
-    monkeypatch.setattr(Trainer, "_step", step)
     again = train("wgan_gp_nano", "digits", tmp_path / "parts", **settings)
     assert again["test"] == whole["test"]
     for file in ("model/model.safetensors", "evaluation/images.safetensors"):

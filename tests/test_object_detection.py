@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import signal
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 from scene_files import write_scenes
+from stopping import stopped_after
 
 from orchard.app.evaluate import evaluate
 from orchard.app.pipeline import pipeline
@@ -38,7 +38,6 @@ from orchard.tasks.object_detection.metrics import evaluate_boxes
 from orchard.tasks.object_detection.objective import Predictions, SetPrediction, predict_split
 from orchard.tasks.object_detection.settings import DetectionSettings, Options
 from orchard.tasks.trunks import load_trunk
-from orchard.training.loop import Interrupted, Trainer
 from orchard.weights.portable import Portable, architecture_of, save_portable
 
 EVERYTHING = BoxAugmentSettings(
@@ -216,19 +215,10 @@ def test_predictions_are_those_of_each_image_alone() -> None:
 
 
 def test_stopped_and_resumed_ends_in_the_same_bits(
-    folder: Path, run: tuple[Path, dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    folder: Path, run: tuple[Path, dict[str, Any]], tmp_path: Path
 ) -> None:
-    step = Trainer._step
-
-    def interrupted(self: Trainer, parts: list[Any]) -> None:
-        step(self, parts)
-        if self.state.step == 3:
-            self._stop_signal = signal.SIGINT
-
-    monkeypatch.setattr(Trainer, "_step", interrupted)
-    with pytest.raises(Interrupted, match="after step 3 of 6"):
+    with stopped_after(3, 6):
         train("detr_nano", str(folder), tmp_path / "parts", **SMALL)
-    monkeypatch.setattr(Trainer, "_step", step)
     again = train("detr_nano", str(folder), tmp_path / "parts", **SMALL)
     assert again["test"] == run[1]["test"]
     one, two = (load_file(path / "model" / "model.safetensors") for path in (run[0], tmp_path / "parts"))

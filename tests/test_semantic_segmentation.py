@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import signal
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -14,6 +13,7 @@ import torch
 from commands import orchard
 from PIL import Image
 from safetensors.torch import load_file
+from stopping import stopped_after
 
 from orchard.app.evaluate import evaluate
 from orchard.app.pipeline import pipeline
@@ -41,7 +41,6 @@ from orchard.tasks.semantic_segmentation.objective import (
     predict_split,
 )
 from orchard.tasks.trunks import load_trunk
-from orchard.training.loop import Interrupted, Trainer
 from orchard.weights.golden import read_golden
 from orchard.weights.official import export_official, read_official
 from orchard.weights.portable import Portable, architecture_of, save_portable
@@ -291,19 +290,10 @@ def test_scores_of_known_classes_are_kept_and_kernels_begin_anew(tmp_path: Path)
 
 
 def test_stopped_and_resumed_ends_in_the_same_bits(
-    folder: Path, run: tuple[Path, dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    folder: Path, run: tuple[Path, dict[str, Any]], tmp_path: Path
 ) -> None:
-    step = Trainer._step
-
-    def interrupted(self: Trainer, parts: list[Any]) -> None:
-        step(self, parts)
-        if self.state.step == 2:
-            self._stop_signal = signal.SIGINT
-
-    monkeypatch.setattr(Trainer, "_step", interrupted)
-    with pytest.raises(Interrupted, match="after step 2 of 4"):
+    with stopped_after(2, 4):
         train("unet_nano", str(folder), tmp_path / "parts", **SMALL)
-    monkeypatch.setattr(Trainer, "_step", step)
     again = train("unet_nano", str(folder), tmp_path / "parts", **SMALL)
     assert again["test"] == run[1]["test"]
     one, two = (load_file(path / "model" / "model.safetensors") for path in (run[0], tmp_path / "parts"))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import signal
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
+from stopping import stopped_after
 
 from orchard.app.train import train
 from orchard.data.captions import CaptionSettings, write_row
@@ -22,7 +22,6 @@ from orchard.errors import OrchardError, UsageError
 from orchard.inference.loading import load
 from orchard.nn.perceptual import Lpips
 from orchard.tasks.image_tokenization.job import evaluate_loaded
-from orchard.training.loop import Interrupted, Trainer
 from orchard.weights.portable import fingerprint_of
 
 SMALL: dict[str, Any] = {
@@ -52,20 +51,11 @@ def pictures(tmp_path: Path) -> Path:
     return folder
 
 
-def test_stopped_and_gone_on_with_ends_in_the_same_bits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_stopped_and_gone_on_with_ends_in_the_same_bits(tmp_path: Path) -> None:
     settings = {**SMALL, "ema": 0.9}
     whole = train("vqgan_nano", "digits", tmp_path / "whole", **settings)
-    step = Trainer._step
-
-    def interrupted(self: Trainer, batches: Any) -> None:
-        step(self, batches)
-        if self.state.step == 3:
-            self._stop_signal = signal.SIGINT
-
-    monkeypatch.setattr(Trainer, "_step", interrupted)
-    with pytest.raises(Interrupted, match="after step 3 of 6"):
+    with stopped_after(3, 6):
         train("vqgan_nano", "digits", tmp_path / "parts", **settings)
-    monkeypatch.setattr(Trainer, "_step", step)
     again = train("vqgan_nano", "digits", tmp_path / "parts", **settings)
     assert again["test"] == whole["test"]
     one, two = (load_file(tmp_path / name / "model" / "model.safetensors") for name in ("whole", "parts"))

@@ -75,7 +75,8 @@ def evaluate(
     others = {"others": loaded[1:]} if len(loaded) > 1 else {}
     found = record.load(record.evaluate)(loaded[0], place, split, data, **own, **others)
     count, learned = found.pop("count"), found.pop("learned", 0)
-    each = {str(path): metrics for path, metrics in zip(paths, found.pop("members", ()), strict=False)}
+    members = found.pop("members", None)
+    each = dict(zip(map(str, paths), members, strict=True)) if members else {}
     if learned:
         who = "these models have" if each else "the model has"
         warn(f"{who} learned from {learned:,} of these records; what is made of them says nothing of others")

@@ -7,6 +7,7 @@ them, made from the task's record.
 from __future__ import annotations
 
 import inspect
+import itertools
 import sys
 import typing
 from collections.abc import Callable, Iterator
@@ -111,8 +112,11 @@ def _require_run(arguments: list[str]) -> None:
         return
     from orchard.weights.folders import require_model
 
-    pairs = zip(arguments[1:], arguments, strict=False)
-    places = [word for word, before in pairs if not word.startswith("-") and not before.startswith("-")]
+    places = [
+        word
+        for before, word in itertools.pairwise(arguments)
+        if not word.startswith("-") and not before.startswith("-")
+    ]
     require_model(Path(places[0] if places else arguments[1]))
 
 

@@ -74,6 +74,11 @@ def pick_precision(precision: Precision, device: torch.device | str = "cpu") -> 
     return ("bf16" if native_bf16(device) else "fp32") if precision == "auto" else precision
 
 
+def plain_precision(precision: Precision, device: torch.device) -> str:
+    """The same for a model that runs as it is: on a processor "auto" is float32, as nothing is compiled for bf16."""
+    return "fp32" if device.type == "cpu" and precision == "auto" else pick_precision(precision, device)
+
+
 def precision_of(model: nn.Module, precision: Precision, device: torch.device | str = "cpu") -> str:
     """The arithmetic of a model here: "int8" for one that has such layers. UsageError where bf16 is asked of it."""
     if not quantized_layers(model):

@@ -98,6 +98,19 @@ def read_pixels(image: Any, preprocess: Preprocess) -> Tensor | str:
     return pixels if isinstance(pixels, str) else torch.from_numpy(pixels)
 
 
+def read_stored(image: Any) -> Tensor | str:
+    """An image as it is stored, RGB, (3, H, W) uint8; or what is wrong with it."""
+    import torch
+
+    from orchard.data.pictures import FAULTS, fault, plain
+
+    try:
+        with opened_image(image) as picture:
+            return torch.from_numpy(np.array(plain(picture, 3))).permute(2, 0, 1)
+    except FAULTS as error:
+        return fault(error)
+
+
 def find_images(places: str | Path | Iterable[str | Path]) -> list[str]:
     """The files that are meant: a file itself, the images in a folder and below it, or what a pattern fits.
 

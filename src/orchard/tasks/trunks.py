@@ -1,19 +1,22 @@
-"""What tasks whose models stand on a classifier's trunk share: how such a model starts, and what of it learns."""
+"""What tasks share whose models stand on a classifier's trunk: how such a model starts, and how it is trained."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
+import torch
 from torch import nn
 
 from orchard.data.contracts import Preprocess
+from orchard.data.indexed import workers_for
 from orchard.errors import OrchardError, UsageError
 from orchard.models import create_model, landmark_of, picture_size
 from orchard.tasks import base
 from orchard.tasks.known_classes import fine_tuned_model
+from orchard.training.settings import Resolved
 from orchard.weights.folders import model_folder
 from orchard.weights.official import preprocess_of
 from orchard.weights.portable import read_portable
@@ -77,3 +80,61 @@ def start_preprocess(settings: TrunkStart, config: Any) -> Preprocess:
         _, about, _ = base.read_start(settings)
         return dataclasses.replace(Preprocess.from_json(about.preprocess), size=picture_size(config))
     return Preprocess.from_json(preprocess_of(landmark_of(settings.model), config, ""))
+
+
+class TrunkJob(base.Job):
+    """A network on a trunk that learns from images with boxes or masks. What is marked on them, a task's own job says:
+    the objective, the loaders, the answers."""
+
+    data: Any  # of the kind of the task
+    preprocess: Preprocess
+    shape: tuple[int, ...]  # one image of the variant's size, (1, C, H, W)
+
+    def start(self, resolved: Resolved, data: Any, device: torch.device) -> None:
+        """Build the model for `data` and settle how it is computed.
+
+        Raises UsageError or OrchardError for all that does not fit.
+        """
+        settings: Any = resolved.settings
+        for split in ("train", "validation"):
+            base.pick_split(data.splits, split, settings.data.source)
+        self.data = data
+        torch.manual_seed(settings.seed)  # the fresh weights
+        self.model = start_model(settings, data.classes)
+        freeze(self.model, settings.freeze)
+        config: Any = self.model.config
+        self.preprocess = start_preprocess(settings, config)
+        self.shape = (1, config.in_channels, *picture_size(config))
+        self.resolved = base.settle_precision(resolved, self.model, self.shape, device)
+        self.channels_last = base.wants_channels_last(self.model)
+        if self.channels_last:
+            self.model = self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.fabric = base.make_fabric(self.settings, device)
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """The variant's height and width."""
+        return self.shape[2], self.shape[3]
+
+    @property
+    def splits(self) -> Mapping[str, Any]:
+        return self.data.splits  # type: ignore[no-any-return]
+
+    @property
+    def workers(self) -> int:
+        """Processes that make batches."""
+        settings: Any = self.settings
+        return workers_for(settings.data.workers, self.data.splits["train"], self.fabric.world_size)
+
+    def ready(self, batch: Any) -> Any:
+        """A batch on the device."""
+        return batch.to(self.fabric.device, channels_last=self.channels_last)
+
+    def manifest(self) -> dict[str, Any]:
+        data = self.data
+        counts = {name: len(split) for name, split in data.splits.items()}
+        table = base.data_manifest(data.name, data.source, data.format, counts, data.fingerprint, data.problems)
+        return {**table, "classes": data.classes}
+
+    def cost(self, model: nn.Module) -> dict[str, int]:
+        return base.cost_of(model, self.shape)

@@ -131,7 +131,7 @@ class FCN(nn.Module):
         maps = self.trunk.feature_maps(images)
         x = self.dropout(F.relu(self.fc6(maps[-1])))
         scores = self.head.score(self.dropout(F.relu(self.fc7(x))))
-        for n, (up, skip) in enumerate(zip(self.head.up, self.head.skips, strict=False)):  # the last up has no skip
+        for n, (up, skip) in enumerate(zip(self.head.up[:-1], self.head.skips, strict=True)):  # the last has none
             scores = up(scores)
             added = _cut(skip(maps[-2 - n] * self.scales[n]), self.offsets[n + 1], scores.shape[2], scores.shape[3])
             scores = _cut(scores, 0, added.shape[2], added.shape[3]) + added  # of small kernels a skip may end before

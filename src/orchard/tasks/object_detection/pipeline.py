@@ -18,10 +18,9 @@ from torch import Tensor
 from orchard.data.boxes.augment import resize
 from orchard.data.boxes.contracts import Objects
 from orchard.data.boxes.loader import with_channels
-from orchard.data.pictures import FAULTS, fault, plain
 from orchard.errors import UsageError
-from orchard.inference.fast import Precision, pick_precision
-from orchard.inference.image_files import find_items, item_name, opened_image, read_ahead
+from orchard.inference.fast import Precision, plain_precision
+from orchard.inference.image_files import find_items, item_name, read_ahead, read_stored
 from orchard.inference.loading import Loaded
 from orchard.models.detection.contract import Answer as ModelAnswer
 from orchard.models.detection.contract import Found
@@ -60,8 +59,7 @@ class ObjectDetector:
             raise UsageError(f"{loaded.folder} is for {loaded.task}; objects are found by {TASK.name}")
         self.loaded = loaded
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        on_cpu = self.device.type == "cpu" and precision == "auto"
-        self.precision = "fp32" if on_cpu else pick_precision(precision, self.device)
+        self.precision = plain_precision(precision, self.device)
         self.model = loaded.model.to(self.device).eval()
         self.sizing = sizing_of(loaded.facts, loaded.pictures.size)
 
@@ -71,7 +69,7 @@ class ObjectDetector:
 
     def predict(self, items: Sequence[Any], threshold: float = 0.5) -> Iterator[Answer]:
         """One answer for each path or image in memory, in order: the objects of at least that probability."""
-        for number, ((item, pixels),) in enumerate(read_ahead(items, 1, read_image)):
+        for number, ((item, pixels),) in enumerate(read_ahead(items, 1, read_stored)):
             found, name = pixels.result(), item_name(item, number)
             if isinstance(found, str):
                 yield Answer(name, error=found)
@@ -100,12 +98,3 @@ class ObjectDetector:
             for n in order
             if found.scores[n] >= threshold
         )
-
-
-def read_image(image: Any) -> Tensor | str:
-    """An image as it is stored, RGB, (3, H, W) uint8; or what is wrong with it."""
-    try:
-        with opened_image(image) as picture:
-            return torch.from_numpy(np.array(plain(picture, 3))).permute(2, 0, 1)
-    except FAULTS as error:
-        return fault(error)

@@ -12,15 +12,13 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from orchard.data.boxes.augment import Sizing
-from orchard.data.indexed import workers_for
-from orchard.data.masks.contracts import MaskSplit, Relabelled
-from orchard.data.masks.loader import MaskBatch, MaskLoader
+from orchard.data.masks.contracts import Relabelled
+from orchard.data.masks.loader import MaskLoader
 from orchard.data.masks.sources import open_masks
 from orchard.data.settings import Source
 from orchard.errors import OrchardError, UsageError, first_line
 from orchard.inference.export import Entry, example_inputs
 from orchard.inference.loading import Loaded
-from orchard.models import picture_size
 from orchard.models.segmentation.contract import segment
 from orchard.tasks import base
 from orchard.tasks.semantic_segmentation import TASK
@@ -31,14 +29,14 @@ from orchard.tasks.semantic_segmentation.objective import (
     predict_split,
 )
 from orchard.tasks.semantic_segmentation.settings import Settings
-from orchard.tasks.trunks import freeze, start_model, start_preprocess
+from orchard.tasks.trunks import TrunkJob
 from orchard.training.feed import LoaderFeed
 from orchard.training.run import RunFolder
 from orchard.training.settings import Resolved
 from orchard.weights.portable import save_portable, write_tensors
 
 
-class Job(base.Job):
+class Job(TrunkJob):
     """A network that segments images into the classes of a set of masks."""
 
     task = TASK
@@ -47,78 +45,44 @@ class Job(base.Job):
     def __init__(self, resolved: Resolved, device: torch.device):
         """Read the data and build the model. Raises UsageError or OrchardError for all that does not fit."""
         settings: Any = resolved.settings
-        self.data = open_masks(settings.data.source, settings.data)
-        for split in ("train", "validation"):
-            base.pick_split(self.data.splits, split, settings.data.source)
-        torch.manual_seed(settings.seed)  # the fresh weights
-        self.model = start_model(settings, self.data.classes)
-        freeze(self.model, settings.freeze)
-        config: Any = self.model.config
-        size = picture_size(config)
-        self.preprocess = start_preprocess(settings, config)
-        self.sizing = start_sizing(settings, size)
-        self.crop = settings.crop_size or size
-        check_crop(self.model, config.in_channels, self.crop)
-        self.shape = (1, config.in_channels, *size)
-        self.resolved = base.settle_precision(resolved, self.model, self.shape, device)
-        self.channels_last = base.wants_channels_last(self.model)
-        if self.channels_last:
-            self.model = self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.start(resolved, open_masks(settings.data.source, settings.data), device)
+        self.sizing = start_sizing(settings, self.size)
+        self.crop = settings.crop_size or self.size
+        check_crop(self.model, self.shape[1], self.crop)
         wanted = settings.segmentation
         balanced = wanted.class_weights == "balanced"
         weights = balanced_weights(self.data.splits["train"].pixels().tolist()) if balanced else None
         self.objective = SemanticSegmentation(wanted.dice_weight, weights)
-        self.fabric = base.make_fabric(self.settings, device)
 
     @property
     def settings(self) -> Settings:
         return self.resolved.settings  # type: ignore[return-value]
 
-    @property
-    def splits(self) -> Mapping[str, MaskSplit]:
-        return self.data.splits
-
     def feed(self) -> LoaderFeed:
         split, s, fabric = self.data.splits["train"], self.settings, self.fabric
         loader = MaskLoader(
             split, self.preprocess, self.sizing, self.crop, s.augmentation, batch_size=s.batch_size, seed=s.seed,
-            workers=self._workers, rank=fabric.global_rank, world=fabric.world_size,
+            workers=self.workers, rank=fabric.global_rank, world=fabric.world_size,
         )  # fmt: skip
-        return LoaderFeed(loader, s.accumulate, lambda batch, number: self._ready(batch), split.key)
-
-    @property
-    def _workers(self) -> int:
-        return workers_for(self.settings.data.workers, self.data.splits["train"], self.fabric.world_size)
-
-    def _ready(self, batch: MaskBatch) -> MaskBatch:
-        return batch.to(self.fabric.device, channels_last=self.channels_last)
+        return LoaderFeed(loader, s.accumulate, lambda batch, number: self.ready(batch), split.key)
 
     def describe(self) -> str:
         return f"{len(self.data.splits['train']):,} images to learn from, {len(self.data.classes)} classes of pixels"
-
-    def manifest(self) -> dict[str, Any]:
-        data = self.data
-        counts = {name: len(split) for name, split in data.splits.items()}
-        table = base.data_manifest(data.name, data.source, data.format, counts, data.fingerprint, data.problems)
-        return {**table, "classes": data.classes}
 
     def predictions(self, model: nn.Module, split: str, *, boundaries: bool) -> Predictions:
         """How right `model` is on a split, each process its piece of it, one image at a time."""
         fabric = self.fabric
         loader = MaskLoader(
-            self.data.splits[split], self.preprocess, self.sizing, self.crop, None, workers=self._workers,
+            self.data.splits[split], self.preprocess, self.sizing, self.crop, None, workers=self.workers,
             rank=fabric.global_rank, world=fabric.world_size,
         )  # fmt: skip
         with fabric.autocast():
-            batches = map(self._ready, loader.batches(0))
+            batches = map(self.ready, loader.batches(0))
             mine = predict_split(model, batches, self.objective, boundaries=boundaries)
         return Predictions.merge(base.gather(fabric, mine)) if fabric.world_size > 1 else mine
 
     def evaluate(self, model: nn.Module) -> Mapping[str, float]:
         return self.predictions(model, "validation", boundaries=False).figures()
-
-    def cost(self, model: nn.Module) -> dict[str, int]:
-        return base.cost_of(model, self.shape)
 
     def write_model(self, model: nn.Module, run: RunFolder) -> None:
         about = self.portable(

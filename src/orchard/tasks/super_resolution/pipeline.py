@@ -11,7 +11,7 @@ from PIL import Image
 from orchard.data.pictures import FAULTS, GREY_MODES, fault, plain
 from orchard.data.resolutions import enlarge
 from orchard.errors import OrchardError, UsageError
-from orchard.inference.fast import Precision, pick_precision
+from orchard.inference.fast import Precision, plain_precision
 from orchard.inference.image_files import item_name, opened_image, read_ahead
 from orchard.inference.loading import Loaded
 from orchard.tasks import base
@@ -53,8 +53,7 @@ class ImageUpscaler:
         if scale is not None and scale not in scales:
             raise UsageError(f"{loaded.folder} enlarges by {' or '.join(map(str, scales))}, not by {scale}")
         self.scale = scale or scales[-1]
-        on_cpu = device.type == "cpu" and precision == "auto"
-        bf16 = not on_cpu and pick_precision(precision, device) == "bf16"
+        bf16 = plain_precision(precision, device) == "bf16"
         self.upscaler = Upscaler(self.model, self.scale, tile=tile, bf16=bf16)
 
     def __call__(self, image: Any) -> Image.Image:

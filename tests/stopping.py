@@ -1,0 +1,27 @@
+"""A training that is stopped on the way, as by Ctrl-C."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+
+from orchard.training.loop import Interrupted, Trainer
+
+
+@contextmanager
+def stopped_after(step: int, steps: int) -> Iterator[None]:
+    """The training inside is stopped after `step` of its `steps`, and says so."""
+    take = Trainer._step
+
+    def stopping(self: Trainer, batches: Any) -> None:
+        take(self, batches)
+        if self.state.step == step:
+            self._stop_signal = signal.SIGINT
+
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(Interrupted, match=f"after step {step} of {steps}"):
+        patch.setattr(Trainer, "_step", stopping)
+        yield
