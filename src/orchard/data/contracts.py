@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Generic, TypeVar
 
 import numpy as np
 from PIL import Image
@@ -20,6 +20,8 @@ from orchard.errors import OrchardError
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+R = TypeVar("R")
 
 
 @dataclass(frozen=True)
@@ -115,6 +117,27 @@ class ImageSplit(ABC):
 
     def __len__(self) -> int:
         return len(self.labels)
+
+
+class RecordSplit(ABC, Generic[R]):
+    """One split of records that are more than an image and a label, in a fixed order.
+
+    A set that is made, not stored, may be `endless`: it has records beyond its length, and training takes new ones in
+    every epoch.
+    """
+
+    endless: bool = False
+
+    @abstractmethod
+    def __len__(self) -> int: ...
+
+    @abstractmethod
+    def record(self, index: int) -> R:
+        """Raises OrchardError that names a file it cannot read."""
+
+    @abstractmethod
+    def key(self, index: int) -> str:
+        """What a person would call this record: its path, or `digit-scenes/test/12`."""
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from typing import Any, Generic, TypeVar, cast
 import numpy as np
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from orchard.data.contracts import RecordSplit
 from orchard.data.counter_rng import Order
 from orchard.errors import OrchardError, UsageError
 
@@ -108,7 +109,7 @@ def default_workers(world: int) -> int:
     return max(1, min(8, cores // world))
 
 
-def workers_for(asked: int | None, split: Any, world: int) -> int:
+def workers_for(asked: int | None, split: RecordSplit[Any], world: int) -> int:
     """As many as are asked for; else none for records that are made (`endless`), which takes less time than handing
     them between processes, and `default_workers` for files."""
     if asked is not None:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 from torch import Tensor
 
-from orchard.data.contracts import Problem
+from orchard.data.contracts import Problem, RecordSplit
 
 
 @dataclass(frozen=True)
@@ -30,28 +30,12 @@ class DetectionRecord:
     key: str  # what a person would call it: its path, or `digit-scenes/test/12`
 
 
-class DetectionSplit(ABC):
-    """One split: pictures in a fixed order.
-
-    A set that is made, not stored, may be `endless`: it has records beyond its length, and training takes new ones in
-    every epoch.
-    """
-
-    endless: bool = False
-
-    @abstractmethod
-    def __len__(self) -> int: ...
-
-    @abstractmethod
-    def record(self, index: int) -> DetectionRecord:
-        """Raises OrchardError that names a picture it cannot read."""
+class DetectionSplit(RecordSplit[DetectionRecord]):
+    """One split of pictures with objects."""
 
     @abstractmethod
     def objects(self, index: int) -> Objects:
         """The objects alone, where that is cheaper."""
-
-    @abstractmethod
-    def key(self, index: int) -> str: ...
 
 
 class Relabelled(DetectionSplit):

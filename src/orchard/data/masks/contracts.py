@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from orchard.data.contracts import Problem
+from orchard.data.contracts import Problem, RecordSplit
 
 IGNORED = 255  # the number of a pixel that nothing learns and no metric counts, whatever the files have for it
 Colour = tuple[int, int, int]
@@ -25,24 +25,8 @@ class MaskRecord:
     key: str  # what a person would call it: its path, or `digit-scenes/test/12`
 
 
-class MaskSplit(ABC):
-    """One split: images in a fixed order.
-
-    A set that is made, not stored, may be `endless`: it has records beyond its length, and training takes new ones in
-    every epoch.
-    """
-
-    endless: bool = False
-
-    @abstractmethod
-    def __len__(self) -> int: ...
-
-    @abstractmethod
-    def record(self, index: int) -> MaskRecord:
-        """Raises OrchardError that names an image or a mask it cannot read."""
-
-    @abstractmethod
-    def key(self, index: int) -> str: ...
+class MaskSplit(RecordSplit[MaskRecord]):
+    """One split of images with masks."""
 
     @abstractmethod
     def pixels(self) -> np.ndarray:

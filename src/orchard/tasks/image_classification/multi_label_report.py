@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +13,12 @@ from torch import nn
 from orchard.data.contracts import ImageSplit, Preprocess
 from orchard.data.targets import SeveralClasses
 from orchard.report.charts import percent, short
-from orchard.report.pictures import look_inside, record_uri
+from orchard.report.pictures import record_uri
 from orchard.report.run_page import Curve, Tile, write_run_page
 from orchard.tasks.image_classification.image_objective import Predictions
 from orchard.tasks.image_classification.multi_label import MultiLabel, probabilities
 from orchard.tasks.image_classification.multi_label_metrics import HALF, answered, average_precisions
+from orchard.tasks.image_classification.report_parts import insights, own_tiles
 from orchard.training.run import RunFolder
 
 MOST_MISTAKES = 24
@@ -42,7 +42,6 @@ def write_report(
     report_split, figures = metrics.report_split, metrics.reported
     labels, shares = predictions.labels.numpy(), probabilities(predictions)
     there, said = labels > HALF, answered(shares, objective.thresholds)
-    words, insights = look_inside(model, split, preprocess, _choose(predictions, there, said, objective.classes))
     constant = f"macro; always the same answer has {percent(figures['constant_map'])}"
     tiles = [
         Tile(f"{report_split.capitalize()} mAP", percent(figures["map"]), constant),
@@ -51,8 +50,7 @@ def write_report(
         Tile("All labels right", percent(figures["subset_accuracy"]), "share of the images"),
         Tile("Loss", short(figures["loss"]), "nats per class"),
     ]
-    for name in objective.own_metrics:
-        tiles.append(Tile(name.replace("_", " ").capitalize(), short(figures[name]), "a metric of your own"))
+    tiles += own_tiles(objective, figures)
     return write_run_page(
         run,
         Path(__file__).with_name("multi_label_report.html.jinja"),
@@ -68,9 +66,7 @@ def write_report(
         wrong=int((there != said).sum()),
         table=_per_class(objective, shares, labels, said),
         mistakes=_mistakes(split, predictions, objective, shares, there, said),
-        insight_title="Attention" if words.startswith("Attention") else "Feature maps",
-        insight_words=words,
-        insights=[replace(insight, key=split.key(int(insight.key))) for insight in insights],
+        **insights(model, split, preprocess, _choose(predictions, there, said, objective.classes)),
     )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +10,11 @@ from torch import nn
 
 from orchard.data.contracts import ImageSplit, Preprocess
 from orchard.report.charts import Chart, scatter_chart, short
-from orchard.report.pictures import look_inside, record_uri
+from orchard.report.pictures import record_uri
 from orchard.report.run_page import Curve, Tile, write_run_page
 from orchard.tasks.image_classification.image_objective import Predictions
 from orchard.tasks.image_classification.regression import Regression, by_number
+from orchard.tasks.image_classification.report_parts import insights, own_tiles
 from orchard.training.run import RunFolder
 
 MOST_POINTS = 400  # of a scatter
@@ -40,7 +40,6 @@ def write_report(
     report_split, figures = metrics.report_split, metrics.reported
     labels, values = predictions.labels.numpy(), objective.values(predictions).numpy()
     shown = np.unique(np.linspace(0, len(labels) - 1, min(len(labels), MOST_POINTS)).round().astype(int))
-    words, insights = look_inside(model, split, preprocess, _choose(predictions, values))
     unit = "in the unit of the data" if len(objective.classes) == 1 else "mean over the numbers, each in its unit"
     tiles = [
         Tile(f"{report_split.capitalize()} MAE", short(figures["mae"]), f"mean absolute error, {unit}"),
@@ -49,8 +48,7 @@ def write_report(
         Tile("R²", short(figures["r2"]), "share of the variance that is explained"),
         Tile("Loss", short(figures["loss"]), "smooth L1 of standardised numbers"),
     ]
-    for name in objective.own_metrics:
-        tiles.append(Tile(name.replace("_", " ").capitalize(), short(figures[name]), "a metric of your own"))
+    tiles += own_tiles(objective, figures)
     return write_run_page(
         run,
         Path(__file__).with_name("regression_report.html.jinja"),
@@ -67,9 +65,7 @@ def write_report(
         scatters=_scatters(objective, labels[shown], values[shown]),
         table=_by_number(objective, labels, values),
         worst=_worst(split, predictions, objective, values),
-        insight_title="Attention" if words.startswith("Attention") else "Feature maps",
-        insight_words=words,
-        insights=[replace(insight, key=split.key(int(insight.key))) for insight in insights],
+        **insights(model, split, preprocess, _choose(predictions, values)),
     )
 
 

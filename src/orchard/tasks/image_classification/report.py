@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +16,12 @@ from torch import nn
 from orchard.data.contracts import ImageSplit, Preprocess
 from orchard.report.charts import Chart, Line, line_chart, percent, short
 from orchard.report.confusion import confusion_cells
-from orchard.report.pictures import look_inside, record_uri
+from orchard.report.pictures import record_uri
 from orchard.report.run_page import Curve, Tile, write_run_page
 from orchard.tasks.image_classification.image_objective import Predictions
 from orchard.tasks.image_classification.objective import ImageClassification
 from orchard.tasks.image_classification.reconstructions import filters_and_reconstructions
+from orchard.tasks.image_classification.report_parts import insights, own_tiles
 from orchard.training.run import RunFolder
 
 MOST_MISTAKES = 24
@@ -60,7 +61,6 @@ def write_report(
     matrix = confusion_matrix(labels, said, labels=range(len(objective.classes)))
     right = int((labels == said).sum())
     chosen = _choose(predictions, objective.classes)
-    words, insights = look_inside(model, split, preprocess, chosen)
     interval = binomtest(right, len(labels)).proportion_ci(0.95, method="wilson")
     between = f"95 % interval {percent(interval.low)} to {percent(interval.high)}, from {len(labels):,} images; "
     between += f"always naming the most frequent class: {percent(predictions.majority)}"
@@ -72,8 +72,7 @@ def write_report(
     ]
     if "top5_accuracy" in figures:
         tiles.insert(1, Tile("Top-5 accuracy", percent(figures["top5_accuracy"]), "true class among the first five"))
-    for name in objective.own_metrics:
-        tiles.append(Tile(name.replace("_", " ").capitalize(), short(figures[name]), "a metric of your own"))
+    tiles += own_tiles(objective, figures)
     return write_run_page(
         run,
         Path(__file__).with_name("report.html.jinja"),
@@ -92,10 +91,8 @@ def write_report(
         table=_per_class(labels, said, objective.classes),
         calibration=_calibration(labels == said, confidence),
         mistakes=_mistakes(split, predictions, probabilities, objective.classes),
-        insight_title="Attention" if words.startswith("Attention") else "Feature maps",
-        insight_words=words,
         generative=filters_and_reconstructions(model, split, preprocess, [index for index, _, _ in chosen]),
-        insights=[replace(insight, key=split.key(int(insight.key))) for insight in insights],
+        **insights(model, split, preprocess, chosen),
     )
 
 
