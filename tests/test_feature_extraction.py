@@ -143,3 +143,17 @@ def test_images_have_classes_where_all_have_one(photos: Path, tmp_path: Path) ->
     assert len(found.classes) == 1 and sum(map(len, found.splits.values())) == 34
     metrics = train("simclr_nano", str(tmp_path), tmp_path / "run", **{**SMALL, "batch_size": 16, "max_steps": 2})
     assert metrics["validation"].keys() == {"contrastive_loss", "view_accuracy"}
+
+
+def test_data_check_takes_images_alone_for_a_model_that_asks_for_no_classes(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for number in range(6):
+        Image.fromarray(np.full((20, 24), 20 * number, np.uint8)).save(tmp_path / f"{number}.png")
+    for name in ("simclr_nano", "edsr_nano"):
+        assert orchard("data", "check", tmp_path, "--model", name, "--json", "--mosaic", tmp_path.parent / "m.png") == 0
+        found = json.loads(capsys.readouterr().out)
+        assert found["classes"] == ["picture"] and found["ok"]
+    assert (tmp_path.parent / "m.png").stat().st_size > 100
+    assert orchard("data", "check", tmp_path, "--model", "lenet5") == 1
+    assert "stand in no class folder" in capsys.readouterr().err

@@ -47,6 +47,8 @@ def check_data(
     resolved = _settings(source, model, settings)
     from orchard.data.check import check, draw_mosaic, remarks
     from orchard.data.check_text import kind_of
+    from orchard.data.sources import open_data
+    from orchard.data.unlabelled import open_with_classes
     from orchard.errors import UsageError
     from orchard.tasks.registry import task_of
 
@@ -74,7 +76,8 @@ def check_data(
         said = check_text(source, chosen)
         emit(said.to_json(), as_json, lambda _: _show_text(said))
         return
-    data, result = check(source, chosen)
+    labelled = model is None or any(field.kind == "classes" for field in task_of(model).gives)
+    data, result = check(source, chosen, open_data if labelled else open_with_classes)
     from orchard.tasks.images import keep_characters
 
     look = keep_characters(resolved, data.characters).settings
@@ -165,7 +168,8 @@ def _preprocess(data: ImageData, model: str | None, settings: PreprocessSettings
 
     found = create_foreign(model, in_channels=data.channels).config if is_foreign(model) else configuration(model)
     config: Any = found
-    return with_settings(default_preprocess(data, config.image_size, data.channels), settings)
+    size = getattr(config, "image_size", None) or size_to_show(data)  # some take images of any size
+    return with_settings(default_preprocess(data, size, data.channels), settings)
 
 
 def _show(result: Check, remarks: list[str]) -> None:

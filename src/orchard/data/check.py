@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,11 +14,11 @@ from PIL import Image
 from torch import Tensor
 
 from orchard.data.characters import are_characters, mirrored_characters, named
-from orchard.data.contracts import AugmentSettings, DataSettings, ImageData, ImageSplit, Preprocess, Problem
+from orchard.data.contracts import AugmentSettings, ImageData, ImageSplit, Preprocess, Problem
 from orchard.data.few_labels import PartSplit
 from orchard.data.files import FileSplit
 from orchard.data.loader import Loader
-from orchard.data.settings import Target
+from orchard.data.settings import DataSettings, Target
 from orchard.data.sources import open_data
 from orchard.data.splits import ArraySplit
 from orchard.files import atomic
@@ -65,12 +66,16 @@ class Check:
         return {"ok": self.ok, **asdict(self)}
 
 
-def check(source: str, settings: DataSettings) -> tuple[ImageData, Check]:
+def check(
+    source: str, settings: DataSettings, opened: Callable[[str, Any], ImageData] = open_data
+) -> tuple[ImageData, Check]:
     """Open a set, decoding every picture once, and gather what there is to say; bad records are listed, not refused.
+
+    `opened` is what opens it: `open_with_classes` where pictures without classes are a set, too.
 
     Raises UsageError or OrchardError for what is no set at all.
     """
-    data = open_data(source, settings.model_copy(update={"bad_records": "skip"}))
+    data = opened(source, settings.model_copy(update={"bad_records": "skip"}))
     counts = {split: data.kind.counts(s.labels, data.classes) for split, s in data.splits.items()}
     of_numbers = data.target == "number"
     sizes = np.concatenate([_sizes(split) for split in data.splits.values()])
