@@ -55,6 +55,7 @@ def main() -> None:
         folder = Path(place)
         os.environ["ORCHARD_CACHE"] = str(folder / "cache")
         os.environ["ORCHARD_KEEP_SESSIONS"] = "0"
+        os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # as installed: modules are compiled once, not at every start
         (folder / "book.txt").write_text("A tree bears fruit, and the fruit bears trees. " * 300)
         Image.new("L", (8, 8), 100).save(folder / "scan.png")
         run, text, image = folder / "run", folder / "text", folder / "scan.png"

@@ -20,7 +20,7 @@ from orchard.app.pipeline import pipeline
 from orchard.data.contracts import Preprocess
 from orchard.errors import OrchardError, UsageError
 from orchard.inference import fast as fast_module
-from orchard.inference.cost import multiply_adds, weight_bytes
+from orchard.inference.cost import bytes_moved, multiply_adds, weight_bytes
 from orchard.inference.engines import ENGINES
 from orchard.inference.fast import FastModel, choice_path, make_fast, relative_difference
 from orchard.inference.image_files import AHEAD, find_images
@@ -96,6 +96,8 @@ def test_multiply_adds_are_those_of_the_layers() -> None:
     assert multiply_adds(net, (4, 3, 6, 6)) == 4 * multiply_adds(net, (1, 3, 6, 6))
     assert net.training and net[0].weight.device.type == "cpu"
     assert weight_bytes(net[0]) == 4 * (3 * 8 * 9 + 8)
+    weights = 8 * 3 * 9 + 8 + 5 * 8 * 36 + 5
+    assert bytes_moved(net, (2, 3, 6, 6)) == 4 * (2 * (3 * 36 + 8 * 36 + 8 * 36 + 5) + weights)
 
 
 @pytest.fixture
