@@ -44,9 +44,10 @@ def page(result: dict[str, Any], rows: list[dict[str, Any]], picture: str) -> st
     lines = [
         f"# The landmarks on {result['name']}, under one budget",
         "",
-        f"Every landmark's small variant, {budget.words()} each, {seeds} seeds, its card's recipe otherwise. Accuracy is "
-        f"that on the test split, mean and standard deviation over the seeds. {hardware['cpu']}, one thread. With a budget "
-        "so short the table says which of them learn fast, not which would win in the end.",
+        f"Every landmark's small variant, {budget.words()} each, {seeds} seeds, its card's recipe otherwise. "
+        "Accuracy is that on the test split, mean and standard deviation over the seeds. "
+        f"{hardware['cpu']}, threads: {hardware['threads']}. With a budget so short the table says which of them learn "
+        "fast, not which would win in the end.",
         "",
         f"![accuracy against multiply-adds]({picture})",
         "",

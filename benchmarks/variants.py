@@ -1,4 +1,4 @@
-"""Every classifier that timm or torchvision has too, beside the peer, onnxruntime and OpenVINO, turn by turn in one run.
+"""Every classifier that timm or torchvision has too, beside the peer, onnxruntime and OpenVINO, turn by turn.
 
 A row is written when a model is done; called again, the models that have one are passed over, so that a long table can
 be made in several sittings on one machine.
