@@ -1,7 +1,7 @@
 """Every command of the README, run as it stands there, on pictures made here.
 
-Only the times differ: trainings are cut short by settings added at the end, and `bench`, whose figures are recorded in
-docs/benchmarks.md with the commands that gave them, is not timed here.
+Only the times differ: trainings are cut short by settings added at the end, the digit scenes are few, and `bench`,
+whose figures are recorded in docs/benchmarks.md with the commands that gave them, is not timed here.
 """
 
 from __future__ import annotations
@@ -20,13 +20,15 @@ import torch
 from commands import orchard
 from PIL import Image
 
+from orchard.data.boxes import named
 from orchard.models import create_model
 from orchard.weights.official import export_official
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
 SHORTER = {"train": "--epochs 1 --set max_steps=4", "compare": "--epochs 1 --set max_steps=2 --out compared"}
-JUDGED_BY_FEW = "--set generation.samples=32"  # images that are compared, out of noise
+JUDGED_BY_FEW = "--set generation.samples=16"  # images that are compared, out of noise
+FEW_SCENES = {"train": 64, "validation": 8, "test": 8}
 
 
 def commands() -> list[tuple[str, str]]:
@@ -75,6 +77,7 @@ def test_the_commands_of_the_readme_run(
     place: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("ORCHARD_CACHE", str(place / "cache"))
+    monkeypatch.setattr(named, "SIZES", FEW_SCENES)
     monkeypatch.chdir(place)
     for line, comment in commands():
         verb = line.split()[1]
