@@ -52,7 +52,7 @@ def main() -> None:
             next(steps)
 
         def ours() -> None:
-            trainer._step(iter([[batch]]))
+            trainer.step(iter([[batch]]))
             progress.advance(trainer.state.step, trainer._mean_loss)
 
         times: dict[str, list[float]] = {"ours": [], "bare": [], "load": []}

@@ -9,19 +9,20 @@ from typing import Any
 
 import pytest
 
-from orchard.training.loop import Interrupted, Trainer
+from orchard.training.loop import Trainer
+from orchard.training.state import Interrupted
 
 
 @contextmanager
 def stopped_after(step: int, steps: int) -> Iterator[None]:
     """The training inside is stopped after `step` of its `steps`, and says so."""
-    take = Trainer._step
+    take = Trainer.step
 
     def stopping(self: Trainer, batches: Any) -> None:
         take(self, batches)
         if self.state.step == step:
-            self._stop_signal = signal.SIGINT
+            self.signal.number = signal.SIGINT
 
     with pytest.MonkeyPatch.context() as patch, pytest.raises(Interrupted, match=f"after step {step} of {steps}"):
-        patch.setattr(Trainer, "_step", stopping)
+        patch.setattr(Trainer, "step", stopping)
         yield

@@ -94,7 +94,7 @@ def test_a_killed_compression_goes_on(run: Path, tmp_path: Path, monkeypatch: py
     before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file() and path.name != ".lock"}
     settings: dict[str, Any] = {"epochs": 0.25, "rounds": 2, "sparsity": 0.6, "checkpoint_steps": 4}
     compress(run, "deep-compression", None, tmp_path / "whole", **settings)
-    steps, real = [0], Trainer._step
+    steps, real = [0], Trainer.step
 
     def killed(self: Trainer, batches: Any) -> None:
         steps[0] += 1
@@ -102,7 +102,7 @@ def test_a_killed_compression_goes_on(run: Path, tmp_path: Path, monkeypatch: py
             raise KeyboardInterrupt
         real(self, batches)
 
-    monkeypatch.setattr(Trainer, "_step", killed)
+    monkeypatch.setattr(Trainer, "step", killed)
     with pytest.raises(KeyboardInterrupt):
         compress(run, "deep-compression", None, tmp_path / "killed", **settings)
     monkeypatch.undo()

@@ -117,7 +117,7 @@ def test_a_run_of_a_named_set_is_whole(digits_run: Path) -> None:
 def test_killed_and_started_again_ends_in_the_same_bits(
     digits_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    step = Trainer._step
+    step = Trainer.step
 
     def break_off(self: Trainer, parts: list[Any]) -> None:
         if self.state.step == 5:
@@ -125,7 +125,7 @@ def test_killed_and_started_again_ends_in_the_same_bits(
         step(self, parts)
 
     with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
-        patched.setattr(Trainer, "_step", break_off)
+        patched.setattr(Trainer, "step", break_off)
         train("clip_nano", "digits", tmp_path / "run", **SMALL)
     train("clip_nano", "digits", tmp_path / "run", **SMALL)
     expected, found = (load_file(run / "model" / "model.safetensors") for run in (digits_run, tmp_path / "run"))

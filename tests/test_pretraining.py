@@ -106,14 +106,15 @@ def test_a_step_changes_the_layer_whose_turn_it_is_and_its_optimizer_is_forgotte
     loop = trainer(tmp_path / "run")
     batches = loop.feed.batches(0)
     for step in range(10):
-        before = {name: parameter.detach().clone() for name, parameter in loop.bare.named_parameters()}
-        loop._step(batches)
-        changed = {name for name, parameter in loop.bare.named_parameters() if not torch.equal(before[name], parameter)}
+        before = {name: parameter.detach().clone() for name, parameter in loop.stepper.bare.named_parameters()}
+        loop.step(batches)
+        now = loop.stepper.bare.named_parameters()
+        changed = {name for name, parameter in now if not torch.equal(before[name], parameter)}
         layer = f"rbms.{step // 4}." if step < 8 else ("rbms.", "head.")
         assert changed and all(name.startswith(layer) for name in changed)
         if step >= 8:
             assert not any("visible_bias" in name for name in changed)
-        kept = {name for name, optimizer in loop.plain_optimizers.items() if optimizer.state}
+        kept = {name for name, optimizer in loop.stepper.plain_optimizers.items() if optimizer.state}
         assert kept == (set() if step in (3, 7) else {"main" if step >= 8 else f"pretraining.{step // 4}"})
 
 

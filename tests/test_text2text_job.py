@@ -17,7 +17,8 @@ from orchard.app.train import train
 from orchard.errors import UsageError
 from orchard.tasks.text2text_generation.objective import Text2Text, bleu
 from orchard.tasks.text2text_generation.pipeline import Text2TextGenerator
-from orchard.training.loop import Interrupted, Trainer
+from orchard.training.loop import Trainer
+from orchard.training.state import Interrupted
 
 WORDS = {"ein": "a", "hund": "dog", "läuft": "runs", "schnell": "fast", "rot": "red", "und": "and", "da": "there"}
 SMALL: dict[str, Any] = {
@@ -82,14 +83,14 @@ def test_a_run_is_resumed_where_it_stood(
     whole: Path, pairs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out, chosen = tmp_path / "run", settings("transformer_nano", checkpoint_minutes=0.0)
-    step = Trainer._step
+    step = Trainer.step
 
     def stop(self: Trainer, batches: Any) -> None:
         if self.state.step == 23:
             raise Interrupted("here")
         step(self, batches)
 
-    monkeypatch.setattr(Trainer, "_step", stop)
+    monkeypatch.setattr(Trainer, "step", stop)
     with pytest.raises(Interrupted):
         train("transformer_nano", str(pairs), out, **chosen)
     monkeypatch.undo()

@@ -20,7 +20,8 @@ from orchard.inference.loading import load
 from orchard.inference.sampling import Sampling
 from orchard.tasks.text_generation import job as text_generation
 from orchard.tasks.text_generation.pipeline import TextGenerator
-from orchard.training.loop import Interrupted, Trainer
+from orchard.training.loop import Trainer
+from orchard.training.state import Interrupted
 
 SMALL: dict[str, Any] = {
     "architecture.width": 16,
@@ -86,14 +87,14 @@ def test_a_run_that_was_stopped_ends_in_the_same_bits(
 ) -> None:
     out = tmp_path / "run"
     settings = {**SMALL, "epochs": 8, "architecture.dropout": 0.1, "checkpoint_steps": 5, "checkpoint_minutes": 0}
-    step = Trainer._step
+    step = Trainer.step
 
     def stop(self: Trainer, batches: Any) -> None:
         if self.state.step == 12:
             raise Interrupted("here")
         step(self, batches)
 
-    monkeypatch.setattr(Trainer, "_step", stop)
+    monkeypatch.setattr(Trainer, "step", stop)
     with pytest.raises(Interrupted):
         train("gpt2_nano", str(text), out, **settings)
     monkeypatch.undo()

@@ -19,10 +19,10 @@ from safetensors.torch import load_file
 from orchard.app.train import train
 from orchard.errors import OrchardError, UsageError
 from orchard.training.checkpoint import Checkpoints
-from orchard.training.loop import State
 from orchard.training.optim import learning_rate_factor
 from orchard.training.run import RunFolder
 from orchard.training.settings import ScheduleSettings, TrainSettings, resolve
+from orchard.training.state import State
 
 SMALL: dict[str, Any] = {
     "architecture.width": 16,

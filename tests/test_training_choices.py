@@ -303,17 +303,17 @@ def test_the_head_learns_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     about = Portable("resnet20", architecture_of(network), "image-classification", ("0", "1", "x"), preprocess)
     save_portable(tmp_path / "model", network, about)
     moved: list[set[str]] = []
-    step = Trainer._step
+    step = Trainer.step
 
     def watched(self: Trainer, batches: Any) -> None:
-        before = {name: tensor.clone() for name, tensor in self.bare.state_dict().items()}
+        before = {name: tensor.clone() for name, tensor in self.stepper.bare.state_dict().items()}
         step(self, batches)
-        after = self.bare.state_dict()
+        after = self.stepper.bare.state_dict()
         moved.append({name.partition(".")[0] for name in before if not torch.equal(before[name], after[name])})
         if len(moved) == 3:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(Trainer, "_step", watched)
+    monkeypatch.setattr(Trainer, "step", watched)
     monkeypatch.setattr(fine_tuning, "fitting_batch", lambda count: 600)
     how = {"start_from": str(tmp_path / "model"), "head_epochs": 1, "max_steps": 4, "data.workers": 0}
     with pytest.raises(KeyboardInterrupt):

@@ -38,8 +38,9 @@ from orchard.tasks.base import Job
 from orchard.tasks.record import Task
 from orchard.tasks.registry import task_named, task_of
 from orchard.terminal import note
-from orchard.training.loop import Interrupted, steps_per_epoch
+from orchard.training.loop import steps_per_epoch
 from orchard.training.metric import Metric
+from orchard.training.state import Interrupted
 
 TRAINING_PASSES = 3  # a step costs one pass forward and two backward, as the field counts
 ROUNDS = 30  # in which every contestant has its turn

@@ -91,9 +91,10 @@ def find_lr(
 
     from orchard.app.out_of_memory import explained
     from orchard.tasks.base import warn
-    from orchard.training.loop import DivergedError, Trainer
+    from orchard.training.loop import Trainer
     from orchard.training.progress import Progress
     from orchard.training.run import RunFolder
+    from orchard.training.state import DivergedError
 
     curve = _Curve()
     with tempfile.TemporaryDirectory() as folder, explained(resolved.settings, task):

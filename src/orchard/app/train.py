@@ -24,8 +24,9 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from orchard.tasks.base import Job
-    from orchard.training.loop import State, Trainer
+    from orchard.training.loop import Trainer
     from orchard.training.run import RunFolder
+    from orchard.training.state import State
 
 
 FINE_TUNING = "recipe for fine-tuning"

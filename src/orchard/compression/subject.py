@@ -16,11 +16,12 @@ from torch import Tensor, nn
 
 from orchard.compression.record import Method
 from orchard.inference.loading import Loaded
-from orchard.training.loop import Trainable, Trainer
+from orchard.training.loop import Trainer
 from orchard.training.phases import Phase
 from orchard.training.progress import Progress
 from orchard.training.run import RunFolder
 from orchard.training.settings import OptimizerSettings, TrainSettings
+from orchard.training.trainable import Trainable
 from orchard.weights.portable import Portable, load_exactly, save_portable
 
 STAGES = "stages"

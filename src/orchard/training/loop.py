@@ -12,163 +12,54 @@ import math
 import signal
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
-from dataclasses import asdict, dataclass, field, fields
-from pathlib import Path
-from types import FrameType
-from typing import Any, Protocol
+from typing import Any
 
 import torch
-from lightning_fabric import Fabric
-from pydantic import TypeAdapter
 from torch import Tensor, nn
 
-from orchard.errors import OrchardError, first_line
+from orchard.errors import OrchardError
 from orchard.training.callbacks import ON_EPOCH, ON_STEP, Moment, call
 from orchard.training.checkpoint import Checkpoints
 from orchard.training.feed import Feed
-from orchard.training.learner import Learner
 from orchard.training.loggers import Loggers
-from orchard.training.metric import Metric
-from orchard.training.optim import (
-    average_of,
-    build_optimizer,
-    layer_groups,
-    learning_rate_factor,
-    load_optimizer_tensors,
-    optimizer_tensors,
-    owners,
-    set_learning_rate,
-)
+from orchard.training.optim import load_optimizer_tensors, optimizer_tensors
 from orchard.training.phases import Phase, batches_before
 from orchard.training.progress import Progress
-from orchard.training.renamed import STATE, new_tensors
+from orchard.training.renamed import new_tensors
 from orchard.training.run import Log, RunFolder
-from orchard.training.settings import OptimizerSettings, TrainSettings, flatten
+from orchard.training.settings import flatten
+from orchard.training.signals import StopSignal
+from orchard.training.state import DivergedError, Interrupted, State
+from orchard.training.step import NotFinite, Stepper
+from orchard.training.trainable import Trainable
 from orchard.weights.portable import not_finite
-
-STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-
-
-class Trainable(Protocol):
-    """What the loop asks of a training (`orchard.tasks.base.Job` is one)."""
-
-    model: nn.Module  # all that learns: a model, or a `Learner`
-    fabric: Fabric
-
-    @property
-    def metric(self) -> Metric: ...  # by which checkpoints are selected
-    @property
-    def settings(self) -> TrainSettings: ...
-    @property
-    def head_epochs(self) -> float: ...
-    @property
-    def phases(self) -> tuple[Phase, ...]: ...
-    @property
-    def logged(self) -> Sequence[str]: ...  # metrics with a column in log.csv
-    def optimizer_settings(self, name: str) -> OptimizerSettings: ...
-    def feed(self) -> Feed: ...
-    def evaluate(self, model: nn.Module) -> Mapping[str, float]: ...
-    def write_model(self, model: nn.Module, run: RunFolder) -> None: ...
-    def train_mode(self, model: nn.Module) -> None: ...
-
-
-@dataclass
-class State:
-    """Where a training stands; saved as JSON with every checkpoint."""
-
-    step: int = 0
-    seconds: float = 0.0
-    best_score: float = -math.inf  # of the selection metric, its sign turned where smaller is better
-    best_step: int = -1
-    stale_epochs: int = 0
-    stopped: str = ""  # why training ended before its last step
-    sums: dict[str, float] = field(default_factory=dict)  # of the log line that is being gathered
-    counted: int = 0
-
-    def facts(self) -> dict[str, Any]:
-        """As JSON has it, which knows no infinity."""
-        return asdict(self) | {"best_score": self.best_score if math.isfinite(self.best_score) else None}
-
-    @classmethod
-    def read(cls, facts: Mapping[str, Any], where: Path) -> State:
-        """The inverse of `facts`. OrchardError where any is missing: the weights would be trained on from step 0."""
-        found = {STATE.get(key, key): value for key, value in facts.items()}
-        if found.get("best_score", 0) is None:
-            found["best_score"] = -math.inf
-        names = {one.name for one in fields(cls)}
-        try:
-            if found.keys() != names:
-                raise ValueError(f"expected {', '.join(sorted(names))}")
-            return TypeAdapter(cls).validate_python(found)
-        except ValueError as error:
-            raise OrchardError(
-                f"the facts in the newest checkpoint in {where} are not of the form that is written: "
-                f"{first_line(error)}; remove that checkpoint to go on from the one before it"
-            ) from None
-
-
-class Interrupted(OrchardError):
-    """Ctrl-C or another signal came; everything is saved. The exit code is the one that shells give to it."""
-
-    def __init__(self, message: str, number: int = signal.SIGINT):
-        super().__init__(message)
-        self.exit_code = 128 + number
-
-
-class DivergedError(OrchardError):
-    """The loss is no longer a number."""
 
 
 class Trainer:
     """Fits a job's model on its feed, and selects the weights with the best validation."""
 
     def __init__(self, job: Trainable, run: RunFolder, warn: Callable[[str], None], callbacks: Sequence[Any] = ()):
-        self.callbacks = callbacks
         settings, fabric, phases = job.settings, job.fabric, tuple(job.phases)
         self.job, self.run, self.settings, self.fabric, self.phases = job, run, settings, fabric, phases
-        self.bare = job.model.to(fabric.device).eval()  # each evaluation leaves it so; a step begins in training mode
-        self.learning = {name: parameter for name, parameter in job.model.named_parameters() if parameter.requires_grad}
+        self.callbacks = callbacks
         self.feed = job.feed()
         self.steps_per_epoch = steps_per_epoch(self.feed, phases)
         self.steps = math.ceil(settings.epochs * self.steps_per_epoch)
         if settings.max_steps:
             self.steps = min(self.steps, settings.max_steps)
-        schedule = settings.schedule
-        self.warmup = schedule.warmup_steps or round(schedule.warmup_epochs * self.steps_per_epoch)
-        self.average = average_of(self.bare, settings.ema) if settings.ema else None
-        self.head_steps = round(job.head_epochs * self.steps_per_epoch)
-        head = layer_groups(self.bare)[-1] if self.head_steps else ()
-        self.below_head = [p for name, p in self.learning.items() if not name.startswith(head)] if head else []
-        names = dict.fromkeys(phase.optimizer for phase in phases)
-        self.spans = {name: _span(phases, name) for name in names}
-        self.rates = {name: job.optimizer_settings(name) for name in names}
-        self.plain_optimizers = {
-            name: build_optimizer(self.bare, self.rates[name], _prefixes(phases, name)) for name in names
-        }
-        for phase in phases:
-            owners(self._in_use(phase.begins))
-        if settings.compile:
-            self.bare.compile()
-        self.hooked = len(phases) == 1 and phases[0].through_forward
-        self.optimizers: dict[str, Any] = dict(self.plain_optimizers)
-        self.model: Any = self.bare
-        if self.hooked:  # other gradients do not come through the module's own forward; `_accumulate` averages them
-            self.model, *wrapped = fabric.setup(self.bare, *self.plain_optimizers.values())
-            self.optimizers = dict(zip(names, wrapped, strict=True))
+        self.stepper = Stepper(job, self.steps, self.steps_per_epoch)
         self.checkpoints = Checkpoints(run / "checkpoints", warn)
         self.state = State()
         self.sums: dict[str, Tensor] = {}  # of the log line that is being gathered; on the device
-        self.of_step: dict[str, Tensor] = {}  # the metrics of the latest step
-        self._restore()
-        self._stop_signal = 0
+        self.signal = StopSignal()
         self.validation: Mapping[str, float] = {}  # the metrics of the latest evaluation
         self._evaluation = 0.0  # seconds that it took
+        self._restore()
 
     @property
     def evaluated(self) -> nn.Module:
         """The weights that count: the average where there is one."""
-        return self.average.module if self.average is not None else self.bare
+        return self.stepper.evaluated
 
     def fit(self, progress: Progress) -> State:
         """Train to the end, and leave the best weights in the folder `best`."""
@@ -178,22 +69,23 @@ class Trainer:
         progress.start(self.steps, self.state.step)
         batches = self.feed.batches(batches_before(self.phases, self.state.step))
         try:
-            with self._signals():
+            with self.signal.heard():
                 while self.state.step < self.steps and not self.state.stopped:
-                    self._step(batches)
+                    self.step(batches)
                     self.state.seconds = time.monotonic() - began
                     step, per_epoch = self.state.step, self.steps_per_epoch
                     progress.advance(step, self._mean_loss)
-                    self._call_back(ON_STEP, self.of_step)
+                    self._call_back(ON_STEP, self.stepper.metrics)
                     time_over, checkpoint_due, stop = self._decide(saved_at)
                     if time_over and step < self.steps:
                         self.state.stopped = f"the time allowed was over after {step} of {self.steps} steps"
                     last = step == self.steps or bool(self.state.stopped)
-                    if step % self.settings.log_every == 0 or last or self._borders(step):
+                    if step % self.settings.log_every == 0 or last or self.stepper.borders(step):
                         self._log_training(log)
                     due = step % (self.settings.evaluate_steps or per_epoch) == 0
                     if due and step <= self.phases[0].begins and not last:
-                        progress.learned(self._position()["epoch"], {k: float(v) for k, v in self.of_step.items()})
+                        found = {key: float(value) for key, value in self.stepper.metrics.items()}
+                        progress.learned(self._position()["epoch"], found)
                     elif due or last:
                         self._validate(log, progress)
                         now = time.monotonic() - began
@@ -221,115 +113,17 @@ class Trainer:
         loggers = Loggers(self.settings.loggers, self.run, step + 1, settings, self.checkpoints.warn)
         return Log(self.run, step, self.job.logged, loggers)
 
-    def _step(self, batches: Iterator[list[Any]]) -> None:
-        """Every phase that happens in this step, each over all micro-batches of the global batch."""
-        step = self.state.step
-        parts = next(batches)
-        self.of_step = {}
-        self._seed(step)
-        if not self.bare.training or step == self.head_steps:
-            self.job.train_mode(self.bare)
-            if step < self.head_steps:
-                self._rest_below_head()
+    def step(self, batches: Iterator[list[Any]]) -> None:
+        """One more step, on the next of the global batches."""
         spent = self._spent / (self.settings.max_minutes * 60) if self.settings.max_minutes else 0.0
-        rates = {}
-        for name, optimizer in self._in_use(step).items():
-            begins, ends = self.spans[name]
-            factor = learning_rate_factor(
-                step - begins, (ends or self.steps) - begins, self.warmup, self.settings.schedule,
-                per_epoch=self.steps_per_epoch, spent=spent,
-            )  # fmt: skip
-            rates[name] = self.rates[name].lr * factor
-            set_learning_rate(optimizer, rates[name])
-        self._add({"lr": torch.tensor(next(iter(rates.values()), 0.0), dtype=torch.float64)}, 1)
-        for phase in self.phases:
-            if not phase.happens(step):
-                continue
-            for repetition in range(phase.repeat):
-                if repetition and phase.fresh_batch:
-                    parts = next(batches)
-                self._update(phase, parts)
-        if isinstance(self.bare, Learner):
-            self.bare.after_step(step + 1)
-        if self.average is not None:
-            self.average.update_parameters(self.bare)
-        for key, value in self.of_step.items():
+        try:
+            metrics = self.stepper.run(self.state.step, batches, spent)
+        except NotFinite as error:
+            raise self._diverged(error) from None
+        for key, value in metrics.items():
             self.sums[key] = self.sums[key] + value if key in self.sums else value
         self.state.step += 1
         self.state.counted += 1
-        if self._borders(self.state.step):
-            for name in self.plain_optimizers.keys() - self._in_use(self.state.step).keys():
-                self.plain_optimizers[name].state.clear()  # of one that is over, or has not begun and has none
-
-    def _in_use(self, step: int) -> dict[str, torch.optim.Optimizer]:
-        """The optimizers of the phases that `step` lies in."""
-        names = {phase.optimizer for phase in self.phases if phase.lasts(step)}
-        return {name: optimizer for name, optimizer in self.plain_optimizers.items() if name in names}
-
-    def _borders(self, step: int) -> bool:
-        """Does a phase begin or end before `step`?"""
-        return any(step in (phase.begins, phase.ends) for phase in self.phases)
-
-    def _update(self, phase: Phase, parts: list[Any]) -> None:
-        """One update of one phase's parameters."""
-        learning = self._enable_gradients(phase)
-        losses = self._accumulate(phase, parts)
-        if self.state.step < self.head_steps:
-            for parameter in self.below_head:
-                parameter.grad = None
-        norm = torch.nn.utils.get_total_norm([p.grad for p in learning if p.grad is not None])
-        if self.settings.clip_norm:
-            torch.nn.utils.clip_grads_with_norm_(learning, self.settings.clip_norm, norm)
-        if not math.isfinite(float(norm)):  # the one place in a step that waits for the device
-            self._diverged(float(norm), losses, parts)
-        self._add({self._column("grad_norm", phase): norm.double()}, phase.repeat)
-        self.optimizers[phase.optimizer].step()
-        self.optimizers[phase.optimizer].zero_grad(set_to_none=True)
-
-    def _rest_below_head(self) -> None:
-        """The statistics of norms below the head stay as they are, too."""
-        below = set(self.below_head)
-        for module in self.bare.modules():
-            own = list(module.parameters(recurse=False))
-            if own and below.issuperset(own):
-                module.eval()
-
-    def _enable_gradients(self, phase: Phase) -> list[nn.Parameter]:
-        """The parameters that this phase updates. With several phases, no gradient is computed for the others."""
-        if len(self.phases) == 1:
-            return list(self.learning.values())
-        for name, parameter in self.learning.items():
-            parameter.requires_grad_(name.startswith(phase.parameters))
-        return [parameter for parameter in self.learning.values() if parameter.requires_grad]
-
-    def _accumulate(self, phase: Phase, parts: list[Any]) -> list[Tensor]:
-        """Add up the gradients of the micro-batches; returns the loss of each."""
-        losses = []
-        for number, batch in enumerate(parts, 1):
-            sync = (
-                self.fabric.no_backward_sync(self.model, enabled=number < len(parts)) if self.hooked else nullcontext()
-            )
-            with sync:
-                with self.fabric.autocast():
-                    loss, metrics = phase.loss(self.model, batch, self.state.step)
-                self.fabric.backward(loss / len(parts))
-            losses.append(loss.detach())
-            found = {self._column("loss", phase): losses[-1], **metrics}
-            self._add({key: value.double() for key, value in found.items()}, len(parts) * phase.repeat)
-        if not self.hooked and self.fabric.world_size > 1:
-            for parameter in self.learning.values():
-                if parameter.grad is not None:
-                    parameter.grad.copy_(self.fabric.all_reduce(parameter.grad, reduce_op="mean"))  # type: ignore[arg-type]
-        return losses
-
-    def _add(self, metrics: Mapping[str, Tensor], count: int) -> None:
-        """Add metrics, of which `count` make up a step, to those of this step."""
-        for key, value in metrics.items():
-            self.of_step[key] = self.of_step[key] + value / count if key in self.of_step else value / count
-
-    def _column(self, metric: str, phase: Phase) -> str:
-        """The name of a metric that every phase has: the first phase's is the step's own."""
-        return metric if phase is self.phases[0] else f"{phase.name}_{metric}"
 
     @property
     def _spent(self) -> float:
@@ -338,32 +132,21 @@ class Trainer:
 
     def _mean_loss(self) -> float:
         now = (phase for phase in self.phases if phase.lasts(self.state.step - 1))
-        sums = [self.sums[column] for phase in now if (column := self._column("loss", phase)) in self.sums]
+        sums = [self.sums[column] for phase in now if (column := self.stepper.column("loss", phase)) in self.sums]
         return float(sums[0]) / self.state.counted if sums else math.nan
 
-    def _seed(self, step: int) -> None:
-        """Dropout and its kin become a function of the step."""
-        seed = (self.settings.seed << 32) + (self.fabric.global_rank << 48) + step
-        torch.default_generator.manual_seed(seed)  # torch.manual_seed would also ask every other backend, each step
-        if self.fabric.device.type == "cuda":
-            torch.cuda.manual_seed(seed)
-
-    def _diverged(self, norm: float, losses: list[Tensor], parts: list[Any]) -> None:
-        """Stop before the bad numbers reach the weights; what came before is saved."""
-        number, value, what = len(parts) - 1, norm, "gradient"
-        for place, loss in enumerate(losses):
-            if not math.isfinite(float(loss)):
-                number, value, what = place, float(loss), "loss"
-                break
-        sound = all(bool(t.isfinite().all()) for t in self.bare.state_dict().values())  # a norm's statistics may not be
+    def _diverged(self, found: NotFinite) -> DivergedError:
+        """The bad numbers have not reached the weights; what came before is saved."""
+        tensors = self.stepper.bare.state_dict().values()  # a norm's statistics may have seen them
+        sound = all(bool(tensor.isfinite().all()) for tensor in tensors)
         if self.fabric.is_global_zero and self.state.step and sound:
             self._write_checkpoint()
         saved = self.checkpoints.newest_first()
         kept = f"the last good state is saved in {saved[0]}" if saved else "nothing was learned before it"
-        raise DivergedError(
-            f"the {what} became {value} at step {self.state.step + 1} (epoch "
+        return DivergedError(
+            f"the {found.what} became {found.value} at step {self.state.step + 1} (epoch "
             f"{self.state.step / self.steps_per_epoch:.2f}), in the batch of "
-            f"{self.feed.name_records(parts[number])}; {kept}. Try a smaller --set optimizer.lr, or --set clip_norm=1"
+            f"{self.feed.name_records(found.batch)}; {kept}. Try a smaller --set optimizer.lr, or --set clip_norm=1"
         )
 
     def _log_training(self, log: Log | None) -> None:
@@ -435,10 +218,11 @@ class Trainer:
         self.fabric.barrier()
 
     def _write_checkpoint(self) -> None:
-        used = self._in_use(self.state.step)
-        groups = {"model": self.bare.state_dict(), "optimizer": optimizer_tensors(self.bare, used)}
-        if self.average is not None:
-            groups["average"] = self.average.state_dict()
+        stepper = self.stepper
+        used = stepper.in_use(self.state.step)
+        groups = {"model": stepper.bare.state_dict(), "optimizer": optimizer_tensors(stepper.bare, used)}
+        if stepper.average is not None:
+            groups["average"] = stepper.average.state_dict()
         if feed := dict(self.feed.state()):
             groups["feed"] = feed
         sums = {key: float(value) for key, value in self.sums.items()}
@@ -454,13 +238,13 @@ class Trainer:
         found = self.checkpoints.load_newest()
         if found is None:
             return
-        groups, facts = new_tensors(found[0]), found[1]
+        groups, facts, stepper = new_tensors(found[0]), found[1], self.stepper
         self.state = State.read(facts, self.checkpoints.folder)
         try:
-            self.bare.load_state_dict(groups["model"])
-            load_optimizer_tensors(self.bare, self._in_use(self.state.step), groups["optimizer"])
-            if self.average is not None:
-                self.average.load_state_dict(groups["average"])
+            stepper.bare.load_state_dict(groups["model"])
+            load_optimizer_tensors(stepper.bare, stepper.in_use(self.state.step), groups["optimizer"])
+            if stepper.average is not None:
+                stepper.average.load_state_dict(groups["average"])
             self.feed.load(groups.get("feed", {}))
         except (RuntimeError, KeyError) as error:
             first = str(error).strip().splitlines()[0]
@@ -481,45 +265,11 @@ class Trainer:
         due = time.monotonic() - saved_at >= settings.checkpoint_minutes * 60
         if settings.checkpoint_steps and step % settings.checkpoint_steps == 0:
             due = True
-        mine = (time_over, due, self._stop_signal)
+        mine = (time_over, due, self.signal.number)
         return self.fabric.broadcast(mine) if self.fabric.world_size > 1 else mine
-
-    @contextmanager
-    def _signals(self) -> Iterator[None]:
-        """The first signal (Ctrl-C, SIGTERM, or SIGHUP when a terminal closes) ends the training after the step it is
-        in; a second Ctrl-C at once. What is ignored already (`nohup`) stays ignored."""
-
-        def ask(number: int, frame: FrameType | None) -> None:
-            if self._stop_signal and number == signal.SIGINT:
-                raise KeyboardInterrupt
-            self._stop_signal = number
-
-        heard = [one for one in STOPPING if signal.getsignal(one) is not signal.SIG_IGN]
-        try:
-            before = {number: signal.signal(number, ask) for number in heard}
-        except ValueError:  # not the main thread: signals are its business
-            yield
-            return
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
 
 
 def steps_per_epoch(feed: Feed, phases: tuple[Phase, ...]) -> int:
     """Steps in which a pass over the data is made, as the training begins: phases with fresh batches take several."""
     per_step = 1 + sum((phase.repeat - 1) / phase.every for phase in phases if phase.fresh_batch and phase.lasts(0))
     return max(round(feed.batches_per_epoch / per_step), 1)
-
-
-def _prefixes(phases: Sequence[Phase], optimizer: str) -> tuple[str, ...]:
-    """The prefixes of all parameters that an optimizer's phases update."""
-    return tuple(prefix for phase in phases if phase.optimizer == optimizer for prefix in phase.parameters)
-
-
-def _span(phases: Sequence[Phase], optimizer: str) -> tuple[int, int | None]:
-    """From the first step of an optimizer's phases to the end of their last; None is the end of the training."""
-    own = [phase for phase in phases if phase.optimizer == optimizer]
-    ends = [phase.ends for phase in own if phase.ends is not None]
-    return min(phase.begins for phase in own), max(ends) if len(ends) == len(own) else None

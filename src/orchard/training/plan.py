@@ -61,7 +61,7 @@ def less_memory(settings: TrainSettings, *, cut: bool) -> str:
 
 def make_plan(trainer: Trainer, *, cut: bool) -> Plan:
     """Try one forward and backward pass of a copy on a few samples of the first batch, and scale it up."""
-    settings, model = trainer.settings, trainer.bare
+    settings, model = trainer.settings, trainer.stepper.bare
     device = next(model.parameters()).device
     batch, last = trainer.feed.example(), max(trainer.steps - 1, 0)  # what joins later (a discriminator) is there then
     phases = [phase for phase in trainer.phases if phase.lasts(last)]
