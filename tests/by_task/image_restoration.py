@@ -31,4 +31,4 @@ def data(folder: Path) -> tuple[str, dict[str, Any]]:
     return images(folder)
 
 
-HOOKS = Hooks(learn, learned=0.4, most_macs=150e6, data=data)
+HOOKS = Hooks(learn, learned=0.2, most_macs=150e6, data=data)
