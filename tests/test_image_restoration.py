@@ -95,7 +95,8 @@ def test_noise_is_of_its_level_and_follows_from_the_index(folder: Path) -> None:
 
 def test_running_averages_move_as_official_ones(golden: Path) -> None:
     """KAIR's by 0.9, SaoYan's by 0.1."""
-    cases = {"kair_br_a": ("kair", 5, 12, {}), "saoyan_a": ("saoyan", 6, 10, {"eps": 1e-5, "momentum": 0.1, "bias": False})}
+    saoyan = {"eps": 1e-5, "momentum": 0.1, "bias": False}
+    cases = {"kair_br_a": ("kair", 5, 12, {}), "saoyan_a": ("saoyan", 6, 10, saoyan)}
     for case, (source, depth, width, settings) in cases.items():
         at = golden / "dncnn" / case
         stored = load_file(at / "io.safetensors")
@@ -267,7 +268,7 @@ def test_a_network_that_does_nothing_is_as_good_as_what_it_is_given() -> None:
 # Answers
 
 
-def test_answers_are_files_beside_what_was_given_and_the_truth(run: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:
+def test_answers_are_files_beside_the_given_and_the_truth(run: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:
     for name in ("given", "clean"):
         (tmp_path / name).mkdir()
     clean = picture(5, 50, 40)

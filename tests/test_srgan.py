@@ -106,8 +106,8 @@ def test_the_generator_begins_as_an_srresnet(
 ) -> None:
     """Of its sizes; with a classifier's features in the loss."""
     train("srresnet_nano", str(folder), tmp_path / "first", architecture=ARCHITECTURE, **SMALL)
-    train("srgan_nano", str(folder), tmp_path / "second", start_from=str(tmp_path / "first"), architecture=DISCRIMINATOR,
-          optimizer={"lr": 1e-9}, adversarial={"perceptual": str(classifier)}, **SMALL)  # fmt: skip
+    more = {"optimizer": {"lr": 1e-9}, "adversarial": {"perceptual": str(classifier)}, "architecture": DISCRIMINATOR}
+    train("srgan_nano", str(folder), tmp_path / "second", start_from=str(tmp_path / "first"), **SMALL, **more)
     assert "nothing perceptual" not in capsys.readouterr().err
     before, after = (load_file(tmp_path / one / "model" / "model.safetensors") for one in ("first", "second"))
     for name in ("head.weight", "blocks.0.conv1.weight", "upsample.0.conv.weight"):
@@ -132,7 +132,9 @@ def test_features_are_compared_as_the_classifier_sees_them(classifier: Path, run
     difference = FeatureDifference(str(classifier), 32, device)
     images, other = torch.rand(2, 3, 32, 32, requires_grad=True), torch.rand(2, 3, 32, 32)
     found = difference(images, other)
-    a, b = (load(classifier).model.features((x - torch.tensor((0.5, 0.4, 0.3)).view(3, 1, 1)) / 0.2) for x in (images, other))  # type: ignore[operator]
+    model: Any = load(classifier).model
+    mean = torch.tensor((0.5, 0.4, 0.3)).view(3, 1, 1)
+    a, b = (model.features((x - mean) / 0.2) for x in (images, other))
     torch.testing.assert_close(found, (a - b).square().mean())
     assert not difference(images, images).detach().any() and torch.autograd.grad(found, images)[0].abs().max() > 0
     with pytest.raises(UsageError, match=r"expected pictures of at least 8 pixels a side.*; set a larger patch"):

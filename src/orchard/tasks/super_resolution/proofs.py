@@ -34,4 +34,5 @@ def srgan(model: Any, images: Tensor, high: Tensor) -> dict[str, Tensor]:
     found = call_in_training(model.generator, images)
     fake, fixed, real = (call_in_training(model.discriminator, x) for x in (found, found.detach(), high))
     terms = objective.terms(found, high, fake)
-    return {**terms, "generator": objective.total(terms), "discriminator": objective.adversarial.discriminator(real, fixed)}
+    judged = objective.adversarial.discriminator(real, fixed)
+    return {**terms, "generator": objective.total(terms), "discriminator": judged}
