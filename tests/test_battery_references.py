@@ -36,7 +36,8 @@ def test_parity(row: Reference):
     assert found.ok, found
 
 
-STORED_ONCE = {"dbn", "mdsr", "srcnn"}  # the other case of dbn is of one machine, not of the whole net: test_rbm.py
+# The other case of dbn is of one machine, not of the whole net: test_rbm.py.
+STORED_ONCE = {"dbn", "ircnn", "mdsr", "srcnn", "srgan"}
 
 
 def test_every_landmark_is_proven_at_two_configurations_of_each_package():

@@ -87,7 +87,7 @@ def test_no_two_recipes_are_for_the_same_model_and_data() -> None:
     assert len(pairs) == len(set(pairs))
 
 
-OWN_AUGMENTATION = ("object-detection", "semantic-segmentation", "super-resolution")
+OWN_AUGMENTATION = ("image-restoration", "object-detection", "semantic-segmentation", "super-resolution")
 
 
 def test_data_can_be_checked_with_every_recipe() -> None:

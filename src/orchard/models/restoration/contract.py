@@ -42,3 +42,32 @@ class SuperResolver(nn.Module, ABC):
 def example_at(channels: int, height: int, width: int, count: int, generator: torch.Generator | None) -> Tensor:
     """Images (count, channels, height, width) of normally distributed values."""
     return torch.randn(count, channels, height, width, generator=generator)
+
+
+class RestorationNetwork(nn.Module, ABC):
+    """Degraded images (B, channels, H, W) to clean ones of the same size, both in `value_range`.
+
+    One with `noise_map` must be told how strong the noise is.
+    """
+
+    value_range: ClassVar[tuple[float, float]] = (0.0, 1.0)
+
+    @property
+    @abstractmethod
+    def channels(self) -> int:
+        """3: RGB; 1: grey, or one channel after the other of other images."""
+
+    @property
+    def noise_map(self) -> bool:
+        """Does `restore` need the noise's standard deviation?"""
+        return False
+
+    @property
+    @abstractmethod
+    def receptive_radius(self) -> int | None:
+        """Pixels on each side that a pixel of the output depends on; None: all that there are."""
+
+    @abstractmethod
+    def restore(self, images: Tensor, sigma: Tensor | None = None) -> Tensor:
+        """Clean images (B, C, H, W). `sigma` (B,) is the standard deviation of the noise of each, in the units of the
+        images; ValueError where the network needs it and it is not given."""

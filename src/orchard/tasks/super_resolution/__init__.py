@@ -13,5 +13,6 @@ TASK = Task(
     metric=Metric("psnr", larger_is_better=True),
     pipeline="pipeline:ImageUpscaler",
     answer="answer:answer",
+    importer="importer:complete",
     entries="job:entries",
 )

@@ -78,7 +78,7 @@ def answer(
 
     upscaler = ImageUpscaler(load(folder), scale=options.scale, precision=options.precision, tile=options.tile, say=say)
     out = options.out or Path("enlarged")
-    files = targets(paths, out, upscaler.scale)
+    files = targets(paths, out, f"x{upscaler.scale}")
     truths = truths_of(paths, options.truth)
     names = (*METRICS, *(f"bicubic_{name}" for name in METRICS)) if options.truth else ()
     nothing = tuple((name, float("nan")) for name in names)  # so that every line of a table has their columns
@@ -101,12 +101,12 @@ def answer(
         yield EnlargedArtifact(path, str(file), str(beside), size, found.image.size, metrics)
 
 
-def targets(paths: Sequence[str], out: Path, scale: int) -> list[Path]:
-    """Where each image is written: under its own name with the scale behind it; of equal names, numbered."""
+def targets(paths: Sequence[str], out: Path, mark: str) -> list[Path]:
+    """Where each image is written: under its own name with a mark behind it; of equal names, numbered."""
     taken: set[str] = set()
     files = []
     for path in paths:
-        stem, number = f"{Path(path).stem}_x{scale}", 2
+        stem, number = f"{Path(path).stem}_{mark}", 2
         name = stem
         while name in taken:
             name, number = f"{stem}-{number}", number + 1
@@ -137,7 +137,7 @@ def read_truth(path: Path | None, image: Image.Image, scale: int) -> Image.Image
     if isinstance(truth, str):
         return f"{path}: {truth}"
     if (truth.width - truth.width % scale, truth.height - truth.height % scale) != image.size:
-        return f"{path} is {truth.width}x{truth.height}, expected {image.width}x{image.height} as it is enlarged"
+        return f"{path} is {truth.width}x{truth.height}, expected {image.width}x{image.height} as the answer is"
     if min(image.size) < least_side(scale):
         return f"{path} is {truth.width}x{truth.height}; metrics need {least_side(scale)} pixels a side"
     return truth.crop((0, 0, *image.size)).convert(image.mode)

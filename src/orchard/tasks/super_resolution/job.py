@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +22,18 @@ from orchard.inference.loading import Loaded
 from orchard.models import create_model, landmark_of
 from orchard.tasks import base
 from orchard.tasks.super_resolution import TASK
+from orchard.tasks.super_resolution.adversarial_objective import (
+    AdversarialSuperResolution,
+    is_pair,
+    pair_from_generator,
+)
 from orchard.tasks.super_resolution.metrics import METRICS, compare, least_side
 from orchard.tasks.super_resolution.objective import SuperResolution
+from orchard.tasks.super_resolution.perceptual import FeatureDifference
 from orchard.tasks.super_resolution.settings import Settings
 from orchard.tasks.super_resolution.upscaling import Upscaler, network_of
 from orchard.training.feed import LoaderFeed
+from orchard.training.metric import Metric
 from orchard.training.run import RunFolder
 from orchard.training.settings import Resolved
 from orchard.weights.portable import WEIGHTS, load_exactly, save_portable, write_tensors
@@ -37,7 +45,7 @@ class Job(base.Job):
     """A network that enlarges the images of a set after they were made small."""
 
     task = TASK
-    objective: SuperResolution
+    objective: SuperResolution | AdversarialSuperResolution
     unit = "patches"
 
     def __init__(self, resolved: Resolved, device: torch.device):
@@ -53,13 +61,21 @@ class Job(base.Job):
         self.channels_last = base.wants_channels_last(self.model)
         if self.channels_last:
             self.model = self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.objective = SuperResolution(settings.loss)
+        self.objective = make_objective(self.model, settings, device)
         self.fabric = base.make_fabric(self.settings, device)
         self.bicubic: dict[str, Tensor] = {}  # metrics of each image of a split, computed once
 
     @property
     def settings(self) -> Settings:
         return self.resolved.settings  # type: ignore[return-value]
+
+    @property
+    def metric(self) -> Metric:
+        """PSNR falls while a pair learns texture, so that it cannot say which of its evaluations is the best."""
+        return replace(self.task.metric, selects=False) if is_pair(self.model) else self.task.metric
+
+    def remarks(self) -> list[str]:
+        return [*super().remarks(), *self.objective.remarks]
 
     @property
     def splits(self) -> Mapping[str, Resolutions]:
@@ -124,7 +140,21 @@ class Job(base.Job):
         from orchard.tasks.super_resolution.report import write_report
 
         seen = load_file(run / "evaluation" / f"{self.report_split}.safetensors")
-        return write_report(run, split=self.splits[self.report_split], model=model, seen=seen)
+        return write_report(
+            run, split=self.splits[self.report_split], model=model, seen=seen, curves=self.objective.curves
+        )
+
+
+def make_objective(
+    model: nn.Module, settings: Settings, device: torch.device
+) -> SuperResolution | AdversarialSuperResolution:
+    """What a model learns from: the difference of pixels, or, where it has a discriminator, what that says as well."""
+    if not is_pair(model):
+        return SuperResolution(settings.loss)
+    perceptual, folder = None, settings.adversarial.perceptual
+    if folder and settings.adversarial.perceptual_weight:
+        perceptual = FeatureDifference(folder, settings.patch * network_of(model).scales[-1], device)
+    return AdversarialSuperResolution(settings.adversarial, settings.loss, perceptual)
 
 
 def start_model(settings: Settings) -> nn.Module:
@@ -135,6 +165,8 @@ def start_model(settings: Settings) -> nn.Module:
     try:
         if not settings.start_from:
             return create_model(settings.model, **settings.architecture)
+        if (pair := pair_from_generator(settings.model, settings.start_from, settings.architecture)) is not None:
+            return pair
         folder, about, state = base.read_start(settings)
         model = about.build(**settings.architecture)
     except ValueError as error:

@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from orchard.data.patches import PatchBatch
+from orchard.report.run_page import Curve
 from orchard.tasks.super_resolution.metrics import METRICS
 from orchard.tasks.super_resolution.upscaling import network_of, to_network
 from orchard.training.phases import one_phase
@@ -17,6 +18,8 @@ class SuperResolution:
     """The loss and the metrics of training."""
 
     logged = (*METRICS, *(f"bicubic_{name}" for name in METRICS))
+    curves: tuple[Curve, ...] = ()  # of the report, beside those of every training
+    remarks: tuple[str, ...] = ()
 
     def __init__(self, loss: Literal["l1", "mse"]):
         self.difference = F.l1_loss if loss == "l1" else F.mse_loss

@@ -7,6 +7,10 @@ from typing import Any
 import torch.nn.functional as F
 from torch import Tensor
 
+from orchard.tasks.super_resolution.adversarial import AdversarialSettings
+from orchard.tasks.super_resolution.adversarial_objective import AdversarialSuperResolution
+from orchard.weights.adapters.adversarial_pair_in_training import call_in_training
+
 
 def l1(model: Any, images: Tensor, high: Tensor) -> Tensor:
     """The mean absolute difference, a scalar."""
@@ -21,3 +25,14 @@ def mse(model: Any, images: Tensor, high: Tensor) -> Tensor:
 def l1_of_each_scale(model: Any, images: Tensor, **high: Tensor) -> dict[str, Tensor]:
     """The mean absolute difference at each scale, such as `x2`, alone."""
     return {name: F.l1_loss(model.upscale(images, int(name[1:])), truth) for name, truth in high.items()}
+
+
+def srgan(model: Any, images: Tensor, high: Tensor) -> dict[str, Tensor]:
+    """The losses of one step of leftthomas/SRGAN without VGG's, both networks in training mode."""
+    settings = AdversarialSettings(loss="probabilities", total_variation_weight=2e-8)
+    objective = AdversarialSuperResolution(settings, "mse", None)
+    found = call_in_training(model.generator, images)
+    fake, fixed, real = (call_in_training(model.discriminator, x) for x in (found, found.detach(), high))
+    terms = objective.terms(found, high, fake)
+    judged = objective.adversarial.discriminator(real, fixed)
+    return {**terms, "generator": objective.total(terms), "discriminator": judged}

@@ -36,8 +36,10 @@ class Crop:
     gain: float  # over bicubic, dB
 
 
-def write_report(run: RunFolder, *, split: Resolutions, model: nn.Module, seen: Mapping[str, Tensor]) -> Path:
-    """Write report.html about a run whose other files are written, and return its path.
+def write_report(
+    run: RunFolder, *, split: Resolutions, model: nn.Module, seen: Mapping[str, Tensor], curves: Sequence[Curve] = ()
+) -> Path:
+    """Write report.html about a run whose other files are written, and return its path. `curves` are more of them.
 
     `seen` has the metrics of each image of `split` at each scale, (N, scales, 3), as the model ("metrics") and as
     bicubic enlargement ("bicubic") have them. Shown is the largest scale.
@@ -61,6 +63,7 @@ def write_report(run: RunFolder, *, split: Resolutions, model: nn.Module, seen: 
         ),
     ]  # fmt: skip
     curves = [
+        *curves,
         Curve("Loss", "loss", "of pixels, range 1", falling=True),
         Curve("PSNR", "psnr", "dB"),
         Curve("SSIM", "ssim", "similarity"),

@@ -10,6 +10,7 @@ from pydantic import Field
 
 from orchard.data.settings import CaptionSource
 from orchard.data.settings import Settings as Strict
+from orchard.tasks.super_resolution.adversarial import AdversarialSettings
 from orchard.training.settings import TrainSettings
 
 
@@ -36,6 +37,7 @@ class Settings(TrainSettings):
     patch: int = Field(48, ge=4, description="side of the training patches at low resolution, in pixels")
     patches_per_image: int = Field(16, ge=1, description="patches of each image in an epoch")
     augmentation: TurnSettings = Field(default_factory=TurnSettings)
+    adversarial: AdversarialSettings = Field(default_factory=AdversarialSettings)
 
 
 class Options(Strict):

@@ -5,7 +5,6 @@ from __future__ import annotations
 from contextlib import nullcontext
 from typing import Any, cast
 
-import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor, nn
@@ -13,6 +12,7 @@ from torchvision.transforms.functional import pil_to_tensor, rgb_to_grayscale, t
 
 from orchard.data.pictures import MAX_PIXELS
 from orchard.data.resolutions import enlarge
+from orchard.inference.tiling import in_pieces
 from orchard.models.restoration.contract import SuperResolver
 from orchard.tasks.super_resolution.metrics import TOP, luma
 
@@ -54,8 +54,7 @@ def from_network(values: Tensor, pixels: Tensor, model: nn.Module) -> Tensor:
 class Upscaler:
     """Enlarges images by `scale` with a network, which is put into evaluation mode by who calls.
 
-    An image larger than `tile` is computed in pieces that overlap by what the network sees around a pixel, so that each
-    is what the whole would give there; memory does not grow with the image but for its pixels.
+    An image larger than `tile` is computed in pieces without seams.
     """
 
     def __init__(self, model: nn.Module, scale: int, *, tile: int = TILE, bf16: bool = False):
@@ -73,38 +72,18 @@ class Upscaler:
             )
         if self.network.enlarged:
             image = enlarge(image, self.scale)
-        pixels = pil_to_tensor(image)
-        factor = 1 if self.network.enlarged else self.scale
-        result = np.empty((len(pixels), height, width), np.uint8)
-        for rows in self._pieces(image.height):
-            for columns in self._pieces(image.width):
-                self._fill(result, pixels, rows, columns, factor)
-        return to_pil_image(torch.from_numpy(result))
+        found = in_pieces(
+            pil_to_tensor(image), self._compute, tile=self.tile, radius=self.network.receptive_radius,
+            factor=1 if self.network.enlarged else self.scale,
+        )  # fmt: skip
+        return to_pil_image(found)
 
-    def _pieces(self, side: int) -> list[tuple[int, int]]:
-        """Beginnings and ends along a side; the whole side where the network sees everything."""
-        tile = side if self.network.receptive_radius is None else self.tile
-        return [(start, min(start + tile, side)) for start in range(0, side, tile)]
-
-    def _fill(
-        self, result: np.ndarray, pixels: Tensor, rows: tuple[int, int], columns: tuple[int, int], factor: int
-    ) -> None:
-        """Compute one piece of `pixels` (C, H, W) with what is around it, and lay it into the result."""
-        radius = self.network.receptive_radius or 0
-        (top, bottom), (left, right) = (
-            (max(start - radius, 0), min(end + radius, side))
-            for (start, end), side in zip((rows, columns), pixels.shape[1:], strict=True)
-        )
-        region = pixels[:, top:bottom, left:right][None].to(self.device)
+    def _compute(self, pixels: Tensor) -> Tensor:
+        """A region of an image, (C, h, w) uint8, enlarged."""
+        region = pixels[None].to(self.device)
         given = region.expand(-1, 3, -1, -1) if self.network.channels == 3 else region
         values = self._values(to_network(given, self.model))
-        found = from_network(values, region, self.model)[0].cpu().numpy()
-        inside = found[
-            :,
-            (rows[0] - top) * factor : (rows[1] - top) * factor,
-            (columns[0] - left) * factor : (columns[1] - left) * factor,
-        ]
-        result[:, rows[0] * factor : rows[1] * factor, columns[0] * factor : columns[1] * factor] = inside
+        return from_network(values, region, self.model)[0]
 
     def _values(self, images: Tensor) -> Tensor:
         with torch.autocast(self.device.type, torch.bfloat16) if self.bf16 else nullcontext():
