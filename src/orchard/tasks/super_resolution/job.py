@@ -46,6 +46,7 @@ class Job(base.Job):
         torch.manual_seed(settings.seed)  # the fresh weights
         self.model = start_model(settings)
         self.network = network_of(self.model)
+        check_crop(self.network.crop, settings)
         self.data = open_resolutions(resolved.source, settings.data, self.network.scales)
         check_sizes(self.data.splits, self.network.scales, settings.patch)
         self.inputs = tuple(landmark_of(settings.model).example(self.model.config, 1, torch.Generator()).values())
@@ -53,7 +54,7 @@ class Job(base.Job):
         self.channels_last = base.wants_channels_last(self.model)
         if self.channels_last:
             self.model = self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.objective = SuperResolution(settings.loss)
+        self.objective = SuperResolution(settings.loss, settings.contrastive_weight)
         self.fabric = base.make_fabric(self.settings, device)
         self.bicubic: dict[str, Tensor] = {}  # metrics of each image of a split, computed once
 
@@ -146,6 +147,14 @@ def start_model(settings: Settings) -> nn.Module:
     return model
 
 
+def check_crop(crop: int | None, settings: Settings) -> None:
+    """UsageError for patches of another size than the network is for, and for a contrastive loss without tokens."""
+    if crop is not None and settings.patch != crop:
+        raise UsageError(f"{settings.model} learns from patches of {crop} pixels, not of {settings.patch}; set patch={crop}")
+    if crop is None and settings.contrastive_weight:
+        raise UsageError(f"contrastive_weight is for models of patches, such as ipt_nano; {settings.model} has none")
+
+
 def check_sizes(splits: Mapping[str, Resolutions], scales: tuple[int, ...], patch: int = 0) -> None:
     """OrchardError that names an image too small to cut patches of, or to be measured."""
     scale = max(scales)
@@ -207,16 +216,17 @@ class AtScale(nn.Module):
 
 
 def entries(loaded: Loaded) -> list[Entry]:
-    """What an export consists of: the network at each of its scales, for images of any size."""
+    """What an export consists of: the network at each of its scales, for images of any size, or of its crops'."""
     network = network_of(loaded.model)
+    crop = network.crop
 
     def draw(count: int, generator: torch.Generator) -> dict[str, Tensor]:
         low, high = network.value_range
-        size = (16 + 2 * count, 23 + count)  # other sides at every batch, so that none is taken for fixed
+        size = (crop, crop) if crop else (16 + 2 * count, 23 + count)  # other sides at every batch, so that none is taken for fixed
         return {"images": low + (high - low) * torch.rand(count, network.channels, *size, generator=generator)}
 
     several = len(network.scales) > 1
     return [
-        Entry(f"x{scale}" if several else "", AtScale(network, scale).eval(), draw, "enlarged", any_size=True)
+        Entry(f"x{scale}" if several else "", AtScale(network, scale).eval(), draw, "enlarged", any_size=crop is None)
         for scale in network.scales
     ]

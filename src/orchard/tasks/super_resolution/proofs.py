@@ -21,3 +21,8 @@ def mse(model: Any, images: Tensor, high: Tensor) -> Tensor:
 def l1_of_each_scale(model: Any, images: Tensor, **high: Tensor) -> dict[str, Tensor]:
     """The mean absolute difference at each scale, such as `x2`, alone."""
     return {name: F.l1_loss(model.upscale(images, int(name[1:])), truth) for name, truth in high.items()}
+
+
+def magnitude_of_first(model: Any, images: Tensor) -> Tensor:
+    """The mean absolute value of what the first task of a network with several gives: a scalar to take gradients of."""
+    return model(images)[0].abs().mean()  # type: ignore[no-any-return]
