@@ -1,4 +1,4 @@
-"""IPT: overlapping crops as in the official code, the contrastive loss by hand, training, answers and official names."""
+"""IPT: overlapping crops as in the official code, contrastive loss by hand, training, answers, official names."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def test_the_mean_of_eight_ways_is_the_official_self_ensemble(golden: Path) -> N
 
 
 def test_weights_of_crops_along_a_side_of_nine_pixels() -> None:
-    """Crops of four at 0, 1, ... 5; the last but one ends where the last does, which begins to count two pixels later."""
+    """Crops of four at 0, 1, ... 5; the last but one ends where the last does, which counts from its middle on."""
     starts, weights = crop_weights(9, 4, 1)
     assert starts == [0, 1, 2, 3, 4, 5, 5]
     middle = [0, 0.5, 0.5]  # pixel 2 is in the middle of the crops at 0 and 1

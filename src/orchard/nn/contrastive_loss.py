@@ -44,8 +44,8 @@ def patch_contrast(tokens: Tensor) -> Tensor:
     """The contrastive loss of the patches of B images, at least two, tokens (B, N, D) of any length (arXiv:2012.00364,
     equations 5 and 6).
 
-    For patches a and b of image j: -log(exp d(j_a, j_b) / sum over the other images k of exp d(j_a, k_b)), where d is the
-    cosine; the mean over j, a and b. As the paper prints it, the numerator is no part of the sum.
+    For patches a and b of image j: -log(exp d(j_a, j_b) / sum over the other images k of exp d(j_a, k_b)), where d is
+    the cosine; the mean over j, a and b. As the paper prints it, the numerator is no part of the sum.
     """
     units = F.normalize(tokens.float(), dim=-1)
     cosines = torch.einsum("jad,kbd->abjk", units, units)

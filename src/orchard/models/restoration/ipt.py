@@ -1,9 +1,9 @@
 """IPT: a transformer pre-trained on several ways to restore images (Chen et al. 2020, arXiv:2012.00364).
 
-Each task has a head of convolutions before the transformer, a query of its own in the decoder, and a tail behind it. The
-transformer, which all share, sees the head's features of a crop of fixed size as patches. Tasks of a scale above one are
-super-resolution, those of one restore an image at its size: noise or rain taken away. Values are those of 8-bit
-pixels, as in EDSR.
+Each task has a head of convolutions before the transformer, a query of its own in the decoder, and a tail behind it.
+The transformer, which all share, sees the head's features of a crop of fixed size as patches. Tasks of a scale above
+one are super-resolution, those of one restore an image at its size: noise or rain taken away. Values are those of
+8-bit pixels, as in EDSR.
 """
 
 from __future__ import annotations
@@ -127,9 +127,7 @@ class IPT(SuperResolver):
         self.config = c = config
         self.sub_mean = MeanShift(-1)
         self.heads = nn.ModuleList(
-            nn.Sequential(
-                nn.Conv2d(3, c.width, 3, padding=1), *(ConvResidual(c.width, 5, scale=1.0) for _ in range(2))
-            )
+            nn.Sequential(nn.Conv2d(3, c.width, 3, padding=1), *(ConvResidual(c.width, 5, scale=1.0) for _ in range(2)))
             for _ in c.tasks
         )
         self.body = PatchTransformer(c)

@@ -150,7 +150,9 @@ def start_model(settings: Settings) -> nn.Module:
 def check_crop(crop: int | None, settings: Settings) -> None:
     """UsageError for patches of another size than the network is for, and for a contrastive loss without tokens."""
     if crop is not None and settings.patch != crop:
-        raise UsageError(f"{settings.model} learns from patches of {crop} pixels, not of {settings.patch}; set patch={crop}")
+        raise UsageError(
+            f"{settings.model} learns from patches of {crop} pixels, not of {settings.patch}; set patch={crop}"
+        )
     if crop is None and settings.contrastive_weight:
         raise UsageError(f"contrastive_weight is for models of patches, such as ipt_nano; {settings.model} has none")
 
@@ -222,7 +224,9 @@ def entries(loaded: Loaded) -> list[Entry]:
 
     def draw(count: int, generator: torch.Generator) -> dict[str, Tensor]:
         low, high = network.value_range
-        size = (crop, crop) if crop else (16 + 2 * count, 23 + count)  # other sides at every batch, so that none is taken for fixed
+        size = (
+            (crop, crop) if crop else (16 + 2 * count, 23 + count)
+        )  # other sides at every batch, so that none is taken for fixed
         return {"images": low + (high - low) * torch.rand(count, network.channels, *size, generator=generator)}
 
     several = len(network.scales) > 1

@@ -78,9 +78,7 @@ class Upscaler:
     to turn and mirror it.
     """
 
-    def __init__(
-        self, model: nn.Module, scale: int, *, tile: int = TILE, bf16: bool = False, ensemble: bool = False
-    ):
+    def __init__(self, model: nn.Module, scale: int, *, tile: int = TILE, bf16: bool = False, ensemble: bool = False):
         self.model, self.scale, self.tile, self.bf16, self.ensemble = model, scale, tile, bf16, ensemble
         self.network = network_of(model)
         self.device = next(model.parameters()).device
