@@ -2,7 +2,8 @@
 
 An answer is right if an object of its class that no more confident answer has taken overlaps it by `FOREGROUND`. Every
 other answer is one error of five kinds; an object that neither a right answer nor one of the wrong class or place
-stands for is missed. Where several kinds would fit, the first in the order of TIDE's code is taken: place, class, duplicate.
+stands for is missed. Where several kinds would fit, the first in the order of TIDE's code is taken: localisation,
+classification, duplicate.
 """
 
 from __future__ import annotations
