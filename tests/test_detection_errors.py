@@ -14,6 +14,8 @@ from orchard.data.boxes.settings import BoxAugmentSettings
 from orchard.data.contracts import Preprocess
 from orchard.data.counter_rng import COLUMNS
 from orchard.tasks.object_detection.errors import Wrong, find_errors
+from orchard.tasks.object_detection.objective import Predictions
+from orchard.tasks.object_detection.report import by_kind
 
 FLOATS, LABELS = np.float32, np.int64
 
@@ -63,6 +65,23 @@ def test_images_without_objects_or_without_answers() -> None:
     assert find_errors(scores, labels, boxes, nothing, 0.5).errors == [Wrong("background", 0, None)]
     empty = find_errors(scores[:0], labels[:0], boxes[:0], one, 0.5)
     assert empty.errors == [Wrong("missed", None, 0)] and empty.unmatched == 1
+
+
+def test_a_report_counts_errors_and_shows_the_most_confident_answers_and_the_largest_objects() -> None:
+    """Three images of one object each: two answers of the wrong class, and one object that nobody finds."""
+    split, classes = Plain(), [str(n) for n in range(8)]
+    scores = torch.tensor([[0.6, 0.1], [0.9, -1.0], [0.2, -1.0]])
+    labels, boxes = torch.tensor([[1, 1], [0, 0], [2, 2]]), torch.tensor([0.0, 0, 30, 24]).expand(3, 2, 4)
+    predictions = Predictions(scores, labels, boxes, torch.zeros(3), torch.tensor([0, 1, 6]))
+    errors = [
+        find_errors(scores[n].numpy(), labels[n].numpy(), boxes[n].numpy(), split.objects(index), 0.5)
+        for n, index in enumerate((0, 1, 6))
+    ]
+    kinds = {one.name: one for one in by_kind(predictions, split, classes, errors)}
+    assert {name: one.count for name, one in kinds.items() if one.count} == {"classification": 2, "missed": 1}
+    assert kinds["classification"].share == 1 and kinds["missed"].share == 0.5
+    assert [key for key, _ in kinds["classification"].worst] == ["1", "0"]  # the more confident first
+    assert kinds["missed"].worst[0][0] == "6" and kinds["missed"].worst[0][1].startswith("data:image/")
 
 
 # Mosaic

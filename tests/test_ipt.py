@@ -84,7 +84,7 @@ def test_crops_of_what_knows_no_edges_are_the_whole(size: tuple[int, int]) -> No
 def test_an_image_smaller_than_a_crop_and_tasks_that_keep_the_size() -> None:
     model: Any = create_model("ipt", tasks=(2, 1), **TINY).eval()
     assert Upscaler(model, 2)(Image.new("L", (5, 11))).size == (10, 22)
-    assert model.restore(255 * torch.rand(1, 3, 9, 10), 1).shape == (1, 3, 9, 10)
+    assert model.perform(255 * torch.rand(1, 3, 9, 10), 1).shape == (1, 3, 9, 10)
     with pytest.raises(ValueError, match="expected a scale of 2, got 1"):
         model.upscale(torch.rand(1, 3, 8, 8), 1)
     with pytest.raises(UsageError, match="none of the model's tasks enlarges"):

@@ -47,7 +47,7 @@ def by_crops(network: Callable[[Tensor], Tensor], images: Tensor, side: int, sca
     for n in range(0, len(places), AT_ONCE):
         some = places[n : n + AT_ONCE]
         crops = torch.stack([images[..., y : y + side, x : x + side] for (_, y), (_, x) in some])
-        large = network(crops.flatten(0, 1)).unflatten(0, (len(some), batch))
+        large = network(crops.flatten(0, 1)).view(len(some), batch, channels, side * scale, side * scale)
         for ((row, y), (column, x)), one in zip(some, large, strict=True):
             down, across = (slice(start * scale, (start + side) * scale) for start in (y, x))
             result[..., down, across] += one * rows[row, down, None] * columns[column, across]

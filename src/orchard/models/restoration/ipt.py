@@ -66,10 +66,14 @@ class PatchTransformer(nn.Module):
     def __init__(self, config: IPTConfig):
         super().__init__()
         self.config = c = config
-        width, hidden = c.token_width, 4 * c.token_width
+        width = c.token_width
+
+        def mlp() -> Mlp:
+            return Mlp(width, 4 * width, nn.ReLU())
+
         if c.projections:
             self.project = nn.Linear(width, width)
-            self.head = Mlp(width, hidden, nn.ReLU())
+            self.head = mlp()
             self.queries = nn.Parameter(torch.randn(len(c.tasks), c.tokens, width))
         if c.position != "none":
             self.positions = nn.Parameter(torch.randn(c.tokens, width))
@@ -80,28 +84,25 @@ class PatchTransformer(nn.Module):
         def attention() -> Attention:
             return Attention(width, c.heads, bias=False, causal=False)
 
-        def mlp() -> Mlp:
-            return Mlp(width, hidden, nn.ReLU())
+        def decoder_attention() -> Attention:
+            layer = attention()
+            nn.init.xavier_uniform_(layer.qkv.weight)  # torch's own start, which the official encoder replaces
+            return layer
 
-        self.encoder = nn.ModuleList(
-            PreNormBlock(norm(), attention(), norm(), mlp(), drop_path=0.0) for _ in range(c.layers)
-        )
-        self.decoder = nn.ModuleList(
-            DecoderBlock(norm(), attention(), norm(), attention(), norm(), mlp(), residual=pre_norm)
-            for _ in range(c.layers)
-        )
-        for block in self.decoder:
-            for layer in (block.self_attention, block.cross_attention):
-                nn.init.xavier_uniform_(layer.qkv.weight)
+        def decoder_block() -> DecoderBlock:
+            parts = norm(), decoder_attention(), norm(), decoder_attention(), norm(), mlp()
+            return DecoderBlock(*parts, residual=pre_norm)
+
+        layers = range(c.layers)
+        self.encoder = nn.ModuleList(PreNormBlock(norm(), attention(), norm(), mlp(), drop_path=0.0) for _ in layers)
+        self.decoder = nn.ModuleList(decoder_block() for _ in layers)
 
     def forward(self, features: Tensor, task: int) -> tuple[Tensor, Tensor]:
         """The restored features, and the tokens (B, T, D) that they are laid out from."""
-        c = self.config
+        c, queries, everywhere = self.config, None, None
         x = F.pixel_unshuffle(features, c.patch).flatten(2).transpose(1, 2)  # (B, T, D), channels first in a token
-        queries = everywhere = None
         if c.projections:
-            x = self.project(x) + x
-            queries = self.queries[task]
+            x, queries = self.project(x) + x, self.queries[task]
         if c.position == "input":
             x = x + self.positions
         elif c.position == "every":
@@ -114,7 +115,7 @@ class PatchTransformer(nn.Module):
         if c.projections:
             x = self.head(x) + x
         side = c.crop // c.patch
-        return F.pixel_shuffle(x.transpose(1, 2).unflatten(2, (side, side)), c.patch), x
+        return F.pixel_shuffle(x.transpose(1, 2).reshape(len(x), -1, side, side), c.patch), x
 
 
 class IPT(SuperResolver):
@@ -155,33 +156,33 @@ class IPT(SuperResolver):
     def upscale(self, images: Tensor, scale: int) -> Tensor:
         if scale not in self.scales:
             raise ValueError(f"expected a scale of {', '.join(map(str, self.scales))}, got {scale}")
-        return self.restore(images, self.config.tasks.index(scale))
+        return self.perform(images, self.config.tasks.index(scale))
 
-    def restore(self, images: Tensor, task: int) -> Tensor:
+    def perform(self, images: Tensor, task: int) -> Tensor:
         """Images (B, 3, h, w) by one of the tasks, counted from 0. Those that are no crops are computed from
         overlapping ones, smaller ones with their edges continued."""
         check_images(images, 3)
         (height, width), c = images.shape[2:], self.config
         if (height, width) == (c.crop, c.crop):
-            return self.restore_crops(images, task)[0]
+            return self.perform_crops(images, task)[0]
         missing = (max(c.crop - width, 0), max(c.crop - height, 0))
         padded = F.pad(images, (0, missing[0], 0, missing[1]), mode="replicate")
         scale = c.tasks[task]
-        large = by_crops(lambda crops: self.restore_crops(crops, task)[0], padded, c.crop, scale)
+        large = by_crops(lambda crops: self.perform_crops(crops, task)[0], padded, c.crop, scale)
         return large[..., : height * scale, : width * scale]
 
-    def restore_crops(self, images: Tensor, task: int) -> tuple[Tensor, Tensor]:
+    def perform_crops(self, images: Tensor, task: int) -> tuple[Tensor, Tensor]:
         """Crops (B, 3, crop, crop) by one of the tasks, and the tokens (B, T, D) behind the transformer."""
         x = self.heads[task](self.sub_mean(images))
         features, tokens = self.body(x, task)
         return cast(Tensor, self.add_mean(self.tails[task](features + x))), tokens
 
     def upscale_crops(self, images: Tensor, scale: int) -> tuple[Tensor, Tensor]:
-        """`restore_crops` by the task of this scale: what the contrastive loss is computed of."""
-        return self.restore_crops(images, self.config.tasks.index(scale))
+        """`perform_crops` by the task of this scale: what the contrastive loss is computed of."""
+        return self.perform_crops(images, self.config.tasks.index(scale))
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
-        return tuple(self.restore(images, task) for task in range(len(self.config.tasks)))
+        return tuple(self.perform(images, task) for task in range(len(self.config.tasks)))
 
     def layer_groups(self) -> list[tuple[str, ...]]:
         """Name prefixes of the parameters from the input to the output."""
@@ -204,7 +205,7 @@ def official_names(config: IPTConfig) -> list[Rule | tuple[str, str]]:
     queries = Rule(
         "body.queries",
         ("body.query_embed.weight",),
-        join=lambda flat: flat.unflatten(1, (config.tokens, config.token_width)),
+        join=lambda flat: flat.view(len(flat), config.tokens, config.token_width),
         split=lambda queries: (queries.flatten(1),),
     )
     rules: list[Rule | tuple[str, str]] = [

@@ -102,7 +102,7 @@ def write_report(
         table=sorted(evaluation.classes, key=lambda row: row.ap),
         sizes=[row for row in by_size if row[2] is not None],
         likely=percent(LIKELY),
-        kinds=_by_kind(predictions, split, classes, errors),
+        kinds=by_kind(predictions, split, classes, errors),
         foreground=FOREGROUND,
         background=BACKGROUND,
         worst=[_look(predictions, n, split, classes, pairs[n]) for n in worst if sum(pairs[n])],
@@ -115,7 +115,7 @@ def _errors(predictions: Predictions, place: int, objects: Objects) -> ImageErro
     return find_errors(scores, labels, boxes, objects, LIKELY)
 
 
-def _by_kind(
+def by_kind(
     predictions: Predictions, split: DetectionSplit, classes: Sequence[str], errors: Sequence[ImageErrors]
 ) -> list[Kind]:
     """Errors counted by kind, each with those of the most confident answers, or the largest objects that are missed."""
@@ -132,12 +132,12 @@ def _by_kind(
             left, top, right, bottom = split.objects(int(predictions.indices[n])).boxes[error.object].tolist()
             return float((right - left) * (bottom - top))
 
-        worst = [_shown(predictions, n, split, classes, error) for n, error in nlargest(WORST, found, key=weight)]
+        worst = [_drawn(predictions, n, split, classes, error) for n, error in nlargest(WORST, found, key=weight)]
         rows.append(Kind(kind, meaning, counts[kind], counts[kind] / most, worst))
     return rows
 
 
-def _shown(
+def _drawn(
     predictions: Predictions, place: int, split: DetectionSplit, classes: Sequence[str], error: Wrong
 ) -> tuple[str, str]:
     """The key of an image, and the image with the answer that is wrong and the object that it is nearest to."""

@@ -26,7 +26,7 @@ def network_of(model: nn.Module) -> SuperResolver:
     """The model as what it is. Raises UsageError for one whose tasks all leave images their size."""
     network = cast(SuperResolver, model)
     if not network.scales:
-        raise UsageError("none of the model's tasks enlarges images; from Python, model.restore(images, task) has them")
+        raise UsageError("none of the model's tasks enlarges images; from Python, model.perform(images, task) has them")
     return network
 
 
