@@ -234,7 +234,7 @@ def test_a_run_has_figures_a_model_and_a_report(folder: Path, run: tuple[Path, d
     assert loaded.facts == {"shorter_side": 32, "longest_side": 53}
     assert evaluate(path, str(folder), "test")["test"] == pytest.approx(metrics["test"], abs=1e-5)
     page = (path / "report.html").read_text()
-    for words in ("Precision and recall", "Per-class metrics", "Most errors", "digit 3", "AP50"):
+    for words in ("Precision and recall", "Per-class metrics", "Errors by kind", "Most errors", "digit 3", "AP50"):
         assert words in page
     assert page.count("data:image/jpeg") >= 4
     log = (path / "log.csv").read_text().splitlines()

@@ -1,7 +1,7 @@
 """Losses that tell two views of one image from the views of others.
 
 Embeddings are of length one. SimCLR compares all views of a batch with each other; MoCo compares a batch with a queue
-of embeddings of earlier batches.
+of embeddings of earlier batches. IPT's views are the patches of an image.
 """
 
 from __future__ import annotations
@@ -38,3 +38,17 @@ def queue_logits(queries: Tensor, keys: Tensor, queue: Tensor, temperature: floa
     queries, keys = queries.float(), keys.float()
     positives = (queries * keys).sum(1, keepdim=True)
     return torch.cat([positives, queries @ queue], 1) / temperature
+
+
+def patch_contrast(tokens: Tensor) -> Tensor:
+    """The contrastive loss of the patches of B images, at least two, tokens (B, N, D) of any length (arXiv:2012.00364,
+    equations 5 and 6).
+
+    For patches a and b of image j: -log(exp d(j_a, j_b) / sum over the other images k of exp d(j_a, k_b)), where d is
+    the cosine; the mean over j, a and b. As the paper prints it, the numerator is no part of the sum.
+    """
+    units = F.normalize(tokens.float(), dim=-1)
+    cosines = torch.einsum("jad,kbd->abjk", units, units)
+    same = torch.eye(len(tokens), dtype=torch.bool, device=tokens.device)
+    others = cosines.masked_fill(same, -torch.inf).logsumexp(-1)
+    return (others - cosines.diagonal(dim1=-2, dim2=-1)).mean()

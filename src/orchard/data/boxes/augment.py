@@ -5,6 +5,7 @@ What is done to an image depends on its own row of random numbers only.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,6 +17,10 @@ from orchard.data.boxes.settings import BoxAugmentSettings
 
 # Which of a record's numbers is used for what; the first is its place in the epoch's order.
 FLIP, SIDE, WHETHER_CROP, CROP_FROM, CROP_W, CROP_H, CROP_X, CROP_Y, BRIGHT, CONTRAST, SATURATION = range(1, 12)
+WHETHER_MOSAIC, MIDDLE_X, MIDDLE_Y = range(12, 15)
+OTHERS = slice(15, 18)
+SHIFTS = slice(18, 26)  # of each of four images, across and down
+LEAST_SIDE, LEAST_SHARE = 2.0, 0.1  # of what is left of a box in a mosaic: pixels a side, and share of its area
 
 
 @dataclass(frozen=True)
@@ -68,6 +73,48 @@ def vary(
         image = V.adjust_contrast(V.adjust_brightness(image, bright), contrast)
         image = V.adjust_saturation(image, saturation) if len(image) == 3 else image
     return image, objects
+
+
+def others_of(numbers: np.ndarray, count: int) -> list[int]:
+    """The three records among `count` that go into a mosaic with the one that these numbers are of."""
+    return [int(number * count) for number in numbers[OTHERS]]
+
+
+def mosaic(pieces: Sequence[tuple[Tensor, Objects]], numbers: np.ndarray) -> tuple[Tensor, Objects]:
+    """Four images (C, H, W) uint8 in one of the first's size (Bochkovskiy et al. 2020, arXiv:2004.10934, section 3.4).
+
+    They meet at a point within the middle half of the image. Each is resized to cover its quarter, its aspect kept, and
+    what sticks out on one side or both is cut off; so are the boxes, and those are gone of which little is left.
+    """
+    first, _ = pieces[0]
+    _, height, width = first.shape
+    across, down = (
+        int(side * (1 + 2 * number) / 4) for side, number in ((width, numbers[MIDDLE_X]), (height, numbers[MIDDLE_Y]))
+    )
+    across, down = max(across, 1), max(down, 1)
+    image = first.new_zeros(first.shape)
+    found: list[Objects] = []
+    quarters = [(x, y) for y in ((0, down), (down, height)) for x in ((0, across), (across, width))]
+    for (piece, objects), (x, y), shift in zip(pieces, quarters, numbers[SHIFTS].reshape(4, 2), strict=True):
+        w, h = x[1] - x[0], y[1] - y[0]
+        scale = max(w / piece.shape[2], h / piece.shape[1])
+        size = max(round(piece.shape[1] * scale), h), max(round(piece.shape[2] * scale), w)
+        left, top = int(shift[0] * (size[1] - w + 1)), int(shift[1] * (size[0] - h + 1))
+        resized = V.resize(piece, list(size), antialias=True)
+        image[:, y[0] : y[1], x[0] : x[1]] = resized[:, top : top + h, left : left + w]
+        stretch = np.array([size[1] / piece.shape[2], size[0] / piece.shape[1]] * 2, np.float32)
+        boxes = objects.boxes * stretch - np.array([left, top] * 2, np.float32)
+        cut = np.clip(boxes, 0, np.array([w, h] * 2, np.float32))
+        kept = ((cut[:, 2:] - cut[:, :2]) >= LEAST_SIDE).all(1) & (_areas(cut) >= LEAST_SHARE * _areas(boxes))
+        corner = np.array([x[0], y[0]] * 2, np.float32)
+        found.append(Objects(cut[kept] + corner, objects.labels[kept], objects.ignored[kept]))
+    columns = ([getattr(one, name) for one in found] for name in ("boxes", "labels", "ignored"))
+    return image, Objects(*map(np.concatenate, columns))
+
+
+def _areas(boxes: np.ndarray) -> np.ndarray:
+    sides: np.ndarray = boxes[:, 2:] - boxes[:, :2]
+    return sides.prod(1)
 
 
 def mirror(image: Tensor, objects: Objects) -> tuple[Tensor, Objects]:

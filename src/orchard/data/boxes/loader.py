@@ -15,7 +15,7 @@ from torchvision.ops import box_convert
 from torchvision.transforms.v2 import functional as V
 
 from orchard.data.batches import Batch, Padded, Ragged
-from orchard.data.boxes.augment import Sizing, resize, vary
+from orchard.data.boxes.augment import WHETHER_MOSAIC, Sizing, mosaic, others_of, resize, vary
 from orchard.data.boxes.contracts import DetectionSplit, Objects
 from orchard.data.boxes.settings import BoxAugmentSettings
 from orchard.data.contracts import Preprocess
@@ -76,6 +76,11 @@ class BoxLoader(IndexedBatches[DetectionBatch]):
             if self.augment is None:
                 image, objects = resize(image, objects, self.sizing)
             else:
+                if row[WHETHER_MOSAIC] < self.augment.mosaic:
+                    first = int(index) - int(index) % self.count  # of this epoch, where records are made
+                    more = [self.split.record(first + other) for other in others_of(row, self.count)]
+                    pieces = [(with_channels(one.image, len(image)), one.objects) for one in more]
+                    image, objects = mosaic([(image, objects), *pieces], row)
                 image, objects = vary(image, objects, self.augment, row, self.sizing)
             images.append(self.preprocess.normalise(image[None])[0])
             boxes.append(as_shares(objects, image))

@@ -15,4 +15,7 @@ class BoxAugmentSettings(Settings):
     crop: float = Field(0.0, ge=0, le=1, description="probability that an image is cropped before it is resized")
     crop_from: tuple[int, ...] = Field((), description="shorter sides to resize to before a crop; none: as it is")
     crop_sides: tuple[int, int] = Field((384, 600), description="shortest and longest side of a crop")
+    mosaic: float = Field(
+        0.0, ge=0, le=1, description="probability that an image and three others are put together to one of its size"
+    )
     color: float = Field(0.0, ge=0, le=1, description="strength of random brightness, contrast and saturation")

@@ -31,6 +31,14 @@ class SuperResolver(nn.Module, ABC):
     def receptive_radius(self) -> int | None:
         """Pixels of the input on each side that a pixel of the output depends on; None: all that there are."""
 
+    @property
+    def crop(self) -> int | None:
+        """Pixels a side of the images that it learns from, where only those are computed as one; None: of any size.
+
+        One with `crop` has `upscale_crops(images, scale)` → images, and its tokens for each (B, T, D).
+        """
+        return None
+
     def upscale(self, images: Tensor, scale: int) -> Tensor:
         """Images (B, C, h, w) enlarged by one of `scales`. Raises ValueError for another factor."""
         if scale not in self.scales:

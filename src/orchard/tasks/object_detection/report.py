@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from heapq import nlargest
 from pathlib import Path
 
 import numpy as np
-import torch
-from torchvision.ops import box_iou
 from torchvision.transforms.functional import to_pil_image
 
 from orchard.data.boxes.contracts import DetectionSplit, Objects
@@ -16,13 +15,14 @@ from orchard.report.charts import Line, line_chart, percent, short
 from orchard.report.pictures import data_uri
 from orchard.report.run_page import Curve, Tile, write_run_page
 from orchard.tasks.object_detection.drawing import Drawn, draw_boxes
+from orchard.tasks.object_detection.errors import BACKGROUND, FOREGROUND, KINDS, ImageErrors, Wrong, find_errors
 from orchard.tasks.object_detection.metrics import Evaluation
 from orchard.tasks.object_detection.objective import Predictions
 from orchard.training.run import RunFolder
 
 SHOWN = 8  # images of each kind
 LIKELY = 0.5  # probability from which an answer counts as said
-OVERLAP = 0.5  # from which a box is that of an object
+WORST = 2  # images of each kind of error
 
 
 @dataclass(frozen=True)
@@ -34,6 +34,17 @@ class Looked:
     said: str
     missed: int  # objects without an answer
     wrong: int  # answers without an object
+
+
+@dataclass(frozen=True)
+class Kind:
+    """One kind of error, how often it came, and the worst of it."""
+
+    name: str
+    meaning: str
+    count: int
+    share: float  # of the most frequent kind
+    worst: list[tuple[str, str]]  # keys and images as data URIs
 
 
 def write_report(
@@ -49,7 +60,8 @@ def write_report(
     report_split, figures = metrics.report_split, metrics.reported
     count = len(predictions.indices)
     errors = [_errors(predictions, n, split.objects(int(index))) for n, index in enumerate(predictions.indices)]
-    worst = np.argsort([-sum(pair) for pair in errors], kind="stable")[:SHOWN].tolist()
+    pairs = [(one.unmatched, len(one.errors) - one.count("missed")) for one in errors]
+    worst = np.argsort([-sum(pair) for pair in pairs], kind="stable")[:SHOWN].tolist()
     spread = [round(place) for place in np.linspace(0, count - 1, min(SHOWN, count))]
     tiles = [
         Tile(f"{report_split.capitalize()} AP", percent(figures["ap"]), "mean over overlaps from 0.5 to 0.95"),
@@ -90,27 +102,55 @@ def write_report(
         table=sorted(evaluation.classes, key=lambda row: row.ap),
         sizes=[row for row in by_size if row[2] is not None],
         likely=percent(LIKELY),
-        worst=[_look(predictions, n, split, classes, errors[n]) for n in worst if sum(errors[n])],
-        typical=[_look(predictions, n, split, classes, errors[n]) for n in spread],
+        kinds=by_kind(predictions, split, classes, errors),
+        foreground=FOREGROUND,
+        background=BACKGROUND,
+        worst=[_look(predictions, n, split, classes, pairs[n]) for n in worst if sum(pairs[n])],
+        typical=[_look(predictions, n, split, classes, pairs[n]) for n in spread],
     )
 
 
-def _errors(predictions: Predictions, place: int, objects: Objects) -> tuple[int, int]:
-    """Objects that no answer names, and answers that name none, most likely answers first; ignored objects are free."""
-    order = predictions.scores[place].argsort(descending=True)
-    order = order[predictions.scores[place][order] >= LIKELY]
-    overlaps = box_iou(predictions.boxes[place][order], torch.from_numpy(objects.boxes))
-    labels = torch.from_numpy(objects.labels)
-    free = set(range(len(labels)))
-    wrong = 0
-    for answer, row in zip(order.tolist(), overlaps, strict=True):
-        fits = [n for n in free if labels[n] == predictions.labels[place, answer] and row[n] >= OVERLAP]
-        best = max(fits, key=lambda n: float(row[n]), default=None)
-        if best is None:
-            wrong += 1
-        elif not objects.ignored[best]:
-            free.discard(best)
-    return sum(not objects.ignored[n] for n in free), wrong
+def _errors(predictions: Predictions, place: int, objects: Objects) -> ImageErrors:
+    scores, labels, boxes = (one[place].numpy() for one in (predictions.scores, predictions.labels, predictions.boxes))
+    return find_errors(scores, labels, boxes, objects, LIKELY)
+
+
+def by_kind(
+    predictions: Predictions, split: DetectionSplit, classes: Sequence[str], errors: Sequence[ImageErrors]
+) -> list[Kind]:
+    """Errors counted by kind, each with those of the most confident answers, or the largest objects that are missed."""
+    counts = {kind: sum(one.count(kind) for one in errors) for kind in KINDS}
+    most = max(*counts.values(), 1)
+    rows = []
+    for kind, meaning in KINDS.items():
+        found = [(n, error) for n, one in enumerate(errors) for error in one.errors if error.kind == kind]
+
+        def weight(of: tuple[int, Wrong]) -> float:
+            n, error = of
+            if error.answer is not None:
+                return float(predictions.scores[n, error.answer])
+            left, top, right, bottom = split.objects(int(predictions.indices[n])).boxes[error.object].tolist()
+            return float((right - left) * (bottom - top))
+
+        worst = [_drawn(predictions, n, split, classes, error) for n, error in nlargest(WORST, found, key=weight)]
+        rows.append(Kind(kind, meaning, counts[kind], counts[kind] / most, worst))
+    return rows
+
+
+def _drawn(
+    predictions: Predictions, place: int, split: DetectionSplit, classes: Sequence[str], error: Wrong
+) -> tuple[str, str]:
+    """The key of an image, and the image with the answer that is wrong and the object that it is nearest to."""
+    record = split.record(int(predictions.indices[place]))
+    drawn = []
+    if error.object is not None:
+        label = int(record.objects.labels[error.object])
+        drawn.append(Drawn(tuple(record.objects.boxes[error.object].tolist()), classes[label], label))
+    if error.answer is not None:
+        label, score = (int(predictions.labels[place, error.answer]), float(predictions.scores[place, error.answer]))
+        box = tuple(predictions.boxes[place, error.answer].tolist())
+        drawn.append(Drawn(box, f"{classes[label]} {score:.0%}", label))
+    return record.key, data_uri(draw_boxes(to_pil_image(record.image), drawn), longest=240)
 
 
 def _look(

@@ -76,7 +76,10 @@ def answer(
     from orchard.tasks.super_resolution.metrics import METRICS
     from orchard.tasks.super_resolution.pipeline import ImageUpscaler
 
-    upscaler = ImageUpscaler(load(folder), scale=options.scale, precision=options.precision, tile=options.tile, say=say)
+    upscaler = ImageUpscaler(
+        load(folder), scale=options.scale, precision=options.precision, tile=options.tile,
+        self_ensemble=options.self_ensemble, say=say,
+    )  # fmt: skip
     out = options.out or Path("enlarged")
     files = targets(paths, out, f"x{upscaler.scale}")
     truths = truths_of(paths, options.truth)

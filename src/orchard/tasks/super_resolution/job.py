@@ -54,6 +54,7 @@ class Job(base.Job):
         torch.manual_seed(settings.seed)  # the fresh weights
         self.model = start_model(settings)
         self.network = network_of(self.model)
+        check_crop(self.network.crop, settings)
         self.data = open_resolutions(resolved.source, settings.data, self.network.scales)
         check_sizes(self.data.splits, self.network.scales, settings.patch)
         self.inputs = tuple(landmark_of(settings.model).example(self.model.config, 1, torch.Generator()).values())
@@ -150,7 +151,7 @@ def make_objective(
 ) -> SuperResolution | AdversarialSuperResolution:
     """What a model learns from: the difference of pixels, or, where it has a discriminator, what that says as well."""
     if not is_pair(model):
-        return SuperResolution(settings.loss)
+        return SuperResolution(settings.loss, settings.contrastive_weight)
     perceptual, folder = None, settings.adversarial.perceptual
     if folder and settings.adversarial.perceptual_weight:
         perceptual = FeatureDifference(folder, settings.patch * network_of(model).scales[-1], device)
@@ -176,6 +177,16 @@ def start_model(settings: Settings) -> nn.Module:
         state = {name: one for name, one in state.items() if not name.startswith(UPSAMPLING)} | fresh
     load_exactly(model, state, str(folder / WEIGHTS))
     return model
+
+
+def check_crop(crop: int | None, settings: Settings) -> None:
+    """UsageError for patches of another size than the network is for, and for a contrastive loss without tokens."""
+    if crop is not None and settings.patch != crop:
+        raise UsageError(
+            f"{settings.model} learns from patches of {crop} pixels, not of {settings.patch}; set patch={crop}"
+        )
+    if crop is None and settings.contrastive_weight:
+        raise UsageError(f"contrastive_weight is for models of patches, such as ipt_nano; {settings.model} has none")
 
 
 def check_sizes(splits: Mapping[str, Resolutions], scales: tuple[int, ...], patch: int = 0) -> None:
@@ -239,16 +250,19 @@ class AtScale(nn.Module):
 
 
 def entries(loaded: Loaded) -> list[Entry]:
-    """What an export consists of: the network at each of its scales, for images of any size."""
+    """What an export consists of: the network at each of its scales, for images of any size, or of its crops'."""
     network = network_of(loaded.model)
+    crop = network.crop
 
     def draw(count: int, generator: torch.Generator) -> dict[str, Tensor]:
         low, high = network.value_range
-        size = (16 + 2 * count, 23 + count)  # other sides at every batch, so that none is taken for fixed
+        size = (
+            (crop, crop) if crop else (16 + 2 * count, 23 + count)
+        )  # other sides at every batch, so that none is taken for fixed
         return {"images": low + (high - low) * torch.rand(count, network.channels, *size, generator=generator)}
 
     several = len(network.scales) > 1
     return [
-        Entry(f"x{scale}" if several else "", AtScale(network, scale).eval(), draw, "enlarged", any_size=True)
+        Entry(f"x{scale}" if several else "", AtScale(network, scale).eval(), draw, "enlarged", any_size=crop is None)
         for scale in network.scales
     ]

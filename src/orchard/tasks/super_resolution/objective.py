@@ -1,13 +1,16 @@
-"""The loss of super-resolution: absolute (Lim et al. 2017, section 4.2) or squared (Dong et al. 2014, eq. 4)."""
+"""The loss of super-resolution: absolute (Lim et al. 2017, section 4.2) or squared (Dong et al. 2014, eq. 4); beside it
+the contrastive loss of patches (Chen et al. 2020, eq. 5 to 7)."""
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from orchard.data.patches import PatchBatch
+from orchard.errors import UsageError
+from orchard.nn.contrastive_loss import patch_contrast
 from orchard.report.run_page import Curve
 from orchard.tasks.super_resolution.metrics import METRICS
 from orchard.tasks.super_resolution.upscaling import network_of, to_network
@@ -17,18 +20,28 @@ from orchard.training.phases import one_phase
 class SuperResolution:
     """The loss and the metrics of training."""
 
-    logged = (*METRICS, *(f"bicubic_{name}" for name in METRICS))
+    logged: tuple[str, ...] = (*METRICS, *(f"bicubic_{name}" for name in METRICS))
     curves: tuple[Curve, ...] = ()  # of the report, beside those of every training
     remarks: tuple[str, ...] = ()
 
-    def __init__(self, loss: Literal["l1", "mse"]):
+    def __init__(self, loss: Literal["l1", "mse"], contrastive_weight: float):
+        self.contrastive_weight = contrastive_weight
+        if contrastive_weight:
+            self.logged = (*self.logged, "pixel_loss", "contrastive_loss")
         self.difference = F.l1_loss if loss == "l1" else F.mse_loss
         self.phases = one_phase(self.loss)
 
     def loss(self, model: nn.Module, batch: PatchBatch) -> tuple[Tensor, dict[str, Tensor]]:
         """The mean difference of values, on a scale on which those of pixels go from 0 to 1."""
-        network = network_of(model)
+        network: Any = network_of(model)
         scale = network.scales[0] if network.enlarged else batch.high.shape[-1] // batch.low.shape[-1]
-        found = network.upscale(to_network(batch.low, model), scale).float()
-        low, high = network.value_range
-        return self.difference(found / (high - low), to_network(batch.high, model) / (high - low)), {}
+        given, (low, high) = to_network(batch.low, model), network.value_range
+        truth = to_network(batch.high, model) / (high - low)
+        if not self.contrastive_weight:
+            return self.difference(network.upscale(given, scale).float() / (high - low), truth), {}
+        if len(given) < 2:
+            raise UsageError("the contrastive loss compares patches of a batch, which has one; set a larger batch_size")
+        found, tokens = network.upscale_crops(given, scale)
+        pixels, contrast = self.difference(found.float() / (high - low), truth), patch_contrast(tokens)
+        logged = {"pixel_loss": pixels.detach(), "contrastive_loss": contrast.detach()}
+        return pixels + self.contrastive_weight * contrast, logged

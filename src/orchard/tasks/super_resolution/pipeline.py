@@ -33,7 +33,7 @@ class ImageUpscaler:
     """Images at several times their size: `pipeline(RUN)("cat.png")`.
 
     `scale` is one of a model with several, without it the largest. `precision` "auto" is float32 on a processor, bf16
-    on a GPU that has it. An image is computed in pieces of `tile` pixels a side.
+    on a GPU that has it. An image is computed in pieces of `tile` pixels a side, with `self_ensemble` in eight ways.
     """
 
     def __init__(
@@ -43,6 +43,7 @@ class ImageUpscaler:
         scale: int | None = None,
         precision: Precision = "auto",
         tile: int = TILE,
+        self_ensemble: bool = False,
         say: Callable[[str], None] | None = None,
     ):
         """Raises UsageError for a model of another task, and for a scale that it does not have."""
@@ -54,7 +55,7 @@ class ImageUpscaler:
             raise UsageError(f"{loaded.folder} enlarges by {' or '.join(map(str, scales))}, not by {scale}")
         self.scale = scale or scales[-1]
         bf16 = plain_precision(precision, device) == "bf16"
-        self.upscaler = Upscaler(self.model, self.scale, tile=tile, bf16=bf16)
+        self.upscaler = Upscaler(self.model, self.scale, tile=tile, bf16=bf16, ensemble=self_ensemble)
 
     def __call__(self, image: Any) -> Image.Image:
         """One image, a path, the bytes of a file, a PIL image, uint8 numpy (H, W) or (H, W, C) or a uint8 tensor

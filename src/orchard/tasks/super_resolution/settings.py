@@ -34,6 +34,9 @@ class Settings(TrainSettings):
 
     data: CaptionSource
     loss: Literal["l1", "mse"] = Field("l1", description="of pixels: absolute or squared difference")
+    contrastive_weight: float = Field(
+        0.0, ge=0, description="of the contrastive loss between patches of one image and of others; IPT: 0.1"
+    )
     patch: int = Field(48, ge=4, description="side of the training patches at low resolution, in pixels")
     patches_per_image: int = Field(16, ge=1, description="patches of each image in an epoch")
     augmentation: TurnSettings = Field(default_factory=TurnSettings)
@@ -49,4 +52,7 @@ class Options(Strict):
     )
     scale: int | None = Field(None, ge=2, description="of a model with several scales; default: the largest")
     tile: int = Field(256, ge=16, description="side of the pieces that are computed one after the other, in pixels")
+    self_ensemble: bool = Field(
+        False, description="mean over the eight ways to turn and mirror an image: better, eight times as long"
+    )
     precision: Literal["auto", "fp32", "bf16"] = Field("auto", description="arithmetic of the model")

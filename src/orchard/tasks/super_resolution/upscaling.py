@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import nullcontext
 from typing import Any, cast
 
@@ -12,6 +13,7 @@ from torchvision.transforms.functional import pil_to_tensor, rgb_to_grayscale, t
 
 from orchard.data.pictures import MAX_PIXELS
 from orchard.data.resolutions import enlarge
+from orchard.errors import UsageError
 from orchard.inference.tiling import in_pieces
 from orchard.models.restoration.contract import SuperResolver
 from orchard.tasks.super_resolution.metrics import TOP, luma
@@ -21,7 +23,23 @@ BLACK_TO_WHITE = 235 - 16  # of luma; of a grey image it is all 255
 
 
 def network_of(model: nn.Module) -> SuperResolver:
-    return cast(SuperResolver, model)
+    """The model as what it is. Raises UsageError for one whose tasks all leave images their size."""
+    network = cast(SuperResolver, model)
+    if not network.scales:
+        raise UsageError("none of the model's tasks enlarges images; from Python, model.perform(images, task) has them")
+    return network
+
+
+def self_ensemble(upscale: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
+    """The mean over the eight ways to turn and mirror images (B, C, h, w), each result turned back (Lim et al. 2017,
+    section 3.5)."""
+    results = []
+    for turns in range(4):
+        for mirror in (False, True):
+            turned = images.rot90(turns, (2, 3))
+            large = upscale(turned.flip(3) if mirror else turned)
+            results.append((large.flip(3) if mirror else large).rot90(-turns, (2, 3)))
+    return torch.stack(results).mean(0)
 
 
 def to_network(pixels: Tensor, model: nn.Module) -> Tensor:
@@ -54,11 +72,12 @@ def from_network(values: Tensor, pixels: Tensor, model: nn.Module) -> Tensor:
 class Upscaler:
     """Enlarges images by `scale` with a network, which is put into evaluation mode by who calls.
 
-    An image larger than `tile` is computed in pieces without seams.
+    An image larger than `tile` is computed in pieces without seams. A network that sees everything is given the whole,
+    and goes through it by itself. With `ensemble` each piece is the mean over eight ways to turn and mirror it.
     """
 
-    def __init__(self, model: nn.Module, scale: int, *, tile: int = TILE, bf16: bool = False):
-        self.model, self.scale, self.tile, self.bf16 = model, scale, tile, bf16
+    def __init__(self, model: nn.Module, scale: int, *, tile: int = TILE, bf16: bool = False, ensemble: bool = False):
+        self.model, self.scale, self.tile, self.bf16, self.ensemble = model, scale, tile, bf16, ensemble
         self.network = network_of(model)
         self.device = next(model.parameters()).device
 
@@ -86,5 +105,8 @@ class Upscaler:
         return from_network(values, region, self.model)[0]
 
     def _values(self, images: Tensor) -> Tensor:
-        with torch.autocast(self.device.type, torch.bfloat16) if self.bf16 else nullcontext():
+        def upscale(images: Tensor) -> Tensor:
             return cast(Any, self.model).upscale(images, self.scale)  # type: ignore[no-any-return]
+
+        with torch.autocast(self.device.type, torch.bfloat16) if self.bf16 else nullcontext():
+            return self_ensemble(upscale, images) if self.ensemble else upscale(images)
