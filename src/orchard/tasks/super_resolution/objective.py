@@ -7,25 +7,35 @@ from typing import Literal
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from orchard.data.patches import PatchBatch
+from orchard.data.patches import PatchBatch, ReferenceBatch
 from orchard.tasks.super_resolution.metrics import METRICS
 from orchard.tasks.super_resolution.upscaling import network_of, to_network
-from orchard.training.phases import one_phase
+from orchard.training.phases import Phase, one_phase
+from orchard.training.settings import OptimizerSettings
 
 
 class SuperResolution:
     """The loss and the metrics of training."""
 
-    logged = (*METRICS, *(f"bicubic_{name}" for name in METRICS))
+    logged: tuple[str, ...] = (*METRICS, *(f"bicubic_{name}" for name in METRICS))
 
     def __init__(self, loss: Literal["l1", "mse"]):
         self.difference = F.l1_loss if loss == "l1" else F.mse_loss
-        self.phases = one_phase(self.loss)
+        self.phases: tuple[Phase, ...] = one_phase(self.loss)
+
+    def network(self, model: nn.Module) -> nn.Module:
+        """The network in what learns."""
+        return model
+
+    def optimizer_settings(self, name: str, common: OptimizerSettings) -> OptimizerSettings:
+        """Those of the optimizer of that name."""
+        return common
 
     def loss(self, model: nn.Module, batch: PatchBatch) -> tuple[Tensor, dict[str, Tensor]]:
         """The mean difference of values, on a scale on which those of pixels go from 0 to 1."""
         network = network_of(model)
         scale = network.scales[0] if network.enlarged else batch.high.shape[-1] // batch.low.shape[-1]
-        found = network.upscale(to_network(batch.low, model), scale).float()
+        more = {"reference": to_network(batch.reference, model)} if isinstance(batch, ReferenceBatch) else {}
+        found = network.upscale(to_network(batch.low, model), scale, **more).float()
         low, high = network.value_range
         return self.difference(found / (high - low), to_network(batch.high, model) / (high - low)), {}

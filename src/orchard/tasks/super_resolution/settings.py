@@ -8,8 +8,9 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
-from orchard.data.settings import CaptionSource
+from orchard.data.settings import ReferenceSource
 from orchard.data.settings import Settings as Strict
+from orchard.tasks.super_resolution.texture_settings import TextureSettings
 from orchard.training.settings import TrainSettings
 
 
@@ -31,11 +32,12 @@ class Settings(TrainSettings):
         "optimizer.weight_decay": 0.0,
     }
 
-    data: CaptionSource
+    data: ReferenceSource
     loss: Literal["l1", "mse"] = Field("l1", description="of pixels: absolute or squared difference")
     patch: int = Field(48, ge=4, description="side of the training patches at low resolution, in pixels")
     patches_per_image: int = Field(16, ge=1, description="patches of each image in an epoch")
     augmentation: TurnSettings = Field(default_factory=TurnSettings)
+    texture: TextureSettings = Field(default_factory=TextureSettings)
 
 
 class Options(Strict):
@@ -45,6 +47,10 @@ class Options(Strict):
     truth: Path | None = Field(
         None, description="folder of the same images at high resolution, under the same names, to compare with"
     )
+    reference: Path | None = Field(
+        None, description="picture that textures are taken from, or a folder with one of the same name for each image; "
+        "for models that take one",
+    )  # fmt: skip
     scale: int | None = Field(None, ge=2, description="of a model with several scales; default: the largest")
     tile: int = Field(256, ge=16, description="side of the pieces that are computed one after the other, in pixels")
     precision: Literal["auto", "fp32", "bf16"] = Field("auto", description="arithmetic of the model")

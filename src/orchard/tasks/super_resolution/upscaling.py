@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import nullcontext
 from typing import Any, cast
 
@@ -64,8 +65,9 @@ class Upscaler:
         self.device = next(model.parameters()).device
 
     @torch.no_grad()
-    def __call__(self, image: Image.Image) -> Image.Image:
-        """An image of mode L or RGB to one of the same mode. ValueError where it would be too large to be read."""
+    def __call__(self, image: Image.Image, reference: Image.Image | None = None) -> Image.Image:
+        """An image of mode L or RGB to one of the same mode, with a reference for a network that takes one. ValueError
+        where it would be too large to be read."""
         width, height = image.width * self.scale, image.height * self.scale
         if width * height > MAX_PIXELS:
             raise ValueError(
@@ -75,10 +77,14 @@ class Upscaler:
             image = enlarge(image, self.scale)
         pixels = pil_to_tensor(image)
         factor = 1 if self.network.enlarged else self.scale
+        more = {}
+        if reference is not None:
+            beside = pil_to_tensor(reference.convert("RGB"))[None].to(self.device)
+            more["reference"] = to_network(beside, self.model)
         result = np.empty((len(pixels), height, width), np.uint8)
         for rows in self._pieces(image.height):
             for columns in self._pieces(image.width):
-                self._fill(result, pixels, rows, columns, factor)
+                self._fill(result, pixels, rows, columns, factor, more)
         return to_pil_image(torch.from_numpy(result))
 
     def _pieces(self, side: int) -> list[tuple[int, int]]:
@@ -87,8 +93,9 @@ class Upscaler:
         return [(start, min(start + tile, side)) for start in range(0, side, tile)]
 
     def _fill(
-        self, result: np.ndarray, pixels: Tensor, rows: tuple[int, int], columns: tuple[int, int], factor: int
-    ) -> None:
+        self, result: np.ndarray, pixels: Tensor, rows: tuple[int, int], columns: tuple[int, int], factor: int,
+        more: Mapping[str, Tensor],
+    ) -> None:  # fmt: skip
         """Compute one piece of `pixels` (C, H, W) with what is around it, and lay it into the result."""
         radius = self.network.receptive_radius or 0
         (top, bottom), (left, right) = (
@@ -97,7 +104,7 @@ class Upscaler:
         )
         region = pixels[:, top:bottom, left:right][None].to(self.device)
         given = region.expand(-1, 3, -1, -1) if self.network.channels == 3 else region
-        values = self._values(to_network(given, self.model))
+        values = self._values(to_network(given, self.model), more)
         found = from_network(values, region, self.model)[0].cpu().numpy()
         inside = found[
             :,
@@ -106,6 +113,6 @@ class Upscaler:
         ]
         result[:, rows[0] * factor : rows[1] * factor, columns[0] * factor : columns[1] * factor] = inside
 
-    def _values(self, images: Tensor) -> Tensor:
+    def _values(self, images: Tensor, more: Mapping[str, Tensor]) -> Tensor:
         with torch.autocast(self.device.type, torch.bfloat16) if self.bf16 else nullcontext():
-            return cast(Any, self.model).upscale(images, self.scale)  # type: ignore[no-any-return]
+            return cast(Any, self.model).upscale(images, self.scale, **more)  # type: ignore[no-any-return]
