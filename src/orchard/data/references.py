@@ -119,26 +119,30 @@ def _stored(source: str, files: Files, pairs: Mapping[str, str], settings: Refer
 def choose(images: Sequence[tuple[str, Place]], how: Literal["neighbour", "unrelated", "self"]) -> dict[str, Place]:
     """For the key of each image the place of another, or of itself. `images` are sorted by their keys.
 
-    A neighbour has the same name but for its last number, which is the nearest (of two as near, the next one). Raises
-    OrchardError for an image that has none.
+    A neighbour has the same name but for its last number, which is the nearest (of two as near, the next one). What is
+    unrelated has another name, where any has; else it is half of the set away. Raises OrchardError for an image without
+    a neighbour.
     """
     if how == "self":
         return dict(images)
     if len(images) < 2:
         raise OrchardError("a reference is another image of the set, which has only one; set data.reference=self")
-    if how == "unrelated":
-        return {key: images[(n + len(images) // 2) % len(images)][1] for n, (key, _) in enumerate(images)}
-    frames: dict[tuple[str, str], list[tuple[int, str, Place]]] = defaultdict(list)
+    frames: dict[str, list[tuple[int, str, Place]]] = defaultdict(list)
     for key, place in images:
-        path = Path(key)
-        match = NUMBER.search(path.stem)
-        sequence = NUMBER.sub("", path.stem) if match else path.stem
-        frames[str(path.parent), sequence].append((int(match[0]) if match else 0, key, place))
+        sequence, number = frame_of(key)
+        frames[sequence].append((number, key, place))
     found = {}
-    for sequence in frames.values():
-        sequence.sort(key=lambda one: one[:2])
-        for n, (number, key, _) in enumerate(sequence):
-            near = [sequence[m] for m in (n + 1, n - 1) if 0 <= m < len(sequence)]
+    if how == "unrelated":
+        for sequence, mine in frames.items():
+            others = [place for name, rest in frames.items() if name != sequence for _, _, place in rest]
+            for n, (_, key, _) in enumerate(mine):
+                half = (n + len(mine) // 2) % len(mine)
+                found[key] = others[n * len(others) // len(mine)] if others else mine[half][2]
+        return found
+    for mine in frames.values():
+        mine.sort(key=lambda one: one[:2])
+        for n, (number, key, _) in enumerate(mine):
+            near = [mine[m] for m in (n + 1, n - 1) if 0 <= m < len(mine)]
             if not near:
                 raise OrchardError(
                     f"{key} has no neighbouring frame; expected names that differ in a number, such as walk_001.png "
@@ -146,3 +150,10 @@ def choose(images: Sequence[tuple[str, Place]], how: Literal["neighbour", "unrel
                 )
             found[key] = min(near, key=lambda one: abs(one[0] - number))[2]
     return found
+
+
+def frame_of(key: str) -> tuple[str, int]:
+    """The sequence that an image is a frame of, and its number there: its name without the last number, and that."""
+    path = Path(key)
+    match = NUMBER.search(path.stem)
+    return str(path.parent / NUMBER.sub("*", path.stem)), int(match[0]) if match else 0

@@ -14,20 +14,23 @@ KEYS = 2**13  # positions of the reference that are unfolded at a time, at least
 ENTRIES = 2**26  # of the relevance matrix that are there at a time
 
 
-def search(queries: Tensor, keys: Tensor, *, most_keys: int = KEYS, most_entries: int = ENTRIES) -> tuple[Tensor, Tensor]:
+def search(
+    queries: Tensor, keys: Tensor, *, most_keys: int = KEYS, most_entries: int = ENTRIES
+) -> tuple[Tensor, Tensor]:
     """For every position of `queries` (B, C, h, w) the most relevant one of `keys` (B, C, H, W) (equations 2 and 3).
 
     Relevance is the cosine similarity of 3x3 patches, with zeros beyond the border. Returns the largest relevance (soft
     attention, equation 5) and the position that has it, row by row (hard attention), both (B, h w).
     """
-    wanted, padded = patches(F.pad(queries, (1, 1, 1, 1))), F.pad(keys, (1, 1, 1, 1))
+    wanted = patches(F.pad(queries, (1, 1, 1, 1))).transpose(1, 2)
+    padded = F.pad(keys, (1, 1, 1, 1))
     height, width = keys.shape[2:]
     rows = min(max(most_keys // width, 1), height)
     block = max(most_entries // (len(keys) * rows * width), 1)
     best = index = torch.empty(0)
     for top in range(0, height, rows):
-        there = patches(padded[:, :, top : top + rows + 2]).transpose(1, 2)
-        parts = [torch.bmm(there, part).max(1) for part in wanted.split(block, dim=2)]
+        there = patches(padded[:, :, top : top + rows + 2])
+        parts = [torch.bmm(part, there).max(2) for part in wanted.split(block, dim=1)]
         found, at = (torch.cat(side, dim=1) for side in zip(*parts, strict=True))
         at = at + top * width
         if not top:

@@ -169,7 +169,7 @@ class TTSR(SuperResolver):
         """What of the reference is relevant where. Computed in float32: in less, many positions would be alike."""
         check_images(images, 3)
         check_images(reference, 3, least=SCALE)
-        with torch.autocast(images.device.type, enabled=False):
+        with torch.autocast("cpu" if images.is_meta else images.device.type, enabled=False):
             images, height, width = images.float(), *(side // SCALE * SCALE for side in reference.shape[2:])
             reference = reference.float()[:, :, :height, :width]
             if enlarged is None:

@@ -8,7 +8,7 @@ TASK = Task(
     summary="an image at several times its height and width",
     data="images",
     special_data=("resolutions",),
-    takes=(Image("image"), Image("reference")),
+    takes=(Image("image"),),
     gives=(Image("image"),),
     metric=Metric("psnr", larger_is_better=True),
     pipeline="pipeline:ImageUpscaler",

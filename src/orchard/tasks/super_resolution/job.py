@@ -178,7 +178,9 @@ def check_sizes(splits: Mapping[str, Resolutions], scales: tuple[int, ...], patc
                 )  # fmt: skip
                 raise OrchardError(f"{split.key(index)} is {width}x{height} pixels; {what} {least} a side: {advice}")
             if split.references and min(split.reference_size(index)) < scale:
-                raise OrchardError(f"the reference of {split.key(index)} has less than {scale} pixels a side: take it out")
+                raise OrchardError(
+                    f"the reference of {split.key(index)} has less than {scale} pixels a side: take it out"
+                )
 
 
 def open_for(network: SuperResolver, source: str | Given, settings: ReferenceSource) -> ResolutionData:
@@ -264,8 +266,8 @@ def entries(loaded: Loaded) -> list[Entry]:
     network = network_of(loaded.model)
     if network.takes_reference:
         raise UsageError(
-            f"{loaded.folder} holds a {loaded.name}, which searches a reference of any size block by block and cannot be "
-            "exported; predict and pipeline run it"
+            f"{loaded.folder} holds a {loaded.name}, which searches a reference of any size block by block and cannot "
+            "be exported; predict and pipeline run it"
         )
 
     def draw(count: int, generator: torch.Generator) -> dict[str, Tensor]:

@@ -84,11 +84,12 @@ class ImageUpscaler:
             except ValueError as error:
                 yield Enlarged(name, error=str(error))
 
-
     def _check(self, given: bool) -> None:
         takes = network_of(self.model).takes_reference
         if takes and not given:
-            raise UsageError(f"{self.folder} takes textures from a reference picture; name one (reference)")
+            raise UsageError(
+                f"{self.folder} takes textures from a reference picture; name one: --reference, or reference= in Python"
+            )
         if given and not takes:
             raise UsageError(f"{self.folder} takes no reference picture; leave it out")
 

@@ -20,8 +20,8 @@ class TextureSettings(Settings):
     discriminator_lr: float | None = Field(None, gt=0, description="learning rate; default: the network's")
     warmup_epochs: float = Field(2.0, ge=0, description="epochs at first in which pixels alone are learned")
     vgg: str | None = Field(
-        None, description="file of torchvision's VGG-19 weights, with which the texture extractor begins and by which the "
-        "perceptual loss compares; without it that loss is left out",
+        None, description="file of torchvision's VGG-19 weights, with which the texture extractor begins and by which "
+        "the perceptual loss compares; without it that loss is left out",
     )  # fmt: skip
 
     @property

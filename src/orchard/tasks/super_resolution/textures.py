@@ -66,9 +66,10 @@ class TextureTransfer(SuperResolution):
         self.warmup = round(s.warmup_epochs * steps_per_epoch)
         self.phases = (Phase("network", self.network_loss, ("model.",)),)
         self.logged = (*self.logged, "reconstruction_loss")
-        for weight, name in ((s.perceptual_weight if perceptual else 0, "perceptual"), (s.transferal_weight, "transferal"),
-                             (s.adversarial_weight, "adversarial")):  # fmt: skip
-            self.logged += (f"{name}_loss",) if weight else ()
+        if perceptual is not None and s.perceptual_weight:
+            self.logged += ("perceptual_loss",)
+        if s.transferal_weight:
+            self.logged += ("transferal_loss",)
         if s.adversarial_weight:
             self.phases += (
                 Phase(
@@ -76,7 +77,7 @@ class TextureTransfer(SuperResolution):
                     repeat=s.discriminator_steps, begins=self.warmup,
                 ),
             )  # fmt: skip
-            self.logged += ("score_real", "score_fake")
+            self.logged += ("adversarial_loss", "score_real", "score_fake")
 
     def network(self, model: nn.Module) -> nn.Module:
         return cast(TextureTraining, model).model
@@ -153,7 +154,7 @@ def describe_frozen(extractor: nn.Module, images: Tensor) -> list[Tensor]:
 
 
 def read_vgg(file: str, features: VggFeatures) -> VggFeatures:
-    """The features with VGG-19's weights. Raises OrchardError where the file has others, UsageError for no such file."""
+    """The features with VGG-19's weights. Raises OrchardError where the file is missing or has others."""
     try:
         features.load(read_checkpoint(Path(file)))
     except KeyError as error:
