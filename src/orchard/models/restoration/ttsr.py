@@ -157,7 +157,7 @@ class TTSR(SuperResolver):
         self, images: Tensor, reference: Tensor, enlarged: Tensor | None = None, blurred: Tensor | None = None
     ) -> Tensor:
         """`enlarged` is `images`, and `blurred` the reference made small and large again, by Pillow; without them they
-        are made here, nearly to the last of 8 bits alike."""
+        are made here, but for rounding alike."""
         return self.synthesise(images, self.textures(images, reference, enlarged, blurred))
 
     def synthesise(self, images: Tensor, textures: Textures) -> Tensor:
@@ -200,9 +200,11 @@ class TTSR(SuperResolver):
 
 @torch.no_grad()
 def resampled(images: Tensor, height: int, width: int) -> Tensor:
-    """Images in [-1, 1] at another size by Pillow's bicubic, rounded to 8 bits as it does."""
-    values = F.interpolate(images, (height, width), mode="bicubic", antialias=True)
-    return ((values + 1) * 127.5).round().clamp(0, 255) / 127.5 - 1
+    """Images in [-1, 1] at another size by Pillow's bicubic, which rounds to 8 bits after each of its two passes."""
+    for size in ((images.shape[2], width), (height, width)):
+        values = F.interpolate(images, size, mode="bicubic", antialias=True)
+        images = ((values + 1) * 127.5).round().clamp(0, 255) / 127.5 - 1
+    return images
 
 
 def example(config: TTSRConfig, count: int, generator: torch.Generator | None) -> dict[str, Tensor]:

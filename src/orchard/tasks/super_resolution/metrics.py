@@ -17,7 +17,7 @@ WEIGHTS, OFFSET = (65.481, 128.553, 24.966), 16.0  # of RGB in [0, 1]
 TOP = 255.0
 WINDOW = 11
 METRICS = ("psnr", "ssim", "psnr_rgb")
-WHOLE = ("psnr_whole", "ssim_rgb_whole")  # with the border: of luma, and of the channels, as papers on CUFED5 have it
+WHOLE = ("psnr_whole", "ssim_whole")  # of luma with the border, as papers on CUFED5 have it
 
 
 def luma(images: Tensor) -> Tensor:
@@ -62,5 +62,5 @@ def compare(found: Image.Image, truth: Image.Image, scale: int) -> tuple[float, 
 
 def compare_whole(found: Image.Image, truth: Image.Image, scale: int) -> tuple[float, ...]:
     """`METRICS` and `WHOLE` of an image against the truth."""
-    a, b = (pil_to_tensor(image).float() for image in (found, truth))
-    return (*compare(found, truth, scale), psnr(luma(a), luma(b)), ssim(a, b))
+    a, b = (luma(pil_to_tensor(image).float()) for image in (found, truth))
+    return (*compare(found, truth, scale), psnr(a, b), ssim(a, b))
