@@ -17,12 +17,13 @@ def learn(name: str, model: Any) -> tuple[nn.Module, Loss]:
     low, high = model.value_range
     small = low + (high - low) * torch.rand(2, model.channels, SIDE, SIDE)
     truths = [F.interpolate(small, scale_factor=scale, mode="nearest") for scale in model.scales]
+    more = {"reference": truths[0].roll(SIDE, -1)} if model.takes_reference else {}
     if model.enlarged:
         small = F.interpolate(small, scale_factor=model.scales[0], mode="bicubic")
 
     def loss() -> tuple[Tensor, Tensor]:
         errors = [
-            (model.upscale(small, scale) - truth).abs().mean() / (truth - truth.mean()).abs().mean()
+            (model.upscale(small, scale, **more) - truth).abs().mean() / (truth - truth.mean()).abs().mean()
             for scale, truth in zip(model.scales, truths, strict=True)
         ]
         total = torch.stack(errors).mean()

@@ -16,7 +16,7 @@ from orchard.data.resolutions import Resolutions, enlarge, shrink
 
 KEPT_BYTES = 512 * 2**20  # decoded images of one split that are kept in memory
 MARGIN = 3  # pixels beyond a patch that its bicubic enlargement looks at, and one more
-LEFT, TOP, FLIP, TURN = range(4)  # the columns of random numbers
+LEFT, TOP, FLIP, TURN, REFERENCE_FLIP, REFERENCE_TURN = range(6)  # the columns of random numbers
 SCALE = COLUMNS - 1
 
 
@@ -28,6 +28,13 @@ class PatchBatch(Batch):
     low: Tensor
     high: Tensor
     indices: Tensor
+
+
+@dataclass(frozen=True)
+class ReferenceBatch(PatchBatch):
+    """reference: (B, 3, sp, sp) uint8, a part of another picture."""
+
+    reference: Tensor
 
 
 class PatchLoader(IndexedBatches[PatchBatch]):
@@ -86,7 +93,8 @@ class PatchLoader(IndexedBatches[PatchBatch]):
         else:
             small = low.crop(box) if low is not None else shrink(high, scale, box)
         large = high.crop((left * scale, top * scale, (left + p) * scale, (top + p) * scale))
-        return self._turned(small, numbers), self._turned(large, numbers)
+        flip, turn = numbers[FLIP], numbers[TURN]
+        return self._turned(small, flip, turn), self._turned(large, flip, turn)
 
     def _images(self, index: int, scale: int) -> tuple[Image.Image, Image.Image | None]:
         """High resolution, and the low one where it is stored, in RGB."""
@@ -98,11 +106,36 @@ class PatchLoader(IndexedBatches[PatchBatch]):
             self.images[index, scale] = pair
         return pair
 
-    def _turned(self, image: Image.Image, numbers: np.ndarray) -> np.ndarray:
+    def _turned(self, image: Image.Image, flip: float, turn: float) -> np.ndarray:
+        """The pixels as two random numbers say."""
         pixels = np.asarray(image)
-        if self.flip and numbers[FLIP] < 0.5:
+        if self.flip and flip < 0.5:
             pixels = pixels[:, ::-1]
-        return np.rot90(pixels, int(numbers[TURN] * 4)) if self.turn else pixels
+        return np.rot90(pixels, int(turn * 4)) if self.turn else pixels
+
+
+class ReferencePatchLoader(PatchLoader):
+    """The same with a part of each image's reference, as large as the patch at high resolution and from the same place;
+    it is turned by itself. One that is smaller is black beyond its lower and right edge."""
+
+    def make(self, epoch: int, indices: np.ndarray, part: slice) -> ReferenceBatch:
+        batch, mine = super().make(epoch, indices, part), indices[part]
+        side = batch.high.shape[-1]
+        found = [
+            self._reference(int(index) % len(self.split), side, row)
+            for index, row in zip(mine, uniforms(self.seed, epoch, mine), strict=True)
+        ]
+        reference = torch.from_numpy(np.stack(found)).permute(0, 3, 1, 2).contiguous()
+        return ReferenceBatch(batch.low, batch.high, batch.indices, reference)
+
+    def _reference(self, index: int, side: int, numbers: np.ndarray) -> np.ndarray:
+        """(side, side, 3) uint8."""
+        image = self.split.reference(index)
+        assert image is not None, "a set for a model with a reference has one of each image"
+        left = int(numbers[LEFT] * max(image.width - side + 1, 1))
+        top = int(numbers[TOP] * max(image.height - side + 1, 1))
+        window = image.crop((left, top, left + side, top + side))  # Pillow fills with black
+        return self._turned(window, numbers[REFERENCE_FLIP], numbers[REFERENCE_TURN])
 
 
 def enlarge_part(high: Image.Image, low: Image.Image | None, scale: int, box: tuple[int, int, int, int]) -> Image.Image:

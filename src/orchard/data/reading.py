@@ -47,6 +47,8 @@ def _(split: Resolutions, index: int) -> None:
     read_record(split.images, index)
     for stored in split.low.values():
         read_record(stored, index)
+    if split.references:
+        read_record(*split.references[index])
 
 
 def can_break(split: Any) -> bool:

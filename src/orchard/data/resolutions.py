@@ -11,7 +11,8 @@ import dataclasses
 import hashlib
 import re
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -58,6 +59,7 @@ class Resolutions:
 
     images: ImageSplit
     low: Mapping[int, FileSplit] = dataclasses.field(default_factory=dict)
+    references: Sequence[tuple[ImageSplit, int]] = ()  # of each image the split and index of another (references.py)
 
     def __len__(self) -> int:
         return len(self.images)
@@ -67,12 +69,7 @@ class Resolutions:
 
     def size(self, index: int) -> tuple[int, int]:
         """Height and width in pixels."""
-        if isinstance(self.images, FileSplit):
-            height, width = self.images.sizes[index].tolist()
-        else:
-            with self.images.open(index) as picture:
-                width, height = picture.size
-        return height, width
+        return _size(self.images, index)
 
     def high(self, index: int, scale: int) -> Image.Image:
         """The image in mode L or RGB, its lower and right edge cut to a multiple of `scale`."""
@@ -83,12 +80,30 @@ class Resolutions:
         high = self.high(index, scale)
         return self.stored(index, scale, high) or shrink(high, scale), high
 
+    def reference(self, index: int) -> Image.Image | None:
+        """The reference picture of an image, in RGB; None in a set without."""
+        return _whole(*self.references[index], 1).convert("RGB") if self.references else None
+
+    def reference_size(self, index: int) -> tuple[int, int]:
+        """Its height and width in pixels."""
+        return _size(*self.references[index])
+
     def stored(self, index: int, scale: int, high: Image.Image) -> Image.Image | None:
         """The low resolution in a file, in the mode of `high`; None where there is none."""
         if scale not in self.low:
             return None
         image = _whole(self.low[scale], index, 1)
         return image if image.mode == high.mode else image.convert(high.mode)
+
+
+def _size(split: ImageSplit, index: int) -> tuple[int, int]:
+    """Height and width in pixels."""
+    if isinstance(split, FileSplit):
+        height, width = split.sizes[index].tolist()
+    else:
+        with split.open(index) as picture:
+            width, height = picture.size
+    return height, width
 
 
 def _whole(split: ImageSplit, index: int, multiple: int) -> Image.Image:
@@ -112,20 +127,28 @@ def open_resolutions(source: str | Given, settings: CaptionSettings, scales: Seq
     Raises UsageError or OrchardError as `open_pictures` does, and for pairs that do not go together.
     """
     if not isinstance(source, Given):
-        try:
-            files = _files(source)
+        with reading(source):
+            files = files_of(source)
             names = files.names()[0] if files is not None else []
             if files is not None and (scales_there := stored_scales(names)):
                 return _pairs(source, files, names, settings, [scale for scale in scales if scale in scales_there])
-        except zipfile.BadZipFile as error:
-            raise OrchardError(f"{source} is a damaged zip archive: {error}") from None
-        except OSError as error:
-            raise OrchardError(f"{source} cannot be read: {error.strerror or error}") from None
     images = open_pictures(source, settings)
     return ResolutionData(images, {name: Resolutions(split) for name, split in images.splits.items()})
 
 
-def _files(source: str) -> Files | None:
+@contextmanager
+def reading(source: str) -> Iterator[None]:
+    """What goes wrong with the files of a source as an OrchardError in one line."""
+    try:
+        yield
+    except zipfile.BadZipFile as error:
+        raise OrchardError(f"{source} is a damaged zip archive: {error}") from None
+    except OSError as error:
+        raise OrchardError(f"{source} cannot be read: {error.strerror or error}") from None
+
+
+def files_of(source: str) -> Files | None:
+    """The files of a folder or a zip archive; None for what is neither."""
     path = Path(source).expanduser()
     if path.is_dir():
         return Folder(path)
@@ -216,7 +239,7 @@ def _unfit(high: Seen | str, low: Seen | str, name: str, scale: int) -> str:
 def recognise(source: str) -> bool:
     """Whether a path that exists holds pairs; what is damaged is for others to say."""
     try:
-        files = _files(source)
+        files = files_of(source)
         return files is not None and bool(stored_scales(files.names()[0]))
     except (OSError, zipfile.BadZipFile, OrchardError):
         return False
@@ -224,7 +247,7 @@ def recognise(source: str) -> bool:
 
 def check_resolutions(source: str, settings: CaptionSettings) -> Checked:
     """Images by split, their sizes, the scales that are stored, and what is wrong with the files."""
-    files = _files(source)
+    files = files_of(source)
     scales = sorted(stored_scales(files.names()[0])) if files is not None else []
     data = open_resolutions(source, settings.model_copy(update={"bad_records": "skip"}), scales)
     counts = {name: {"images": len(split)} for name, split in data.splits.items()}

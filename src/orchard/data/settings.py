@@ -249,6 +249,16 @@ class CaptionSource(CaptionSettings, Source):
     """Images with captions, and where they are."""
 
 
+class ReferenceSource(CaptionSource):
+    """Images for super-resolution, with another picture of each for models that take a reference."""
+
+    reference: Literal["stored", "neighbour", "unrelated", "self"] | None = Field(
+        None, description="of a model that takes a reference picture: stored in folders input and ref, or as NAME_0 "
+        "and NAME_1; neighbour: the frame with the nearest number in its name; unrelated: an image of another "
+        "sequence of frames; self: the image itself; default: stored where there are such, else neighbour",
+    )  # fmt: skip
+
+
 class PictureColumns(Columns, ImageColumns):
     """Which column of a table of images, with classes or with captions, is what."""
 

@@ -20,6 +20,7 @@ class SuperResolver(nn.Module, ABC):
     channels: ClassVar[int] = 3
     value_range: ClassVar[tuple[float, float]] = (0.0, 1.0)
     enlarged: ClassVar[bool] = False
+    takes_reference: ClassVar[bool] = False
 
     @property
     @abstractmethod

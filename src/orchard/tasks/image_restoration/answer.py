@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from orchard.inference.artifacts import Artifact
 from orchard.inference.image_files import find_images
 from orchard.tasks.image_restoration.settings import Options
-from orchard.tasks.super_resolution.answer import read_truth, side_by_side, targets, truths_of
+from orchard.tasks.super_resolution.answer import beside, read_truth, side_by_side, targets
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -74,7 +74,7 @@ def answer(
 
     restorer = ImageRestorer(load(folder), sigma=options.sigma, precision=options.precision, tile=options.tile, say=say)
     files = targets(paths, options.out or Path("restored"), "restored")
-    truths = truths_of(paths, options.truth)
+    truths = beside(paths, options.truth)
     nothing = tuple((name, float("nan")) for name in NAMES if options.truth)  # so that every line has their columns
     for path, file, found in zip(paths, files, restorer.predict(paths), strict=True):
         if found.image is None or found.given is None:
@@ -89,9 +89,9 @@ def answer(
             shown.append(truth)
             metrics = compared(found.image, found.given, truth)
         save_picture(found.image, file)
-        beside = file.with_stem(f"{file.stem}_compared")
-        save_picture(side_by_side(shown), beside)
-        yield RestoredArtifact(path, str(file), str(beside), found.image.size, metrics)
+        shown_file = file.with_stem(f"{file.stem}_compared")
+        save_picture(side_by_side(shown), shown_file)
+        yield RestoredArtifact(path, str(file), str(shown_file), found.image.size, metrics)
 
 
 def compared(image: Image.Image, given: Image.Image, truth: Image.Image) -> tuple[tuple[str, float], ...]:

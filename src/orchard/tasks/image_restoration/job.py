@@ -25,7 +25,7 @@ from orchard.tasks.image_restoration.metrics import is_stored, measure, summary
 from orchard.tasks.image_restoration.objective import Restoration
 from orchard.tasks.image_restoration.restoring import network_of
 from orchard.tasks.image_restoration.settings import EvaluationSettings, Settings
-from orchard.tasks.super_resolution.job import check_sizes
+from orchard.tasks.super_resolution.images import check_sizes
 from orchard.training.feed import LoaderFeed
 from orchard.training.run import RunFolder
 from orchard.training.settings import Resolved

@@ -14,5 +14,6 @@ TASK = Task(
     pipeline="pipeline:ImageUpscaler",
     answer="answer:answer",
     importer="importer:complete",
+    evaluate="measuring:evaluate_loaded",
     entries="job:entries",
 )

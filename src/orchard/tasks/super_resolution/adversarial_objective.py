@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from orchard.data.patches import PatchBatch
@@ -20,7 +19,7 @@ from orchard.errors import UsageError
 from orchard.models import create_model
 from orchard.report.run_page import Curve
 from orchard.tasks.super_resolution.adversarial import AdversarialSettings
-from orchard.tasks.super_resolution.metrics import METRICS
+from orchard.tasks.super_resolution.objective import SuperResolution
 from orchard.tasks.super_resolution.upscaling import network_of, to_network
 from orchard.tasks.unconditional_image_generation.losses import LOSSES as SCORE_LOSSES
 from orchard.tasks.unconditional_image_generation.losses import AdversarialLoss
@@ -37,8 +36,10 @@ LOSSES = {
 }
 
 
-class AdversarialSuperResolution:
-    """The losses and the metrics of a pair in training."""
+class AdversarialSuperResolution(SuperResolution):
+    """The losses and the metrics of a pair in training. PSNR falls while it learns texture."""
+
+    selects = False
 
     def __init__(
         self,
@@ -46,18 +47,18 @@ class AdversarialSuperResolution:
         difference: Literal["l1", "mse"],
         perceptual: Callable[[Tensor, Tensor], Tensor] | None,
     ):
+        super().__init__(difference)
         self.settings = settings
         self.adversarial = LOSSES[settings.loss]
-        self.difference = F.l1_loss if difference == "l1" else F.mse_loss
         self.perceptual = perceptual
-        self.phases: tuple[Phase, ...] = (
+        self.phases = (
             Phase("generator", self.generator_loss, ("generator.",)),
             Phase(
                 "discriminator", self.discriminator_loss, ("discriminator.",), "discriminator",
                 begins=settings.discriminator_start,
             ),
         )  # fmt: skip
-        self.curves: tuple[Curve, ...] = (
+        self.curves = (
             Curve("Pixel loss", "pixel_loss", "range 1", falling=True),
             Curve("Adversarial loss", "adversarial_loss", settings.loss),
             Curve("Discriminator's loss", "discriminator_loss", settings.loss),
@@ -66,15 +67,9 @@ class AdversarialSuperResolution:
         )
         if perceptual is not None:
             self.curves += (Curve("Perceptual loss", "perceptual_loss", "of feature maps", falling=True),)
-        bicubic = (f"bicubic_{name}" for name in METRICS)
-        self.logged = (*METRICS, *bicubic, *(curve.column for curve in self.curves))
-
-    @property
-    def remarks(self) -> tuple[str, ...]:
-        """What somebody who starts a training should know."""
-        if self.settings.perceptual_weight and self.perceptual is None:
-            return ("adversarial.perceptual names no classifier: nothing perceptual is learned",)
-        return ()
+        elif settings.perceptual_weight:
+            self.remarks = ("adversarial.perceptual names no classifier: nothing perceptual is learned",)
+        self.logged = (*self.logged, *(curve.column for curve in self.curves))
 
     def terms(self, found: Tensor, truth: Tensor, scores: Tensor | None) -> dict[str, Tensor]:
         """The parts of the generator's loss before their weights, of images (B, 3, H, W) in [0, 1]; `scores` are the

@@ -82,10 +82,11 @@ def answer(
     )  # fmt: skip
     out = options.out or Path("enlarged")
     files = targets(paths, out, f"x{upscaler.scale}")
-    truths = truths_of(paths, options.truth)
+    truths = beside(paths, options.truth)
+    references = None if options.reference is None else references_of(paths, options.reference)
     names = (*METRICS, *(f"bicubic_{name}" for name in METRICS)) if options.truth else ()
     nothing = tuple((name, float("nan")) for name in names)  # so that every line of a table has their columns
-    for path, file, found in zip(paths, files, upscaler.predict(paths), strict=True):
+    for path, file, found in zip(paths, files, upscaler.predict(paths, references), strict=True):
         if found.image is None or found.bicubic is None:
             yield EnlargedArtifact(path, error=found.error, metrics=nothing)
             continue
@@ -98,10 +99,10 @@ def answer(
             shown.append(truth)
             metrics = compared(names, found.image, found.bicubic, truth, upscaler.scale)
         save_picture(found.image, file)
-        beside = file.with_stem(f"{file.stem}_compared")
-        save_picture(side_by_side(shown), beside)
+        compared_file = file.with_stem(f"{file.stem}_compared")
+        save_picture(side_by_side(shown), compared_file)
         size = (found.image.width // upscaler.scale, found.image.height // upscaler.scale)
-        yield EnlargedArtifact(path, str(file), str(beside), size, found.image.size, metrics)
+        yield EnlargedArtifact(path, str(file), str(compared_file), size, found.image.size, metrics)
 
 
 def targets(paths: Sequence[str], out: Path, mark: str) -> list[Path]:
@@ -121,8 +122,19 @@ def targets(paths: Sequence[str], out: Path, mark: str) -> list[Path]:
     return files
 
 
-def truths_of(paths: Sequence[str], folder: Path | None) -> dict[str, Path]:
-    """The truth of each image: the file of the same name, whatever its ending."""
+def references_of(paths: Sequence[str], place: Path) -> list[Path]:
+    """The reference of each image: one file for all, or that of its name. UsageError where one has none."""
+    if not place.is_dir():
+        return [Path(found) for found in find_images(place)[:1]] * len(paths)
+    found = beside(paths, place)
+    alone = next((path for path in paths if path not in found), None)
+    if alone is not None:
+        raise UsageError(f"{place} has no image with the name of {alone}")
+    return [found[path] for path in paths]
+
+
+def beside(paths: Sequence[str], folder: Path | None) -> dict[str, Path]:
+    """Of each image the file of the same name in a folder, whatever its ending."""
     if folder is None:
         return {}
     by_stem = {Path(found).stem: Path(found) for found in find_images(folder)}

@@ -5,18 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
-import numpy as np
 import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from orchard.data.patches import PatchBatch, PatchLoader
-from orchard.data.resolutions import Resolutions, enlarge, open_resolutions
-from orchard.data.settings import CaptionSource
-from orchard.errors import OrchardError, UsageError
-from orchard.given import Given
+from orchard.data.patches import PatchBatch, PatchLoader, ReferencePatchLoader
+from orchard.data.resolutions import Resolutions
+from orchard.errors import UsageError
 from orchard.inference.export import Entry
 from orchard.inference.loading import Loaded
 from orchard.models import create_model, landmark_of
@@ -27,15 +24,17 @@ from orchard.tasks.super_resolution.adversarial_objective import (
     is_pair,
     pair_from_generator,
 )
-from orchard.tasks.super_resolution.metrics import METRICS, compare, least_side
+from orchard.tasks.super_resolution.images import check_crop, check_sizes, open_for, refuse_references
+from orchard.tasks.super_resolution.measuring import compare_split, summary
 from orchard.tasks.super_resolution.objective import SuperResolution
 from orchard.tasks.super_resolution.perceptual import FeatureDifference
 from orchard.tasks.super_resolution.settings import Settings
-from orchard.tasks.super_resolution.upscaling import Upscaler, network_of
+from orchard.tasks.super_resolution.textures import read_vgg, texture_training
+from orchard.tasks.super_resolution.upscaling import network_of
 from orchard.training.feed import LoaderFeed
 from orchard.training.metric import Metric
 from orchard.training.run import RunFolder
-from orchard.training.settings import Resolved
+from orchard.training.settings import OptimizerSettings, Resolved
 from orchard.weights.portable import WEIGHTS, load_exactly, save_portable, write_tensors
 
 UPSAMPLING = "upsample"  # what the names of layers that depend on the scale begin with
@@ -45,7 +44,7 @@ class Job(base.Job):
     """A network that enlarges the images of a set after they were made small."""
 
     task = TASK
-    objective: SuperResolution | AdversarialSuperResolution
+    objective: SuperResolution
     unit = "patches"
 
     def __init__(self, resolved: Resolved, device: torch.device):
@@ -55,15 +54,16 @@ class Job(base.Job):
         self.model = start_model(settings)
         self.network = network_of(self.model)
         check_crop(self.network.crop, settings)
-        self.data = open_resolutions(resolved.source, settings.data, self.network.scales)
+        refuse_references(resolved, self.network.takes_reference)
+        self.data = open_for(self.network, resolved.source, settings.data)
         check_sizes(self.data.splits, self.network.scales, settings.patch)
         self.inputs = tuple(landmark_of(settings.model).example(self.model.config, 1, torch.Generator()).values())
         self.resolved = base.settle_precision(resolved, self.model, self.inputs, device)
         self.channels_last = base.wants_channels_last(self.model)
         if self.channels_last:
             self.model = self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.objective = make_objective(self.model, settings, device)
         self.fabric = base.make_fabric(self.settings, device)
+        self.model, self.objective = self._learning(device)
         self.bicubic: dict[str, Tensor] = {}  # metrics of each image of a split, computed once
 
     @property
@@ -72,8 +72,7 @@ class Job(base.Job):
 
     @property
     def metric(self) -> Metric:
-        """PSNR falls while a pair learns texture, so that it cannot say which of its evaluations is the best."""
-        return replace(self.task.metric, selects=False) if is_pair(self.model) else self.task.metric
+        return self.task.metric if self.objective.selects else replace(self.task.metric, selects=False)
 
     def remarks(self) -> list[str]:
         return [*super().remarks(), *self.objective.remarks]
@@ -82,9 +81,13 @@ class Job(base.Job):
     def splits(self) -> Mapping[str, Resolutions]:
         return self.data.splits
 
+    def optimizer_settings(self, name: str) -> OptimizerSettings:
+        return self.objective.optimizer_settings(name, self.settings.optimizer)
+
     def feed(self) -> LoaderFeed:
         split, s, fabric = self.splits["train"], self.settings, self.fabric
-        loader = PatchLoader(
+        kind = ReferencePatchLoader if self.network.takes_reference else PatchLoader
+        loader = kind(
             split, self.network.scales, patch=s.patch, repeats=s.patches_per_image, enlarged=self.network.enlarged,
             flip=s.augmentation.flip, turn=s.augmentation.turn, batch_size=s.batch_size, seed=s.seed,
             workers=s.data.workers, rank=fabric.global_rank, world=fabric.world_size,
@@ -93,6 +96,20 @@ class Job(base.Job):
 
     def _ready(self, batch: PatchBatch) -> PatchBatch:
         return batch.to(self.fabric.device)
+
+    def _learning(self, device: torch.device) -> tuple[nn.Module, SuperResolution]:
+        """What learns, and from what: the difference of pixels alone, or what a discriminator says as well."""
+        s = self.settings
+        if s.texture.vgg and not s.start_from:
+            read_vgg(s.texture.vgg, cast(Any, self.model).extractor)
+        if s.texture.any:
+            return texture_training(self.model, s, self.feed().batches_per_epoch, device)
+        if not is_pair(self.model):
+            return self.model, SuperResolution(s.loss, s.contrastive_weight)
+        perceptual, folder = None, s.adversarial.perceptual
+        if folder and s.adversarial.perceptual_weight:
+            perceptual = FeatureDifference(folder, s.patch * self.network.scales[-1], device)
+        return self.model, AdversarialSuperResolution(s.adversarial, s.loss, perceptual)
 
     def describe(self) -> str:
         scales = " and ".join(f"x{scale}" for scale in self.network.scales)
@@ -108,24 +125,26 @@ class Job(base.Job):
         mine = range(len(split) * fabric.global_rank // fabric.world_size,
                      len(split) * (fabric.global_rank + 1) // fabric.world_size)  # fmt: skip
         bf16 = self.settings.precision == "bf16"
-        rows = compare_split(model, split, mine, bf16=bf16)
+        rows = compare_split(self.objective.network(model), split, mine, bf16=bf16)
         return torch.cat(base.gather(fabric, rows)) if fabric.world_size > 1 else rows
 
     def metrics(self, found: Tensor, name: str) -> dict[str, float]:
         """The means over images, beside those of bicubic enlargement."""
         if name not in self.bicubic:
             split = self.splits[name]
-            self.bicubic[name] = compare_split(self.model, split, range(len(split)), bicubic=True)
+            network = self.objective.network(self.model)
+            self.bicubic[name] = compare_split(network, split, range(len(split)), bicubic=True)
         return summary(found, self.bicubic[name], self.network.scales)
 
     def evaluate(self, model: nn.Module) -> Mapping[str, float]:
         return self.metrics(self.compared(model, "validation"), "validation")
 
     def cost(self, model: nn.Module) -> dict[str, int]:
-        return base.cost_of(model, *self.inputs)
+        return base.cost_of(self.objective.network(model), *self.inputs)
 
     def write_model(self, model: nn.Module, run: RunFolder) -> None:
-        save_portable(run / "model", model, self.portable(model, run.path))
+        network = self.objective.network(model)
+        save_portable(run / "model", network, self.portable(network, run.path))
 
     def finish(self, model: nn.Module, run: RunFolder) -> dict[str, Any]:
         found = {name: self.compared(model, name) for name in self.final_splits}
@@ -142,20 +161,9 @@ class Job(base.Job):
 
         seen = load_file(run / "evaluation" / f"{self.report_split}.safetensors")
         return write_report(
-            run, split=self.splits[self.report_split], model=model, seen=seen, curves=self.objective.curves
-        )
-
-
-def make_objective(
-    model: nn.Module, settings: Settings, device: torch.device
-) -> SuperResolution | AdversarialSuperResolution:
-    """What a model learns from: the difference of pixels, or, where it has a discriminator, what that says as well."""
-    if not is_pair(model):
-        return SuperResolution(settings.loss, settings.contrastive_weight)
-    perceptual, folder = None, settings.adversarial.perceptual
-    if folder and settings.adversarial.perceptual_weight:
-        perceptual = FeatureDifference(folder, settings.patch * network_of(model).scales[-1], device)
-    return AdversarialSuperResolution(settings.adversarial, settings.loss, perceptual)
+            run, split=self.splits[self.report_split], model=self.objective.network(model), seen=seen,
+            curves=self.objective.curves,
+        )  # fmt: skip
 
 
 def start_model(settings: Settings) -> nn.Module:
@@ -179,65 +187,6 @@ def start_model(settings: Settings) -> nn.Module:
     return model
 
 
-def check_crop(crop: int | None, settings: Settings) -> None:
-    """UsageError for patches of another size than the network is for, and for a contrastive loss without tokens."""
-    if crop is not None and settings.patch != crop:
-        raise UsageError(
-            f"{settings.model} learns from patches of {crop} pixels, not of {settings.patch}; set patch={crop}"
-        )
-    if crop is None and settings.contrastive_weight:
-        raise UsageError(f"contrastive_weight is for models of patches, such as ipt_nano; {settings.model} has none")
-
-
-def check_sizes(splits: Mapping[str, Resolutions], scales: tuple[int, ...], patch: int = 0) -> None:
-    """OrchardError that names an image too small to cut patches of, or to be measured."""
-    scale = max(scales)
-    for name, split in splits.items():
-        least = patch * scale if name == "train" else least_side(scale)
-        for index in range(len(split)):
-            height, width = split.size(index)
-            if min(height, width) < least:
-                what = f"patches of {patch} at scale {scale} need" if name == "train" else "its metrics need"
-                advice = f"set patch={min(height, width) // scale} or less, or take it out" if name == "train" else (
-                    "take it out"
-                )  # fmt: skip
-                raise OrchardError(f"{split.key(index)} is {width}x{height} pixels; {what} {least} a side: {advice}")
-
-
-def compare_split(
-    model: nn.Module, split: Resolutions, indices: range, *, bf16: bool = False, bicubic: bool = False
-) -> Tensor:
-    """`METRICS` of some images of a split, (N, scales, 3) float64, as the model enlarges them, or bicubically."""
-    scales, rows = network_of(model).scales, np.empty((len(indices), len(network_of(model).scales), len(METRICS)))
-    for column, scale in enumerate(scales):
-        upscale = Upscaler(model, scale, bf16=bf16)
-        for row, index in enumerate(indices):
-            low, high = split.pair(index, scale)
-            found = enlarge(low, scale) if bicubic else upscale(low)
-            rows[row, column] = compare(found, high, scale)
-    return torch.from_numpy(rows)
-
-
-def summary(found: Tensor, bicubic: Tensor, scales: tuple[int, ...]) -> dict[str, float]:
-    """The means over images (and scales, where there are several, with each scale's own PSNR beside them)."""
-    table = dict(zip(METRICS, found.mean((0, 1)).tolist(), strict=True))
-    table |= {f"bicubic_{name}": value for name, value in zip(METRICS, bicubic.mean((0, 1)).tolist(), strict=True)}
-    if len(scales) > 1:
-        table |= {f"psnr_x{scale}": float(found[:, n, 0].mean()) for n, scale in enumerate(scales)}
-    return table
-
-
-def evaluate_loaded(loaded: Loaded, source: str | Given, split: str, settings: CaptionSource) -> dict[str, float]:
-    """How well a trained model enlarges the images of one split of `source`, beside bicubic enlargement."""
-    model, _ = base.on_device(loaded.model)
-    scales = network_of(model).scales
-    images = base.pick_split(open_resolutions(source, settings, scales).splits, split, source)
-    check_sizes({"test": images}, scales)
-    every = range(len(images))
-    found, bicubic = compare_split(model, images, every), compare_split(model, images, every, bicubic=True)
-    return base.counted(loaded, images) | summary(found, bicubic, scales)
-
-
 class AtScale(nn.Module):
     """A network at one of its scales."""
 
@@ -250,15 +199,20 @@ class AtScale(nn.Module):
 
 
 def entries(loaded: Loaded) -> list[Entry]:
-    """What an export consists of: the network at each of its scales, for images of any size, or of its crops'."""
+    """What an export consists of: the network at each of its scales, for images of any size, or of its crops'.
+    UsageError for one that takes a reference."""
     network = network_of(loaded.model)
     crop = network.crop
+    if network.takes_reference:
+        raise UsageError(
+            f"{loaded.folder} holds a {loaded.name}, which searches a reference of any size block by block and cannot "
+            "be exported; predict and pipeline run it"
+        )
 
     def draw(count: int, generator: torch.Generator) -> dict[str, Tensor]:
         low, high = network.value_range
-        size = (
-            (crop, crop) if crop else (16 + 2 * count, 23 + count)
-        )  # other sides at every batch, so that none is taken for fixed
+        # other sides at every batch, so that none is taken for fixed
+        size = (crop, crop) if crop else (16 + 2 * count, 23 + count)
         return {"images": low + (high - low) * torch.rand(count, network.channels, *size, generator=generator)}
 
     several = len(network.scales) > 1

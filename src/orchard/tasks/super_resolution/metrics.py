@@ -17,6 +17,7 @@ WEIGHTS, OFFSET = (65.481, 128.553, 24.966), 16.0  # of RGB in [0, 1]
 TOP = 255.0
 WINDOW = 11
 METRICS = ("psnr", "ssim", "psnr_rgb")
+WHOLE = ("psnr_whole", "ssim_whole")  # of luma with the border, as papers on CUFED5 have it
 
 
 def luma(images: Tensor) -> Tensor:
@@ -57,3 +58,9 @@ def compare(found: Image.Image, truth: Image.Image, scale: int) -> tuple[float, 
     a, b = (pil_to_tensor(image).float() for image in (found, truth))
     inner, true = shave(luma(a), scale), shave(luma(b), scale)
     return psnr(inner, true), ssim(inner, true), psnr(a, b)
+
+
+def compare_whole(found: Image.Image, truth: Image.Image, scale: int) -> tuple[float, ...]:
+    """`METRICS` and `WHOLE` of an image against the truth."""
+    a, b = (luma(pil_to_tensor(image).float()) for image in (found, truth))
+    return (*compare(found, truth, scale), psnr(a, b), ssim(a, b))

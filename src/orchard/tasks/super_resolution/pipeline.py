@@ -49,6 +49,7 @@ class ImageUpscaler:
         """Raises UsageError for a model of another task, and for a scale that it does not have."""
         if loaded.task != TASK.name:
             raise UsageError(f"{loaded.folder} is for {loaded.task}; images are enlarged by {TASK.name}")
+        self.folder = loaded.folder
         self.model, device = base.on_device(loaded.model)
         scales = network_of(self.model).scales
         if scale is not None and scale not in scales:
@@ -57,25 +58,41 @@ class ImageUpscaler:
         bf16 = plain_precision(precision, device) == "bf16"
         self.upscaler = Upscaler(self.model, self.scale, tile=tile, bf16=bf16, ensemble=self_ensemble)
 
-    def __call__(self, image: Any) -> Image.Image:
+    def __call__(self, image: Any, reference: Any = None) -> Image.Image:
         """One image, a path, the bytes of a file, a PIL image, uint8 numpy (H, W) or (H, W, C) or a uint8 tensor
-        (C, H, W), enlarged: mode L for a grey one, else RGB. Raises OrchardError for one that cannot be read."""
-        (found,) = self.predict([image])
+        (C, H, W), enlarged: mode L for a grey one, else RGB; with a `reference` in any of these forms for a model that
+        takes one. Raises OrchardError for one that cannot be read."""
+        (found,) = self.predict([image], None if reference is None else [reference])
         if found.image is None:
             raise OrchardError(f"{found.picture}: {found.error}")
         return found.image
 
-    def predict(self, items: Sequence[Any]) -> Iterator[Enlarged]:
-        """One answer for each path or image in memory, in order."""
+    def predict(self, items: Sequence[Any], references: Sequence[Any] | None = None) -> Iterator[Enlarged]:
+        """One answer for each path or image in memory, in order, with the reference of each for a model that takes one.
+
+        Raises UsageError for references that the model does not take, and where it takes some and there are none.
+        """
+        self._check(references is not None)
         for number, ((item, pixels),) in enumerate(read_ahead(items, 1, read_image)):
             read, name = pixels.result(), item_name(item, number)
-            if isinstance(read, str):
-                yield Enlarged(name, error=read)
+            beside = None if references is None else read_image(references[number])
+            if isinstance(read, str) or isinstance(beside, str):
+                said = read if isinstance(read, str) else f"its reference: {beside}"
+                yield Enlarged(name, error=said)
                 continue
             try:
-                yield Enlarged(name, self.upscaler(read), enlarge(read, self.scale))
+                yield Enlarged(name, self.upscaler(read, beside), enlarge(read, self.scale))
             except ValueError as error:
                 yield Enlarged(name, error=str(error))
+
+    def _check(self, given: bool) -> None:
+        takes = network_of(self.model).takes_reference
+        if takes and not given:
+            raise UsageError(
+                f"{self.folder} takes textures from a reference picture; name one: --reference, or reference= in Python"
+            )
+        if given and not takes:
+            raise UsageError(f"{self.folder} takes no reference picture; leave it out")
 
 
 def read_image(image: Any) -> Image.Image | str:

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from orchard.tasks.super_resolution.adversarial import AdversarialSettings
 from orchard.tasks.super_resolution.adversarial_objective import AdversarialSuperResolution
+from orchard.tasks.super_resolution.textures import describe_frozen, transferal_loss
 from orchard.weights.adapters.adversarial_pair_in_training import call_in_training
 
 
@@ -36,6 +37,18 @@ def srgan(model: Any, images: Tensor, high: Tensor) -> dict[str, Tensor]:
     terms = objective.terms(found, high, fake)
     judged = objective.adversarial.discriminator(real, fixed)
     return {**terms, "generator": objective.total(terms), "discriminator": judged}
+
+
 def magnitude_of_first(model: Any, images: Tensor) -> Tensor:
     """The mean absolute value of what the first task of a network with several gives: a scalar to take gradients of."""
     return model(images)[0].abs().mean()  # type: ignore[no-any-return]
+
+
+def textures(
+    model: Any, images: Tensor, reference: Tensor, enlarged: Tensor, blurred: Tensor, high: Tensor
+) -> dict[str, Tensor]:  # fmt: skip
+    """TTSR's losses of pixels and of transferred textures, each a scalar."""
+    found = model.textures(images, reference, enlarged, blurred)
+    made = model.synthesise(images, found)
+    described = describe_frozen(model.extractor, made)
+    return {"reconstruction": F.l1_loss(made, high), "transferal": transferal_loss(described, found.levels)}

@@ -101,7 +101,7 @@ def crops(
     found = []
     for place in places:
         low, truth = split.pair(place, upscale.scale)
-        images = (enlarge(low, upscale.scale), upscale(low), truth)
+        images = (enlarge(low, upscale.scale), upscale(low, split.reference(place)), truth)
         box = strongest(*images, most_helped=most_helped)
         bicubic, model, real = (data_uri(image.crop(box)) for image in images)
         found.append(Crop(split.key(place), bicubic, model, real, float(ours[place, 0]), float(gains[place])))

@@ -8,9 +8,10 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
-from orchard.data.settings import CaptionSource
+from orchard.data.settings import ReferenceSource
 from orchard.data.settings import Settings as Strict
 from orchard.tasks.super_resolution.adversarial import AdversarialSettings
+from orchard.tasks.super_resolution.texture_settings import TextureSettings
 from orchard.training.settings import TrainSettings
 
 
@@ -32,7 +33,7 @@ class Settings(TrainSettings):
         "optimizer.weight_decay": 0.0,
     }
 
-    data: CaptionSource
+    data: ReferenceSource
     loss: Literal["l1", "mse"] = Field("l1", description="of pixels: absolute or squared difference")
     contrastive_weight: float = Field(
         0.0, ge=0, description="of the contrastive loss between patches of one image and of others; IPT: 0.1"
@@ -41,6 +42,7 @@ class Settings(TrainSettings):
     patches_per_image: int = Field(16, ge=1, description="patches of each image in an epoch")
     augmentation: TurnSettings = Field(default_factory=TurnSettings)
     adversarial: AdversarialSettings = Field(default_factory=AdversarialSettings)
+    texture: TextureSettings = Field(default_factory=TextureSettings)
 
 
 class Options(Strict):
@@ -50,6 +52,10 @@ class Options(Strict):
     truth: Path | None = Field(
         None, description="folder of the same images at high resolution, under the same names, to compare with"
     )
+    reference: Path | None = Field(
+        None, description="picture that textures are taken from, or a folder with one of the same name for each image; "
+        "for models that take one",
+    )  # fmt: skip
     scale: int | None = Field(None, ge=2, description="of a model with several scales; default: the largest")
     tile: int = Field(256, ge=16, description="side of the pieces that are computed one after the other, in pixels")
     self_ensemble: bool = Field(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import nullcontext
+from functools import partial
 from typing import Any, cast
 
 import torch
@@ -30,14 +31,14 @@ def network_of(model: nn.Module) -> SuperResolver:
     return network
 
 
-def self_ensemble(upscale: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
+def self_ensemble(upscale: Callable[..., Tensor], *images: Tensor) -> Tensor:
     """The mean over the eight ways to turn and mirror images (B, C, h, w), each result turned back (Lim et al. 2017,
-    section 3.5)."""
+    section 3.5). Several are turned alike."""
     results = []
     for turns in range(4):
         for mirror in (False, True):
-            turned = images.rot90(turns, (2, 3))
-            large = upscale(turned.flip(3) if mirror else turned)
+            turned = [image.rot90(turns, (2, 3)) for image in images]
+            large = upscale(*(image.flip(3) if mirror else image for image in turned))
             results.append((large.flip(3) if mirror else large).rot90(-turns, (2, 3)))
     return torch.stack(results).mean(0)
 
@@ -82,8 +83,9 @@ class Upscaler:
         self.device = next(model.parameters()).device
 
     @torch.no_grad()
-    def __call__(self, image: Image.Image) -> Image.Image:
-        """An image of mode L or RGB to one of the same mode. ValueError where it would be too large to be read."""
+    def __call__(self, image: Image.Image, reference: Image.Image | None = None) -> Image.Image:
+        """An image of mode L or RGB to one of the same mode, with a reference for a network that takes one. ValueError
+        where it would be too large to be read."""
         width, height = image.width * self.scale, image.height * self.scale
         if width * height > MAX_PIXELS:
             raise ValueError(
@@ -91,22 +93,22 @@ class Upscaler:
             )
         if self.network.enlarged:
             image = enlarge(image, self.scale)
+        beside = () if reference is None else (pil_to_tensor(reference.convert("RGB"))[None].to(self.device),)
         found = in_pieces(
-            pil_to_tensor(image), self._compute, tile=self.tile, radius=self.network.receptive_radius,
-            factor=1 if self.network.enlarged else self.scale,
+            pil_to_tensor(image), partial(self._compute, beside=beside), tile=self.tile,
+            radius=self.network.receptive_radius, factor=1 if self.network.enlarged else self.scale,
         )  # fmt: skip
         return to_pil_image(found)
 
-    def _compute(self, pixels: Tensor) -> Tensor:
-        """A region of an image, (C, h, w) uint8, enlarged."""
+    def _compute(self, pixels: Tensor, beside: tuple[Tensor, ...]) -> Tensor:
+        """A region of an image, (C, h, w) uint8, enlarged; a reference may lie beside it."""
         region = pixels[None].to(self.device)
         given = region.expand(-1, 3, -1, -1) if self.network.channels == 3 else region
-        values = self._values(to_network(given, self.model))
-        return from_network(values, region, self.model)[0]
+        images = [to_network(x, self.model) for x in (given, *beside)]
 
-    def _values(self, images: Tensor) -> Tensor:
-        def upscale(images: Tensor) -> Tensor:
-            return cast(Any, self.model).upscale(images, self.scale)  # type: ignore[no-any-return]
+        def upscale(image: Tensor, *reference: Tensor) -> Tensor:
+            return cast(Any, self.model).upscale(image, self.scale, *reference)  # type: ignore[no-any-return]
 
         with torch.autocast(self.device.type, torch.bfloat16) if self.bf16 else nullcontext():
-            return self_ensemble(upscale, images) if self.ensemble else upscale(images)
+            values = self_ensemble(upscale, *images) if self.ensemble else upscale(*images)
+        return from_network(values, region, self.model)[0]
