@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import torch
-from torchvision.ops import box_iou
 from torchvision.transforms.functional import to_pil_image
 
 from orchard.data.boxes.contracts import DetectionSplit, Objects
+from orchard.data.boxes.object_masks import Masks
 from orchard.report.charts import Line, line_chart, percent, short
 from orchard.report.pictures import data_uri
 from orchard.report.run_page import Curve, Tile, write_run_page
@@ -22,7 +22,7 @@ from orchard.training.run import RunFolder
 
 SHOWN = 8  # images of each kind
 LIKELY = 0.5  # probability from which an answer counts as said
-OVERLAP = 0.5  # from which a box is that of an object
+OVERLAP = 0.5  # from which a box or mask is that of an object
 
 
 @dataclass(frozen=True)
@@ -36,13 +36,26 @@ class Looked:
     wrong: int  # answers without an object
 
 
+@dataclass(frozen=True)
+class Wording:
+    """What a page calls the shapes that were compared, and what it shows beside them."""
+
+    shapes: str = "boxes"
+    ap: str = "AP"
+    more_tiles: Mapping[str, tuple[str, str]] = field(default_factory=dict)  # title → metric, note
+    more_curves: Sequence[Curve] = ()
+
+
+BOXES = Wording()
+
+
 def write_report(
     run: RunFolder,
-    *,
     split: DetectionSplit,
     predictions: Predictions,
     evaluation: Evaluation,
     classes: Sequence[str],
+    wording: Wording,
 ) -> Path:
     """Write report.html about a run whose other files are written, and return its path."""
     metrics = run.metrics()
@@ -52,10 +65,11 @@ def write_report(
     worst = np.argsort([-sum(pair) for pair in errors], kind="stable")[:SHOWN].tolist()
     spread = [round(place) for place in np.linspace(0, count - 1, min(SHOWN, count))]
     tiles = [
-        Tile(f"{report_split.capitalize()} AP", percent(figures["ap"]), "mean over overlaps from 0.5 to 0.95"),
+        Tile(f"{report_split.capitalize()} {wording.ap}", percent(figures["ap"]), "mean over overlaps from 0.5 to 0.95"),
         Tile("AP50", percent(figures["ap50"]), "an overlap of 0.5 is enough"),
         Tile("AP75", percent(figures["ap75"]), "an overlap of 0.75 is asked for"),
         Tile("AR100", percent(figures["ar100"]), "recall, at most 100 answers an image"),
+        *(Tile(title, percent(figures[name]), note) for title, (name, note) in wording.more_tiles.items()),
         Tile("Loss", short(figures["loss"]), "sum of all"),
     ]
     lines = [
@@ -80,6 +94,7 @@ def write_report(
             Curve("Anchors: difference of boxes", "rpn_box_reg_loss", "smooth absolute value", falling=True),
             Curve("Proposals: classes", "classifier_loss", "cross entropy", falling=True),
             Curve("Proposals: difference of boxes", "box_reg_loss", "smooth absolute value", falling=True),
+            *wording.more_curves,
         ],
         more_facts={"classes": len(classes), "objects": f"{sum(row.count for row in evaluation.classes):,}"},
         report_split=report_split,
@@ -90,6 +105,7 @@ def write_report(
         table=sorted(evaluation.classes, key=lambda row: row.ap),
         sizes=[row for row in by_size if row[2] is not None],
         likely=percent(LIKELY),
+        shapes=wording.shapes,
         worst=[_look(predictions, n, split, classes, errors[n]) for n in worst if sum(errors[n])],
         typical=[_look(predictions, n, split, classes, errors[n]) for n in spread],
     )
@@ -99,7 +115,7 @@ def _errors(predictions: Predictions, place: int, objects: Objects) -> tuple[int
     """Objects that no answer names, and answers that name none, most likely answers first; ignored objects are free."""
     order = predictions.scores[place].argsort(descending=True)
     order = order[predictions.scores[place][order] >= LIKELY]
-    overlaps = box_iou(predictions.boxes[place][order], torch.from_numpy(objects.boxes))
+    overlaps = predictions.overlaps(place, order, objects)
     labels = torch.from_numpy(objects.labels)
     free = set(range(len(labels)))
     wrong = 0
@@ -116,19 +132,31 @@ def _errors(predictions: Predictions, place: int, objects: Objects) -> tuple[int
 def _look(
     predictions: Predictions, place: int, split: DetectionSplit, classes: Sequence[str], errors: tuple[int, int]
 ) -> Looked:
-    """One image twice: with the boxes of its objects, and with those that were said."""
+    """One image twice: with the boxes (and masks) of its objects, and with those that were said."""
     record = split.record(int(predictions.indices[place]))
     image, objects = to_pil_image(record.image), record.objects
     truth = [
-        Drawn(tuple(box), classes[label] + (" (ignored)" if ignored else ""), int(label))
-        for box, label, ignored in zip(objects.boxes.tolist(), objects.labels, objects.ignored, strict=True)
-    ]
+        Drawn(tuple(box), classes[label] + (" (ignored)" if ignored else ""), int(label), mask)
+        for box, label, ignored, mask in zip(
+            objects.boxes.tolist(), objects.labels, objects.ignored, _pixels(objects.masks, len(objects.labels)),
+            strict=True,
+        )
+    ]  # fmt: skip
     likely = predictions.scores[place] >= LIKELY
+    masks, there = predictions.masks_of(place), predictions.scores[place] >= 0
+    masks = None if masks is None else masks.only(likely[there].numpy())
     columns = (predictions.boxes[place][likely], predictions.labels[place][likely], predictions.scores[place][likely])
     said = [
-        Drawn(tuple(box), f"{classes[label]} {score:.0%}", label)
-        for box, label, score in zip(*(column.tolist() for column in columns), strict=True)
+        Drawn(tuple(box), f"{classes[label]} {score:.0%}", label, mask)
+        for box, label, score, mask in zip(
+            *(column.tolist() for column in columns), _pixels(masks, int(likely.sum())), strict=True
+        )
     ]
     pictures = [data_uri(draw_boxes(image, boxes), longest=320) for boxes in (truth, said)]
     missed, wrong = errors
     return Looked(record.key, pictures[0], pictures[1], missed, wrong)
+
+
+def _pixels(masks: Masks | None, count: int) -> Sequence[np.ndarray | None]:
+    """Each mask (H, W), or so many times none."""
+    return [None] * count if masks is None else list(masks.dense().numpy())
