@@ -1,4 +1,4 @@
-"""Mask R-CNN and instance segmentation: torchvision's masks and losses, COCO's metrics, exact runs, answers in files."""
+"""Mask R-CNN and instance segmentation: torchvision's masks and losses, COCO's metrics, exact runs, files."""
 
 from __future__ import annotations
 
@@ -182,7 +182,9 @@ def test_true_masks_have_full_precision_and_boxes_for_masks_have_less() -> None:
         pad = [most - len(one.labels) for one in objects]
         scores = torch.stack([torch.tensor([0.9] * (most - n) + [-1.0] * n) for n in pad])
         labels = torch.stack([torch.tensor([*o.labels, *[0] * n]) for o, n in zip(objects, pad, strict=True)])
-        boxes = torch.stack([torch.from_numpy(np.pad(o.boxes, ((0, n), (0, 0)))) for o, n in zip(objects, pad, strict=True)])
+        boxes = torch.stack(
+            [torch.from_numpy(np.pad(o.boxes, ((0, n), (0, 0)))) for o, n in zip(objects, pad, strict=True)]
+        )
         return InstancePredictions(
             scores, labels, boxes, torch.zeros(6), torch.arange(6), tuple(change(o) for o in objects)
         )  # fmt: skip
@@ -270,7 +272,9 @@ def test_answers_are_drawn_cut_out_and_written_as_coco(
     assert len(table["annotations"]) == kept > 0
     (tmp_path / "said" / "test0.png").write_bytes(image.read_bytes())
     objects = open_instances(str(tmp_path / "said"), DataSettings()).splits["test"].objects(0)
-    assert objects.masks is not None and objects.masks.areas().tolist() == [one.area for one in found.things[:3] if one.area]
+    assert objects.masks is not None and objects.masks.areas().tolist() == [
+        one.area for one in found.things[:3] if one.area
+    ]
 
 
 def test_another_set_of_classes_keeps_the_masks_it_knows(run: tuple[Path, dict[str, Any]], folder: Path) -> None:

@@ -137,7 +137,9 @@ def test_ignored_objects_have_no_mask_in_a_batch() -> None:
 
 def test_objects_without_masks_stay_so() -> None:
     image = torch.zeros(3, 20, 30, dtype=torch.uint8)
-    _, found = resize(image, Objects(np.ones((1, 4), np.float32), np.zeros(1, np.int64), np.zeros(1, bool)), Sizing(10, None))
+    _, found = resize(
+        image, Objects(np.ones((1, 4), np.float32), np.zeros(1, np.int64), np.zeros(1, bool)), Sizing(10, None)
+    )
     assert found.masks is None
 
 
@@ -160,8 +162,8 @@ def table(tmp_path: Path) -> dict[str, Any]:
         "images": [{"id": n, "file_name": f"{n}.png", "width": 60, "height": 40} for n in range(3)],
         "categories": [{"id": 1, "name": "bee"}],
         "annotations": [
-            {"id": n, "image_id": image, "category_id": 1, "bbox": [10, 5, 20, 20], "segmentation": one, "iscrowd": crowd}
-            for n, (image, one, crowd) in enumerate(rows)
+            {"id": n, "image_id": at, "category_id": 1, "bbox": [10, 5, 20, 20], "segmentation": one, "iscrowd": crowd}
+            for n, (at, one, crowd) in enumerate(rows)
         ],
     }  # fmt: skip
 

@@ -1,4 +1,4 @@
-"""Two images with two objects each, whose masks are ellipses in their boxes; measured is the sum of a model's losses."""
+"""Two images with two objects each, their masks ellipses in their boxes; measured is the sum of a model's losses."""
 
 from pathlib import Path
 from typing import Any

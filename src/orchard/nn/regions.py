@@ -63,8 +63,8 @@ class RegionHead(nn.Module):
 
 
 class MaskHead(nn.Module):
-    """Regions (N, C, size, size) to features of twice the resolution, (N, width, 2 size, 2 size): 3x3 convolutions, then
-    one that doubles the sides (Mask R-CNN, arXiv:1703.06870, figure 4, right). `norm` as in `RegionHead`."""
+    """Regions (N, C, size, size) to features of twice the resolution, (N, width, 2 size, 2 size): 3x3 convolutions,
+    then one that doubles the sides (Mask R-CNN, arXiv:1703.06870, figure 4, right). `norm` as in `RegionHead`."""
 
     def __init__(self, channels: int, width: int, convolutions: int, norm: Callable[[int], nn.Module] | None):
         super().__init__()

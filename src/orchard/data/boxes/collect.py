@@ -126,11 +126,9 @@ def collect(found: Found, settings: DataSettings, masks: bool = False) -> Detect
     )  # fmt: skip
 
 
-def _objects(
-    picture: Annotated, seen: Seen, classes: Sequence[str], wrong: list[Problem], masks: bool
-) -> Objects:  # fmt: skip
-    """The boxes of one picture, cut off at its edges, and their masks; those with nothing left go on the list of what is
-    wrong."""
+def _objects(picture: Annotated, seen: Seen, classes: Sequence[str], wrong: list[Problem], masks: bool) -> Objects:
+    """The boxes of one picture, cut off at its edges, with their masks. Those with nothing left go on the list of what
+    is wrong."""
     where = picture.where or picture.name
     if picture.size is not None and picture.size != (seen.width, seen.height):
         stated = "x".join(map(str, picture.size))

@@ -95,9 +95,7 @@ class BoxLoader(IndexedBatches[DetectionBatch]):
             found.append(objects.only(~objects.ignored))
         return self.collate(images, found, torch.tensor(sizes), torch.from_numpy(mine))
 
-    def collate(
-        self, images: list[Tensor], objects: list[Objects], sizes: Tensor, indices: Tensor
-    ) -> DetectionBatch:  # fmt: skip
+    def collate(self, images: list[Tensor], objects: list[Objects], sizes: Tensor, indices: Tensor) -> DetectionBatch:
         """A batch of images (C, H, W) and what is to be found on each."""
         boxes = [as_shares(one, image) for one, image in zip(objects, images, strict=True)]
         labels = [torch.from_numpy(one.labels) for one in objects]
@@ -109,9 +107,7 @@ class InstanceLoader(BoxLoader):
 
     masks = True
 
-    def collate(
-        self, images: list[Tensor], objects: list[Objects], sizes: Tensor, indices: Tensor
-    ) -> InstanceBatch:  # fmt: skip
+    def collate(self, images: list[Tensor], objects: list[Objects], sizes: Tensor, indices: Tensor) -> InstanceBatch:
         batch = super().collate(images, objects, sizes, indices)
         height, width = batch.images.values.shape[2:]
         rows = []

@@ -91,7 +91,7 @@ class FasterRCNN(nn.Module):
     """Pictures (B, C, H, W), normalised, padded to one size, to `Regions`."""
 
     head_name = "predictor"
-    loss_names = ("objectness", "rpn_box_reg", "classifier", "box_reg")
+    loss_names: tuple[str, ...] = ("objectness", "rpn_box_reg", "classifier", "box_reg")
     region_size = 7
 
     def __init__(self, config: FasterRCNNConfig, trunk: Trunk):

@@ -34,7 +34,7 @@ class MaskRCNNConfig(FasterRCNNConfig):
 class MaskRCNN(FasterRCNN):
     """Pictures (B, C, H, W), normalised, padded to one size, to `MaskedRegions`.
 
-    A Faster R-CNN in names and weights too, so that what trains, freezes or exchanges a trunk or a head treats it as one.
+    A Faster R-CNN in names and weights too: what trains, freezes or exchanges a trunk or a head treats it as one.
     """
 
     loss_names = (*FasterRCNN.loss_names, "mask")
@@ -52,8 +52,8 @@ class MaskRCNN(FasterRCNN):
         self, images: Tensor, padding_mask: Tensor | None, boxes: Sequence[Tensor], labels: Sequence[Tensor],
         generator: torch.Generator | None = None, masks: Sequence[Tensor] = (),
     ) -> dict[str, Tensor]:  # fmt: skip
-        """Those of Faster R-CNN, and that of the masks (section 3). `masks` are (N, H, W) for each picture, of the size of
-        `images`; ValueError where they are not."""
+        """Those of Faster R-CNN, and that of the masks (section 3). `masks` are (N, H, W) for each picture, of the size
+        of `images`; ValueError where they are not."""
         return self._all_losses(self._see(images, padding_mask), boxes, labels, generator, masks, images.shape[2:])
 
     def judge(

@@ -15,7 +15,7 @@ from torchvision.models.detection.roi_heads import paste_masks_in_image
 from torchvision.ops import roi_align
 
 from orchard.models.detection.contract import Found
-from orchard.models.detection.regions import Regions, RegionSample, to_sizes
+from orchard.models.detection.regions import Regions, RegionSample
 
 
 @dataclass(frozen=True)
@@ -42,9 +42,12 @@ def with_masks(regions: Regions, chosen: Sequence[Found], logits: Tensor) -> Mas
         return torch.stack([F.pad(one, by, value=value) for one, by in zip(rows, more, strict=True)])
 
     return MaskedRegions(
-        **vars(regions), scores=padded([one.scores for one in chosen], -1), labels=padded([one.labels for one in chosen]),
-        boxes=padded([one.boxes for one in chosen]), masks=padded(logits.float().split(counts)),
-    )  # fmt: skip
+        **vars(regions),
+        scores=padded([one.scores for one in chosen], -1),
+        labels=padded([one.labels for one in chosen]),
+        boxes=padded([one.boxes for one in chosen]),
+        masks=padded(torch.split(logits.float(), counts)),
+    )
 
 
 def mask_loss(logits: Tensor, sample: RegionSample, masks: Sequence[Tensor]) -> Tensor:

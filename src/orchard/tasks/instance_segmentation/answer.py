@@ -108,9 +108,7 @@ class CocoTable:
 
     def add(self, answer: Answer) -> None:
         height, width = answer.size
-        self.images.append(
-            {"id": len(self.images) + 1, "file_name": answer.picture, "height": height, "width": width}
-        )  # fmt: skip
+        self.images.append({"id": len(self.images) + 1, "file_name": answer.picture, "height": height, "width": width})
         things: Any = answer.things
         for thing in things:
             if not thing.area:  # files with a mask of nothing are refused

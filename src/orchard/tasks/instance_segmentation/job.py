@@ -56,9 +56,9 @@ def evaluate_loaded(loaded: Loaded, source: str, split: str, settings: Source) -
 
 
 def entries(loaded: Loaded) -> list[Entry]:
-    """Raises UsageError: masks are of boxes that are chosen by suppression. How many there are depends on the image, and
-    an exported graph has fixed shapes."""
+    """Raises UsageError: masks are of boxes that are chosen by suppression. How many there are depends on the image,
+    and an exported graph has fixed shapes."""
     raise UsageError(
-        f"{loaded.folder} holds a {loaded.name}, which answers by non-maximum suppression and cannot be exported; use it "
-        f"with orchard predict or orchard.pipeline"
+        f"{loaded.folder} holds a {loaded.name}, which answers by non-maximum suppression and cannot be exported; use "
+        f"it with orchard predict or orchard.pipeline"
     )

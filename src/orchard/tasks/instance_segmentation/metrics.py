@@ -11,9 +11,7 @@ from orchard.tasks.instance_segmentation.objective import InstancePredictions
 from orchard.tasks.object_detection.metrics import Evaluation, evaluate_boxes, evaluate_shapes
 
 
-def evaluate_instances(
-    predictions: InstancePredictions, split: DetectionSplit, classes: Sequence[str]
-) -> Evaluation:  # fmt: skip
+def evaluate_instances(predictions: InstancePredictions, split: DetectionSplit, classes: Sequence[str]) -> Evaluation:
     """Compare masks with those of a split's objects; figures of the boxes are called `box_ap` and so on.
 
     Everything else is of masks; the area of an object is that of its mask.
@@ -26,7 +24,7 @@ def evaluate_instances(
 
 def _masks(
     predictions: InstancePredictions, split: DetectionSplit
-) -> Iterator[tuple[Objects, dict[str, Tensor], dict[str, Tensor]]]:  # fmt: skip
+) -> Iterator[tuple[Objects, dict[str, Tensor], dict[str, Tensor]]]:
     """Objects, their masks and what was said, image by image: the pixels of one image at a time."""
     for n, index in enumerate(predictions.indices.tolist()):
         objects = split.objects(index)

@@ -90,7 +90,7 @@ class InstanceObjective(OwnObjective):
 def encode(found: Found, size: tuple[int, int]) -> Masks:
     """The masks of what was found on an image of this height and width, made and encoded one by one."""
     assert found.masks is not None
-    runs = []
+    runs: list[bytes] = []
     for mask, box in zip(found.masks.float().cpu(), found.boxes.float().cpu(), strict=True):
         runs += Masks.of(paste_mask(mask, box, size)[None] > LIKELY).runs
     return Masks(*size, tuple(runs))

@@ -42,7 +42,10 @@ class InstanceSegmenter(ObjectDetector):
 
     task = TASK
 
-    def _thing(self, thing: Thing, found: Found, place: int, size: tuple[int, int]) -> Instance:
+    def _thing(
+        self, found: Found, place: int, box: tuple[float, float, float, float], size: tuple[int, int]
+    ) -> Instance:
+        thing = super()._thing(found, place, box, size)
         assert found.masks is not None
         one = Found(*(column[place][None] for column in (found.scores, found.labels, found.boxes, found.masks)))
         return Instance(**vars(thing), encoded=encode(one, size))

@@ -14,8 +14,8 @@ SHARE = 0.5  # of a mask's colour
 
 @dataclass(frozen=True)
 class Drawn:
-    """One box: left, top, right, bottom in pixels, what stands at it, and the number of its colour; and the mask of what
-    is in it, if that is known."""
+    """One box: left, top, right, bottom in pixels, what stands at it, and the number of its colour; and the mask of
+    what is in it, if that is known."""
 
     box: tuple[float, float, float, float]
     words: str

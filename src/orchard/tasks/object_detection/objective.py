@@ -142,8 +142,9 @@ class Predictions:
     @classmethod
     def of(cls, found: Found, loss: Tensor, batch: DetectionBatch) -> Self:
         """What was found on the one image of a batch."""
-        columns = (found.scores, found.labels, found.boxes, loss.float())
-        return cls(*(one[None].cpu() for one in columns), batch.indices)
+        said = found.scores, found.labels, found.boxes, loss.float()
+        scores, labels, boxes, losses = (one[None].cpu() for one in said)
+        return cls(scores, labels, boxes, losses, batch.indices)
 
     @classmethod
     def merge(cls, parts: Sequence[Self]) -> Self:

@@ -104,12 +104,8 @@ class ObjectDetector:
         edges = torch.tensor([width, height, width, height])
         order = found.scores.argsort(descending=True, stable=True).tolist()
         boxes = torch.minimum(found.boxes.cpu().clamp(min=0), edges).tolist()
-        return tuple(
-            self._thing(Thing(self.loaded.classes[int(found.labels[n])], float(found.scores[n]), tuple(boxes[n])), found, n, size)
-            for n in order
-            if found.scores[n] >= threshold
-        )
+        return tuple(self._thing(found, n, tuple(boxes[n]), size) for n in order if found.scores[n] >= threshold)
 
-    def _thing(self, thing: Thing, found: Found, place: int, size: tuple[int, int]) -> Thing:
-        """The object at a place of what was found, with all that is known of it."""
-        return thing
+    def _thing(self, found: Found, place: int, box: tuple[float, float, float, float], size: tuple[int, int]) -> Thing:
+        """The object at a place of what was found, and its box, on an image of this size."""
+        return Thing(self.loaded.classes[int(found.labels[place])], float(found.scores[place]), box)

@@ -65,7 +65,9 @@ def write_report(
     worst = np.argsort([-sum(pair) for pair in errors], kind="stable")[:SHOWN].tolist()
     spread = [round(place) for place in np.linspace(0, count - 1, min(SHOWN, count))]
     tiles = [
-        Tile(f"{report_split.capitalize()} {wording.ap}", percent(figures["ap"]), "mean over overlaps from 0.5 to 0.95"),
+        Tile(
+            f"{report_split.capitalize()} {wording.ap}", percent(figures["ap"]), "mean over overlaps from 0.5 to 0.95"
+        ),
         Tile("AP50", percent(figures["ap50"]), "an overlap of 0.5 is enough"),
         Tile("AP75", percent(figures["ap75"]), "an overlap of 0.75 is asked for"),
         Tile("AR100", percent(figures["ar100"]), "recall, at most 100 answers an image"),
