@@ -1,4 +1,4 @@
-"""Digit scenes as files, for tests of detectors."""
+"""Digit scenes as files, for tests of detectors and of masks."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from pathlib import Path
 
 from PIL import Image
 
+from orchard.data.boxes.object_masks import Masks
 from orchard.data.scenes import make_scene
 
 
@@ -21,9 +22,11 @@ def write_scenes(root: Path) -> Path:
             Image.fromarray(scene.image.permute(1, 2, 0).numpy()).save(root / split / f"{split}{n}.png")
             _, height, width = scene.image.shape
             images.append({"id": n, "file_name": f"{split}{n}.png", "height": height, "width": width})
-            for (left, top, right, bottom), label in zip(scene.boxes.tolist(), scene.labels.tolist(), strict=True):
+            rows = zip(scene.boxes.tolist(), scene.labels.tolist(), Masks.of(scene.masks).to_json(), strict=True)
+            for (left, top, right, bottom), label, mask in rows:
                 box = [left, top, right - left, bottom - top]
-                annotations.append({"id": len(annotations), "image_id": n, "category_id": label + 3, "bbox": box})
+                row = {"id": len(annotations), "image_id": n, "category_id": label + 3, "bbox": box}
+                annotations.append(row | {"segmentation": mask})
         table = {"images": images, "annotations": annotations, "categories": categories}
         (root / f"instances_{split}.json").write_text(json.dumps(table))
     return root

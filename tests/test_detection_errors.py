@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 from torch import Tensor
+from torchvision.ops import box_iou
 
 from orchard.data.boxes.augment import MIDDLE_X, MIDDLE_Y, SHIFTS, Sizing, mosaic
 from orchard.data.boxes.contracts import DetectionRecord, DetectionSplit, Objects
 from orchard.data.boxes.loader import BoxLoader
+from orchard.data.boxes.object_masks import Masks
 from orchard.data.boxes.settings import BoxAugmentSettings
 from orchard.data.contracts import Preprocess
 from orchard.data.counter_rng import COLUMNS
-from orchard.tasks.object_detection.errors import Wrong, find_errors
+from orchard.tasks.object_detection.errors import ImageErrors, Wrong, find_errors
 from orchard.tasks.object_detection.objective import Predictions
 from orchard.tasks.object_detection.report import by_kind
 
@@ -23,6 +27,14 @@ FLOATS, LABELS = np.float32, np.int64
 def objects_of(boxes: list[list[float]], labels: list[int], ignored: tuple[int, ...] = ()) -> Objects:
     which = np.isin(np.arange(len(labels)), ignored)
     return Objects(np.array(boxes, FLOATS).reshape(-1, 4), np.array(labels, LABELS), which)
+
+
+def errors_of(scores: np.ndarray, labels: np.ndarray, boxes: np.ndarray, objects: Objects) -> ImageErrors:
+    """By boxes, of the answers that are likely."""
+    order = np.argsort(-scores, kind="stable")
+    order = order[scores[order] >= 0.5]
+    overlaps = box_iou(torch.from_numpy(boxes[order]), torch.from_numpy(objects.boxes))
+    return find_errors(order, labels, overlaps.numpy(), objects)
 
 
 def test_one_error_of_each_kind() -> None:
@@ -39,7 +51,7 @@ def test_one_error_of_each_kind() -> None:
         (0.65, 0, [60, 0, 70, 10]),  # on the ignored object
     ]
     scores, labels, boxes = (np.array(column) for column in zip(*answers, strict=True))
-    found = find_errors(scores.astype(FLOATS), labels, boxes.astype(FLOATS), objects, 0.5)
+    found = errors_of(scores.astype(FLOATS), labels, boxes.astype(FLOATS), objects)
     assert found.errors == [
         Wrong("duplicate", 2, 0), Wrong("classification", 3, 1), Wrong("localisation", 4, 2), Wrong("both", 5, 0),
         Wrong("background", 6, None), Wrong("missed", None, 4),
@@ -52,18 +64,18 @@ def test_the_first_kind_of_several_that_fit_is_taken() -> None:
     confident of two has taken, which overlaps another class's as much: the class is wrong before it is a duplicate."""
     objects = objects_of([[0, 0, 10, 2.5], [0, 0, 10, 6]], [0, 1])
     boxes = np.array([[0, 0, 10, 10]], FLOATS)
-    (error,) = find_errors(np.array([0.9], FLOATS), np.array([0]), boxes, objects, 0.5).errors[:1]
+    (error,) = errors_of(np.array([0.9], FLOATS), np.array([0]), boxes, objects).errors[:1]
     assert error == Wrong("localisation", 0, 0)
     objects = objects_of([[0, 0, 10, 10], [0, 0, 10, 9]], [0, 1])
-    two = find_errors(np.array([0.9, 0.8], FLOATS), np.array([0, 0]), np.repeat(boxes, 2, 0), objects, 0.5)
+    two = errors_of(np.array([0.9, 0.8], FLOATS), np.array([0, 0]), np.repeat(boxes, 2, 0), objects)
     assert two.errors == [Wrong("classification", 1, 1)] and two.unmatched == 1
 
 
 def test_images_without_objects_or_without_answers() -> None:
     nothing, one = objects_of([], []), objects_of([[0, 0, 5, 5]], [1])
     scores, labels, boxes = np.array([0.9], FLOATS), np.array([0]), np.array([[0, 0, 4, 4]], FLOATS)
-    assert find_errors(scores, labels, boxes, nothing, 0.5).errors == [Wrong("background", 0, None)]
-    empty = find_errors(scores[:0], labels[:0], boxes[:0], one, 0.5)
+    assert errors_of(scores, labels, boxes, nothing).errors == [Wrong("background", 0, None)]
+    empty = errors_of(scores[:0], labels[:0], boxes[:0], one)
     assert empty.errors == [Wrong("missed", None, 0)] and empty.unmatched == 1
 
 
@@ -74,7 +86,7 @@ def test_a_report_counts_errors_and_shows_the_most_confident_answers_and_the_lar
     labels, boxes = torch.tensor([[1, 1], [0, 0], [2, 2]]), torch.tensor([0.0, 0, 30, 24]).expand(3, 2, 4)
     predictions = Predictions(scores, labels, boxes, torch.zeros(3), torch.tensor([0, 1, 6]))
     errors = [
-        find_errors(scores[n].numpy(), labels[n].numpy(), boxes[n].numpy(), split.objects(index), 0.5)
+        errors_of(scores[n].numpy(), labels[n].numpy(), boxes[n].numpy(), split.objects(index))
         for n, index in enumerate((0, 1, 6))
     ]
     kinds = {one.name: one for one in by_kind(predictions, split, classes, errors)}
@@ -89,6 +101,14 @@ def test_a_report_counts_errors_and_shows_the_most_confident_answers_and_the_lar
 
 def plain(value: int, height: int, width: int) -> Tensor:
     return torch.full((3, height, width), value, dtype=torch.uint8)
+
+
+def filled(boxes: np.ndarray, height: int, width: int) -> Tensor:
+    """A mask for each box with all its pixels."""
+    dense = torch.zeros(len(boxes), height, width, dtype=torch.bool)
+    for mask, (left, top, right, bottom) in zip(dense, boxes.astype(int).tolist(), strict=True):
+        mask[top:bottom, left:right] = True
+    return dense
 
 
 def test_four_images_meet_at_a_point_and_boxes_are_cut() -> None:
@@ -108,6 +128,11 @@ def test_four_images_meet_at_a_point_and_boxes_are_cut() -> None:
     # Of the second's boxes one keeps 2 of 12 pixels across, one only one pixel, and one is gone.
     assert found.labels.tolist() == [0, 1, 2, 6] and found.ignored.tolist() == [False, False, False, True]
     assert found.boxes.tolist() == [[0, 0, 10, 8], [12, 2, 18, 6], [18, 0, 20, 8], [2, 10, 6, 16]]
+    masked = [
+        (image, replace(objects, masks=Masks.of(filled(objects.boxes, *image.shape[1:])))) for image, objects in pieces
+    ]
+    masks = mosaic(masked, numbers)[1].masks
+    assert masks is not None and torch.equal(masks.dense(), filled(found.boxes, 16, 20))
     numbers[SHIFTS] = 0.999
     assert mosaic(pieces, numbers)[1].labels.tolist() == [0, 2, 3, 4, 6]  # now the second's left half is out
 

@@ -31,8 +31,8 @@ class Checked:
 
 
 def check_boxes(source: str, settings: CaptionSource) -> Checked:
-    """Images and objects by class, sizes of boxes, and what is wrong with the files."""
-    from orchard.data.boxes.sources import open_boxes
+    """Images and objects by class, sizes of boxes, and what is wrong with the files, their masks too."""
+    from orchard.data.boxes.sources import open_boxes, open_instances
 
     data = open_boxes(source, settings)
     counts = {name: _count_objects(split, data.classes) for name, split in data.splits.items()}
@@ -40,7 +40,11 @@ def check_boxes(source: str, settings: CaptionSource) -> Checked:
     boxes = np.concatenate([train.objects(n).boxes for n in range(min(len(train), 500))])
     sides = np.sqrt((boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1]))
     facts = {"classes": list(data.classes), "box side, pixels (5 %, median, 95 %)": _spread(sides)}
-    problems = tuple(f"{one.key}: {one.what}" for one in data.problems)
+    found = data.problems
+    if data.has_masks:
+        found = open_instances(source, settings.model_copy(update={"bad_records": "skip"})).problems
+        facts["masks"] = "objects have them"
+    problems = tuple(f"{one.key}: {one.what}" for one in found)
     return Checked(source, data.format, data.reason, counts, facts, problems, data.fingerprint)
 
 

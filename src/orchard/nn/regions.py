@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
@@ -50,12 +51,7 @@ class RegionHead(nn.Module):
         norm: Callable[[int], nn.Module] | None,
     ):  # fmt: skip
         super().__init__()
-        self.convolutions = nn.Sequential()
-        for _ in range(convolutions):
-            convolution = nn.Conv2d(channels, channels, 3, padding=1, bias=norm is None)
-            nn.init.kaiming_normal_(convolution.weight, mode="fan_out", nonlinearity="relu")
-            norms = [] if norm is None else [norm(channels)]
-            self.convolutions.append(nn.Sequential(convolution, *norms, nn.ReLU()))
+        self.convolutions = _convolutions([channels] * (convolutions + 1), norm)
         inputs = [channels * size**2, *widths]
         self.layers = nn.ModuleList(map(nn.Linear, inputs, widths))
 
@@ -64,6 +60,34 @@ class RegionHead(nn.Module):
         for layer in self.layers:
             x = F.relu(layer(x))
         return x
+
+
+class MaskHead(nn.Module):
+    """Regions (N, C, size, size) to features of twice the resolution, (N, width, 2 size, 2 size): 3x3 convolutions,
+    then one that doubles the sides (Mask R-CNN, arXiv:1703.06870, figure 4, right). `norm` as in `RegionHead`."""
+
+    def __init__(self, channels: int, width: int, convolutions: int, norm: Callable[[int], nn.Module] | None):
+        super().__init__()
+        self.convolutions = _convolutions([channels, *[width] * convolutions], norm)
+        for layer in self.convolutions.modules():
+            if isinstance(layer, nn.Conv2d) and layer.bias is not None:
+                nn.init.zeros_(layer.bias)
+        self.upsample = nn.ConvTranspose2d(width if convolutions else channels, width, 2, stride=2)
+        nn.init.kaiming_normal_(self.upsample.weight, mode="fan_out", nonlinearity="relu")
+
+    def forward(self, regions: Tensor) -> Tensor:
+        return F.relu(self.upsample(self.convolutions(regions)))
+
+
+def _convolutions(widths: Sequence[int], norm: Callable[[int], nn.Module] | None) -> nn.Sequential:
+    """3x3 convolutions from each of these widths to the next."""
+    layers = nn.Sequential()
+    for inputs, outputs in pairwise(widths):
+        convolution = nn.Conv2d(inputs, outputs, 3, padding=1, bias=norm is None)
+        nn.init.kaiming_normal_(convolution.weight, mode="fan_out", nonlinearity="relu")
+        norms = [] if norm is None else [norm(outputs)]
+        layers.append(nn.Sequential(convolution, *norms, nn.ReLU()))
+    return layers
 
 
 class ClassBoxes(nn.Module):

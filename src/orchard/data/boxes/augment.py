@@ -1,4 +1,4 @@
-"""Images resized, mirrored, cropped and recoloured, their boxes with them.
+"""Images resized, mirrored, cropped and recoloured, their boxes and masks with them.
 
 What is done to an image depends on its own row of random numbers only.
 """
@@ -13,6 +13,7 @@ from torch import Tensor
 from torchvision.transforms.v2 import functional as V
 
 from orchard.data.boxes.contracts import Objects
+from orchard.data.boxes.object_masks import Masks
 from orchard.data.boxes.settings import BoxAugmentSettings
 
 # Which of a record's numbers is used for what; the first is its place in the epoch's order.
@@ -54,7 +55,7 @@ def resize(image: Tensor, objects: Objects, sizing: Sizing) -> tuple[Tensor, Obj
     scale = np.array([new[1] / width, new[0] / height] * 2, np.float32)
     edges = np.array([new[1], new[0]] * 2, np.float32)
     boxes = np.minimum(objects.boxes * scale, edges)  # the product may round to just past them
-    return V.resize(image, list(new), antialias=True), Objects(boxes, objects.labels, objects.ignored)
+    return V.resize(image, list(new), antialias=True), objects.moved(boxes, lambda masks: masks.resized(*new))
 
 
 def vary(
@@ -107,9 +108,12 @@ def mosaic(pieces: Sequence[tuple[Tensor, Objects]], numbers: np.ndarray) -> tup
         cut = np.clip(boxes, 0, np.array([w, h] * 2, np.float32))
         kept = ((cut[:, 2:] - cut[:, :2]) >= LEAST_SIDE).all(1) & (_areas(cut) >= LEAST_SHARE * _areas(boxes))
         corner = np.array([x[0], y[0]] * 2, np.float32)
-        found.append(Objects(cut[kept] + corner, objects.labels[kept], objects.ignored[kept]))
-    columns = ([getattr(one, name) for one in found] for name in ("boxes", "labels", "ignored"))
-    return image, Objects(*map(np.concatenate, columns))
+
+        def placed(masks: Masks, size=size, left=left, top=top, x=x, y=y, w=w, h=h) -> Masks:  # type: ignore[no-untyped-def]
+            return masks.resized(*size).moved(left, top, h, w).moved(-x[0], -y[0], height, width)
+
+        found.append(objects.moved(cut + corner, placed).only(kept))
+    return image, Objects.joined(found)
 
 
 def _areas(boxes: np.ndarray) -> np.ndarray:
@@ -122,7 +126,7 @@ def mirror(image: Tensor, objects: Objects) -> tuple[Tensor, Objects]:
     left, top, right, bottom = objects.boxes.T
     width = image.shape[2]
     boxes = np.stack([width - right, top, width - left, bottom], 1)
-    return image.flip(2), Objects(boxes, objects.labels, objects.ignored)
+    return image.flip(2), objects.moved(boxes, Masks.mirrored)
 
 
 def crop(image: Tensor, objects: Objects, sides: tuple[int, int], numbers: np.ndarray) -> tuple[Tensor, Objects]:
@@ -135,7 +139,7 @@ def crop(image: Tensor, objects: Objects, sides: tuple[int, int], numbers: np.nd
     x, y = int(numbers[CROP_X] * (width - w + 1)), int(numbers[CROP_Y] * (height - h + 1))
     boxes = np.clip(objects.boxes - np.array([x, y, x, y], np.float32), 0, np.array([w, h, w, h], np.float32))
     kept = (boxes[:, 2:] > boxes[:, :2]).all(1)
-    return image[:, y : y + h, x : x + w], Objects(boxes[kept], objects.labels[kept], objects.ignored[kept])
+    return image[:, y : y + h, x : x + w], objects.moved(boxes, lambda masks: masks.moved(x, y, h, w)).only(kept)
 
 
 def _between(sides: tuple[int, int], side: int, number: float) -> int:

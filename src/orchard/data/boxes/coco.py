@@ -1,4 +1,4 @@
-"""COCO's annotations: JSON files with pictures, categories and boxes (Lin et al. 2014, arXiv:1405.0312)."""
+"""COCO's annotations: JSON files with pictures, categories, boxes and masks (Lin et al. 2014, arXiv:1405.0312)."""
 
 from __future__ import annotations
 
@@ -84,7 +84,8 @@ def _pictures(
         else:
             left, top, width, height = map(float, one["bbox"])
             corners = left, top, left + width, top + height
-            box = Box(categories[one["category_id"]], corners, bool(one.get("iscrowd")))
+            crowd, mask = bool(one.get("iscrowd")), one.get("segmentation")
+            box = Box(categories[one["category_id"]], corners, crowd, mask, f", annotation {one.get('id')}")
             boxes[one["image_id"]].append(box)
     found = []
     for image in table["images"]:

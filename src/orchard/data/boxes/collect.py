@@ -5,11 +5,13 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
 
 from orchard.data.boxes.contracts import DetectionData, DetectionRecord, DetectionSplit, Objects
+from orchard.data.boxes.object_masks import Masks, read_mask
 from orchard.data.collect import GO_ON, places_of_splits
 from orchard.data.contracts import Problem
 from orchard.data.files import Files, Seen, look_at_all
@@ -25,6 +27,8 @@ class Box:
     label: str
     corners: tuple[float, float, float, float]  # left, top, right, bottom, in pixels or as shares of the picture
     ignored: bool = False
+    mask: Any = None  # as COCO's `segmentation` has it
+    which: str = ""  # of the annotations in its file, for messages
 
 
 @dataclass(frozen=True)
@@ -78,12 +82,18 @@ class FileBoxes(DetectionSplit):
         return str(self.files.path / self.names[index])
 
 
-def collect(found: Found, settings: DataSettings) -> DetectionData:
-    """Make a set of what was found.
+def collect(found: Found, settings: DataSettings, masks: bool = False) -> DetectionData:
+    """Make a set of what was found, with the objects' masks where `masks` asks for them.
 
-    Raises OrchardError where it cannot be one, and for pictures that cannot be read and boxes that enclose nothing,
-    unless `bad_records` is "skip"; then they are left out and listed.
+    Raises OrchardError where it cannot be one, and for pictures that cannot be read, boxes that enclose nothing and
+    masks that are none, unless `bad_records` is "skip"; then they are left out and listed.
     """
+    has_masks = any(box.mask for picture in found.pictures for box in picture.boxes)
+    if masks and not has_masks:
+        raise OrchardError(
+            f"{found.source} has boxes without masks; expected 'segmentation' in the annotations of a JSON file in the "
+            f"form of COCO"
+        )
     skip = settings.bad_records == "skip"
     looks = look_at_all(found.files, [one.name for one in found.pictures], thorough=skip)
     problems: list[Problem] = []
@@ -93,7 +103,7 @@ def collect(found: Found, settings: DataSettings) -> DetectionData:
     good: list[tuple[Annotated, Seen, Objects]] = []
     for picture, seen in zip(found.pictures, looks, strict=True):
         if isinstance(seen, Seen):
-            good.append((picture, seen, _objects(picture, seen, found.classes, wrong)))
+            good.append((picture, seen, _objects(picture, seen, found.classes, wrong, masks)))
     _settle(wrong, "annotations are wrong", settings, problems)
     if not good:
         raise OrchardError(f"{found.source} has no annotated picture that can be read")
@@ -108,21 +118,26 @@ def collect(found: Found, settings: DataSettings) -> DetectionData:
         for picture, seen, one in chosen:
             digest.update(f"\n{split}\0{picture.name}\0".encode(errors="surrogatepass") + seen.digest)
             digest.update(one.boxes.tobytes() + one.labels.tobytes() + one.ignored.tobytes())
+            if one.masks is not None:
+                digest.update(b"\0".join(one.masks.runs))
     return DetectionData(
         "boxes", found.source, found.format, found.reason, found.classes, channels, splits, digest.hexdigest(),
-        found.category_ids, tuple(problems),
+        found.category_ids, tuple(problems), has_masks,
     )  # fmt: skip
 
 
-def _objects(picture: Annotated, seen: Seen, classes: Sequence[str], wrong: list[Problem]) -> Objects:
-    """The boxes of one picture, cut off at its edges; those with nothing left go on the list of what is wrong."""
+def _objects(picture: Annotated, seen: Seen, classes: Sequence[str], wrong: list[Problem], masks: bool) -> Objects:
+    """The boxes of one picture, cut off at its edges, with their masks. Those with nothing left go on the list of what
+    is wrong."""
     where = picture.where or picture.name
     if picture.size is not None and picture.size != (seen.width, seen.height):
         stated = "x".join(map(str, picture.size))
         wrong.append(Problem(where, f"is for a picture of {stated}, {picture.name} has {seen.width}x{seen.height}"))
     place = {label: n for n, label in enumerate(classes)}
     size = np.array([seen.width, seen.height] * 2, np.float32)
-    boxes, kept = [], []
+    boxes: list[np.ndarray] = []
+    runs: list[bytes] = []
+    kept: list[Box] = []
     for box in picture.boxes:
         corners = np.array(box.corners, np.float32) * (size if picture.shares else 1)
         cut = np.clip(corners, 0, size)
@@ -130,12 +145,19 @@ def _objects(picture: Annotated, seen: Seen, classes: Sequence[str], wrong: list
             shown = ", ".join(f"{value:g}" for value in box.corners)
             wrong.append(Problem(where, f"a box of '{box.label}' has no area inside the picture ({shown})"))
             continue
+        if masks:
+            try:
+                runs.append(read_mask(box.mask, seen.height, seen.width))
+            except ValueError as error:
+                wrong.append(Problem(where + box.which, f"'{box.label}' has {error}"))
+                continue
         boxes.append(cut)
         kept.append(box)
     return Objects(
         np.array(boxes, np.float32).reshape(-1, 4),
         np.array([place[box.label] for box in kept], np.int64),
         np.array([box.ignored for box in kept], bool),
+        Masks(seen.height, seen.width, tuple(runs)) if masks else None,
     )
 
 

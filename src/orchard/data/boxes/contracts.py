@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 from torch import Tensor
 
+from orchard.data.boxes.object_masks import Masks
 from orchard.data.contracts import Problem, RecordSplit
 
 
@@ -19,6 +20,28 @@ class Objects:
     boxes: np.ndarray  # (N, 4) float32: left, top, right, bottom in pixels, inside the picture and with an area
     labels: np.ndarray  # (N,) int64, places in the set's classes
     ignored: np.ndarray  # (N,) bool: crowds and objects marked difficult, which nothing learns and no figure counts
+    masks: Masks | None = None  # N, of the picture's size, where they were asked for
+
+    def moved(self, boxes: np.ndarray, change: Callable[[Masks], Masks]) -> Objects:
+        """The same objects on a changed picture: their boxes there, and what becomes of their masks."""
+        return replace(self, boxes=boxes, masks=None if self.masks is None else change(self.masks))
+
+    def only(self, kept: np.ndarray) -> Objects:
+        """Those that a bool (N,) marks."""
+        masks = None if self.masks is None else self.masks.only(kept)
+        return Objects(self.boxes[kept], self.labels[kept], self.ignored[kept], masks)
+
+    @classmethod
+    def joined(cls, parts: Sequence[Objects]) -> Objects:
+        """Those of several that lie on one picture, all of which have masks, or none."""
+        boxes, labels, ignored = (
+            np.concatenate([getattr(part, name) for part in parts]) for name in ("boxes", "labels", "ignored")
+        )
+        masks = [part.masks for part in parts if part.masks is not None]
+        return cls(boxes, labels, ignored, Masks.joined(masks) if masks else None)
+
+    def without_masks(self) -> Objects:
+        return replace(self, masks=None)
 
 
 @dataclass(frozen=True)
@@ -75,3 +98,4 @@ class DetectionData:
     fingerprint: str  # sha256 over pictures, boxes and labels of all splits
     category_ids: tuple[int, ...] | None = None  # what the files call each class, where that is a number (COCO)
     problems: tuple[Problem, ...] = field(default=())
+    has_masks: bool = False  # of objects, whether they were asked for or not

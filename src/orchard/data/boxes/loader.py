@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from torchvision.ops import box_convert
 from torchvision.transforms.v2 import functional as V
@@ -41,8 +42,20 @@ class DetectionBatch(Batch):
     indices: Tensor
 
 
+@dataclass(frozen=True)
+class InstanceBatch(DetectionBatch):
+    """The same with masks.
+
+    masks: (N, H, W) bool, of the size of the padded images.
+    """
+
+    masks: Ragged
+
+
 class BoxLoader(IndexedBatches[DetectionBatch]):
     """Batches of `split`, varied by `augment`, or for evaluation (`augment=None`) one image after the other."""
+
+    masks = False  # whether they are asked for
 
     def __init__(
         self,
@@ -68,26 +81,48 @@ class BoxLoader(IndexedBatches[DetectionBatch]):
         numbers = uniforms(self.seed, epoch, mine)
         if self.augment is not None and self.split.endless:
             mine = mine + epoch * self.count
-        images, boxes, labels, sizes = [], [], [], []
+        images, found, sizes = [], [], []
         for index, row in zip(mine, numbers, strict=True):
             record = self.split.record(int(index))
             sizes.append(record.image.shape[1:])
-            image, objects = with_channels(record.image, self.preprocess.channels), record.objects
+            image, objects = with_channels(record.image, self.preprocess.channels), self._asked(record.objects)
             if self.augment is None:
                 image, objects = resize(image, objects, self.sizing)
             else:
                 if row[WHETHER_MOSAIC] < self.augment.mosaic:
                     first = int(index) - int(index) % self.count  # of this epoch, where records are made
                     more = [self.split.record(first + other) for other in others_of(row, self.count)]
-                    pieces = [(with_channels(one.image, len(image)), one.objects) for one in more]
+                    pieces = [(with_channels(one.image, len(image)), self._asked(one.objects)) for one in more]
                     image, objects = mosaic([(image, objects), *pieces], row)
                 image, objects = vary(image, objects, self.augment, row, self.sizing)
             images.append(self.preprocess.normalise(image[None])[0])
-            boxes.append(as_shares(objects, image))
-            labels.append(torch.from_numpy(objects.labels[~objects.ignored]))
-        return DetectionBatch(
-            pad(images), Ragged.of(boxes), Ragged.of(labels), torch.tensor(sizes), torch.from_numpy(mine)
-        )
+            found.append(objects.only(~objects.ignored))
+        return self.collate(images, found, torch.tensor(sizes), torch.from_numpy(mine))
+
+    def _asked(self, objects: Objects) -> Objects:
+        return objects if self.masks else objects.without_masks()
+
+    def collate(self, images: list[Tensor], objects: list[Objects], sizes: Tensor, indices: Tensor) -> DetectionBatch:
+        """A batch of images (C, H, W) and what is to be found on each."""
+        boxes = [as_shares(one, image) for one, image in zip(objects, images, strict=True)]
+        labels = [torch.from_numpy(one.labels) for one in objects]
+        return DetectionBatch(pad(images), Ragged.of(boxes), Ragged.of(labels), sizes, indices)
+
+
+class InstanceLoader(BoxLoader):
+    """The same with the masks of the objects."""
+
+    masks = True
+
+    def collate(self, images: list[Tensor], objects: list[Objects], sizes: Tensor, indices: Tensor) -> InstanceBatch:
+        batch = super().collate(images, objects, sizes, indices)
+        height, width = batch.images.values.shape[2:]
+        rows = []
+        for one in objects:
+            if one.masks is None:
+                raise ValueError("expected objects with masks")
+            rows.append(F.pad(one.masks.dense(), (0, width - one.masks.width, 0, height - one.masks.height)))
+        return InstanceBatch(**vars(batch), masks=Ragged.of(rows))
 
 
 def with_channels(image: Tensor, channels: int) -> Tensor:
@@ -98,9 +133,9 @@ def with_channels(image: Tensor, channels: int) -> Tensor:
 
 
 def as_shares(objects: Objects, image: Tensor) -> Tensor:
-    """The boxes of what is to be found, (N, 4): middle, width and height as shares of the image's sides."""
+    """The boxes of objects, (N, 4): middle, width and height as shares of the image's sides."""
     height, width = image.shape[1:]
-    boxes = torch.from_numpy(objects.boxes[~objects.ignored])
+    boxes = torch.from_numpy(objects.boxes)
     return box_convert(boxes, "xyxy", "cxcywh") / torch.tensor([width, height, width, height])
 
 

@@ -23,22 +23,22 @@ EXPECTED = (
 )
 
 
-def open_boxes(source: str, settings: DataSettings) -> DetectionData:
+def open_boxes(source: str, settings: DataSettings, masks: bool = False) -> DetectionData:
     """Find out what `source` is and open it: `digit-scenes`, a folder, a zip archive or a COCO file.
 
-    Pictures of a COCO file are looked for beside it and below, or in `settings.root`. Raises UsageError if there is
-    nothing of that name, OrchardError if what is there cannot be used.
+    Pictures of a COCO file are looked for beside it and below, or in `settings.root`. With `masks` every object has its
+    mask. Raises UsageError if there is nothing of that name, OrchardError if what is there cannot be used.
     """
     if source == DIGIT_SCENES:
-        return open_digit_scenes(source)
+        return open_digit_scenes(source, masks=masks)
     path = Path(source).expanduser()
     try:
         if path.is_dir():
-            return collect(_look(Folder(path), source), settings)
+            return collect(_look(Folder(path), source), settings, masks)
         if path.suffix.lower() == ".zip" and path.is_file():
-            return collect(_look(Archive(path), source), settings)
+            return collect(_look(Archive(path), source), settings, masks)
         if path.suffix.lower() == ".json" and path.is_file():
-            return collect(_one_table(path, source, settings), settings)
+            return collect(_one_table(path, source, settings), settings, masks)
     except zipfile.BadZipFile as error:
         raise OrchardError(f"{source} is a damaged zip archive: {error}") from None
     except OSError as error:
@@ -48,6 +48,11 @@ def open_boxes(source: str, settings: DataSettings) -> DetectionData:
     near = difflib.get_close_matches(source.lower(), [DIGIT_SCENES], cutoff=0.6)
     advice = f"did you mean {DIGIT_SCENES}?" if near else f"the set known by name is {DIGIT_SCENES}"
     raise UsageError(f"there is no file or folder '{source}'; {advice}")
+
+
+def open_instances(source: str, settings: DataSettings) -> DetectionData:
+    """The same with the masks of the objects."""
+    return open_boxes(source, settings, masks=True)
 
 
 def recognise(source: str) -> bool:

@@ -2,8 +2,9 @@
 
 A detector takes `(images, padding_mask)`: pictures (B, C, H, W), normalised and padded with zeros at the bottom and the
 right to one size, and where that is, (B, H, W) bool, true on padding. What it returns has `found(sizes)`. One that
-learns by losses of its own, over more than it returns, offers `losses(images, padding_mask, boxes, labels, generator)`;
-the others return `Detections` and learn by set prediction.
+learns by losses of its own, over more than it returns, offers `losses(images, padding_mask, boxes, labels, generator)`,
+and `judge` with the same arguments for both at once; the others return `Detections` and learn by set prediction. One
+that gives masks takes those of the objects as well (`masks`).
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ class Found:
     scores: Tensor  # (N,) float32, probabilities
     labels: Tensor  # (N,) int64
     boxes: Tensor  # (N, 4) float32: left, top, right, bottom in pixels
+    masks: Tensor | None = None  # (N, M, M) float32, probabilities inside of each box, of detectors that give masks
 
 
 class Answer(Protocol):
@@ -55,6 +57,13 @@ class OwnLosses(Protocol):
             labels: for each picture (N,) int64.
             generator: what is drawn at random is drawn from it, on the CPU; none: from torch's own.
         """
+        ...
+
+    def judge(
+        self, images: Tensor, padding_mask: Tensor, boxes: Sequence[Tensor], labels: Sequence[Tensor],
+        generator: torch.Generator | None = None,
+    ) -> tuple[Answer, Mapping[str, Tensor]]:  # fmt: skip
+        """What `forward` answers, and the losses of `losses`, from one pass through the trunk."""
         ...
 
 

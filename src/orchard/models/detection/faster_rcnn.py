@@ -24,6 +24,7 @@ from orchard.models.detection.faster_rcnn_names import NAMES, infer_config
 from orchard.models.detection.regions import (
     ANCHOR_WEIGHTS,
     Regions,
+    RegionSample,
     proposal_losses,
     region_losses,
     sample_regions,
@@ -72,11 +73,25 @@ class FasterRCNNConfig:
             )
 
 
+@dataclass(frozen=True)
+class Seen:
+    """A batch as trunk and proposal network see it: what answers and losses are both made from.
+
+    Lists have an entry for each level of the pyramid.
+    """
+
+    maps: list[Tensor]  # (B, D, H, W)
+    sizes: Tensor  # (B, 2) int64, heights and widths of the pictures without padding
+    objectness: list[Tensor]  # (B, A), logits
+    deltas: list[Tensor]  # (B, A, 4)
+    anchors: list[Tensor]  # (A, 4), pixels
+
+
 class FasterRCNN(nn.Module):
     """Pictures (B, C, H, W), normalised, padded to one size, to `Regions`."""
 
     head_name = "predictor"
-    loss_names = ("objectness", "rpn_box_reg", "classifier", "box_reg")
+    loss_names: tuple[str, ...] = ("objectness", "rpn_box_reg", "classifier", "box_reg")
     region_size = 7
 
     def __init__(self, config: FasterRCNNConfig, trunk: Trunk):
@@ -96,35 +111,52 @@ class FasterRCNN(nn.Module):
 
     def forward(self, images: Tensor, padding_mask: Tensor | None = None) -> Regions:
         """`padding_mask` (B, H, W) bool is true where there is no picture; none: pictures without padding."""
-        c = self.config
-        maps, seen = self._maps(images, padding_mask)
-        objectness, deltas, anchors = self._anchors(maps)
-        proposals, proposed = self._propose(objectness, deltas, anchors, seen, training=False)
-        pictures = torch.arange(len(images), device=images.device)[:, None].expand(proposed.shape)
-        logits, boxes = self._look(maps, proposals.flatten(0, 1), pictures.flatten())
-        by_picture = proposed.shape
-        return Regions(
-            torch.cat(objectness, 1), torch.cat(deltas, 1), proposals, proposed,
-            logits.view(*by_picture, -1), boxes.view(*by_picture, -1, 4), seen, c.least_score, c.most_answers,
-        )  # fmt: skip
+        return self._answer(self._see(images, padding_mask))
 
     def losses(
         self, images: Tensor, padding_mask: Tensor | None, boxes: Sequence[Tensor], labels: Sequence[Tensor],
         generator: torch.Generator | None = None,
     ) -> dict[str, Tensor]:  # fmt: skip
         """Those of `OwnLosses`: of a sample of anchors (arXiv:1506.01497, equation 1), and of one of proposals."""
+        return self._learn(self._see(images, padding_mask), boxes, labels, generator)[0]
+
+    def judge(
+        self, images: Tensor, padding_mask: Tensor | None, boxes: Sequence[Tensor], labels: Sequence[Tensor],
+        generator: torch.Generator | None = None,
+    ) -> tuple[Regions, dict[str, Tensor]]:  # fmt: skip
+        """What `forward` answers, and the losses, from one pass through the trunk."""
+        seen = self._see(images, padding_mask)
+        return self._answer(seen), self._learn(seen, boxes, labels, generator)[0]
+
+    def _see(self, images: Tensor, padding_mask: Tensor | None) -> Seen:
+        maps, sizes = self._maps(images, padding_mask)
+        return Seen(maps, sizes, *self._anchors(maps))
+
+    def _answer(self, seen: Seen) -> Regions:
         c = self.config
-        maps, seen = self._maps(images, padding_mask)
-        objectness, deltas, anchors = self._anchors(maps)
-        proposals, proposed = self._propose(objectness, deltas, anchors, seen, training=True)
-        scale = seen.flip(1).repeat(1, 2)
+        proposals, proposed = self._propose(seen, training=False)
+        pictures = torch.arange(len(proposed), device=proposed.device)[:, None].expand(proposed.shape)
+        logits, boxes = self._look(seen.maps, proposals.flatten(0, 1), pictures.flatten())
+        by_picture = proposed.shape
+        return Regions(
+            torch.cat(seen.objectness, 1), torch.cat(seen.deltas, 1), proposals, proposed,
+            logits.view(*by_picture, -1), boxes.view(*by_picture, -1, 4), seen.sizes, c.least_score, c.most_answers,
+        )  # fmt: skip
+
+    def _learn(
+        self, seen: Seen, boxes: Sequence[Tensor], labels: Sequence[Tensor], generator: torch.Generator | None
+    ) -> tuple[dict[str, Tensor], RegionSample]:
+        """The losses, and the regions that those of the second network are of."""
+        c = self.config
+        proposals, proposed = self._propose(seen, training=True)
+        scale = seen.sizes.flip(1).repeat(1, 2)
         objects = [box_convert(one, "cxcywh", "xyxy") * sides for one, sides in zip(boxes, scale, strict=True)]
-        said = torch.cat(objectness, 1), torch.cat(deltas, 1), torch.cat(anchors)
+        said = torch.cat(seen.objectness, 1), torch.cat(seen.deltas, 1), torch.cat(seen.anchors)
         first = proposal_losses(*said, objects, c.anchor_samples, generator)
         regions = [one[real] for one, real in zip(proposals, proposed, strict=True)]
         sample = sample_regions(regions, objects, labels, c.region_samples, c.num_classes, generator)
-        second = region_losses(*self._look(maps, sample.boxes, sample.pictures), sample)
-        return first | second
+        second = region_losses(*self._look(seen.maps, sample.boxes, sample.pictures), sample)
+        return first | second, sample
 
     def _maps(self, images: Tensor, padding_mask: Tensor | None) -> tuple[list[Tensor], Tensor]:
         """The pyramid's maps, of pictures padded to multiples of the largest stride; and their own sizes, (B, 2)."""
@@ -148,20 +180,17 @@ class FasterRCNN(nn.Module):
         return [one.float() for one in objectness], [one.float() for one in deltas], anchors
 
     @torch.no_grad()
-    def _propose(
-        self, objectness: Sequence[Tensor], deltas: Sequence[Tensor], anchors: Sequence[Tensor], seen: Tensor, *,
-        training: bool,
-    ) -> tuple[Tensor, Tensor]:  # fmt: skip
+    def _propose(self, seen: Seen, *, training: bool) -> tuple[Tensor, Tensor]:
         """The best boxes of all levels that do not overlap much, (B, P, 4), and which of the P there are, (B, P)."""
         candidates, most = (pair[not training] for pair in (self.config.candidates, self.config.proposals))
         scores, boxes, levels = [], [], []
-        for level, (said, change, at) in enumerate(zip(objectness, deltas, anchors, strict=True)):
+        for level, (said, change, at) in enumerate(zip(seen.objectness, seen.deltas, seen.anchors, strict=True)):
             score, places = said.topk(min(candidates, said.shape[1]), 1)
             change = change.gather(1, places[..., None].expand(-1, -1, 4))
             scores.append(score.sigmoid())
             boxes.append(decode_boxes(change, at[places], ANCHOR_WEIGHTS))
             levels.append(torch.full_like(places[0], level))
-        score, box, level_of = torch.cat(scores, 1), clip_boxes(torch.cat(boxes, 1), seen), torch.cat(levels)
+        score, box, level_of = torch.cat(scores, 1), clip_boxes(torch.cat(boxes, 1), seen.sizes), torch.cat(levels)
         most = min(most, len(level_of))
         proposals = box.new_zeros(len(box), most, 4)
         proposed = torch.zeros_like(proposals[..., 0], dtype=torch.bool)
@@ -201,10 +230,14 @@ def used_maps(strides: Sequence[int], config: FasterRCNNConfig) -> list[int]:
 
 
 def build(config: FasterRCNNConfig) -> FasterRCNN:
+    return FasterRCNN(config, build_trunk(config))
+
+
+def build_trunk(config: FasterRCNNConfig) -> Trunk:
     trunk = create_trunk(config.trunk, {"in_channels": config.in_channels, **dict(config.trunk_settings)})
     if config.frozen_norm:
         freeze_batch_norms(trunk, config.frozen_norm_eps)
-    return FasterRCNN(config, trunk)
+    return trunk
 
 
 VARIANTS = {

@@ -54,12 +54,12 @@ def _names(config: FasterRCNNConfig, pyramid: str, proposal: str) -> Table:
         ("proposal_head.deltas.{}", "rpn.head.bbox_pred.{}"),
         ("region_head.convolutions.{}", f"{head}{{}}"),
         *layers,
-        _background_last("predictor.classes.{}", f"{predictor}cls_score.{{}}", 1),
-        _background_last("predictor.boxes.{}", f"{predictor}bbox_pred.{{}}", 4),
+        background_last("predictor.classes.{}", f"{predictor}cls_score.{{}}", 1),
+        background_last("predictor.boxes.{}", f"{predictor}bbox_pred.{{}}", 4),
     ]
 
 
-def _background_last(ours: str, theirs: str, rows: int) -> Rule:
+def background_last(ours: str, theirs: str, rows: int) -> Rule:
     """torchvision's first class is background, ours the last; `rows` of a matrix belong to one class."""
 
     def join(tensor: Tensor) -> Tensor:

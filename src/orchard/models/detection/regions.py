@@ -7,7 +7,7 @@ picture as the model sees it.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
@@ -36,20 +36,41 @@ class Regions:
     most_answers: int
 
     def found(self, sizes: Tensor) -> list[Found]:
-        """Every class of every proposal is an answer of its own; of those of one class on one place the best stays."""
+        """The chosen answers, in pixels of pictures of these sizes."""
+        return to_sizes(self.chosen(), self.seen, sizes)
+
+    def chosen(self) -> list[Found]:
+        """The answers in pixels of the picture as the model sees it.
+
+        Every class of every proposal is an answer of its own; of those of one class on one place the best stays.
+        """
         scores = self.region_logits.float().softmax(-1)[..., :-1]  # (B, P, K)
         anchors = self.proposals[:, :, None]
         boxes = decode_boxes(self.region_deltas[:, :, :-1].float(), anchors, REGION_WEIGHTS)  # (B, P, K, 4)
         boxes = clip_boxes(boxes, self.seen)
-        scale = (sizes.to(boxes) / self.seen.to(boxes)).flip(1).repeat(1, 2)  # (B, 4)
         likely = (scores > self.least_score) & self.proposed[..., None]
         answers = []
         for n in range(len(scores)):
-            place, label = likely[n].nonzero(as_tuple=True)
+            place, label = _places(likely[n])
             score, box = scores[n, place, label], boxes[n, place, label]
             kept = suppress(box, score, label, least=1e-2, overlap=0.5, most=self.most_answers)
-            answers.append(Found(score[kept], label[kept], box[kept] * scale[n]))
+            answers.append(Found(score[kept], label[kept], box[kept]))
         return answers
+
+
+def to_sizes(found: Sequence[Found], seen: Tensor, sizes: Tensor) -> list[Found]:
+    """What was found on pictures of the heights and widths `seen` (B, 2), in pixels of pictures of `sizes` (B, 2)."""
+    scale = (sizes.float() / seen.float()).flip(1).repeat(1, 2)  # (B, 4)
+    return [replace(one, boxes=one.boxes * row.to(one.boxes)) for one, row in zip(found, scale, strict=True)]
+
+
+def _places(likely: Tensor) -> tuple[Tensor, Tensor]:
+    """The rows and columns where (P, K) is true; where there are shapes alone, the first column of every row."""
+    if likely.is_meta:
+        rows = torch.arange(len(likely), device=likely.device)
+        return rows, torch.zeros_like(rows)
+    rows, columns = likely.nonzero(as_tuple=True)
+    return rows, columns
 
 
 def proposal_losses(
@@ -90,6 +111,7 @@ class RegionSample:
     classes: Tensor  # (N,) int64, K for background
     objects: Tensor  # (M,) int64, which of the N
     deltas: Tensor  # (M, 4)
+    matched: Tensor  # (M,) int64, the place of each one's object among those of its picture
 
 
 def sample_regions(
@@ -100,7 +122,7 @@ def sample_regions(
 
     At most a quarter of them overlap an object by half or more.
     """
-    boxes, pictures, classes, deltas = [], [], [], []
+    boxes, pictures, classes, deltas, objects_of = [], [], [], [], []
     for n, (mine, own) in enumerate(zip(objects, labels, strict=True)):
         regions = torch.cat([proposals[n], mine])
         matched = match_boxes(mine, regions, 0.5, 0.5, best_of_each=False)
@@ -110,9 +132,12 @@ def sample_regions(
         pictures.append(torch.full_like(chosen, n))
         classes.append(torch.cat([own[matched[positive]], torch.full_like(negative, background)]))
         deltas.append(encode_boxes(mine[matched[positive]], regions[positive], REGION_WEIGHTS))
+        objects_of.append(matched[positive])
     wanted = torch.cat(classes)
     real = (wanted < background).nonzero().flatten()
-    return RegionSample(torch.cat(boxes), torch.cat(pictures), wanted, real, torch.cat(deltas))
+    return RegionSample(
+        torch.cat(boxes), torch.cat(pictures), wanted, real, torch.cat(deltas), torch.cat(objects_of)
+    )  # fmt: skip
 
 
 def region_losses(logits: Tensor, deltas: Tensor, sample: RegionSample) -> dict[str, Tensor]:

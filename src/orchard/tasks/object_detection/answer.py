@@ -16,7 +16,7 @@ from orchard.tasks.object_detection.settings import Options
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from orchard.tasks.object_detection.pipeline import Thing
+    from orchard.tasks.object_detection.pipeline import Answer, ObjectDetector, Thing
 
 Box = tuple[str, float, tuple[float, float, float, float]]  # class, probability, left, top, right and bottom in pixels
 
@@ -72,30 +72,39 @@ def answer(folder: Path, items: Sequence[str], options: Options, say: object) ->
     from orchard.tasks.object_detection.pipeline import ObjectDetector
 
     detector = ObjectDetector(load(folder), precision=options.precision, say=say)  # type: ignore[arg-type]
+    for one, drawn in predict_and_draw(detector, paths, options):
+        yield BoxesArtifact(one.picture, boxes_of(one), drawn, one.error)
+
+
+def predict_and_draw(detector: ObjectDetector, paths: Sequence[str], options: Options) -> Iterator[tuple[Answer, str]]:
+    """The answer for each image, and the file of its copy, where that is asked for."""
     taken: set[str] = set()
     for one in detector.predict(paths, options.threshold):
         drawn = ""
         if options.draw is not None and not one.error:
             drawn = str(draw(one.picture, one.things, detector.loaded.classes, options.draw, taken))
-        boxes = tuple((thing.label, thing.score, thing.box) for thing in one.things)
-        yield BoxesArtifact(one.picture, boxes, drawn, one.error)
+        yield one, drawn
+
+
+def boxes_of(answer: Answer) -> tuple[Box, ...]:
+    return tuple((thing.label, thing.score, thing.box) for thing in answer.things)
 
 
 def draw(picture: str, things: Sequence[Thing], classes: Sequence[str], folder: Path, taken: set[str]) -> Path:
-    """Write a copy of an image with its objects' boxes into a folder, under its own name; of equal ones, numbered."""
+    """Write a copy of an image with its objects' boxes (and masks) into a folder, under its own name; of equal ones,
+    numbered."""
     from PIL import Image
 
     from orchard.data.pictures import open_picture, plain
     from orchard.tasks.object_detection.drawing import Drawn, draw_boxes
 
-    stem, name, number = Path(picture).stem, f"{Path(picture).stem}.jpg", 2
-    while name in taken:
-        name, number = f"{stem}-{number}.jpg", number + 1
-    taken.add(name)
+    name = f"{free_stem(picture, taken)}.jpg"
     with Path(picture).open("rb") as file, open_picture(file) as opened:
         image: Image.Image = plain(opened, 3)
         image.load()  # the file is closed before it is drawn on
-    boxes = [Drawn(one.box, f"{one.label} {one.score:.0%}", classes.index(one.label)) for one in reversed(things)]
+    boxes = [
+        Drawn(one.box, f"{one.label} {one.score:.0%}", classes.index(one.label), one.mask) for one in reversed(things)
+    ]
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with atomic(folder / name) as out:
@@ -105,3 +114,12 @@ def draw(picture: str, things: Sequence[Thing], classes: Sequence[str], folder: 
     except OSError as error:
         raise disk_error(error, folder / name, "make room, or leave --draw out") from None
     return folder / name
+
+
+def free_stem(picture: str, taken: set[str]) -> str:
+    """The name of an image without its ending; where that is taken, with a number. It is taken from then on."""
+    stem, number = Path(picture).stem, 2
+    while stem in taken:
+        stem, number = f"{Path(picture).stem}-{number}", number + 1
+    taken.add(stem)
+    return stem

@@ -11,17 +11,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import torch
-from torchvision.ops import box_iou
 
 from orchard.data.boxes.contracts import Objects
 
-FOREGROUND = 0.5  # overlap (IoU) from which a box is that of an object
+FOREGROUND = 0.5  # overlap (IoU) from which a box or mask is that of an object
 BACKGROUND = 0.1  # overlap up to which it is that of none
 KINDS = {
     "classification": "right place, wrong class",
-    "localisation": "right class, the box overlaps too little",
-    "both": "wrong class, and the box overlaps too little",
+    "localisation": "right class, overlaps too little",
+    "both": "wrong class, and overlaps too little",
     "duplicate": "an object that a more confident answer has already",
     "background": "no object there",
     "missed": "an object without any of these answers",
@@ -48,17 +46,12 @@ class ImageErrors:
         return sum(error.kind == kind for error in self.errors)
 
 
-def find_errors(
-    scores: np.ndarray, labels: np.ndarray, boxes: np.ndarray, objects: Objects, threshold: float
-) -> ImageErrors:
-    """The errors of one image's answers, scores (Q,), labels (Q,) and boxes (Q, 4) in pixels, of those whose score is
-    `threshold` or more.
+def find_errors(order: np.ndarray, labels: np.ndarray, overlaps: np.ndarray, objects: Objects) -> ImageErrors:
+    """The errors of one image's answers: places (K,) in `order`, the most confident first, among labels (Q,), and the
+    IoU (K, N) of their boxes or masks with the objects'.
 
     An answer on an object that is ignored, of its class, counts neither way, and an ignored object is never missed.
     """
-    order = np.argsort(-scores, kind="stable")
-    order = order[scores[order] >= threshold]
-    overlaps = box_iou(torch.from_numpy(boxes[order]), torch.from_numpy(objects.boxes)).numpy()
     free = np.ones(len(objects.labels), bool)
     errors: list[Wrong] = []
     for answer, row in zip(order.tolist(), overlaps, strict=True):

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from orchard.data.boxes.augment import Sizing
-from orchard.data.boxes.contracts import Relabelled
+from orchard.data.boxes.contracts import DetectionData, DetectionSplit, Relabelled
 from orchard.data.boxes.loader import BoxLoader
 from orchard.data.boxes.sources import open_boxes
 from orchard.data.settings import Source
@@ -22,7 +22,7 @@ from orchard.tasks import base
 from orchard.tasks.object_detection import TASK
 from orchard.tasks.object_detection.metrics import Evaluation, evaluate_boxes
 from orchard.tasks.object_detection.objective import ObjectDetection, Predictions, objective_for, predict_split
-from orchard.tasks.object_detection.settings import DetectionSettings, Settings
+from orchard.tasks.object_detection.settings import DetectionSettings, DetectorSettings
 from orchard.tasks.trunks import TrunkJob
 from orchard.training.feed import LoaderFeed
 from orchard.training.run import RunFolder
@@ -31,25 +31,41 @@ from orchard.weights.portable import save_portable, write_tensors
 
 
 class Job(TrunkJob):
-    """A detector for the classes of a set of images with boxes."""
+    """A detector for the classes of a set of images with boxes; what says more than boxes overrides the first parts."""
 
     task = TASK
+    loader: ClassVar[type[BoxLoader]] = BoxLoader
     objective: ObjectDetection
+
+    def open(self, settings: Any) -> DetectionData:
+        return open_boxes(settings.data.source, settings.data)
+
+    def make_objective(self, settings: Any) -> ObjectDetection:
+        return objective_for(self.model, settings.detection)
+
+    def compare(self, predictions: Any, split: str) -> Evaluation:
+        return evaluate_boxes(predictions, self.data.splits[split], self.data.classes)
+
+    def report_on(self, predictions: Any, evaluation: Evaluation, run: RunFolder) -> Path:
+        from orchard.tasks.object_detection.report import BOXES, write_report
+
+        split = self.data.splits[self.report_split]
+        return write_report(run, split, predictions, evaluation, self.data.classes, BOXES)
 
     def __init__(self, resolved: Resolved, device: torch.device):
         """Read the data and build the model. Raises UsageError or OrchardError for all that does not fit."""
         settings: Any = resolved.settings
-        self.start(resolved, open_boxes(settings.data.source, settings.data), device)
+        self.start(resolved, self.open(settings), device)
         self.sizing = start_sizing(settings, self.size)
-        self.objective = objective_for(self.model, settings.detection)
+        self.objective = self.make_objective(settings)
 
     @property
-    def settings(self) -> Settings:
+    def settings(self) -> DetectorSettings:
         return self.resolved.settings  # type: ignore[return-value]
 
     def feed(self) -> LoaderFeed:
         split, s, fabric = self.data.splits["train"], self.settings, self.fabric
-        loader = BoxLoader(
+        loader = self.loader(
             split, self.preprocess, self.sizing, s.augmentation, batch_size=s.batch_size, seed=s.seed,
             workers=self.workers, rank=fabric.global_rank, world=fabric.world_size,
         )  # fmt: skip
@@ -61,16 +77,13 @@ class Job(TrunkJob):
     def predictions(self, model: nn.Module, split: str) -> Predictions:
         """What `model` predicts for a split, each process its piece of it, one image at a time."""
         fabric = self.fabric
-        loader = BoxLoader(
+        loader = self.loader(
             self.data.splits[split], self.preprocess, self.sizing, None, workers=self.workers,
             rank=fabric.global_rank, world=fabric.world_size,
         )  # fmt: skip
         with fabric.autocast():
             mine = predict_split(model, map(self.ready, loader.batches(0)), self.objective)
-        return Predictions.merge(base.gather(fabric, mine)) if fabric.world_size > 1 else mine
-
-    def compare(self, predictions: Predictions, split: str) -> Evaluation:
-        return evaluate_boxes(predictions, self.data.splits[split], self.data.classes)
+        return self.objective.answers.merge(base.gather(fabric, mine)) if fabric.world_size > 1 else mine
 
     def evaluate(self, model: nn.Module) -> Mapping[str, float]:
         return self.compare(self.predictions(model, "validation"), "validation").figures
@@ -87,22 +100,17 @@ class Job(TrunkJob):
         if self.fabric.is_global_zero:
             (run / "evaluation").mkdir(exist_ok=True)
             for name, found in predictions.items():
-                write_tensors(dict(vars(found)), run / "evaluation" / f"{name}.safetensors")
+                write_tensors(found.tensors(), run / "evaluation" / f"{name}.safetensors")
         metrics = {name: self.compare(found, name).figures for name, found in predictions.items()}
         return self.cost(model) | metrics
 
     def report(self, model: nn.Module, run: RunFolder) -> Path:
-        from orchard.tasks.object_detection.report import write_report
-
-        predictions = Predictions(**load_file(run / "evaluation" / f"{self.report_split}.safetensors"))
-        split = self.data.splits[self.report_split]
-        return write_report(
-            run, split=split, predictions=predictions, evaluation=self.compare(predictions, self.report_split),
-            classes=self.data.classes,
-        )  # fmt: skip
+        stored = load_file(run / "evaluation" / f"{self.report_split}.safetensors")
+        predictions = self.objective.answers.from_tensors(stored)
+        return self.report_on(predictions, self.compare(predictions, self.report_split), run)
 
 
-def start_sizing(settings: Settings, size: tuple[int, int]) -> Sizing:
+def start_sizing(settings: DetectorSettings, size: tuple[int, int]) -> Sizing:
     """How large images are: as the settings say, else as the model that is fine-tuned, else as the variant."""
     known: Mapping[str, Any] = base.read_start(settings)[1].facts if settings.start_from else {}
     shorter = settings.shorter_side
@@ -121,7 +129,20 @@ def sizing_of(facts: Mapping[str, Any], size: tuple[int, int]) -> Sizing:
 
 def evaluate_loaded(loaded: Loaded, source: str, split: str, settings: Source) -> dict[str, float]:
     """Metrics on images with boxes, whose classes must be among the model's: by name, or by number in COCO's files."""
-    data = open_boxes(source, settings)
+    images, asked = known_images(loaded, open_boxes(source, settings), source, split)
+    loader = BoxLoader(
+        images, loaded.pictures, sizing_of(loaded.facts, loaded.pictures.size), None, workers=settings.workers or 0
+    )  # fmt: skip
+    model, device = base.on_device(loaded.model)
+    batches = (batch.to(device) for batch in loader.batches(0))
+    found = predict_split(model, batches, objective_for(model, DetectionSettings()))
+    return {**asked, **evaluate_boxes(found, images, loaded.classes).figures}
+
+
+def known_images(
+    loaded: Loaded, data: DetectionData, source: str, split: str
+) -> tuple[DetectionSplit, dict[str, int]]:  # fmt: skip
+    """A split with its classes numbered as the model's are, and how many images that is (`base.counted`)."""
     images = base.pick_split(data.splits, split, source)
     names = data.classes
     if data.category_ids is not None and all(name not in loaded.classes for name in names):
@@ -131,14 +152,7 @@ def evaluate_loaded(loaded: Loaded, source: str, split: str, settings: Source) -
         raise OrchardError(
             f"the model of {loaded.folder} does not know the class '{strange[0]}' of {source}; it was not trained on it"
         )
-    sizing = sizing_of(loaded.facts, loaded.pictures.size)
-    asked = base.counted(loaded, images)
-    images = Relabelled(images, [loaded.classes.index(name) for name in names])
-    loader = BoxLoader(images, loaded.pictures, sizing, None, workers=settings.workers or 0)
-    model, device = base.on_device(loaded.model)
-    batches = (batch.to(device) for batch in loader.batches(0))
-    found = predict_split(model, batches, objective_for(model, DetectionSettings()))
-    return {**asked, **evaluate_boxes(found, images, loaded.classes).figures}
+    return Relabelled(images, [loaded.classes.index(name) for name in names]), base.counted(loaded, images)
 
 
 class Answers(nn.Module):

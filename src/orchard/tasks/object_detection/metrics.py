@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 from torchmetrics.detection import MeanAveragePrecision
 
-from orchard.data.boxes.contracts import DetectionSplit
+from orchard.data.boxes.contracts import DetectionSplit, Objects
 from orchard.tasks.object_detection.objective import Predictions
 
 MOST = (1, 10, 100)  # detections of an image that count
@@ -42,19 +42,37 @@ class Evaluation:
 
 def evaluate_boxes(predictions: Predictions, split: DetectionSplit, classes: Sequence[str]) -> Evaluation:
     """Compare predictions with the objects of their split. An area is that of the box, where COCO's is of the mask."""
-    metric = MeanAveragePrecision(
-        max_detection_thresholds=list(MOST), class_metrics=True, extended_summary=True, backend="pycocotools"
+    compared = (
+        (split.objects(index), said_of(predictions, n, {"boxes": predictions.boxes[n]}))
+        for n, index in enumerate(predictions.indices.tolist())
     )
+    pairs = ((objects, {"boxes": torch.from_numpy(objects.boxes)}, said) for objects, said in compared)
+    found = evaluate_shapes(pairs, classes, "bbox")
+    return Evaluation({"loss": float(predictions.losses.mean()), **found.figures}, found.classes, found.curves)
+
+
+def said_of(predictions: Predictions, place: int, shapes: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The answers for one image: `shapes`, scores and labels."""
+    there = predictions.scores[place] >= 0
+    columns = shapes | {"scores": predictions.scores[place], "labels": predictions.labels[place]}
+    return {name: column[there] for name, column in columns.items()}
+
+
+def evaluate_shapes(
+    images: Iterable[tuple[Objects, dict[str, Tensor], dict[str, Tensor]]],
+    classes: Sequence[str],
+    kind: Literal["bbox", "segm"],
+) -> Evaluation:
+    """Compare boxes, or masks, of images one by one: objects, their shapes by name, and what was said."""
+    metric = MeanAveragePrecision(
+        iou_type=kind, max_detection_thresholds=list(MOST), class_metrics=True, extended_summary=True,
+        backend="pycocotools",
+    )  # fmt: skip
     counts = torch.zeros(len(classes), dtype=torch.int64)
-    for n, index in enumerate(predictions.indices.tolist()):
-        objects = split.objects(index)
+    for objects, shapes, said in images:
         labels, ignored = torch.from_numpy(objects.labels), torch.from_numpy(objects.ignored)
         counts += torch.bincount(labels[~ignored], minlength=len(classes))
-        there = predictions.scores[n] >= 0
-        columns = {"boxes": predictions.boxes, "scores": predictions.scores, "labels": predictions.labels}
-        said = {name: column[n][there] for name, column in columns.items()}
-        real = {"boxes": torch.from_numpy(objects.boxes), "labels": labels, "iscrowd": ignored.long()}
-        metric.update([said], [real])
+        metric.update([said], [shapes | {"labels": labels, "iscrowd": ignored.long()}])
     found: dict[str, Any] = metric.compute()
     figures = {ours: float(found[theirs]) for theirs, ours in NAMES.items() if float(found[theirs]) >= 0}
     # (overlaps, recalls, classes that were seen or said, sizes, most detections)
@@ -72,4 +90,4 @@ def evaluate_boxes(predictions: Predictions, split: DetectionSplit, classes: Seq
         for overlap, place in ((0.5, 0), (0.75, 5))
         if kept
     }
-    return Evaluation({"loss": float(predictions.losses.mean()), **figures}, rows, curves)
+    return Evaluation(figures, rows, curves)

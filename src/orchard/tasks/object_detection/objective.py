@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Protocol, cast
+from typing import Any, Protocol, Self, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torchvision.ops import box_iou
 
+from orchard.data.boxes.contracts import Objects
 from orchard.data.boxes.loader import DetectionBatch
+from orchard.data.boxes.object_masks import Masks
 from orchard.errors import UsageError
 from orchard.models.detection.contract import Found, OwnLosses
 from orchard.tasks.object_detection.losses import LossWeights, SetCriterion
@@ -26,6 +29,9 @@ class ObjectDetection(Protocol):
     def phases(self) -> tuple[Phase, ...]: ...
     @property
     def logged(self) -> Sequence[str]: ...
+    @property
+    def answers(self) -> type[Predictions]:
+        """What is kept of its judgement of a split."""
 
     def judge(self, model: nn.Module, batch: DetectionBatch) -> tuple[list[Found], Tensor]:
         """What the model finds on each image, in pixels of the image as it is stored; and the loss of the batch."""
@@ -52,6 +58,10 @@ class SetPrediction:
 
     Each process and each micro-batch divides the losses of boxes by its own number of objects.
     """
+
+    @property
+    def answers(self) -> type[Predictions]:
+        return Predictions
 
     logged: tuple[str, ...] = ("label_loss", "l1_loss", "giou_loss", "class_error", "cardinality_error", "ap", "ap50")
 
@@ -85,19 +95,30 @@ class OwnObjective:
     """
 
     def __init__(self, model: Any):
-        self.logged = (*(f"{name}_loss" for name in model.loss_names), "ap", "ap50")
+        self.logged: tuple[str, ...] = (*(f"{name}_loss" for name in model.loss_names), "ap", "ap50")
         self.phases = one_phase(self.loss)
+
+    @property
+    def answers(self) -> type[Predictions]:
+        return Predictions
 
     def loss(
         self, model: nn.Module, batch: DetectionBatch, generator: torch.Generator | None = None
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        boxes, labels = batch.boxes.rows(), batch.labels.rows()
-        losses = cast(OwnLosses, model).losses(batch.images.values, ~batch.images.mask, boxes, labels, generator)
+        own = cast(OwnLosses, model)
+        losses = own.losses(batch.images.values, ~batch.images.mask, **self.targets(batch), generator=generator)
         return torch.stack(list(losses.values())).sum(), {f"{name}_loss": one.detach() for name, one in losses.items()}
 
     def judge(self, model: nn.Module, batch: DetectionBatch) -> tuple[list[Found], Tensor]:
-        loss, _ = self.loss(model, batch, torch.Generator().manual_seed(int(batch.indices[0])))
-        return detect(model, batch).found(batch.sizes), loss
+        generator, own = torch.Generator().manual_seed(int(batch.indices[0])), cast(OwnLosses, model)
+        answer, losses = own.judge(
+            batch.images.values, ~batch.images.mask, **self.targets(batch), generator=generator
+        )  # fmt: skip
+        return answer.found(batch.sizes), torch.stack(list(losses.values())).sum()
+
+    def targets(self, batch: DetectionBatch) -> dict[str, Any]:
+        """What the losses compare with, by its name among their arguments."""
+        return {"boxes": batch.boxes.rows(), "labels": batch.labels.rows()}
 
 
 def detect(model: nn.Module, batch: DetectionBatch) -> Any:
@@ -119,7 +140,14 @@ class Predictions:
     indices: Tensor  # (N,) int64
 
     @classmethod
-    def merge(cls, parts: Sequence[Predictions]) -> Predictions:
+    def of(cls, found: Found, loss: Tensor, batch: DetectionBatch) -> Self:
+        """What was found on the one image of a batch."""
+        said = found.scores, found.labels, found.boxes, loss.float()
+        scores, labels, boxes, losses = (one[None].cpu() for one in said)
+        return cls(scores, labels, boxes, losses, batch.indices)
+
+    @classmethod
+    def merge(cls, parts: Sequence[Self]) -> Self:
         """The parts of one split, in the split's order."""
         most = max(part.scores.shape[1] for part in parts)
         parts = [part._filled(most) for part in parts]
@@ -128,7 +156,24 @@ class Predictions:
         order = columns["indices"].argsort()
         return cls(**{name: column[order] for name, column in columns.items()})
 
-    def _filled(self, count: int) -> Predictions:
+    @classmethod
+    def from_tensors(cls, tensors: dict[str, Tensor]) -> Self:
+        """What `tensors` gave."""
+        return cls(**tensors)
+
+    def tensors(self) -> dict[str, Tensor]:
+        """All of it, for a file."""
+        return dict(vars(self))
+
+    def overlaps(self, place: int, answers: Tensor, objects: Objects) -> Tensor:
+        """The IoU of some answers for the image at a place, (M,) int64, with its objects: (M, N)."""
+        return box_iou(self.boxes[place][answers], torch.from_numpy(objects.boxes))
+
+    def masks_of(self, place: int) -> Masks | None:
+        """The masks of the answers for the image at a place, where there are such."""
+        return None
+
+    def _filled(self, count: int) -> Self:
         """The same with this many answers for each image."""
         more = (0, count - self.scores.shape[1])
         scores, labels, boxes = (
@@ -145,8 +190,5 @@ def predict_split(model: nn.Module, batches: Iterable[DetectionBatch], objective
     parts = []
     for batch in batches:
         (found,), loss = objective.judge(model, batch)
-        scores, labels, boxes, losses = (
-            one[None].cpu() for one in (found.scores, found.labels, found.boxes, loss.float())
-        )
-        parts.append(Predictions(scores, labels, boxes, losses, batch.indices))
-    return Predictions.merge(parts)
+        parts.append(objective.answers.of(found, loss, batch))
+    return objective.answers.merge(parts)

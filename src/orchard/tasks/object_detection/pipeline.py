@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -26,6 +26,7 @@ from orchard.models.detection.contract import Answer as ModelAnswer
 from orchard.models.detection.contract import Found
 from orchard.tasks.object_detection import TASK
 from orchard.tasks.object_detection.job import sizing_of
+from orchard.tasks.record import Task
 
 NOTHING = Objects(np.empty((0, 4), np.float32), np.empty(0, np.int64), np.empty(0, bool))
 
@@ -38,6 +39,11 @@ class Thing:
     score: float  # probability
     box: tuple[float, float, float, float]  # left, top, right, bottom in pixels of the image
 
+    @property
+    def mask(self) -> np.ndarray | None:
+        """(H, W) bool, of the image's size, where the model gives masks."""
+        return None
+
 
 @dataclass(frozen=True)
 class Answer:
@@ -46,6 +52,7 @@ class Answer:
     picture: str
     things: tuple[Thing, ...] = ()
     error: str = ""
+    size: tuple[int, int] = (0, 0)  # height and width of the image
 
 
 class ObjectDetector:
@@ -54,9 +61,11 @@ class ObjectDetector:
     `precision` "auto" is float32 on a processor, bf16 on a GPU that has it.
     """
 
+    task: ClassVar[Task] = TASK
+
     def __init__(self, loaded: Loaded, *, precision: Precision = "auto", say: Callable[[str], None] | None = None):
-        if loaded.task != TASK.name:
-            raise UsageError(f"{loaded.folder} is for {loaded.task}; objects are found by {TASK.name}")
+        if loaded.task != self.task.name:
+            raise UsageError(f"{loaded.folder} is for {loaded.task}; objects are found by {self.task.name}")
         self.loaded = loaded
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.precision = plain_precision(precision, self.device)
@@ -74,7 +83,9 @@ class ObjectDetector:
             if isinstance(found, str):
                 yield Answer(name, error=found)
             else:
-                yield Answer(name, self._things(self.find(found), found, threshold))
+                height, width = found.shape[1:]
+                things = self._things(self.find(found), (height, width), threshold)
+                yield Answer(name, things, size=(height, width))
 
     @torch.no_grad()
     def find(self, image: Tensor) -> Found:
@@ -87,14 +98,14 @@ class ObjectDetector:
         (answer,) = found.found(torch.tensor([image.shape[1:]]))
         return answer
 
-    def _things(self, found: Found, image: Tensor, threshold: float) -> tuple[Thing, ...]:
-        """The likely ones, most likely first, cut off at the edges of the image."""
-        height, width = image.shape[1:]
+    def _things(self, found: Found, size: tuple[int, int], threshold: float) -> tuple[Thing, ...]:
+        """The likely ones, most likely first, cut off at the edges of the image of this height and width."""
+        height, width = size
         edges = torch.tensor([width, height, width, height])
         order = found.scores.argsort(descending=True, stable=True).tolist()
         boxes = torch.minimum(found.boxes.cpu().clamp(min=0), edges).tolist()
-        return tuple(
-            Thing(self.loaded.classes[int(found.labels[n])], float(found.scores[n]), tuple(boxes[n]))
-            for n in order
-            if found.scores[n] >= threshold
-        )
+        return tuple(self._thing(found, n, tuple(boxes[n]), size) for n in order if found.scores[n] >= threshold)
+
+    def _thing(self, found: Found, place: int, box: tuple[float, float, float, float], size: tuple[int, int]) -> Thing:
+        """The object at a place of what was found, and its box, on an image of this size."""
+        return Thing(self.loaded.classes[int(found.labels[place])], float(found.scores[place]), box)

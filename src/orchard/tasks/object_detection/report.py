@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from heapq import nlargest
 from pathlib import Path
 
 import numpy as np
+import torch
+from torch import Tensor
 from torchvision.transforms.functional import to_pil_image
 
 from orchard.data.boxes.contracts import DetectionSplit, Objects
+from orchard.data.boxes.object_masks import Masks
 from orchard.report.charts import Line, line_chart, percent, short
 from orchard.report.pictures import data_uri
 from orchard.report.run_page import Curve, Tile, write_run_page
@@ -47,13 +50,26 @@ class Kind:
     worst: list[tuple[str, str]]  # keys and images as data URIs
 
 
+@dataclass(frozen=True)
+class Wording:
+    """What a page calls the shapes that were compared, and what it shows beside them."""
+
+    shapes: str = "boxes"
+    ap: str = "AP"
+    more_tiles: Mapping[str, tuple[str, str]] = field(default_factory=dict)  # title → metric, note
+    more_curves: Sequence[Curve] = ()
+
+
+BOXES = Wording()
+
+
 def write_report(
     run: RunFolder,
-    *,
     split: DetectionSplit,
     predictions: Predictions,
     evaluation: Evaluation,
     classes: Sequence[str],
+    wording: Wording,
 ) -> Path:
     """Write report.html about a run whose other files are written, and return its path."""
     metrics = run.metrics()
@@ -64,10 +80,13 @@ def write_report(
     worst = np.argsort([-sum(pair) for pair in pairs], kind="stable")[:SHOWN].tolist()
     spread = [round(place) for place in np.linspace(0, count - 1, min(SHOWN, count))]
     tiles = [
-        Tile(f"{report_split.capitalize()} AP", percent(figures["ap"]), "mean over overlaps from 0.5 to 0.95"),
+        Tile(
+            f"{report_split.capitalize()} {wording.ap}", percent(figures["ap"]), "mean over overlaps from 0.5 to 0.95"
+        ),
         Tile("AP50", percent(figures["ap50"]), "an overlap of 0.5 is enough"),
         Tile("AP75", percent(figures["ap75"]), "an overlap of 0.75 is asked for"),
         Tile("AR100", percent(figures["ar100"]), "recall, at most 100 answers an image"),
+        *(Tile(title, percent(figures[name]), note) for title, (name, note) in wording.more_tiles.items()),
         Tile("Loss", short(figures["loss"]), "sum of all"),
     ]
     lines = [
@@ -92,6 +111,7 @@ def write_report(
             Curve("Anchors: difference of boxes", "rpn_box_reg_loss", "smooth absolute value", falling=True),
             Curve("Proposals: classes", "classifier_loss", "cross entropy", falling=True),
             Curve("Proposals: difference of boxes", "box_reg_loss", "smooth absolute value", falling=True),
+            *wording.more_curves,
         ],
         more_facts={"classes": len(classes), "objects": f"{sum(row.count for row in evaluation.classes):,}"},
         report_split=report_split,
@@ -102,6 +122,7 @@ def write_report(
         table=sorted(evaluation.classes, key=lambda row: row.ap),
         sizes=[row for row in by_size if row[2] is not None],
         likely=percent(LIKELY),
+        shapes=wording.shapes,
         kinds=by_kind(predictions, split, classes, errors),
         foreground=FOREGROUND,
         background=BACKGROUND,
@@ -111,8 +132,10 @@ def write_report(
 
 
 def _errors(predictions: Predictions, place: int, objects: Objects) -> ImageErrors:
-    scores, labels, boxes = (one[place].numpy() for one in (predictions.scores, predictions.labels, predictions.boxes))
-    return find_errors(scores, labels, boxes, objects, LIKELY)
+    order = predictions.scores[place].argsort(descending=True, stable=True)
+    order = order[predictions.scores[place][order] >= LIKELY]
+    overlaps = predictions.overlaps(place, order, objects)
+    return find_errors(order.numpy(), predictions.labels[place].numpy(), overlaps.numpy(), objects)
 
 
 def by_kind(
@@ -144,31 +167,45 @@ def _drawn(
     record = split.record(int(predictions.indices[place]))
     drawn = []
     if error.object is not None:
-        label = int(record.objects.labels[error.object])
-        drawn.append(Drawn(tuple(record.objects.boxes[error.object].tolist()), classes[label], label))
+        drawn.append(_objects(record.objects, classes)[error.object])
     if error.answer is not None:
-        label, score = (int(predictions.labels[place, error.answer]), float(predictions.scores[place, error.answer]))
-        box = tuple(predictions.boxes[place, error.answer].tolist())
-        drawn.append(Drawn(box, f"{classes[label]} {score:.0%}", label))
+        drawn.append(_answers(predictions, place, classes, torch.tensor([error.answer]))[0])
     return record.key, data_uri(draw_boxes(to_pil_image(record.image), drawn), longest=240)
 
 
 def _look(
     predictions: Predictions, place: int, split: DetectionSplit, classes: Sequence[str], errors: tuple[int, int]
 ) -> Looked:
-    """One image twice: with the boxes of its objects, and with those that were said."""
+    """One image twice: with the boxes (and masks) of its objects, and with those that were said."""
     record = split.record(int(predictions.indices[place]))
-    image, objects = to_pil_image(record.image), record.objects
-    truth = [
-        Drawn(tuple(box), classes[label] + (" (ignored)" if ignored else ""), int(label))
-        for box, label, ignored in zip(objects.boxes.tolist(), objects.labels, objects.ignored, strict=True)
-    ]
-    likely = predictions.scores[place] >= LIKELY
-    columns = (predictions.boxes[place][likely], predictions.labels[place][likely], predictions.scores[place][likely])
-    said = [
-        Drawn(tuple(box), f"{classes[label]} {score:.0%}", label)
-        for box, label, score in zip(*(column.tolist() for column in columns), strict=True)
-    ]
-    pictures = [data_uri(draw_boxes(image, boxes), longest=320) for boxes in (truth, said)]
+    image = to_pil_image(record.image)
+    said = _answers(predictions, place, classes, (predictions.scores[place] >= LIKELY).nonzero().flatten())
+    pictures = [data_uri(draw_boxes(image, boxes), longest=320) for boxes in (_objects(record.objects, classes), said)]
     missed, wrong = errors
     return Looked(record.key, pictures[0], pictures[1], missed, wrong)
+
+
+def _objects(objects: Objects, classes: Sequence[str]) -> list[Drawn]:
+    masks = _pixels(objects.masks, len(objects.labels))
+    return [
+        Drawn(tuple(box), classes[label] + (" (ignored)" if ignored else ""), int(label), mask)
+        for box, label, ignored, mask in zip(
+            objects.boxes.tolist(), objects.labels, objects.ignored, masks, strict=True
+        )
+    ]  # fmt: skip
+
+
+def _answers(predictions: Predictions, place: int, classes: Sequence[str], which: Tensor) -> list[Drawn]:
+    """The answers for the image at a place whose places among its answers are `which`."""
+    masks = predictions.masks_of(place)
+    masks = None if masks is None else masks.only(which.numpy())
+    columns = (column[place][which].tolist() for column in (predictions.boxes, predictions.labels, predictions.scores))
+    return [
+        Drawn(tuple(box), f"{classes[label]} {score:.0%}", label, mask)
+        for box, label, score, mask in zip(*columns, _pixels(masks, len(which)), strict=True)
+    ]
+
+
+def _pixels(masks: Masks | None, count: int) -> Sequence[np.ndarray | None]:
+    """Each mask (H, W), or so many times none."""
+    return [None] * count if masks is None else list(masks.dense().numpy())

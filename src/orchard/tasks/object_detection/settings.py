@@ -25,8 +25,8 @@ class DetectionSettings(Strict):
     giou_cost: float = Field(2.0, ge=0, description="weight of the generalised overlap in matching")
 
 
-class Settings(TrainSettings):
-    """What training a detector may be told beside what all trainings are."""
+class DetectorSettings(TrainSettings):
+    """What training any detector may be told beside what all trainings are."""
 
     fine_tuning: ClassVar[Mapping[str, Any]] = {
         "epochs": 20,
@@ -46,6 +46,11 @@ class Settings(TrainSettings):
     trunk_from: str | None = Field(None, description="run or model folder of a classifier whose weights the trunk has")
     freeze: tuple[str, ...] = Field((), description="parameters whose names begin so are not learned")
     augmentation: BoxAugmentSettings = Field(default_factory=BoxAugmentSettings)
+
+
+class Settings(DetectorSettings):
+    """The same, and what set prediction is told."""
+
     detection: DetectionSettings = Field(default_factory=DetectionSettings)
 
 

@@ -29,8 +29,8 @@ class NarrowResNet(ResNet):  # type: ignore[misc]
         return super()._make_layer(block, planes // NARROWER, *more, **named)
 
 
-def build(*, norm: bool, width: int, hidden: int, classes: int, sizes: list[int], **settings: Any) -> nn.Module:
-    """As torchvision's constructors put the parts together: the first without `norm`, the second ("v2") with it."""
+def parts(norm: bool, width: int, hidden: int, classes: int, sizes: list[int]) -> dict[str, Any]:
+    """As torchvision's constructors choose them: the first without `norm`, the second ("v2") with it."""
     trunk = NarrowResNet(Bottleneck, [1, 1, 1, 1], norm_layer=nn.BatchNorm2d if norm else FrozenBatchNorm2d)
     channels = [4 * 64 * 2**stage // NARROWER for stage in range(4)]
     stages = {f"layer{stage + 1}": str(stage) for stage in range(4)}
@@ -41,10 +41,14 @@ def build(*, norm: bool, width: int, hidden: int, classes: int, sizes: list[int]
         head: nn.Module = FastRCNNConvFCHead((width, 7, 7), [width] * 2, [hidden], norm_layer=nn.BatchNorm2d)
     else:
         head = TwoMLPHead(width * 49, hidden)
-    return FasterRCNN(
-        backbone, rpn_anchor_generator=anchors, rpn_head=RPNHead(width, 3, conv_depth=1 + norm), box_head=head,
-        box_predictor=FastRCNNPredictor(hidden, classes + 1), **settings,
-    )  # fmt: skip
+    return {
+        "backbone": backbone, "rpn_anchor_generator": anchors, "rpn_head": RPNHead(width, 3, conv_depth=1 + norm),
+        "box_head": head, "box_predictor": FastRCNNPredictor(hidden, classes + 1),
+    }  # fmt: skip
+
+
+def build(*, norm: bool, width: int, hidden: int, classes: int, sizes: list[int], **settings: Any) -> nn.Module:
+    return FasterRCNN(**parts(norm, width, hidden, classes, sizes), **settings)
 
 
 def targets(config: Any, inputs: dict[str, Tensor], generator: torch.Generator) -> dict[str, Tensor]:
@@ -56,7 +60,12 @@ def targets(config: Any, inputs: dict[str, Tensor], generator: torch.Generator) 
 
 
 def call(module: Any, tensors: dict[str, Tensor]) -> dict[str, Any]:
-    """What its `forward` does behind the resizing, with what it passes on; statistics of norms stay as they are."""
+    return compute(module, tensors)[0]
+
+
+def compute(module: Any, tensors: dict[str, Tensor]) -> tuple[dict[str, Any], list[dict[str, Tensor]]]:
+    """What its `forward` does behind the resizing, with what it passes on, and its answers as they are; statistics of
+    norms stay as they are."""
     images, real = tensors["images"], ~tensors["padding_mask"]
     sides = [(int(one.any(1).sum()), int(one.any(0).sum())) for one in real]
     edges = torch.tensor(sides).flip(1).repeat(1, 2).float()  # (B, 4)
@@ -67,6 +76,8 @@ def call(module: Any, tensors: dict[str, Tensor]) -> dict[str, Any]:
     if "boxes" in tensors:
         corners = box_convert(tensors["boxes"], "cxcywh", "xyxy") * edges[:, None]
         objects = [{"boxes": b, "labels": n} for b, n in zip(corners, tensors["labels"] + 1, strict=True)]
+        if "masks" in tensors:
+            objects = [one | {"masks": mine} for one, mine in zip(objects, tensors["masks"], strict=True)]
         module.rpn.training = module.roi_heads.training = True  # of these two alone, so that norms do not change
         proposals, losses = module.rpn(batch, maps, objects)
         losses |= module.roi_heads(maps, proposals, sides, objects)[1]
@@ -88,15 +99,18 @@ def call(module: Any, tensors: dict[str, Tensor]) -> dict[str, Any]:
         "labels": pad_sequence([one["labels"] - 1 for one in answers], batch_first=True),
         "boxes": pad_sequence([one["boxes"] / e for one, e in zip(answers, edges, strict=True)], batch_first=True),
         "losses": {name.removeprefix("loss_"): loss for name, loss in losses.items()},
-    }
+    }, answers
 
 
 def run(model: nn.Module, inputs: dict[str, Tensor]) -> dict[str, Any]:
+    return shares(model(**inputs))
+
+
+def shares(said: Any) -> dict[str, Any]:
     """The same of ours: boxes as shares of the image, and of each image only the proposals that there are."""
-    said = model(**inputs)
-    shares = said.proposals / said.seen.flip(1).repeat(1, 2)[:, None]
+    places = said.proposals / said.seen.flip(1).repeat(1, 2)[:, None]
     answers = said.found(torch.ones_like(said.seen))
-    columns = {"proposals": shares, "region_logits": said.region_logits, "region_deltas": said.region_deltas}
+    columns = {"proposals": places, "region_logits": said.region_logits, "region_deltas": said.region_deltas}
     return {
         "objectness": said.objectness,
         "anchor_deltas": said.anchor_deltas,
