@@ -116,11 +116,15 @@ class DETRPanoptic(nn.Module):
 
     def forward(self, images: Tensor, padding_mask: Tensor | None = None) -> Segmentations:
         """`padding_mask` (B, H, W) bool is true where there is no picture; none: pictures without padding."""
-        looked = self.detector.look(images, padding_mask)
+        looked = self.look(images, padding_mask)
         count, queries = looked.states.shape[:2]
         pictures = torch.arange(count, device=images.device)[:, None].expand(-1, queries).flatten()
         masks = self.masks(looked, pictures, torch.arange(queries, device=images.device).repeat(count))
         return Segmentations(looked.found, masks.unflatten(0, (count, queries)))
+
+    def look(self, images: Tensor, padding_mask: Tensor | None = None) -> Looked:
+        """What DETR finds, and all that masks are made from; called as `forward` is."""
+        return self.detector.look(images, padding_mask)
 
     def masks(self, looked: Looked, pictures: Tensor, queries: Tensor) -> Tensor:
         """Logits of the masks of some queries, (N, h, w): of picture `pictures[n]` the query `queries[n]`.
