@@ -47,7 +47,7 @@ def merge(
         stored: height and width of the image as it is stored, which the answer has.
     """
     scores, labels = (one.cpu() for one in logits.float().softmax(-1).max(-1))
-    whole = F.interpolate(masks[None].float(), seen, mode="bilinear", align_corners=False)[0].cpu()  # (N, *seen)
+    whole = F.interpolate(masks[:, None].float(), seen, mode="bilinear", align_corners=False)[:, 0].cpu()  # (N, *seen)
     kept, merged = torch.arange(len(whole)), False
     owners = torch.zeros(stored, dtype=torch.int64)
     while len(kept):
