@@ -86,7 +86,7 @@ def read_tables(source: str, tables: Mapping[str, dict[str, Any]], files: Files)
         try:
             for id, category in _categories(name, table["categories"]).items():
                 if categories.setdefault(id, category) != category:
-                    raise OrchardError(f"{name}: category {id} is '{category.name}', in another file it is not")
+                    raise OrchardError(f"{name}: category {id} ('{category.name}') has another name or isthing in another file")
             images += _images(name, table, splits[name], pictures, problems)
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise OrchardError(
