@@ -130,9 +130,7 @@ def gone(table: dict[str, Any]) -> None:
         (gone, "train0.png: there is no image gone.png"),
     ],
 )
-def test_wrong_tables_are_named_or_left_out(
-    folder: Path, how: Callable[[dict[str, Any]], None], message: str
-) -> None:
+def test_wrong_tables_are_named_or_left_out(folder: Path, how: Callable[[dict[str, Any]], None], message: str) -> None:
     change(folder, how)
     with pytest.raises(OrchardError, match=r"of \d pictures or their segments are not right") as caught:
         open_panoptic(str(folder), DataSettings())
@@ -237,9 +235,7 @@ def test_batches_are_pure_functions_and_evaluation_is_of_stored_sizes() -> None:
     assert min(stored.images.values.shape[2:]) == 40
 
 
-def test_data_check_counts_segments_and_draws(
-    folder: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
-) -> None:
+def test_data_check_counts_segments_and_draws(folder: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     assert orchard("data", "check", folder, "--mosaic", tmp_path / "mosaic.png", "--json") == 0
     found = json.loads(capsys.readouterr().out)
     assert found["format"] == "COCO panoptic" and found["facts"]["stuff"] == ["plain", "stripes", "checks", "noise"]

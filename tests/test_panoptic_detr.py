@@ -102,14 +102,13 @@ def test_losses_of_masks_and_their_gradients_are_the_official_ones(golden: Path)
 def as_batch(tensors: dict[str, Tensor]) -> PanopticBatch:
     """The targets of the case, whose masks overlap, so that each picture's map would not hold them."""
     height, width = 36, 44
-    batch = PanopticBatch(
+    return PanopticBatch(
         Padded(torch.zeros(3, 3, 1, 1), torch.ones(3, 1, 1, dtype=torch.bool)),
         OverlappingMaps([tensors[f"in.target{n}.masks"] for n in range(3)], height, width),  # type: ignore[arg-type]
         *(Ragged.of([tensors[f"in.target{n}.{what}"] for n in range(3)]) for what in ("labels", "boxes")),
         Ragged.of([torch.zeros(len(tensors[f"in.target{n}.labels"]), dtype=torch.bool) for n in range(3)]),
         torch.arange(3),
     )
-    return batch
 
 
 class OverlappingMaps:

@@ -12,9 +12,8 @@ import numpy as np
 from torch import Tensor
 from torchvision.transforms.v2 import functional as V
 
-from orchard.data.boxes.augment import (
-    BRIGHT, CONTRAST, CROP_FROM, CROP_H, CROP_W, CROP_X, CROP_Y, FLIP, SATURATION, SIDE, WHETHER_CROP, Sizing,
-)  # fmt: skip
+from orchard.data.boxes import augment as boxes
+from orchard.data.boxes.augment import Sizing
 from orchard.data.boxes.settings import BoxAugmentSettings
 from orchard.data.masks.augment import resize as resize_image
 from orchard.data.masks.augment import resize_mask
@@ -29,19 +28,22 @@ def vary(
     Segments with no pixel left are gone.
     """
     map = segments.map
-    if settings.flip and numbers[FLIP] < 0.5:
+    if settings.flip and numbers[boxes.FLIP] < 0.5:
         image, map = image.flip(2), map.flip(1)
-    if numbers[WHETHER_CROP] < settings.crop:
-        image, map = _resize(image, map, Sizing(_choose(settings.crop_from, numbers[CROP_FROM]), None))
+    if numbers[boxes.WHETHER_CROP] < settings.crop:
+        image, map = _resize(image, map, Sizing(_choose(settings.crop_from, numbers[boxes.CROP_FROM]), None))
         rows, columns = (
             _cut(settings.crop_sides, side, *numbers[places])
-            for side, places in zip(map.shape, ([CROP_H, CROP_Y], [CROP_W, CROP_X]), strict=True)
+            for side, places in zip(
+                map.shape, ([boxes.CROP_H, boxes.CROP_Y], [boxes.CROP_W, boxes.CROP_X]), strict=True
+            )
         )
         image, map = image[:, rows, columns], map[rows, columns]
-    side = _choose(settings.sides, numbers[SIDE])
+    side = _choose(settings.sides, numbers[boxes.SIDE])
     image, map = _resize(image, map, sizing if side is None else Sizing(side, sizing.longest))
     if settings.color:
-        bright, contrast, saturation = (1 + settings.color * (2 * numbers[[BRIGHT, CONTRAST, SATURATION]] - 1)).tolist()
+        strengths = numbers[[boxes.BRIGHT, boxes.CONTRAST, boxes.SATURATION]]
+        bright, contrast, saturation = (1 + settings.color * (2 * strengths - 1)).tolist()
         image = V.adjust_contrast(V.adjust_brightness(image, bright), contrast)
         image = V.adjust_saturation(image, saturation) if len(image) == 3 else image
     return image, replace(segments, map=map).present()

@@ -86,12 +86,12 @@ def read_tables(source: str, tables: Mapping[str, dict[str, Any]], files: Files)
         try:
             for id, category in _categories(name, table["categories"]).items():
                 if categories.setdefault(id, category) != category:
-                    raise OrchardError(f"{name}: category {id} ('{category.name}') has another name or isthing in another file")
+                    raise OrchardError(
+                        f"{name}: category {id} ('{category.name}') has another name or isthing in another file"
+                    )
             images += _images(name, table, splits[name], pictures, problems)
         except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise OrchardError(
-                f"{name} is no table in COCO's panoptic form: {type(error).__name__} {error}"
-            ) from None
+            raise OrchardError(f"{name} is no table in COCO's panoptic form: {type(error).__name__} {error}") from None
     names = [one.name for one in categories.values()]
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice is not None:

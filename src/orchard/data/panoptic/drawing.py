@@ -45,5 +45,7 @@ def draw_segments(image: Image.Image, map: np.ndarray, colours: np.ndarray, word
     for n, word in enumerate(words, 1):
         depth = distance_transform_edt(np.pad(map == n, 1))[1:-1, 1:-1]
         row, column = np.unravel_index(int(depth.argmax()), depth.shape)  # the middle of its thickest part
-        pen.text((int(column), int(row)), word, fill="white", font=font, anchor="mm", stroke_width=2, stroke_fill="black")
+        pen.text(
+            (int(column), int(row)), word, fill="white", font=font, anchor="mm", stroke_width=2, stroke_fill="black"
+        )
     return drawn

@@ -30,7 +30,7 @@ class SceneSegments(PanopticSplit):
 
     def record(self, index: int) -> PanopticRecord:
         scene = make_scene(self.seed, self.split, index)
-        kinds = scene.stuff.unique()
+        kinds = torch.tensor(np.unique(scene.stuff.numpy()))
         count = len(scene.labels)
         map = count + 1 + torch.searchsorted(kinds, scene.stuff)
         numbers = (scene.masks * torch.arange(1, count + 1)[:, None, None]).sum(0)  # no pixel belongs to two digits

@@ -55,4 +55,5 @@ def look_at_map(files: Files, name: str) -> SeenMap | str:
     found, place = np.unique(flat[starts], return_inverse=True)
     counts = np.bincount(place, np.diff(starts, append=flat.size)).astype(int)
     pixels = {int(id): int(count) for id, count in zip(found, counts, strict=True) if id}
-    return SeenMap(*ids.shape, pixels, sha256(ids.tobytes()).digest())
+    height, width = ids.shape
+    return SeenMap(height, width, pixels, sha256(ids.tobytes()).digest())

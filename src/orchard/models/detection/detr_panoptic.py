@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
@@ -77,7 +78,7 @@ class MaskHead(nn.Module):
         sizes = [width + heads, width + heads, *steps]
         self.blocks = nn.ModuleList(
             nn.Sequential(nn.Conv2d(before, after, 3, padding=1), nn.GroupNorm(groups, after), nn.ReLU())
-            for before, after in zip(sizes, sizes[1:], strict=False)
+            for before, after in pairwise(sizes)
         )
         self.adapters = nn.ModuleList(
             nn.Conv2d(finer, step, 1) for finer, step in zip(reversed(channels), steps, strict=False)
@@ -120,7 +121,7 @@ class DETRPanoptic(nn.Module):
         count, queries = looked.states.shape[:2]
         pictures = torch.arange(count, device=images.device)[:, None].expand(-1, queries).flatten()
         masks = self.masks(looked, pictures, torch.arange(queries, device=images.device).repeat(count))
-        return Segmentations(looked.found, masks.unflatten(0, (count, queries)))
+        return Segmentations(looked.found, masks.view(count, queries, *masks.shape[1:]))
 
     def look(self, images: Tensor, padding_mask: Tensor | None = None) -> Looked:
         """What DETR finds, and all that masks are made from; called as `forward` is."""

@@ -12,4 +12,5 @@ TASK = Task(
     metric=Metric("pq", larger_is_better=True, percent=True),
     pipeline="pipeline:PanopticSegmenter",
     answer="answer:answer",
+    entries="job:entries",
 )

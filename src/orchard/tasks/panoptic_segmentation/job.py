@@ -8,13 +8,14 @@ from typing import Any
 
 import torch
 from safetensors.torch import load_file
-from torch import nn
+from torch import Tensor, nn
 
 from orchard.data.panoptic.contracts import Relabelled
 from orchard.data.panoptic.loader import PanopticLoader
 from orchard.data.panoptic.sources import open_panoptic
 from orchard.data.settings import Source
 from orchard.errors import OrchardError, UsageError
+from orchard.inference.export import Entry, example_inputs
 from orchard.inference.loading import Loaded
 from orchard.tasks import base
 from orchard.tasks.known_classes import head_rows, unnamed
@@ -169,3 +170,22 @@ def evaluate_loaded(loaded: Loaded, source: str, split: str, settings: Source) -
     )
     found = predict_split(model, (batch.to(device) for batch in loader.batches(0)), objective)
     return {**asked, **found.figures(objective.things)}
+
+
+class Predictor(nn.Module):
+    """A model with one tensor as its answer, (B, Q, 4 + K + h w): the box, the probabilities of the classes, and those
+    of the pixels of the mask, row by row."""
+
+    def __init__(self, model: nn.Module):
+        super().__init__()
+        self.model = model
+
+    def forward(self, images: Tensor, padding_mask: Tensor) -> Tensor:
+        found = self.model(images, padding_mask)
+        classes = found.detections.logits.softmax(-1)[..., :-1]
+        return torch.cat([found.detections.boxes, classes, found.masks.sigmoid().flatten(2)], dim=-1)
+
+
+def entries(loaded: Loaded) -> list[Entry]:
+    """What an export consists of. Images are padded to one size; what is found is not merged."""
+    return [Entry("", Predictor(loaded.model).eval(), example_inputs(loaded), "predictions")]

@@ -2,8 +2,8 @@
 
 A true and a predicted segment of one class match where their IoU is over 0.5, which is possible only once. SQ is the
 mean IoU of matches, RQ their share of all segments (F1), and PQ = SQ RQ. Pixels that nobody annotated (void) are in no
-union; a crowd matches nothing and is not missed. A predicted segment that lies by more than half in void or in crowds of
-its class is no mistake.
+union; a crowd matches nothing and is not missed. A predicted segment that lies by more than half in void or in crowds
+of its class is no mistake.
 """
 
 from __future__ import annotations

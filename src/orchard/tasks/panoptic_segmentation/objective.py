@@ -121,7 +121,9 @@ class Predictions:
     """How right a model was on the N images of a split."""
 
     counts: Tensor  # (4, K) float64: matched, wrong, missed segments and the sum of IoUs, over all images
-    qualities: Tensor  # (N,) float32: PQ of each image, over the classes that are true or said there; not a number without any
+    qualities: (
+        Tensor  # (N,) float32: PQ of each image, over the classes that are true or said there; not a number without any
+    )
     losses: Tensor  # (N,) float32
     indices: Tensor  # (N,) int64
 
@@ -140,9 +142,7 @@ class Predictions:
 
 
 @torch.no_grad()
-def predict_split(
-    model: nn.Module, batches: Iterable[PanopticBatch], objective: PanopticSegmentation
-) -> Predictions:
+def predict_split(model: nn.Module, batches: Iterable[PanopticBatch], objective: PanopticSegmentation) -> Predictions:
     """Run `model`, as it stands, over batches of one image that are already on its device."""
     parts = []
     for batch in batches:
