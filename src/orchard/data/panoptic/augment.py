@@ -32,12 +32,8 @@ def vary(
         image, map = image.flip(2), map.flip(1)
     if numbers[boxes.WHETHER_CROP] < settings.crop:
         image, map = _resize(image, map, Sizing(_choose(settings.crop_from, numbers[boxes.CROP_FROM]), None))
-        rows, columns = (
-            _cut(settings.crop_sides, side, *numbers[places])
-            for side, places in zip(
-                map.shape, ([boxes.CROP_H, boxes.CROP_Y], [boxes.CROP_W, boxes.CROP_X]), strict=True
-            )
-        )
+        rows = _cut(settings.crop_sides, map.shape[0], numbers[boxes.CROP_H], numbers[boxes.CROP_Y])
+        columns = _cut(settings.crop_sides, map.shape[1], numbers[boxes.CROP_W], numbers[boxes.CROP_X])
         image, map = image[:, rows, columns], map[rows, columns]
     side = _choose(settings.sides, numbers[boxes.SIDE])
     image, map = _resize(image, map, sizing if side is None else Sizing(side, sizing.longest))

@@ -121,9 +121,7 @@ class Predictions:
     """How right a model was on the N images of a split."""
 
     counts: Tensor  # (4, K) float64: matched, wrong, missed segments and the sum of IoUs, over all images
-    qualities: (
-        Tensor  # (N,) float32: PQ of each image, over the classes that are true or said there; not a number without any
-    )
+    qualities: Tensor  # (N,) float32: PQ of each image, over its classes that are true or said; NaN without any
     losses: Tensor  # (N,) float32
     indices: Tensor  # (N,) int64
 
