@@ -200,7 +200,7 @@ def test_data_check_counts_pixels_and_draws(folder: Path, capsys: pytest.Capture
     assert found["format"] == "mask folders" and found["facts"]["classes"] == ["0", "1", "2"]
     assert sum(split["1"] for split in found["counts"].values()) == sum((numbers(n) == 1).sum() for n in range(8))
     assert Image.open(tmp_path / "mosaic.png").size[0] > 100
-    assert [kind.name for kind in kinds_by_name("digit-scenes")] == ["boxes", "masks"]
+    assert [kind.name for kind in kinds_by_name("digit-scenes")] == ["boxes", "masks", "panoptic"]
 
 
 def test_overlays_show_classes_and_leave_what_is_ignored() -> None:

@@ -22,7 +22,8 @@ from orchard.errors import OrchardError, UsageError, unknown
 FOLDER = Path(__file__).parent
 FOREIGN = ("timm:", "hf:", "module:")  # how models of others begin, a person's own too, which have no cards
 SIZES = FOLDER / "sizes.json"
-ANY = ("images", "text", "captions", "boxes", "masks", "text-pairs", "environments")  # what recipes call one's own data
+# What recipes call one's own data.
+ANY = ("images", "text", "captions", "boxes", "masks", "panoptic", "text-pairs", "environments")
 
 
 @dataclass(frozen=True)

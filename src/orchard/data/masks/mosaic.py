@@ -28,6 +28,11 @@ def draw_mosaic(source: str, settings: DataSettings, path: Path, pictures: int =
         record = split.record(index)
         image = to_pil_image(record.image).convert("RGB")
         tiles += [image, overlay(image, record.mask.numpy(), data.colours)]
+    write_tiles(tiles, path)
+
+
+def write_tiles(tiles: list[Image.Image], path: Path) -> None:
+    """Write a PNG of images in rows, each of which begins with an image and what its annotation says."""
     for tile in tiles:
         tile.thumbnail((SIDE, SIDE))
     width, height = (max(tile.size[axis] for tile in tiles) for axis in (0, 1))

@@ -114,6 +114,18 @@ class DetectionTransformer(nn.Module):
         return torch.stack(states), memory
 
 
+@dataclass(frozen=True)
+class Looked:
+    """What DETR makes of pictures, and what it is found from."""
+
+    found: Detections
+    maps: list[Tensor]  # of the trunk, finest first
+    features: Tensor  # (B, D, h, w): the last of them, projected
+    memory: Tensor  # (B, S, D): the encoder's, of S = h w cells
+    visible: Tensor  # (B, S) bool: cells that are no padding
+    states: Tensor  # (B, Q, D): the queries' after the last decoder layer
+
+
 class DETR(nn.Module):
     """Pictures (B, C, H, W), normalised, padded to one size, to `Detections` (section 3.2)."""
 
@@ -139,18 +151,24 @@ class DETR(nn.Module):
 
     def forward(self, images: Tensor, padding_mask: Tensor | None = None) -> Detections:
         """`padding_mask` (B, H, W) bool is true where there is no picture; none: pictures without padding."""
+        return self.look(images, padding_mask).found
+
+    def look(self, images: Tensor, padding_mask: Tensor | None = None) -> Looked:
+        """What is found, and all that a head for masks is made from."""
         check_images(images, self.config.in_channels)
         if padding_mask is None:
             padding_mask = torch.zeros_like(images[:, 0], dtype=torch.bool)
         check_padding(padding_mask, images)
-        features = self.projection(self.trunk.feature_maps(images)[-1])  # (B, D, h, w)
+        maps = self.trunk.feature_maps(images)
+        features = self.projection(maps[-1])  # (B, D, h, w)
         padding = F.interpolate(padding_mask[:, None].float(), size=features.shape[2:])[:, 0].bool()  # (B, h, w)
         positions = self.position(padding).to(features.dtype).flatten(1, 2)
         cells, visible = features.flatten(2).transpose(1, 2), ~padding.flatten(1)
-        states, _ = self.transformer(cells, positions, visible, self.queries)
+        states, memory = self.transformer(cells, positions, visible, self.queries)
         logits, boxes = self.class_head(states), self.box_head(states).sigmoid()
         *earlier, last = (Detections(*pair) for pair in zip(logits, boxes, strict=True))
-        return Detections(last.logits, last.boxes, tuple(earlier))
+        found = Detections(last.logits, last.boxes, tuple(earlier))
+        return Looked(found, maps, features, memory, visible, states[-1])
 
     def layer_groups(self) -> list[tuple[str, ...]]:
         """Name prefixes of the parameters from the input to the heads, for layer-wise learning rates."""

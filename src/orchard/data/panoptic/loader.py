@@ -1,0 +1,102 @@
+"""Batches of images with segments.
+
+Images of a training batch have unlike sizes and are padded to the largest. In evaluation every image is a batch of its
+own and its segments have the size at which they are stored: an answer must depend neither on the images beside it nor
+on what it would be padded to.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+from torchvision.ops import box_convert, masks_to_boxes
+
+from orchard.data.batches import Batch, Padded, Ragged
+from orchard.data.boxes.augment import Sizing
+from orchard.data.boxes.loader import pad, with_channels
+from orchard.data.boxes.settings import BoxAugmentSettings
+from orchard.data.contracts import Preprocess
+from orchard.data.counter_rng import uniforms
+from orchard.data.indexed import IndexedBatches
+from orchard.data.masks.augment import resize
+from orchard.data.panoptic.augment import vary
+from orchard.data.panoptic.contracts import PanopticSplit, Segments
+
+
+@dataclass(frozen=True)
+class PanopticBatch(Batch):
+    """Images with their segments.
+
+    images: (B, C, h, w) float, padded at the bottom and the right with zeros, with their mask (B, h, w);
+    maps: (B, H, W) int32, n + 1 where an image's segment n is, 0 where nothing is; in evaluation of the size that is
+    stored, not the images';
+    labels: (N,) int64, of the segments;
+    boxes: (N, 4) float32, around them: middle x, middle y, width and height as shares of the image without padding;
+    crowd: (N,) bool, those that are not learned;
+    indices: (B,) int64.
+    """
+
+    images: Padded
+    maps: Tensor
+    labels: Ragged
+    boxes: Ragged
+    crowd: Ragged
+    indices: Tensor
+
+
+class PanopticLoader(IndexedBatches[PanopticBatch]):
+    """Batches of `split`, varied by `augment`, or for evaluation (`augment=None`) one image after the other."""
+
+    def __init__(
+        self,
+        split: PanopticSplit,
+        preprocess: Preprocess,
+        sizing: Sizing,
+        augment: BoxAugmentSettings | None,
+        *,
+        batch_size: int = 1,
+        seed: int = 0,
+        workers: int = 0,
+        rank: int = 0,
+        world: int = 1,
+    ):
+        super().__init__(
+            len(split), batch_size=batch_size if augment else world, seed=seed, training=augment is not None,
+            workers=workers, rank=rank, world=world,
+        )  # fmt: skip
+        self.split, self.preprocess, self.sizing, self.augment = split, preprocess, sizing, augment
+
+    def make(self, epoch: int, indices: np.ndarray, part: slice) -> PanopticBatch:
+        mine = indices[part]
+        numbers = uniforms(self.seed, epoch, mine)
+        if self.augment is not None and self.split.endless:
+            mine = mine + epoch * self.count
+        images, segments = [], []
+        for index, row in zip(mine, numbers, strict=True):
+            record = self.split.record(int(index))
+            image, found = with_channels(record.image, self.preprocess.channels), record.segments
+            if self.augment is None:
+                image = resize(image, self.sizing.of(*image.shape[1:]))
+            else:
+                image, found = vary(image, found, self.augment, row, self.sizing)
+            images.append(self.preprocess.normalise(image[None])[0])
+            segments.append(found)
+        return PanopticBatch(
+            pad(images),
+            pad([one.map[None] for one in segments]).values[:, 0],
+            Ragged.of([torch.from_numpy(one.labels) for one in segments]),
+            Ragged.of([boxes_of(one) for one in segments]),
+            Ragged.of([torch.from_numpy(one.crowd) for one in segments]),
+            torch.from_numpy(mine),
+        )
+
+
+def boxes_of(segments: Segments) -> Tensor:
+    """The boxes around segments, (N, 4): middle, width and height as shares of the image's sides."""
+    height, width = segments.map.shape
+    masks = segments.map == torch.arange(1, len(segments.labels) + 1)[:, None, None]
+    edges = masks_to_boxes(masks) + torch.tensor([0.0, 0.0, 1.0, 1.0])  # from pixels to their outer edges
+    return box_convert(edges, "xyxy", "cxcywh") / torch.tensor([width, height, width, height])
