@@ -18,23 +18,28 @@ class GlobalConvolution(nn.Module):
         super().__init__()
         if kernel < 1 or kernel % 2 == 0:
             raise ValueError(f"expected odd kernels of at least 1, got {kernel}")
-        column, row = {"kernel_size": (kernel, 1), "padding": (kernel // 2, 0)}, {"kernel_size": (1, kernel), "padding": (0, kernel // 2)}
-        self.first = nn.Sequential(nn.Conv2d(inputs, outputs, **column), nn.Conv2d(outputs, outputs, **row))
-        self.second = nn.Sequential(nn.Conv2d(inputs, outputs, **row), nn.Conv2d(outputs, outputs, **column))
-        for layer in (*self.first, *self.second):
-            nn.init.kaiming_uniform_(layer.weight, a=1)
-            nn.init.zeros_(layer.bias)
+        column, row = (kernel, 1), (1, kernel)
+        self.first = nn.Sequential(_line(inputs, outputs, column), _line(outputs, outputs, row))
+        self.second = nn.Sequential(_line(inputs, outputs, row), _line(outputs, outputs, column))
 
     def forward(self, x: Tensor) -> Tensor:
         return self.first(x) + self.second(x)  # type: ignore[no-any-return]
 
 
+def _line(inputs: int, outputs: int, kernel: tuple[int, int]) -> nn.Conv2d:
+    layer = nn.Conv2d(inputs, outputs, kernel, padding=(kernel[0] // 2, kernel[1] // 2))
+    nn.init.kaiming_uniform_(layer.weight, a=1)
+    nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
+    return layer
+
+
 class UnscathedPyramid(nn.Module):
-    """The last of a trunk's maps, (B, inputs, H, W), to a level of the same size for each kernel, (B, width, H, W)."""
+    """A list of one map, (B, inputs, H, W), to a level of the same size for each kernel, (B, width, H, W)."""
 
     def __init__(self, inputs: int, width: int, kernels: Sequence[int]):
         super().__init__()
         self.levels = nn.ModuleList(GlobalConvolution(inputs, width, kernel) for kernel in kernels)
 
     def forward(self, maps: Sequence[Tensor]) -> list[Tensor]:
-        return [level(maps[-1]) for level in self.levels]
+        (x,) = maps
+        return [level(x) for level in self.levels]
