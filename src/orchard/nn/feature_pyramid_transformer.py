@@ -1,4 +1,4 @@
-"""The feature pyramid transformer: every level of a pyramid sees all the others (Zhang et al. 2020, arXiv:2007.09451)."""
+"""The feature pyramid transformer: every level sees all the others (Zhang et al. 2020, arXiv:2007.09451)."""
 
 from __future__ import annotations
 

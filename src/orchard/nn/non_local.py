@@ -10,7 +10,7 @@ An interaction takes maps: queries (B, D, H, W), keys (B, D, h, w) and values (B
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -36,23 +36,28 @@ def positions(x: Tensor) -> Tensor:
     return x.flatten(2).transpose(1, 2)
 
 
-def weighted_sum(weigh: Callable[[Tensor], Tensor], queries: Tensor, values: Tensor, held: int = 1) -> Tensor:
-    """`weigh(queries)` (B, Q, K) times `values` (B, K, V), without ever holding more than `ROOM` weights of an image.
+def as_map(y: Tensor, like: Tensor) -> Tensor:
+    """(B, H · W, C) as a map of the height and width of another."""
+    return y.transpose(1, 2).reshape(y.shape[0], -1, *like.shape[2:])
 
-    Queries do not see each other, so they come in pieces; for the gradient the weights of a piece are computed again.
-    `held` says how many numbers are held for each weight.
-    """
 
-    def whole(some: Tensor) -> Tensor:
-        return weigh(some) @ values
-
-    size = max(1, ROOM // (held * values.shape[1]))
-    if queries.shape[1] <= size:
-        return whole(queries)
-    pieces = queries.split(size, 1)
+def in_pieces(compute: Callable[..., Tensor], pieces: Sequence[Sequence[Tensor]], dim: int) -> Tensor:
+    """`compute` of each piece, joined along `dim`; what several pieces hold inside is computed again for the gradient,
+    so that no more than one of them is held."""
+    if len(pieces) == 1:
+        return compute(*pieces[0])
     if torch.is_grad_enabled():
-        return torch.cat([checkpoint(whole, piece, use_reentrant=False) for piece in pieces], 1)
-    return torch.cat([whole(piece) for piece in pieces], 1)
+        return torch.cat([checkpoint(compute, *piece, use_reentrant=False) for piece in pieces], dim)
+    return torch.cat([compute(*piece) for piece in pieces], dim)
+
+
+def weighted_sum(weigh: Callable[[Tensor], Tensor], queries: Tensor, values: Tensor, held: int = 1) -> Tensor:
+    """`weigh(queries)` (B, Q, K) times `values` (B, K, V), without ever holding more than `ROOM` numbers of an image.
+
+    Queries do not see each other, so they come in pieces. `held` says how many numbers are held for each weight.
+    """
+    pieces = torch.split(queries, max(1, ROOM // (held * values.shape[1])), 1)
+    return in_pieces(lambda some: weigh(some) @ values, [(piece,) for piece in pieces], 1)
 
 
 class AveragedDotProduct(nn.Module):
@@ -60,8 +65,7 @@ class AveragedDotProduct(nn.Module):
 
     def forward(self, queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
         sums = keys.flatten(2) @ positions(values)  # (B, D, V)
-        y = (positions(queries) @ sums).transpose(1, 2) / keys[0, 0].numel()
-        return y.unflatten(2, queries.shape[2:])
+        return as_map(positions(queries) @ sums / keys[0, 0].numel(), queries)
 
 
 class AveragedConcatenation(nn.Module):
@@ -74,10 +78,10 @@ class AveragedConcatenation(nn.Module):
     def forward(self, queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
         of_queries, of_keys = self.weigh.weight.chunk(2, 1)
         first = positions(F.conv2d(queries, of_queries, self.weigh.bias))  # (B, Q, 1)
-        second = F.conv2d(keys, of_keys).flatten(2) # (B, 1, K)
+        second = F.conv2d(keys, of_keys).flatten(2)  # (B, 1, K)
         count = keys[0, 0].numel()
         y = weighted_sum(lambda some: F.relu(some + second) / count, first, positions(values))
-        return y.transpose(1, 2).unflatten(2, queries.shape[2:])
+        return as_map(y, queries)
 
 
 class MixtureOfSoftmaxes(nn.Module):
@@ -104,9 +108,9 @@ class MixtureOfSoftmaxes(nn.Module):
             nn.init.uniform_(self.weight, -(parts**-0.5), parts**-0.5)
 
     def shares(self, queries: Tensor, keys: Tensor) -> Tensor:
-        """π of each image, (B, N)."""
+        """π of each image, (B, N), or (1, 1) where there is one part."""
         if self.parts == 1:
-            return queries.new_ones(len(queries), 1)
+            return queries.new_ones(1, 1)
         mean = (keys if self.mean_of_keys else queries).mean((2, 3))
         return F.linear(mean, self.weight).softmax(1)
 
@@ -116,8 +120,9 @@ class MixtureOfSoftmaxes(nn.Module):
 
         def weigh(some: Tensor) -> Tensor:
             pairs = zip(some.chunk(self.parts, 2), keys_of, strict=True)
-            mixed = sum(shares[:, n] * self.similarity(*pair).softmax(2) for n, pair in enumerate(pairs))
+            softmaxes = (shares[:, n] * self.similarity(*pair).softmax(2) for n, pair in enumerate(pairs))
+            mixed: Tensor = sum(softmaxes)  # type: ignore[assignment]
             return F.dropout(mixed, self.dropout, self.training)
 
         y = weighted_sum(weigh, positions(queries), positions(values), held=self.parts + 1)
-        return y.transpose(1, 2).unflatten(2, queries.shape[2:])
+        return as_map(y, queries)

@@ -41,6 +41,6 @@ class MeanNorm(nn.BatchNorm2d):
     """Of maps of one cell: a batch of one image, which has no variance, is normed by the running statistics."""
 
     def forward(self, x: Tensor) -> Tensor:
-        if len(x) > 1:
-            return super().forward(x)
-        return F.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps)
+        if self.training and x.shape[0] == 1:
+            return F.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps)
+        return super().forward(x)

@@ -56,7 +56,10 @@ def neck_names(levels: int) -> Table:
     rows: Table = []
     for n in range(levels):
         level = f"p{n + 2}"
-        rows += [(f"lateral.{n}.0.{{}}", f"fpn_{level}_1x1.{{}}"), (f"transformer.output.{n}.0.{{}}", f"fpt_{level}.{{}}")]
+        rows += [
+            (f"lateral.{n}.0.{{}}", f"fpn_{level}_1x1.{{}}"),
+            (f"transformer.output.{n}.0.{{}}", f"fpt_{level}.{{}}"),
+        ]
         rows += self_names(f"transformer.selves.{n}.", f"st_{level}.")
         for other in range(n):
             rows += rendering_names(f"transformer.rendering.{n}_{other}.", f"rt_{level}_p{other + 2}.")

@@ -1,4 +1,4 @@
-"""Semantic segmentation on a feature pyramid (Lin et al. 2016, arXiv:1612.03144; Kirillov et al. 2019, arXiv:1901.02446).
+"""FPN for semantic segmentation (Lin et al. 2016, arXiv:1612.03144; Kirillov et al. 2019, arXiv:1901.02446).
 
 A trunk, a pyramid on its maps, and the semantic head of Panoptic FPN: every level is brought to the size of the finest
 by convolutions, all are added up, and a 1x1 convolution says the classes. Which pyramid it is, is another landmark's
