@@ -18,8 +18,8 @@ class FeaturePyramid(nn.Module):
 
     def __init__(self, channels: Sequence[int], width: int, norm: Callable[[int], nn.Module] | None):
         super().__init__()
-        self.lateral = nn.ModuleList(_convolution(inputs, width, 1, norm) for inputs in channels)
-        self.output = nn.ModuleList(_convolution(width, width, 3, norm) for _ in channels)
+        self.lateral = nn.ModuleList(pyramid_convolution(inputs, width, 1, norm) for inputs in channels)
+        self.output = nn.ModuleList(pyramid_convolution(width, width, 3, norm) for _ in channels)
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_uniform_(module.weight, a=1)
@@ -36,6 +36,9 @@ class FeaturePyramid(nn.Module):
         return [*levels, levels[-1][:, :, ::2, ::2]]
 
 
-def _convolution(inputs: int, outputs: int, kernel: int, norm: Callable[[int], nn.Module] | None) -> nn.Sequential:
+def pyramid_convolution(
+    inputs: int, outputs: int, kernel: int, norm: Callable[[int], nn.Module] | None
+) -> nn.Sequential:
+    """A convolution that keeps the size, with the norm that `norm` makes or with a bias."""
     convolution = nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2, bias=norm is None)
     return nn.Sequential(convolution) if norm is None else nn.Sequential(convolution, norm(outputs))

@@ -9,7 +9,7 @@ anchors, P proposals, D width, K classes.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -21,6 +21,7 @@ from orchard.errors import UsageError
 from orchard.models import Landmark
 from orchard.models.detection.contract import check_padding, example
 from orchard.models.detection.faster_rcnn_names import NAMES, infer_config
+from orchard.models.detection.neck import NECKS, make_neck
 from orchard.models.detection.regions import (
     ANCHOR_WEIGHTS,
     Regions,
@@ -33,7 +34,6 @@ from orchard.models.vision.trunk import Settings, Trunk, create_trunk, freeze_ba
 from orchard.nn.anchors import cell_anchors, grid_anchors
 from orchard.nn.box_coding import decode_boxes
 from orchard.nn.checks import check_images
-from orchard.nn.feature_pyramid import FeaturePyramid
 from orchard.nn.regions import ClassBoxes, ProposalHead, RegionHead, clip_boxes, pool_regions, suppress
 
 
@@ -43,6 +43,7 @@ class FasterRCNNConfig:
     trunk_settings: Settings | Mapping[str, Any] = ()  # fields of its configuration that differ from that name's
     frozen_norm: bool = True  # the trunk's batch norms are constants, as of a trunk that was trained before
     frozen_norm_eps: float = 1e-5  # what these add to variances; 0 in torchvision's first weights
+    neck: str = "fpn"  # a feature pyramid, or "fpt", a feature pyramid transformer
     levels: int = 4  # of the trunk's resolutions, the coarsest ones; the pyramid adds one
     width: int = 256  # channels of the pyramid
     norm: bool = False  # batch norms behind convolutions of the pyramid and of the region head
@@ -67,6 +68,8 @@ class FasterRCNNConfig:
         for name in ("levels", "proposal_convolutions", "region_layers", "most_answers"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}, expected 1 or more")
+        if self.neck not in NECKS:
+            raise ValueError(f"neck is one of {', '.join(NECKS)}, got {self.neck!r}")
         if len(self.anchor_sizes) != self.levels + 1:
             raise ValueError(
                 f"anchor_sizes has {len(self.anchor_sizes)} numbers, expected levels + 1 = {self.levels + 1}"
@@ -101,7 +104,7 @@ class FasterRCNN(nn.Module):
         self.used = used_maps(trunk.strides, c)
         self.strides = tuple(trunk.strides[n] for n in self.used)
         norm = nn.BatchNorm2d if c.norm else None
-        self.pyramid = FeaturePyramid([trunk.channels[n] for n in self.used], c.width, norm)
+        self.pyramid = make_neck(c.neck, [trunk.channels[n] for n in self.used], self.strides, c.width, norm)
         self.proposal_head = ProposalHead(c.width, len(c.anchor_ratios), c.proposal_convolutions)
         self.region_head = RegionHead(
             c.width, self.region_size, c.region_convolutions, [c.hidden] * c.region_layers, norm
@@ -242,6 +245,7 @@ def build_trunk(config: FasterRCNNConfig) -> Trunk:
 
 VARIANTS = {
     "fasterrcnn_resnet50_fpn": FasterRCNNConfig(),
+    "fasterrcnn_resnet50_fpt": FasterRCNNConfig(neck="fpt"),
     "fasterrcnn_resnet50_fpn_v2": FasterRCNNConfig(
         frozen_norm=False, norm=True, proposal_convolutions=2, region_convolutions=4, region_layers=1
     ),
@@ -262,6 +266,7 @@ VARIANTS = {
         num_classes=10,
     ),
 }
+VARIANTS["faster_rcnn_fpt_nano"] = replace(VARIANTS["faster_rcnn_nano"], neck="fpt")
 LANDMARK = Landmark(
     model=build, variants=VARIANTS, names=NAMES, infer_config=infer_config, first_class=1, example=example
 )
