@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -18,7 +18,6 @@ from torch import Tensor, nn
 from orchard.data.patches import PatchBatch
 from orchard.errors import UsageError
 from orchard.models import create_model
-from orchard.report.run_page import Curve
 from orchard.tasks.super_resolution.adversarial import AdversarialSettings
 from orchard.tasks.super_resolution.metrics import METRICS
 from orchard.tasks.super_resolution.upscaling import network_of, to_network
@@ -28,6 +27,9 @@ from orchard.training.phases import Phase
 from orchard.weights.folders import model_folder
 from orchard.weights.portable import WEIGHTS, load_exactly, read_portable
 from orchard.weights.quantized import FACT
+
+if TYPE_CHECKING:
+    from orchard.report.run_page import Curve
 
 LOSSES = {
     **SCORE_LOSSES,
@@ -57,17 +59,25 @@ class AdversarialSuperResolution:
                 begins=settings.discriminator_start,
             ),
         )  # fmt: skip
-        self.curves: tuple[Curve, ...] = (
+        self.logged: tuple[str, ...] = (
+            *METRICS, *(f"bicubic_{name}" for name in METRICS), "pixel_loss", "adversarial_loss", "discriminator_loss",
+            "score_real", "score_fake", *(["perceptual_loss"] if perceptual else []),
+        )  # fmt: skip
+
+    @property
+    def curves(self) -> tuple[Curve, ...]:
+        """Of the report, beside those of every training."""
+        from orchard.report.run_page import Curve  # here, as an evaluation draws nothing
+
+        curves = (
             Curve("Pixel loss", "pixel_loss", "range 1", falling=True),
-            Curve("Adversarial loss", "adversarial_loss", settings.loss),
-            Curve("Discriminator's loss", "discriminator_loss", settings.loss),
+            Curve("Adversarial loss", "adversarial_loss", self.settings.loss),
+            Curve("Discriminator's loss", "discriminator_loss", self.settings.loss),
             Curve("Score of real images", "score_real", "score"),
             Curve("Score of enlarged images", "score_fake", "score"),
         )
-        if perceptual is not None:
-            self.curves += (Curve("Perceptual loss", "perceptual_loss", "of feature maps", falling=True),)
-        bicubic = (f"bicubic_{name}" for name in METRICS)
-        self.logged = (*METRICS, *bicubic, *(curve.column for curve in self.curves))
+        perceptual = Curve("Perceptual loss", "perceptual_loss", "of feature maps", falling=True)
+        return (*curves, perceptual) if self.perceptual else curves
 
     @property
     def remarks(self) -> tuple[str, ...]:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from orchard.data.patches import PatchBatch
-from orchard.report.run_page import Curve
 from orchard.tasks.super_resolution.metrics import METRICS
 from orchard.tasks.super_resolution.upscaling import network_of, to_network
 from orchard.training.phases import one_phase
+
+if TYPE_CHECKING:
+    from orchard.report.run_page import Curve
 
 
 class SuperResolution:
