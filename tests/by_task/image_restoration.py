@@ -1,6 +1,5 @@
 """Two images of random fields with strong noise; measured is the squared error over that of doing nothing."""
 
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -27,8 +26,4 @@ def learn(name: str, model: Any) -> tuple[nn.Module, Loss]:
     return model, loss
 
 
-def data(folder: Path) -> tuple[str, dict[str, Any]]:
-    return images(folder)
-
-
-HOOKS = Hooks(learn, learned=0.2, most_macs=150e6, data=data)
+HOOKS = Hooks(learn, learned=0.2, most_macs=150e6, data=images)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -17,7 +17,6 @@ from torch import Tensor, nn
 from orchard.data.patches import PatchBatch
 from orchard.errors import UsageError
 from orchard.models import create_model
-from orchard.report.run_page import Curve
 from orchard.tasks.super_resolution.adversarial import AdversarialSettings
 from orchard.tasks.super_resolution.objective import SuperResolution
 from orchard.tasks.super_resolution.upscaling import network_of, to_network
@@ -27,6 +26,9 @@ from orchard.training.phases import Phase
 from orchard.weights.folders import model_folder
 from orchard.weights.portable import WEIGHTS, load_exactly, read_portable
 from orchard.weights.quantized import FACT
+
+if TYPE_CHECKING:
+    from orchard.report.run_page import Curve
 
 LOSSES = {
     **SCORE_LOSSES,
@@ -58,18 +60,24 @@ class AdversarialSuperResolution(SuperResolution):
                 begins=settings.discriminator_start,
             ),
         )  # fmt: skip
-        self.curves = (
+        self.logged += ("pixel_loss", "adversarial_loss", "discriminator_loss", "score_real", "score_fake")
+        if perceptual is not None:
+            self.logged += ("perceptual_loss",)
+        elif settings.perceptual_weight:
+            self.remarks = ("adversarial.perceptual names no classifier: nothing perceptual is learned",)
+
+    def curves(self) -> tuple[Curve, ...]:
+        from orchard.report.run_page import Curve
+
+        curves = (
             Curve("Pixel loss", "pixel_loss", "range 1", falling=True),
-            Curve("Adversarial loss", "adversarial_loss", settings.loss),
-            Curve("Discriminator's loss", "discriminator_loss", settings.loss),
+            Curve("Adversarial loss", "adversarial_loss", self.settings.loss),
+            Curve("Discriminator's loss", "discriminator_loss", self.settings.loss),
             Curve("Score of real images", "score_real", "score"),
             Curve("Score of enlarged images", "score_fake", "score"),
         )
-        if perceptual is not None:
-            self.curves += (Curve("Perceptual loss", "perceptual_loss", "of feature maps", falling=True),)
-        elif settings.perceptual_weight:
-            self.remarks = ("adversarial.perceptual names no classifier: nothing perceptual is learned",)
-        self.logged = (*self.logged, *(curve.column for curve in self.curves))
+        perceptual = Curve("Perceptual loss", "perceptual_loss", "of feature maps", falling=True)
+        return (*curves, perceptual) if self.perceptual else curves
 
     def terms(self, found: Tensor, truth: Tensor, scores: Tensor | None) -> dict[str, Tensor]:
         """The parts of the generator's loss before their weights, of images (B, 3, H, W) in [0, 1]; `scores` are the

@@ -162,7 +162,7 @@ class Job(base.Job):
         seen = load_file(run / "evaluation" / f"{self.report_split}.safetensors")
         return write_report(
             run, split=self.splits[self.report_split], model=self.objective.network(model), seen=seen,
-            curves=self.objective.curves,
+            curves=self.objective.curves(),
         )  # fmt: skip
 
 

@@ -3,7 +3,7 @@ the contrastive loss of patches (Chen et al. 2020, eq. 5 to 7)."""
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -11,18 +11,19 @@ from torch import Tensor, nn
 from orchard.data.patches import PatchBatch, ReferenceBatch
 from orchard.errors import UsageError
 from orchard.nn.contrastive_loss import patch_contrast
-from orchard.report.run_page import Curve
 from orchard.tasks.super_resolution.metrics import METRICS
 from orchard.tasks.super_resolution.upscaling import network_of, to_network
 from orchard.training.phases import Phase, one_phase
 from orchard.training.settings import OptimizerSettings
+
+if TYPE_CHECKING:
+    from orchard.report.run_page import Curve
 
 
 class SuperResolution:
     """The loss and the metrics of training."""
 
     logged: tuple[str, ...] = (*METRICS, *(f"bicubic_{name}" for name in METRICS))
-    curves: tuple[Curve, ...] = ()  # of the report, beside those of every training
     remarks: tuple[str, ...] = ()  # what somebody who starts a training should know
     selects = True  # whether PSNR says which evaluation is the best
 
@@ -32,6 +33,10 @@ class SuperResolution:
             self.logged = (*self.logged, "pixel_loss", "contrastive_loss")
         self.difference = F.l1_loss if loss == "l1" else F.mse_loss
         self.phases: tuple[Phase, ...] = one_phase(self.loss)
+
+    def curves(self) -> tuple[Curve, ...]:
+        """Of the report, beside those of every training. Made when they are drawn: an evaluation draws nothing."""
+        return ()
 
     def network(self, model: nn.Module) -> nn.Module:
         """The network in what learns."""

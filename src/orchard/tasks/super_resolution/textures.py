@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -18,7 +18,6 @@ from orchard.data.patches import ReferenceBatch
 from orchard.errors import OrchardError
 from orchard.models.restoration.ttsr_discriminator import TextureDiscriminator
 from orchard.nn.vgg_features import VggFeatures
-from orchard.report.run_page import Curve
 from orchard.tasks.super_resolution.metrics import METRICS
 from orchard.tasks.super_resolution.objective import SuperResolution
 from orchard.tasks.super_resolution.settings import Settings
@@ -29,6 +28,9 @@ from orchard.training.learner import Learner
 from orchard.training.phases import Phase
 from orchard.training.settings import OptimizerSettings
 from orchard.weights.foreign import read_checkpoint
+
+if TYPE_CHECKING:
+    from orchard.report.run_page import Curve
 
 DISCRIMINATOR = "discriminator"  # its phase and its optimizer
 BETAS = {"momentum": 0.0, "beta2": 0.9}  # of its Adam, those of WGAN-GP
@@ -85,8 +87,12 @@ class TextureTransfer(SuperResolution):
                 ),
             )  # fmt: skip
             self.logged += ("adversarial_loss", "score_real", "score_fake")
+
+    def curves(self) -> tuple[Curve, ...]:
+        from orchard.report.run_page import Curve
+
         own = self.logged[2 * len(METRICS) :]
-        self.curves = tuple(Curve(name.replace("_", " ").capitalize(), name, "before its weight") for name in own)
+        return tuple(Curve(name.replace("_", " ").capitalize(), name, "before its weight") for name in own)
 
     def network(self, model: nn.Module) -> nn.Module:
         return cast(TextureTraining, model).model

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 from torch import Tensor, nn
@@ -25,8 +26,8 @@ def stored(case: Stored) -> Stored:
     return replace(case, state=_renamed(case.state, ""), tensors=_renamed(case.tensors, "."))
 
 
-def _renamed(tensors: object, before: str) -> dict[str, Tensor]:
-    found: dict[str, Tensor] = dict(tensors)  # type: ignore[call-overload]
+def _renamed(tensors: Mapping[str, Tensor], before: str) -> dict[str, Tensor]:
+    found = dict(tensors)
     for theirs, ours in NETWORKS.items():
         found = {name.replace(before + theirs, before + ours): tensor for name, tensor in found.items()}
     return found
