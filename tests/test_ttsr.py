@@ -19,7 +19,7 @@ from orchard.app.evaluate import evaluate
 from orchard.app.pipeline import pipeline
 from orchard.app.train import train
 from orchard.data.patches import PatchLoader, ReferencePatchLoader
-from orchard.data.references import open_with_references, stored_references
+from orchard.data.references import open_with_references, recognise, stored_references
 from orchard.data.settings import ReferenceSource
 from orchard.errors import OrchardError, UsageError
 from orchard.inference.loading import load
@@ -187,7 +187,7 @@ def test_the_frozen_copy_passes_gradients_to_images_alone() -> None:
 # References
 
 
-def test_references_stored_in_two_folders(tmp_path: Path) -> None:
+def test_references_stored_in_two_folders(tmp_path: Path, capsys: Any) -> None:
     for split in ("train", "test"):
         for n, folder in enumerate(("input", "ref")):
             (tmp_path / split / folder).mkdir(parents=True)
@@ -201,6 +201,9 @@ def test_references_stored_in_two_folders(tmp_path: Path) -> None:
     before = data.images.fingerprint
     picture(99, 32, 44).save(tmp_path / "test" / "ref" / "1.jpg")
     assert opened(tmp_path).images.fingerprint != before
+    assert recognise(str(tmp_path)) and not recognise(str(tmp_path / "test" / "ref"))
+    assert orchard("data", "check", tmp_path, "--json") == 0
+    assert json.loads(capsys.readouterr().out)["counts"]["test"] == {"images": 4, "references": 4}
     (tmp_path / "test" / "ref" / "2.jpg").unlink()
     (tmp_path / "test" / "ref" / "3.jpg").write_bytes(b"no image")
     with pytest.raises(OrchardError, match=r"2 of 8 pictures have no reference: test/input/2\.png: no picture of its"):

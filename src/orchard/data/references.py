@@ -9,12 +9,16 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import re
+import zipfile
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
+from orchard.data import resolutions
+from orchard.data.captions import CaptionSettings
 from orchard.data.captions.contracts import zeros
+from orchard.data.checked import Checked
 from orchard.data.collect import settle
 from orchard.data.contracts import ImageSplit, Problem
 from orchard.data.files import Files, FileSplit, Seen, look_at_all
@@ -150,6 +154,29 @@ def choose(images: Sequence[tuple[str, Place]], how: Literal["neighbour", "unrel
                 )
             found[key] = min(near, key=lambda one: abs(one[0] - number))[2]
     return found
+
+
+def recognise(source: str) -> bool:
+    """Whether a path that exists holds pairs of resolutions, or images and references in two folders."""
+    if resolutions.recognise(source):
+        return True
+    try:
+        files = files_of(source)
+        pairs = stored_references(files.names()[0]) if files is not None else {}
+        return any(reference and INPUT in name.split("/")[:-1] for name, reference in pairs.items())
+    except (OSError, zipfile.BadZipFile, OrchardError):
+        return False
+
+
+def check(source: str, settings: CaptionSettings) -> Checked:
+    """What `check_resolutions` says, and of images with references how many there are and what is wrong with them."""
+    if resolutions.recognise(source):
+        return resolutions.check_resolutions(source, settings)
+    chosen = ReferenceSource(source=source, reference="stored", bad_records="skip")
+    data = open_with_references(source, chosen, ())
+    counts = {name: {"images": len(split), "references": len(split.references)} for name, split in data.splits.items()}
+    problems = tuple(f"{one.key}: {one.what}" for one in data.images.problems)
+    return Checked(source, data.images.format, data.images.reason, counts, {}, problems, data.images.fingerprint)
 
 
 def frame_of(key: str) -> tuple[str, int]:

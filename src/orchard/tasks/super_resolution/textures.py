@@ -98,8 +98,10 @@ class TextureTransfer(SuperResolution):
         return cast(TextureTraining, model).model
 
     def optimizer_settings(self, name: str, common: OptimizerSettings) -> OptimizerSettings:
+        """The discriminator's are WGAN-GP's; shares of the learning rate are of the network's own names."""
         if name != DISCRIMINATOR:
-            return common
+            scales = {f"model.{prefix}": share for prefix, share in common.scales.items()}
+            return common.model_copy(update={"scales": scales})
         return common.model_copy(update={**BETAS, "lr": self.settings.discriminator_lr or common.lr})
 
     def network_loss(self, model: nn.Module, batch: ReferenceBatch, step: int) -> tuple[Tensor, dict[str, Tensor]]:
