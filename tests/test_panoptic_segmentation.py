@@ -210,6 +210,8 @@ def test_a_run_learns_evaluates_and_reports(folder: Path, run: tuple[Path, dict[
     path, metrics = run
     assert {"pq", "sq", "rq", "loss"} <= metrics["test"].keys() and metrics["test"]["loss"] > 0
     assert evaluate(path, str(folder), "test")["test"] == metrics["test"]
+    sure = evaluate(path, str(folder), "test", {"evaluation.threshold": 1.0})["test"]
+    assert sure["pq"] == 0 and sure["loss"] == metrics["test"]["loss"]
     page = (path / "report.html").read_text()
     assert "panoptic quality" in page and "Worst images" in page and page.count("data:image") >= 24
     assert json.loads((path / "model" / "config.json").read_text())["facts"]["category_ids"] == list(range(3, 17))

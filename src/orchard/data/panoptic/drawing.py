@@ -34,18 +34,17 @@ def draw_segments(image: Image.Image, map: np.ndarray, colours: np.ndarray, word
     scale = max(1, -(-SHORTEST // min(image.size)))
     size = image.width * scale, image.height * scale
     pixels = np.asarray(image.convert("RGB").resize(size, Image.Resampling.NEAREST))
-    map = map.repeat(scale, 0).repeat(scale, 1)
+    numbers = map.repeat(scale, 0).repeat(scale, 1)
     table = np.concatenate([np.zeros((1, 3), np.uint8), colours])
-    mixed = pixels * (1 - SHARE) + table[map] * SHARE
-    mixed = np.where((map == VOID)[..., None], pixels, mixed)
-    mixed[:, 1:][map[:, 1:] != map[:, :-1]] = 255
-    mixed[1:][map[1:] != map[:-1]] = 255
+    mixed = pixels * (1 - SHARE) + table[numbers] * SHARE
+    mixed = np.where((numbers == VOID)[..., None], pixels, mixed)
+    mixed[:, 1:][numbers[:, 1:] != numbers[:, :-1]] = 255
+    mixed[1:][numbers[1:] != numbers[:-1]] = 255
     drawn = Image.fromarray(mixed.round().astype(np.uint8))
     pen, font = ImageDraw.Draw(drawn), ImageFont.load_default(size=max(12, min(size) // 20))
     for n, word in enumerate(words, 1):
         depth = distance_transform_edt(np.pad(map == n, 1))[1:-1, 1:-1]
         row, column = np.unravel_index(int(depth.argmax()), depth.shape)  # the middle of its thickest part
-        pen.text(
-            (int(column), int(row)), word, fill="white", font=font, anchor="mm", stroke_width=2, stroke_fill="black"
-        )
+        place = scale * (int(column) + 0.5), scale * (int(row) + 0.5)
+        pen.text(place, word, fill="white", font=font, anchor="mm", stroke_width=2, stroke_fill="black")
     return drawn

@@ -10,6 +10,7 @@ TASK = Task(
     takes=(Image("image"),),
     gives=(Field("segments", "masks"),),
     metric=Metric("pq", larger_is_better=True, percent=True),
+    evaluation="settings:EvaluationSettings",
     pipeline="pipeline:PanopticSegmenter",
     answer="answer:answer",
     entries="job:entries",

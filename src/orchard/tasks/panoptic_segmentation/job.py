@@ -23,7 +23,7 @@ from orchard.tasks.object_detection.job import sizing_of, start_sizing
 from orchard.tasks.object_detection.settings import DetectionSettings
 from orchard.tasks.panoptic_segmentation import TASK
 from orchard.tasks.panoptic_segmentation.objective import PanopticSegmentation, Predictions, predict_split
-from orchard.tasks.panoptic_segmentation.settings import THRESHOLD, PanopticSettings, Settings
+from orchard.tasks.panoptic_segmentation.settings import THRESHOLD, EvaluationSettings, PanopticSettings, Settings
 from orchard.tasks.trunks import TrunkJob
 from orchard.training.feed import LoaderFeed
 from orchard.training.run import RunFolder
@@ -148,7 +148,9 @@ def threshold_of(loaded: Loaded) -> float:
     return float(loaded.facts.get("threshold", THRESHOLD))
 
 
-def evaluate_loaded(loaded: Loaded, source: str, split: str, settings: Source) -> dict[str, float]:
+def evaluate_loaded(
+    loaded: Loaded, source: str, split: str, settings: Source, evaluation: EvaluationSettings
+) -> dict[str, float]:
     """Metrics on images with segments, whose classes must be among the model's: by name, or by number in the files."""
     data = open_panoptic(source, settings)
     images = base.pick_split(data.splits, split, source)
@@ -165,9 +167,8 @@ def evaluate_loaded(loaded: Loaded, source: str, split: str, settings: Source) -
     sizing = sizing_of(loaded.facts, loaded.pictures.size)
     loader = PanopticLoader(relabelled, loaded.pictures, sizing, None, workers=settings.workers or 0)
     model, device = base.on_device(loaded.model)
-    objective = PanopticSegmentation(
-        DetectionSettings(), PanopticSettings(threshold=threshold_of(loaded)), things_of(loaded)
-    )
+    threshold = threshold_of(loaded) if evaluation.threshold is None else evaluation.threshold
+    objective = PanopticSegmentation(DetectionSettings(), PanopticSettings(threshold=threshold), things_of(loaded))
     found = predict_split(model, (batch.to(device) for batch in loader.batches(0)), objective)
     return {**asked, **found.figures(objective.things)}
 

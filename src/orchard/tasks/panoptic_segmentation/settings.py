@@ -34,6 +34,14 @@ class Settings(DetectorSettings):
     panoptic: PanopticSettings = Field(default_factory=PanopticSettings)
 
 
+class EvaluationSettings(Strict):
+    """How a panoptic model that is there is judged."""
+
+    threshold: float | None = Field(
+        None, ge=0, le=1, description="least probability of a segment that counts; default: that of the training"
+    )
+
+
 class Options(Strict):
     """How a panoptic model answers."""
 
