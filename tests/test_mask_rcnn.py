@@ -307,3 +307,21 @@ def test_what_does_not_go_with_such_a_model_is_refused(
         (tmp_path / "file").write_text("")
         options = Options(threshold=0.0, crops=tmp_path / "file")
         list(answer(run[0], [str(folder / "test" / "test0.png")], options, lambda line: None))
+
+
+def test_images_without_objects_and_without_answers_are_judged() -> None:
+    class Empty(SceneBoxes):
+        def record(self, index: int) -> Any:
+            found = super().record(index)
+            none = np.zeros(len(found.objects.labels), bool)
+            return replace(found, objects=found.objects.only(none)) if index == 0 else found
+
+    split, classes = Empty("test", 0, masks=True), tuple("0123456789")
+    model: Any = create_model("mask_rcnn_nano", least_score=0.99).eval()
+    loader = InstanceLoader(split, GREY, Sizing(64, None), None)
+    found: Any = predict_split(model, [loader.batch(0, n) for n in range(2)], InstanceObjective(model))
+    assert found.scores.shape == (2, 0) and [len(one) for one in found.masks] == [0, 0]
+    again = InstancePredictions.from_tensors(found.tensors())
+    assert again.masks == found.masks
+    figures = evaluate_instances(again, split, classes).figures
+    assert figures["ap"] == figures["box_ap"] == 0 and np.isfinite(figures["loss"])

@@ -57,10 +57,8 @@ class Masks:
 
     def resized(self, height: int, width: int) -> Masks:
         """On the picture at another size: a pixel is the object's where the object covers half of it."""
-        if not self.runs:
-            return Masks(height, width, ())
-        small = F.interpolate(self.dense()[None].float(), (height, width), mode="bilinear", antialias=True)
-        return Masks.of(small[0] >= 0.5)
+        small = F.interpolate(self.dense()[:, None].float(), (height, width), mode="bilinear", antialias=True)
+        return Masks.of(small[:, 0] >= 0.5)
 
     def moved(self, left: int, top: int, height: int, width: int) -> Masks:
         """On a picture of this size whose left upper corner is at this pixel of the old one: cut out, or placed on a

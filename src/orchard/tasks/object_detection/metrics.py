@@ -74,6 +74,8 @@ def evaluate_shapes(
         counts += torch.bincount(labels[~ignored], minlength=len(classes))
         metric.update([said], [shapes | {"labels": labels, "iscrowd": ignored.long()}])
     found: dict[str, Any] = metric.compute()
+    if "precision" not in found:  # nothing was said of any image
+        return _nothing(counts, classes)
     figures = {ours: float(found[theirs]) for theirs, ours in NAMES.items() if float(found[theirs]) >= 0}
     # (overlaps, recalls, classes that were seen or said, sizes, most detections)
     precision: Tensor = found["precision"][:, :, :, 0, -1]
@@ -91,3 +93,10 @@ def evaluate_shapes(
         if kept
     }
     return Evaluation(figures, rows, curves)
+
+
+def _nothing(counts: Tensor, classes: Sequence[str]) -> Evaluation:
+    """What a model reaches that finds no object in a whole split: COCO's code gives no figures for that."""
+    rows = [ClassFigures(classes[n], int(counts[n]), 0.0, 0.0) for n in counts.nonzero().flatten().tolist()]
+    curves = {overlap: [(0.0, 0.0), (1.0, 0.0)] for overlap in ("0.5", "0.75")}
+    return Evaluation(dict.fromkeys(("ap", "ap50", "ap75", "ar1", "ar10", "ar100"), 0.0), rows, curves)
