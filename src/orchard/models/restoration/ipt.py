@@ -115,7 +115,7 @@ class PatchTransformer(nn.Module):
         if c.projections:
             x = self.head(x) + x
         side = c.crop // c.patch
-        return F.pixel_shuffle(x.transpose(1, 2).reshape(len(x), -1, side, side), c.patch), x
+        return F.pixel_shuffle(x.transpose(1, 2).reshape(-1, c.token_width, side, side), c.patch), x
 
 
 class IPT(SuperResolver):
