@@ -311,7 +311,7 @@ def test_a_comparison_is_by_the_metric_of_the_data(
     del small["epochs"]
     result = comparing.compare(["vit_nano"], str(path), tmp_path, budget=budget, settings=small)
     (row,) = result["contestants"]
-    assert result["metric"] == {"name": "mae", "larger_is_better": False, "percent": False}
+    assert result["metric"] == {"name": "mae", "larger_is_better": False, "percent": False, "selects": True}
     assert row["mae"] == row["runs"][0]["mae"] > 0 and "metric" not in row and row["error"] is None
     assert "mae" in (tmp_path / "compare.csv").read_text().partition("\n")[0]
 
