@@ -15,13 +15,11 @@ from torch import Tensor
 from torchvision.ops import box_convert
 from torchvision.transforms.v2 import functional as V
 
+from orchard.data.annotated import AnnotatedBatches
 from orchard.data.batches import Batch, Padded, Ragged
-from orchard.data.boxes.augment import WHETHER_MOSAIC, Sizing, mosaic, others_of, resize, vary
+from orchard.data.boxes.augment import WHETHER_MOSAIC, mosaic, others_of, resize, vary
 from orchard.data.boxes.contracts import DetectionSplit, Objects
 from orchard.data.boxes.settings import BoxAugmentSettings
-from orchard.data.contracts import Preprocess
-from orchard.data.counter_rng import uniforms
-from orchard.data.indexed import IndexedBatches
 
 
 @dataclass(frozen=True)
@@ -52,35 +50,13 @@ class InstanceBatch(DetectionBatch):
     masks: Ragged
 
 
-class BoxLoader(IndexedBatches[DetectionBatch]):
+class BoxLoader(AnnotatedBatches[DetectionBatch, DetectionSplit, BoxAugmentSettings]):
     """Batches of `split`, varied by `augment`, or for evaluation (`augment=None`) one image after the other."""
 
     masks = False  # whether they are asked for
 
-    def __init__(
-        self,
-        split: DetectionSplit,
-        preprocess: Preprocess,
-        sizing: Sizing,
-        augment: BoxAugmentSettings | None,
-        *,
-        batch_size: int = 1,
-        seed: int = 0,
-        workers: int = 0,
-        rank: int = 0,
-        world: int = 1,
-    ):
-        super().__init__(
-            len(split), batch_size=batch_size if augment else world, seed=seed, training=augment is not None,
-            workers=workers, rank=rank, world=world,
-        )  # fmt: skip
-        self.split, self.preprocess, self.sizing, self.augment = split, preprocess, sizing, augment
-
     def make(self, epoch: int, indices: np.ndarray, part: slice) -> DetectionBatch:
-        mine = indices[part]
-        numbers = uniforms(self.seed, epoch, mine)
-        if self.augment is not None and self.split.endless:
-            mine = mine + epoch * self.count
+        mine, numbers = self.taken(epoch, indices, part)
         images, found, sizes = [], [], []
         for index, row in zip(mine, numbers, strict=True):
             record = self.split.record(int(index))

@@ -12,12 +12,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from orchard.data.annotated import AnnotatedBatches
 from orchard.data.batches import Batch
 from orchard.data.boxes.augment import Sizing
 from orchard.data.boxes.loader import with_channels
 from orchard.data.contracts import Preprocess
-from orchard.data.counter_rng import uniforms
-from orchard.data.indexed import IndexedBatches
 from orchard.data.masks.augment import resize, vary
 from orchard.data.masks.contracts import MaskSplit
 from orchard.data.masks.settings import MaskAugmentSettings
@@ -37,7 +36,7 @@ class MaskBatch(Batch):
     indices: Tensor
 
 
-class MaskLoader(IndexedBatches[MaskBatch]):
+class MaskLoader(AnnotatedBatches[MaskBatch, MaskSplit, MaskAugmentSettings]):
     """Batches of crops of `split`, varied by `augment`; for evaluation (`augment=None`) one image after the other."""
 
     def __init__(
@@ -47,24 +46,14 @@ class MaskLoader(IndexedBatches[MaskBatch]):
         sizing: Sizing,
         crop: tuple[int, int],
         augment: MaskAugmentSettings | None,
-        *,
-        batch_size: int = 1,
-        seed: int = 0,
-        workers: int = 0,
-        rank: int = 0,
-        world: int = 1,
+        **how: int,
     ):
-        super().__init__(
-            len(split), batch_size=batch_size if augment else world, seed=seed, training=augment is not None,
-            workers=workers, rank=rank, world=world,
-        )  # fmt: skip
-        self.split, self.preprocess, self.sizing, self.crop, self.augment = split, preprocess, sizing, crop, augment
+        """`how` is that of all annotated images: batch_size, seed, workers, rank, world."""
+        super().__init__(split, preprocess, sizing, augment, **how)
+        self.crop = crop
 
     def make(self, epoch: int, indices: np.ndarray, part: slice) -> MaskBatch:
-        mine = indices[part]
-        numbers = uniforms(self.seed, epoch, mine)
-        if self.augment is not None and self.split.endless:
-            mine = mine + epoch * self.count
+        mine, numbers = self.taken(epoch, indices, part)
         images, masks = [], []
         for index, row in zip(mine, numbers, strict=True):
             record = self.split.record(int(index))

@@ -14,13 +14,10 @@ import torch
 from torch import Tensor
 from torchvision.ops import box_convert, masks_to_boxes
 
+from orchard.data.annotated import AnnotatedBatches
 from orchard.data.batches import Batch, Padded, Ragged
-from orchard.data.boxes.augment import Sizing
 from orchard.data.boxes.loader import pad, with_channels
 from orchard.data.boxes.settings import BoxAugmentSettings
-from orchard.data.contracts import Preprocess
-from orchard.data.counter_rng import uniforms
-from orchard.data.indexed import IndexedBatches
 from orchard.data.masks.augment import resize
 from orchard.data.panoptic.augment import vary
 from orchard.data.panoptic.contracts import PanopticSplit, Segments
@@ -47,33 +44,11 @@ class PanopticBatch(Batch):
     indices: Tensor
 
 
-class PanopticLoader(IndexedBatches[PanopticBatch]):
+class PanopticLoader(AnnotatedBatches[PanopticBatch, PanopticSplit, BoxAugmentSettings]):
     """Batches of `split`, varied by `augment`, or for evaluation (`augment=None`) one image after the other."""
 
-    def __init__(
-        self,
-        split: PanopticSplit,
-        preprocess: Preprocess,
-        sizing: Sizing,
-        augment: BoxAugmentSettings | None,
-        *,
-        batch_size: int = 1,
-        seed: int = 0,
-        workers: int = 0,
-        rank: int = 0,
-        world: int = 1,
-    ):
-        super().__init__(
-            len(split), batch_size=batch_size if augment else world, seed=seed, training=augment is not None,
-            workers=workers, rank=rank, world=world,
-        )  # fmt: skip
-        self.split, self.preprocess, self.sizing, self.augment = split, preprocess, sizing, augment
-
     def make(self, epoch: int, indices: np.ndarray, part: slice) -> PanopticBatch:
-        mine = indices[part]
-        numbers = uniforms(self.seed, epoch, mine)
-        if self.augment is not None and self.split.endless:
-            mine = mine + epoch * self.count
+        mine, numbers = self.taken(epoch, indices, part)
         images, segments = [], []
         for index, row in zip(mine, numbers, strict=True):
             record = self.split.record(int(index))
