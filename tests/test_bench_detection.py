@@ -12,7 +12,7 @@ from torch import nn
 from orchard.app.bench import bench
 from orchard.cli.bench import row
 from orchard.errors import OrchardError, UsageError
-from orchard.inference import fast, fast_trunk
+from orchard.inference import fast, fast_trunk, timing
 from orchard.inference.fast import FastModel
 from orchard.models import create_model
 from orchard.models.detection.contract import Found
@@ -22,7 +22,7 @@ TINY_DETR = dict(
     trunk="resnet18", image_size=(64, 96), width=32, heads=4, hidden=48, encoder_layers=1, decoder_layers=2, queries=5,
     num_classes=7,
 )  # fmt: skip
-TINY_RCNN = dict(image_size=(64, 96), candidates=(60, 40), proposals=(20, 12), num_classes=4)
+TINY_RCNN = dict(image_size=(64, 96), candidates=(30, 20), proposals=(10, 6), most_answers=5, num_classes=4)
 
 
 @pytest.fixture(autouse=True)
@@ -31,6 +31,8 @@ def no_compiler(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CXX", "no-such-compiler")  # compiling is tested elsewhere, and takes its time
     monkeypatch.setattr(fast, "ENGINES", ())
     monkeypatch.setattr(torch, "compile", lambda model, **_: model)
+    for module in (timing, peers):
+        monkeypatch.setattr(module, "MATRIX", 64)
 
 
 def tiny(monkeypatch: pytest.MonkeyPatch, settings: dict[str, Any]) -> None:
@@ -41,7 +43,6 @@ def tiny(monkeypatch: pytest.MonkeyPatch, settings: dict[str, Any]) -> None:
     ("name", "against", "settings"),
     [
         ("detr_resnet50", "transformers", TINY_DETR),
-        ("fasterrcnn_resnet50_fpn", "torchvision", TINY_RCNN),
         ("maskrcnn_resnet50_fpn", "torchvision", TINY_RCNN),
     ],
 )

@@ -13,5 +13,5 @@ TASK = Task(
     pipeline="pipeline:InstanceSegmenter",
     answer="answer:answer",
     entries="job:entries",
-    peers="orchard.tasks.object_detection.peers:bench",
+    peers="peers:bench",
 )

@@ -1,7 +1,8 @@
 """Speed of detectors beside their peers: DETR beside transformers, Faster and Mask R-CNN beside torchvision.
 
 Both sides get the same weights and the same normalised images without padding, are shown to find the same objects, and
-are then timed turn by turn in one process, from images to boxes in pixels.
+are then timed turn by turn in one process, from images to boxes in pixels. Masks are drawn in their boxes on both
+sides; that torchvision pastes them on the image before it answers is left out.
 """
 
 from __future__ import annotations
@@ -194,6 +195,8 @@ class Torchvision(Peer):
             min_size=min(height, width), max_size=max(height, width),
             image_mean=[0.0] * c.in_channels, image_std=[1.0] * c.in_channels,
         ).eval()  # fmt: skip
+        # The images have their final size: nothing is scaled back, and masks stay in their boxes, as ours do.
+        self.network.transform.postprocess = _as_it_is
         if c.frozen_norm:  # as it builds them for its own weights
             freeze_batch_norms(self.network.backbone, c.frozen_norm_eps)
 
@@ -212,6 +215,10 @@ class Torchvision(Peer):
     @staticmethod
     def _found(network: nn.Module, images: Tensor) -> list[Found]:
         return [Found(one["scores"], one["labels"] - 1, one["boxes"]) for one in network(list(images))]
+
+
+def _as_it_is(result: list[dict[str, Tensor]], *sizes: object) -> list[dict[str, Tensor]]:
+    return result
 
 
 PEERS: dict[str, Callable[[str, Any], Peer]] = {"transformers": Transformers, "torchvision": Torchvision}
