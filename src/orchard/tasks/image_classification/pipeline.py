@@ -16,7 +16,17 @@ from torch import Tensor
 
 from orchard.errors import UsageError
 from orchard.inference.cost import multiply_adds
-from orchard.inference.fast import FastModel, Precision, choice_path, make_fast, plain, precision_of
+from orchard.inference.fast import (
+    CHOOSE_SECONDS,
+    OPEN_SECONDS,
+    SAVED,
+    FastModel,
+    Precision,
+    choice_path,
+    make_fast,
+    plain,
+    precision_of,
+)
 from orchard.inference.image_files import find_items, item_name, read_ahead, read_pixels
 from orchard.inference.loading import Loaded
 from orchard.inference.outputs import Named, Outputs
@@ -25,10 +35,8 @@ from orchard.tasks.image_classification.ensemble import Ensemble
 from orchard.tasks.image_classification.settings import Tta
 from orchard.tasks.image_classification.views import Views
 
-CHOOSE_SECONDS, OPEN_SECONDS = 60.0, 2.0  # what the fastest way costs, once to find and each time it is opened
 PLAIN_RATE = 70e9  # operations per second and core of the plain model in float32, on a server of 2022
 FEW = 4  # images for which no way can pay
-SAVED = {"fp32": 0.2, "bf16": 0.6, "int8": 0.6}  # share of the plain model's time that the fastest way saves
 
 
 @dataclass(frozen=True)

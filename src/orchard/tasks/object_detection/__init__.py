@@ -13,4 +13,5 @@ TASK = Task(
     pipeline="pipeline:ObjectDetector",
     answer="answer:answer",
     entries="job:entries",
+    peers="peers:bench",
 )

@@ -65,9 +65,8 @@ def evaluate_shapes(
 ) -> Evaluation:
     """Compare boxes, or masks, of images one by one: objects, their shapes by name, and what was said."""
     metric = MeanAveragePrecision(
-        iou_type=kind, max_detection_thresholds=list(MOST), class_metrics=True, extended_summary=True,
-        backend="pycocotools",
-    )  # fmt: skip
+        iou_type=kind, max_detection_thresholds=list(MOST), extended_summary=True, backend="pycocotools"
+    )
     counts = torch.zeros(len(classes), dtype=torch.int64)
     for objects, shapes, said in images:
         labels, ignored = torch.from_numpy(objects.labels), torch.from_numpy(objects.ignored)
