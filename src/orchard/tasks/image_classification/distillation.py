@@ -98,9 +98,10 @@ class Distillation:
         self.taken = teacher.pictures
         self.fingerprint = fingerprint_of(teacher.model)
         self.folder = teacher.folder
-        hooked = settings.hint is None and not (
+        inner = (
             objective.auxiliary_weight or objective.joint
-        )  # else not through the module's own forward
+        )  # losses that do not come through the module's own forward
+        hooked = settings.hint is None and not inner
         self.phases = one_phase(self.loss, through_forward=hooked)
 
     def with_hint(self, student: nn.Module) -> nn.Module:
