@@ -19,7 +19,8 @@ from orchard.data.settings import PictureSource
 from orchard.data.unlabelled import open_with_classes
 from orchard.errors import UsageError
 from orchard.models import create_model
-from orchard.tasks.image_feature_extraction.features import extract
+from orchard.tasks.image_feature_extraction.features import SplitFeatures, extract, knn_accuracy
+from orchard.tasks.image_feature_extraction.settings import EvaluationSettings
 
 SMALL: dict[str, Any] = {
     "image_size": 8,
@@ -91,6 +92,48 @@ def test_predict_writes_features_as_npz(run: Path, tmp_path: Path, capsys: pytes
     assert orchard("predict", run, photos, "--out", tmp_path / "features.txt") == 2
     assert orchard("predict", run, photos, "--csv", tmp_path / "features.csv") == 1
     assert len((tmp_path / "features.csv").read_text().splitlines()) == 5
+
+
+def test_predict_writes_a_data_set_with_its_labels(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "digits.npz"
+    assert orchard("predict", run, "digits", "--split", "all", "--out", out, "--json") == 0
+    assert json.loads(capsys.readouterr().out) == {"out": str(out), "images": 1797, "features": 16}
+    found = np.load(out)
+    splits = open_with_classes("digits", PictureSource(source="digits")).splits
+    assert found["features"].shape == (1797, 16) and found["features"].dtype == np.float32
+    assert dict(zip(*np.unique(found["splits"], return_counts=True), strict=True)) == {
+        name: len(split) for name, split in splits.items()
+    }
+    test = found["splits"] == "test"
+    assert found["names"][test].tolist() == [splits["test"].key(n) for n in range(test.sum())]
+    assert np.array_equal(found["labels"][test], splits["test"].labels) and found["classes"][3] == "3"
+    known, asked = (
+        SplitFeatures(found["features"][rows], found["labels"][rows], np.arange(rows.sum()))
+        for rows in (found["splits"] == "train", test)
+    )
+    expected = evaluate(run, "digits")["test"]["knn_accuracy"]
+    assert knn_accuracy(known, asked, EvaluationSettings()) == pytest.approx(expected)
+
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    for number in range(4):
+        Image.fromarray(np.full((8, 8), 40 * number, np.uint8)).save(photos / f"{number}.png")
+    assert orchard("predict", run, photos, "--split", "all", "--out", out) == 0
+    assert "names and features of 4" in capsys.readouterr().out and "labels" not in np.load(out)
+    assert orchard("predict", run, "digits", photos, "--split", "test") == 2
+    assert "one data set, got 2 items" in capsys.readouterr().err
+
+
+def test_neighbours_vote_by_their_similarity() -> None:
+    """Two of class 1 at cosine 0.8 against one of class 0 at cosine 1: at a low temperature the near one wins."""
+    vectors = np.array([[1, 0], [0.8, 0.6], [0.8, -0.6]], np.float32)
+    known = SplitFeatures(vectors, np.array([0, 1, 1]), np.arange(3))
+    asked = SplitFeatures(np.array([[2, 0]], np.float32), np.array([0]), np.arange(1))
+    assert knn_accuracy(known, asked, EvaluationSettings(k=3)) == 0
+    for temperature, right in ((0.07, 1), (1e-4, 1), (0.28, 1), (0.30, 0)):  # even at 0.2 / log 2 = 0.289
+        assert knn_accuracy(known, asked, EvaluationSettings(k=3, temperature=temperature)) == right
 
 
 def test_a_classifier_starts_from_the_trunk_and_gives_features_too(

@@ -4,17 +4,22 @@ import json
 import math
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from orchard.app.explain import explain
+from orchard.app.train import pick_recipe, train
 from orchard.cards import card_of
 from orchard.errors import OrchardError, UsageError
+from orchard.inference.loading import load as load_run
 from orchard.models import create_model, landmark_of
 from orchard.models.vision.vit import VARIANTS, ViT, ViTConfig
 from orchard.nn.position import resize_position_grid
 from orchard.nn.std_conv import SameMaxPool2d, StdConv2d, pad_same
+from orchard.tasks.image_classification.explain.attributions import attention_rollout
 from orchard.weights.names import to_ours, to_theirs
 from orchard.weights.official import export_official, load_official
 
@@ -467,3 +472,25 @@ def test_published_sizes() -> None:
         assert variant.parameters / 1e6 == pytest.approx(millions, abs=6e-4)
         assert variant.macs / 1e9 == pytest.approx(billions, abs=6e-4)
     assert card.variants["vit_base_r50_s16_384"].parameters == 98_950_952
+
+
+def test_fine_tuning_at_another_resolution_stretches_the_positions_and_rolls_out(tmp_path: Path) -> None:
+    """A grid of 2 x 2 becomes 3 x 3: corners stay, edges are means of two, the middle is the mean of all."""
+    shape = {"width": 8, "depth": 2, "heads": 2, "image_size": 8}
+    common = {"batch_size": 64, "max_steps": 1, "optimizer.lr": 1e-9, "loggers": (), "ema": 0.0}
+    train("vit_nano", "digits", tmp_path / "small", architecture=shape, **common)
+    train("vit_nano", "digits", tmp_path / "large", start_from=str(tmp_path / "small"), image_size=12, **common)
+    small, large = (load_file(tmp_path / run / "model" / "model.safetensors") for run in ("small", "large"))
+    a, b, c, d = small["position"][0]
+    expected = [a, (a + b) / 2, b, (a + c) / 2, (a + b + c + d) / 4, (b + d) / 2, c, (c + d) / 2, d]
+    torch.testing.assert_close(large["position"][0], torch.stack(expected), atol=1e-6, rtol=0)
+    tuned = load_run(tmp_path / "large")
+    assert attention_rollout(tuned.model, torch.randn(2, 1, 12, 12)).shape == (2, 3, 3)
+    found = explain(tmp_path / "large", [np.full((20, 20), 90, np.uint8)], out=tmp_path / "maps")
+    assert found["method"] == "attention-rollout" and Path(found["explanations"][0]["file"]).exists()
+
+
+def test_the_papers_recipe_is_for_those_who_ask_for_it() -> None:
+    recipe, _ = pick_recipe("vit_base_patch16_224", "cifar10", "fine-tuning")
+    assert recipe is not None and recipe.settings["optimizer.name"] == "sgd" and recipe.settings["image_size"] == 384
+    assert pick_recipe("vit_base_patch16_224", "cifar10", None)[0].data == "images"  # type: ignore[union-attr]

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from orchard.errors import OrchardError
 from orchard.files import atomic, disk_error, read_json
+from orchard.nn.pixels import nearest_colours
 
 FILE = "palette.npy"
 PIXELS = 200_000  # from which a palette is made
@@ -38,8 +39,7 @@ class Palette:
 
     def quantize(self, images: Tensor) -> Tensor:
         """The nearest colour of every pixel, the first of equals: (B, C, H, W) in [-1, 1] to (B, H W) int64."""
-        pixels = images.float().flatten(2).transpose(1, 2)  # (B, H W, C)
-        return (self.colours.square().sum(1) - 2 * pixels @ self.colours.T).argmin(-1)
+        return nearest_colours(images, self.colours)
 
     def decode(self, tokens: Tensor) -> Tensor:
         """Images (B, C, H, W) uint8 of tokens (B, H W), which are squares."""

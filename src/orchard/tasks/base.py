@@ -25,7 +25,10 @@ from orchard.given import Given
 from orchard.inference.cost import multiply_adds, weight_bytes
 from orchard.inference.hardware import native_bf16
 from orchard.inference.loading import Loaded
+from orchard.models import configuration
+from orchard.models.foreign import is_foreign
 from orchard.tasks.record import Task
+from orchard.tasks.registry import task_named
 from orchard.terminal import note
 from orchard.training.feed import Feed
 from orchard.training.metric import Metric
@@ -263,8 +266,9 @@ def gather(fabric: Fabric, mine: T) -> list[T]:
 def read_start(settings: Start) -> tuple[Path, Portable, dict[str, Tensor]]:
     """The model that `start_from` names: its folder, what that says of itself, and its tensors.
 
-    Of a model that is built on a trunk of the variant that is trained, it is that trunk's part. Raises UsageError where
-    it is of another variant.
+    Of a model that is built on a trunk of the variant that is trained, it is that trunk's part; of one that the variant
+    is built on, where its task says how, it is the trunk of a model without classes. Raises UsageError where it is of
+    another variant.
     """
     folder = model_folder(Path(str(settings.start_from)))
     about, state = read_portable(folder)
@@ -272,11 +276,19 @@ def read_start(settings: Start) -> tuple[Path, Portable, dict[str, Tensor]]:
         raise UsageError(f"{folder} holds int8 weights, which do not learn; go on from the model it was made of")
     if about.model == settings.model:
         return folder, about, state
+    task = task_named(about.task)
+    if task.as_trunk and about.model == trunk_name(settings.model):
+        return folder, *task.load(task.as_trunk)(settings.model, folder, about, state)
     trunk = about.architecture.get("trunk", "")
     if trunk != settings.model:
         words, fitting = f" on a trunk {trunk}" if trunk else "", f"{about.model} or {trunk}" if trunk else about.model
         raise UsageError(f"{folder} holds a {about.model}{words}, not a {settings.model}; train {fitting} from it")
     return folder, *trunk_part(about, state)
+
+
+def trunk_name(variant: str) -> str | None:
+    """The variant that a model is built on, None for one that is not or that is another library's."""
+    return None if is_foreign(variant) else getattr(configuration(variant), "trunk", None)
 
 
 def trunk_part(about: Portable, state: Mapping[str, Tensor]) -> tuple[Portable, dict[str, Tensor]]:

@@ -114,9 +114,19 @@ class ImageGPT(nn.Module):
         `mask` and `cache` are the attention's. Raises ValueError for anything but (B, T) int64 ids up to the special
         one, T no more than the pixels of an image.
         """
-        x = self._embed(tokens, positions, cache)
-        logits: Tensor = self.head(self.stack(x, mask, cache))
+        logits: Tensor = self.head(self.hidden(tokens, positions, mask, cache))
         return logits
+
+    def hidden(
+        self,
+        tokens: Tensor,
+        positions: Tensor | None = None,
+        mask: Tensor | None = None,
+        cache: Sequence[KVCache] | None = None,
+    ) -> Tensor:
+        """What the head is given, (B, T, D); arguments as of `forward`."""
+        found: Tensor = self.stack(self._embed(tokens, positions, cache), mask, cache)
+        return found
 
     def layer_features(self, tokens: Tensor) -> Tensor:
         """One vector of each layer that describes an image, (B, L + 1, D): the mean over positions of what its

@@ -27,7 +27,7 @@ from orchard.errors import OrchardError, UsageError
 from orchard.inference.loading import Loaded, load
 from orchard.tasks.image_classification import TASK
 from orchard.tasks.image_classification.objective import ImageClassification
-from orchard.tasks.image_classification.settings import DistillationSettings
+from orchard.tasks.image_classification.settings import DistillationSettings, JointSettings
 from orchard.training.feed import Batches, LoaderFeed
 from orchard.training.learner import Learner
 from orchard.training.phases import one_phase
@@ -39,6 +39,7 @@ class Taught(Protocol):
 
     classes: tuple[str, ...]
     auxiliary_weight: float
+    joint: JointSettings | None
 
     def loss(self, model: nn.Module, batch: ImageBatch) -> tuple[Tensor, dict[str, Tensor]]: ...
 
@@ -97,7 +98,10 @@ class Distillation:
         self.taken = teacher.pictures
         self.fingerprint = fingerprint_of(teacher.model)
         self.folder = teacher.folder
-        hooked = settings.hint is None and not objective.auxiliary_weight  # else not through the module's own forward
+        inner = (
+            objective.auxiliary_weight or objective.joint
+        )  # losses that do not come through the module's own forward
+        hooked = settings.hint is None and not inner
         self.phases = one_phase(self.loss, through_forward=hooked)
 
     def with_hint(self, student: nn.Module) -> nn.Module:
@@ -190,6 +194,12 @@ class _Watched:
         with _maps_of(student, self.wanted) as self.maps:
             self.logits, inner = student.forward_with_auxiliaries(images)
         return self.logits, inner
+
+    def forward_with_generation(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        student = cast(Any, student_of(self.model))
+        with _maps_of(student, self.wanted) as self.maps:
+            self.logits, generative = student.forward_with_generation(images)
+        return self.logits, generative
 
 
 def _forward(model: nn.Module, images: Tensor, *, maps: bool = True) -> tuple[Tensor, Sequence[Tensor]]:

@@ -15,7 +15,8 @@ from orchard.data.contracts import ImageData
 from orchard.data.settings import MixSettings
 from orchard.errors import UsageError
 from orchard.inference.outputs import Outputs
-from orchard.tasks.image_classification.settings import Settings
+from orchard.tasks.image_classification.joint import LOSS
+from orchard.tasks.image_classification.settings import JointSettings, Settings
 from orchard.training.phases import one_phase
 
 OwnMetric = Callable[[Tensor, Tensor], float]
@@ -66,15 +67,18 @@ class ImageObjective(ABC):
         *,
         auxiliary_weight: float = 0.0,
         own_metrics: Mapping[str, OwnMetric] | None = None,
+        joint: JointSettings | None = None,
     ):
         """`auxiliary_weight` is that of the losses of classifiers inside the network, in training; `own_metrics` are a
         person's, by name, functions of outputs (N, K) float32 and labels (N,) int64 or (N, K) float32 of a split.
+        `joint` has the weights of both losses of a model that generates images too.
         """
         self.classes = tuple(classes)
         self.auxiliary_weight = auxiliary_weight
+        self.joint = joint if joint is not None and joint.generative else None
         self.own_metrics = own_metrics or {}
         self.logged = (*self.validated, *self.own_metrics)
-        self.phases = one_phase(self.loss, through_forward=not auxiliary_weight)
+        self.phases = one_phase(self.loss, through_forward=not (auxiliary_weight or self.joint))
 
     @classmethod
     @abstractmethod
@@ -94,6 +98,8 @@ class ImageObjective(ABC):
     def loss(self, model: nn.Module, batch: ImageBatch) -> tuple[Tensor, dict[str, Tensor]]:
         """The mean loss (auxiliary classifiers' too, by their weight), and metrics of the batch."""
         auxiliaries: tuple[Tensor, ...] = ()
+        if self.joint:
+            return self._joint_loss(model, batch, self.joint)
         if self.auxiliary_weight:
             logits, auxiliaries = model.forward_with_auxiliaries(batch.images)  # type: ignore[operator]
         else:
@@ -103,6 +109,14 @@ class ImageObjective(ABC):
         for inner in auxiliaries:
             loss = loss + self.auxiliary_weight * self.criterion(inner, batch.labels)
         return loss, figures
+
+    def _joint_loss(
+        self, model: nn.Module, batch: ImageBatch, weights: JointSettings
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        logits, generative = model.forward_with_generation(batch.images)  # type: ignore[operator]
+        figures = {**self.batch_metrics(logits.detach(), batch.labels), LOSS: generative.detach()}
+        classification = self.criterion(logits, batch.labels)
+        return weights.classification * classification + weights.generative * generative, figures
 
     @abstractmethod
     def criterion(self, outputs: Tensor, labels: Tensor) -> Tensor:

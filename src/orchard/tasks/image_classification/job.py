@@ -32,6 +32,7 @@ from orchard.tasks.image_classification.distillation import TaughtFeed, start_di
 from orchard.tasks.image_classification.ensemble import Ensemble, ensemble_metrics
 from orchard.tasks.image_classification.image_objective import ImageObjective, OwnMetric, Predictions, predict_split
 from orchard.tasks.image_classification.imbalance import sampling_groups
+from orchard.tasks.image_classification.joint import LOSS, joint_settings
 from orchard.tasks.image_classification.own_module import start_module
 from orchard.tasks.image_classification.settings import EvaluationSettings, Settings, Tta
 from orchard.tasks.image_classification.targets import (
@@ -91,6 +92,7 @@ class Job(base.Job):
             settings,
             auxiliary_weight=getattr(self.model, "auxiliary_weight", 0.0),
             own_metrics=objects.metrics,
+            joint=joint_settings(resolved, self.model),
         )
         self.teacher = start_distillation(settings.distillation, self.objective, self.preprocess, device)
         if self.teacher is not None:
@@ -124,7 +126,8 @@ class Job(base.Job):
 
     @property
     def logged(self) -> Sequence[str]:
-        return (*super().logged, *([pretraining.ERROR] if self.settings.pretraining.epochs else []))
+        more = ((pretraining.ERROR, self.settings.pretraining.epochs), (LOSS, self.objective.joint))
+        return (*super().logged, *(name for name, wanted in more if wanted))
 
     def optimizer_settings(self, name: str) -> OptimizerSettings:
         return pretraining.optimizer_settings(name, self.settings.optimizer, self.settings.pretraining)

@@ -30,6 +30,15 @@ class DistillationSettings(TeachingSettings):
     teacher: str | None = Field(None, description="run or model folder of a classifier of the same classes")
 
 
+class JointSettings(Strict):
+    """How much is learned from each loss by a model that generates images too."""
+
+    classification: float = Field(1.0, gt=0, description="weight of the loss of the labels")
+    generative: float = Field(
+        1.0, ge=0, description="weight of the generative loss, in nats per pixel, of a model of pixels; 0: not learned"
+    )
+
+
 class Settings(TrainSettings):
     """What training a classifier may be told beside what all trainings are."""
 
@@ -62,6 +71,7 @@ class Settings(TrainSettings):
     preprocessing: PreprocessSettings = Field(default_factory=PreprocessSettings)
     augmentation: MixSettings = Field(default_factory=MixSettings)
     pretraining: PretrainingSettings = Field(default_factory=PretrainingSettings)
+    joint: JointSettings = Field(default_factory=JointSettings)
 
     @model_validator(mode="after")
     def _has_a_teacher(self) -> Settings:

@@ -15,4 +15,5 @@ TASK = Task(
     importer="importer:complete",
     entries="job:entries",
     image_encoder="encoder:image_encoder",
+    as_trunk="trunk:as_trunk",
 )

@@ -8,12 +8,13 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from orchard.data.batches import ImageBatch
 from orchard.data.counter_rng import uniforms
 from orchard.data.palette import Palette
+from orchard.nn import pixels
+from orchard.nn.pixels import image_means
 from orchard.training.phases import one_phase
 
 SEED = 0  # of the pixels that are masked in evaluation: the same in every one
@@ -23,13 +24,7 @@ def pixel_nats(model: nn.Module, tokens: Tensor, colours: Tensor) -> tuple[Tenso
     """-log p of all pixels of `colours` (B, T) by a model that reads `tokens` (B, T), and whether it is the likeliest
     of colours; both (B, T)."""
     logits = model(tokens).float()
-    nats = F.cross_entropy(logits.flatten(0, 1), colours.flatten(), reduction="none").view(colours.shape)
-    return nats, logits.argmax(-1) == colours
-
-
-def image_means(values: Tensor, masked: Tensor | None) -> Tensor:
-    """The mean of each image's values (B, T), of all pixels or of those that are masked: (B,)."""
-    return values.mean(1) if masked is None else (values * masked).sum(1) / masked.sum(1).clamp(min=1)
+    return pixels.pixel_nats(logits, colours), logits.argmax(-1) == colours
 
 
 def hide(model: Any, colours: Tensor, masked: Tensor) -> Tensor:

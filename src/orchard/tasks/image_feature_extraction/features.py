@@ -103,11 +103,21 @@ def _each(split: ImageSplit, preprocess: Preprocess, most: int, look: Callable[[
     return SplitFeatures(torch.cat(found).numpy(), split.labels[chosen], chosen)
 
 
-def knn_accuracy(known: SplitFeatures, asked: SplitFeatures, k: int) -> float:
-    """The share of images whose class most of their `k` nearest known images have, by cosine."""
+def knn_accuracy(known: SplitFeatures, asked: SplitFeatures, settings: EvaluationSettings) -> float:
+    """The share of images whose class most of their `k` nearest known images have, by cosine; with a temperature the
+    most votes (Wu et al. 2018, arXiv:1805.01978, equation 8 and section 3.4)."""
     from sklearn.neighbors import KNeighborsClassifier  # here, as giving features needs none of it
 
-    voters = KNeighborsClassifier(min(k, len(known.labels)), metric="cosine").fit(known.features, known.labels)
+    temperature = settings.temperature
+
+    def votes(distances: np.ndarray) -> np.ndarray:
+        """By the distance beyond that of the nearest, whose vote is 1, so that none overflows."""
+        beyond: np.ndarray = distances - distances.min(axis=1, keepdims=True)
+        return np.exp(-beyond / temperature)
+
+    weights: Any = votes if temperature else "uniform"
+    k = min(settings.k, len(known.labels))
+    voters = KNeighborsClassifier(k, metric="cosine", weights=weights).fit(known.features, known.labels)
     return float(voters.score(asked.features, asked.labels))
 
 
@@ -132,6 +142,6 @@ def judge(known: SplitFeatures, asked: SplitFeatures, settings: EvaluationSettin
             for name, value in judge(known.layer(n), asked.layer(n), settings).items()
         }
     return {
-        "knn_accuracy": knn_accuracy(known, asked, settings.k),
+        "knn_accuracy": knn_accuracy(known, asked, settings),
         "linear_accuracy": linear_accuracy(known, asked, settings.C),
     }

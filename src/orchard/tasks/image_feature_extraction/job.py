@@ -125,7 +125,7 @@ class Job(base.Job):
         metrics = self.contrast(model, "validation")
         if self.labelled:
             known, asked = self.features(model, "train"), self.features(model, "validation")
-            metrics["knn_accuracy"] = knn_accuracy(known, asked, self.settings.evaluation.k)
+            metrics["knn_accuracy"] = knn_accuracy(known, asked, self.settings.evaluation)
         return metrics
 
     def cost(self, model: nn.Module) -> dict[str, int]:

@@ -38,6 +38,10 @@ class EvaluationSettings(Strict):
     """How features are judged where images have labels."""
 
     k: int = Field(20, ge=1, description="neighbours that vote on the class of an image")
+    temperature: float | None = Field(
+        None, gt=0, description="neighbours vote with exp(cosine / temperature), as in arXiv:1805.01978 with 0.07; "
+        "default: with one vote each",
+    )  # fmt: skip
     C: float = Field(1.0, gt=0, description="inverse of the L2 penalty of the linear probe, as scikit-learn has it")
     images: int = Field(5000, ge=2, description="most images of each split that are looked at, at even distances")
     layer: Annotated[int, Field(ge=0)] | Literal["all"] | None = Field(
@@ -60,4 +64,9 @@ class Settings(TrainSettings):
 class Options(Strict):
     """How features are given."""
 
-    out: Path | None = Field(None, description="write the names and features of all images to this .npz file")
+    out: Path | None = Field(
+        None, description="write the names and features of all images to this .npz file, of a data set their labels too"
+    )
+    split: Literal["train", "validation", "test", "all"] | None = Field(
+        None, description="the item is a data set, as train takes it, and this the split that is asked for"
+    )
