@@ -16,6 +16,7 @@ import argparse
 import statistics
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -138,9 +139,9 @@ def measure(sides: Sequence[int], batch: int, rounds: int) -> list[dict[str, Any
             if not (type(layer) is PlainAttention and table_bytes(side, batch) > LARGEST)
         }
         x = torch.randn(batch, CHANNELS, side, side)
-        forward: dict[str, Callable[[], object]] = {name: lambda layer=layer: layer(x) for name, layer in there.items()}
+        forward: dict[str, Callable[[], object]] = {name: partial(layer, x) for name, layer in there.items()}
         learning = {name: Learning(layer) for name, layer in there.items()}
-        steps: dict[str, Callable[[], object]] = {name: lambda one=one: one(x) for name, one in learning.items()}
+        steps: dict[str, Callable[[], object]] = {name: partial(one, x) for name, one in learning.items()}
         with torch.no_grad():
             once, both = timed(forward, rounds), timed(steps, rounds)
         for name, layer in there.items():

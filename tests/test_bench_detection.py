@@ -56,7 +56,7 @@ def test_a_detector_is_timed_beside_its_peer(
     assert set(contract.split()) <= set(found)
     assert found["ours"]["throughput"] == pytest.approx(2 / found["ours"]["median_s"])
     assert found["ratio_best"] == pytest.approx(found["peer_best"]["median_s"] / found["ours"]["median_s"])
-    assert 0 < found["limit_fraction"] and "trunk" in found["ours"]["how"]
+    assert found["limit_fraction"] > 0 and "trunk" in found["ours"]["how"]
     assert row(found).count("|") == 10
 
 

@@ -18,7 +18,7 @@ from torchvision.ops import box_iou
 from orchard.cards import Reference
 from orchard.errors import OrchardError, UsageError, unknown
 from orchard.inference.cost import multiply_adds
-from orchard.inference.fast import TOLERANCE, pick_precision
+from orchard.inference.fast import TOLERANCE
 from orchard.inference.fast_trunk import with_fast_trunk
 from orchard.inference.timing import MATRIX, Side, check, compared, matrix_product, time_in_turn
 from orchard.models import create_model, picture_size
@@ -34,8 +34,8 @@ Finder = Callable[[Tensor], list[Found]]  # of normalised images (B, C, H, W)
 def bench(
     name: str, against: str, mode: str, *, batch: int | None, precision: Any, rounds: int | None, tokens: int
 ) -> dict[str, Any]:
-    """Time inference. Training steps are not: each side of Faster R-CNN draws its own sample of regions, and
-    transformers matches by a processor of its own, so that steps of both do not compute the same thing."""
+    """Time inference. Training steps are not: each side of Faster R-CNN draws its own sample of regions, so that two
+    steps do not compute the same thing."""
     if mode != "inference":
         raise UsageError(f"{name} finds objects; --mode inference is timed")
     if precision == "bf16":
@@ -63,7 +63,7 @@ def bench_detector(name: str, against: str, *, batch: int = 1, rounds: int = 5) 
     rate = 2 * MATRIX**3 / medians["matrix"]
     return {
         **compared(name, peer.reference, medians, how, samples=batch),
-        "mode": "inference", "precision": pick_precision("fp32"), "batch": batch, "rounds": rounds,
+        "mode": "inference", "precision": "fp32", "batch": batch, "rounds": rounds,
         "matrix_rate": rate,
         "limit_fraction": 2 * multiply_adds(model, images.shape) / medians["ours"] / rate,
     }  # fmt: skip

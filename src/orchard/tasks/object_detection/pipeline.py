@@ -59,8 +59,8 @@ class Answer:
 class ObjectDetector:
     """A trained detector and all it takes to put it to work on images.
 
-    `precision` "auto" is float32 on a processor, bf16 on a GPU that has it. After many images of one size the fastest way
-    to run the trunk on this processor is looked for (`FastTrunk`), which `say` is told.
+    `precision` "auto" is float32 on a processor, bf16 on a GPU that has it. After many images of one size the fastest
+    way to run the trunk on this processor is looked for (`FastTrunk`), which `say` is told.
     """
 
     task: ClassVar[Task] = TASK
