@@ -16,7 +16,8 @@ import torch
 from torch import Tensor, nn
 
 from orchard.models import Landmark, Rule, configuration, landmark_of
-from orchard.models.generation.imagegpt import NOT_WEIGHTS, ImageGPT, ImageGPTConfig
+from orchard.models.generation.imagegpt import ImageGPT, ImageGPTConfig
+from orchard.models.generation.imagegpt_names import NOT_WEIGHTS
 from orchard.models.vision.trunk import Settings, frozen_settings
 from orchard.nn.checks import check_images
 from orchard.nn.pixels import even_colours, image_means, nearest_colours, pixel_nats
