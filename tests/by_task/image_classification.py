@@ -21,7 +21,10 @@ def learn(name: str, model: Any) -> tuple[nn.Module, Loss]:
 
 
 def outputs(model: Any, inputs: dict[str, Tensor]) -> Any:
-    """The logits of auxiliary classifiers too, and what a model of the images themselves makes of them."""
+    """The logits of auxiliary classifiers too, and what a model of the images themselves makes of them, or how likely
+    they are by it."""
+    if hasattr(model, "forward_with_generation"):
+        return model.forward_with_generation(**inputs)
     if hasattr(model, "reconstruct"):
         return model(**inputs), model.reconstruct(**inputs)
     return model.forward_with_auxiliaries(**inputs) if getattr(model, "auxiliary_weight", 0) else model(**inputs)

@@ -19,6 +19,10 @@ def even_colours(count: int, channels: int) -> Tensor:
 
 def nearest_colours(images: Tensor, colours: Tensor) -> Tensor:
     """The nearest of `colours` (K, C) to every pixel, the first of equals: (B, C, H, W) to (B, H W) int64."""
+    if torch.is_autocast_enabled(images.device.type):  # bf16 cannot tell neighbours of a fine palette apart
+        with torch.autocast(images.device.type, enabled=False):
+            return nearest_colours(images, colours)
+    colours = colours.float()
     pixels = images.float().flatten(2).transpose(1, 2)  # (B, H W, C)
     return (colours.square().sum(1) - 2 * pixels @ colours.T).argmin(-1)
 

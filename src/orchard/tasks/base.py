@@ -278,7 +278,8 @@ def read_start(settings: Start) -> tuple[Path, Portable, dict[str, Tensor]]:
         return folder, about, state
     task = task_named(about.task)
     if task.as_trunk and about.model == trunk_name(settings.model):
-        return folder, *task.load(task.as_trunk)(settings.model, folder, about, state)
+        part, tensors = task.load(task.as_trunk)(settings.model, folder, about, state)
+        return folder, part, tensors
     trunk = about.architecture.get("trunk", "")
     if trunk != settings.model:
         words, fitting = f" on a trunk {trunk}" if trunk else "", f"{about.model} or {trunk}" if trunk else about.model

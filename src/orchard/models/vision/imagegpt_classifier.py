@@ -15,8 +15,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from orchard.errors import OrchardError
 from orchard.models import Landmark, Rule, configuration, landmark_of
-from orchard.models.generation.imagegpt import NOT_WEIGHTS, ImageGPT, ImageGPTConfig
+from orchard.models.generation.imagegpt import ImageGPT, ImageGPTConfig
+from orchard.models.generation.imagegpt_names import NOT_WEIGHTS
 from orchard.models.vision.trunk import Settings, frozen_settings
 from orchard.nn.checks import check_images
 from orchard.nn.pixels import even_colours, image_means, nearest_colours, pixel_nats
@@ -65,12 +67,12 @@ class ImageGPTClassifier(nn.Module):
         self.register_buffer("palette", even_colours(pixels.vocabulary, config.in_channels))
 
     def forward(self, images: Tensor) -> Tensor:
-        logits: Tensor = self.head(self.features(images))
+        logits: Tensor = self.head(self.features(images).mean(1))
         return logits
 
     def features(self, images: Tensor) -> Tensor:
-        """The mean over positions of what the last norm gives, (B, D), of images without a masked pixel."""
-        return self.trunk.hidden(self.trunk.as_input(self.colours(images))).mean(1)
+        """What the last norm gives, (B, T, D), of images without a masked pixel."""
+        return self.trunk.hidden(self.trunk.as_input(self.colours(images)))
 
     def forward_with_generation(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Logits (B, K) and the generative loss, for training; where the trunk is asked for masked pixels, both are of
@@ -110,12 +112,22 @@ def names_of(source: str, head: str) -> Callable[[ImageGPTClassifierConfig], lis
         for row in landmark_of(config.trunk).names[source](pixels):
             rule = row if isinstance(row, Rule) else Rule(row[0], (row[1],))
             if source == "hf" and rule.ours == "head.weight":  # transformers' classifier has no head for pixels
-                rule = Rule(rule.ours, (), lambda: torch.zeros(pixels.vocabulary, pixels.width), lambda _: ())
+                rule = Rule(rule.ours, (), lambda: torch.zeros(pixels.vocabulary, pixels.width), _only_zeros)
             rows.append(Rule(f"trunk.{rule.ours}", rule.theirs, rule.join, rule.split))
         colours = Rule("palette", (), lambda: even_colours(pixels.vocabulary, pixels.in_channels), lambda _: ())
         return [*rows, ("head.weight", head), colours] if rows else []
 
     return table
+
+
+def _only_zeros(head: Tensor) -> tuple[Tensor, ...]:
+    """transformers' classifier has no head for pixels; one that has learned is not dropped unsaid."""
+    if not head.is_meta and head.any():
+        raise OrchardError(
+            "transformers' classifier has no rule for 'trunk.head.weight', the head for pixels, which is not zero; to "
+            "leave it out, fill it with zeros"
+        )
+    return ()
 
 
 def infer_config(

@@ -77,7 +77,7 @@ def _of_data(folder: Path, items: Sequence[str], split: str, out: Path | None) -
     features = np.concatenate([part.features for part in found.values()])
     if out is None:
         return (EmbeddingArtifact(name, tuple(row.tolist())) for name, row in zip(names, features, strict=True))
-    table = {
+    table: dict[str, np.ndarray] = {
         "names": np.array(names), "features": features,
         "splits": np.repeat(list(found), [len(part.labels) for part in found.values()]),
     }  # fmt: skip

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -108,17 +109,16 @@ def knn_accuracy(known: SplitFeatures, asked: SplitFeatures, settings: Evaluatio
     most votes (Wu et al. 2018, arXiv:1805.01978, equation 8 and section 3.4)."""
     from sklearn.neighbors import KNeighborsClassifier  # here, as giving features needs none of it
 
-    temperature = settings.temperature
-
-    def votes(distances: np.ndarray) -> np.ndarray:
-        """By the distance beyond that of the nearest, whose vote is 1, so that none overflows."""
-        beyond: np.ndarray = distances - distances.min(axis=1, keepdims=True)
-        return np.exp(-beyond / temperature)
-
-    weights: Any = votes if temperature else "uniform"
+    weights: Any = partial(_votes, settings.temperature) if settings.temperature else "uniform"
     k = min(settings.k, len(known.labels))
     voters = KNeighborsClassifier(k, metric="cosine", weights=weights).fit(known.features, known.labels)
     return float(voters.score(asked.features, asked.labels))
+
+
+def _votes(temperature: float, distances: np.ndarray) -> np.ndarray:
+    """Of neighbours at cosine distances (N, k), as shares of that of the nearest, so that none overflows."""
+    votes: np.ndarray = np.exp((distances.min(axis=1, keepdims=True) - distances) / temperature)
+    return votes
 
 
 def linear_accuracy(known: SplitFeatures, asked: SplitFeatures, C: float) -> float:
