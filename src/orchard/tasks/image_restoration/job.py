@@ -25,7 +25,7 @@ from orchard.tasks.image_restoration.metrics import is_stored, measure, summary
 from orchard.tasks.image_restoration.objective import Restoration
 from orchard.tasks.image_restoration.restoring import network_of
 from orchard.tasks.image_restoration.settings import EvaluationSettings, Settings
-from orchard.tasks.super_resolution.images import check_sizes
+from orchard.tasks.super_resolution.images import check_patch, check_sizes
 from orchard.training.feed import LoaderFeed
 from orchard.training.run import RunFolder
 from orchard.training.settings import Resolved
@@ -46,6 +46,7 @@ class Job(base.Job):
         settings: Any = resolved.settings
         torch.manual_seed(settings.seed)  # the fresh weights
         self.model = start_model(settings)
+        check_patch(network_of(self.model).crop, settings.model, settings.patch)
         self.data = open_resolutions(resolved.source, settings.data, SAME)
         check_sizes(self.data.splits, SAME, settings.patch)
         self.degradation = degradation_of(self.model, self.splits["train"], settings.degradation)
@@ -170,13 +171,16 @@ def evaluate_loaded(
 
 
 def entries(loaded: Loaded) -> list[Entry]:
-    """What an export consists of: the network, for images of any size; a noise map is the last channel."""
+    """What an export consists of: the network, for images of any size, or of its crops'; a noise map is the last
+    channel."""
     network = network_of(loaded.model)
+    crop = network.crop
 
     def draw(count: int, generator: torch.Generator) -> dict[str, Tensor]:
         low, high = network.value_range
-        shape = (count, network.channels + network.noise_map, 16 + 2 * count, 23 + count)
         # other sides at every batch, so that none is taken for fixed
+        size = (crop, crop) if crop else (16 + 2 * count, 23 + count)
+        shape = (count, network.channels + network.noise_map, *size)
         return {"images": low + (high - low) * torch.rand(shape, generator=generator)}
 
-    return [Entry("", loaded.model, draw, "clean", any_size=True)]
+    return [Entry("", loaded.model, draw, "clean", any_size=crop is None)]
