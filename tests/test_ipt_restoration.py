@@ -11,6 +11,7 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import load_file
+from test_image_restoration import picture
 
 from orchard.app.evaluate import evaluate
 from orchard.app.export import export
@@ -20,7 +21,6 @@ from orchard.errors import UsageError
 from orchard.inference.loading import load
 from orchard.models import create_model
 from orchard.weights.official import export_official, read_official
-from test_image_restoration import picture
 
 TINY: dict[str, Any] = {"crop": 8, "patch": 2, "width": 4, "heads": 2, "layers": 1}
 SETTINGS: dict[str, Any] = {

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from test_image_restoration import SMALL, picture
 
 from orchard.app.evaluate import evaluate
 from orchard.app.train import train
@@ -17,7 +18,6 @@ from orchard.inference.loading import load
 from orchard.tasks.image_restoration import rain
 from orchard.tasks.image_restoration.degradation import Rain, read_degradation
 from orchard.tasks.image_restoration.metrics import examples
-from test_image_restoration import SMALL, picture
 
 
 @pytest.fixture(scope="module")
@@ -76,7 +76,7 @@ def test_rain_follows_from_the_index_and_is_the_same_in_all_channels(folder: Pat
     light, heavy = (float((given - truth).square().mean()) for given, truth, _ in first)
     assert 0 < 2 * light < heavy
     for given, *_ in first:
-        assert 0 <= given.min() and given.max() <= 255
+        assert given.min() >= 0 and given.max() <= 255
     ((grey, truth, _),) = examples(split, 1, 1, Rain(25, 25))
     share = (first[1][0] - first[1][1]).abs().amax(0) > 1e-3
     assert (((grey - truth)[0].abs() > 1e-3) == share).float().mean() > 0.99  # of grey the same streaks

@@ -1,7 +1,7 @@
 """IPT for the tasks that leave an image its size: noise or rain taken away (Chen et al. 2020, arXiv:2012.00364).
 
-The network of `ipt.py`, fine-tuned to one task of scale 1 (section 3.4); with the heads and tails of several it restores
-by one of them.
+The network of `ipt.py`, fine-tuned to one task of scale 1 (section 3.4); with heads and tails of several tasks it
+restores by one of them.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ class IPTRestorationConfig(IPTConfig):
         places = [place for place, scale in enumerate(self.tasks) if scale == 1]
         if self.restores_by not in places:
             raise ValueError(
-                f"restores_by is {self.restores_by}, expected the place of a task of scale 1 among {self.tasks}, counted "
-                f"from 0: {' or '.join(map(str, places)) or 'there is none'}"
+                f"restores_by is {self.restores_by}, expected the place of a task of scale 1 among {self.tasks}, "
+                f"counted from 0: {' or '.join(map(str, places)) or 'there is none'}"
             )
 
 

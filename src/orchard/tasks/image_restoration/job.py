@@ -121,7 +121,9 @@ class Job(base.Job):
         from orchard.tasks.image_restoration.report import write_report
 
         seen = load_file(run / "evaluation" / f"{self.report_split}.safetensors")
-        return write_report(run, split=self.splits[self.report_split], model=model, degradation=self.degradation, seen=seen)
+        return write_report(
+            run, split=self.splits[self.report_split], model=model, degradation=self.degradation, seen=seen
+        )
 
 
 def start_model(settings: Settings) -> nn.Module:

@@ -44,8 +44,8 @@ def examples(
 
 
 def measure(
-    model: nn.Module, split: Resolutions, indices: Sequence[int], degradation: Degradation | None, *, bf16: bool = False,
-    degraded: bool = False,
+    model: nn.Module, split: Resolutions, indices: Sequence[int], degradation: Degradation | None, *,
+    bf16: bool = False, degraded: bool = False,
 ) -> Tensor:  # fmt: skip
     """`METRICS` of some images, (N, levels, 2) float64, as the model restores them, or as they are given to it."""
     restorer, channels, rows = Restorer(model, bf16=bf16), network_of(model).channels, []

@@ -1,8 +1,8 @@
 """Streaks of rain, drawn at random over clean images.
 
-A drop falls through several pixels while the shutter is open and covers each for a share of the exposure. For that share
-the pixel sees the drop, which is about as bright as the sky, else what lies behind it: (1 - share) image + share sky,
-the image formation of Garg and Nayar ("Detection and Removal of Rain from Videos", CVPR 2004, section 3). Drops are
+A drop falls through several pixels while the shutter is open and covers each for a share of the exposure. For that
+share the pixel sees the drop, which is about as bright as the sky, else what lies behind it: (1 - share) image +
+share sky, the image formation of Garg and Nayar ("Detection and Removal of Rain from Videos", CVPR 2004, section 3). Drops are
 sparse random seeds; those of one image fall along one angle, and the shutter stretches each into a line of one length.
 Their lengths and brightness are ours, chosen by eye; there is no mist, and drops do not grow with their distance.
 """
@@ -25,7 +25,7 @@ RADIUS = math.ceil(LENGTHS[1] / 2) + 1  # pixels from the middle of a streak tha
 def streak(length: Tensor, angle: Tensor) -> Tensor:
     """Lines through the middle of (B, 2 RADIUS + 1, 2 RADIUS + 1), antialiased: one less the distance to the line.
 
-    `length` (B,) is in pixels between the middles of both ends, `angle` (B,) in degrees from straight down to the right.
+    `length` (B,) is in pixels between the middles of both ends, `angle` (B,) in degrees from straight down to right.
     """
     at = torch.arange(-RADIUS, RADIUS + 1, device=length.device, dtype=length.dtype)
     radians = torch.deg2rad(angle).view(-1, 1, 1)

@@ -45,7 +45,9 @@ class EvaluationSettings(Strict):
     """How a model that is there is judged."""
 
     degradation: DegradationName | None = Field(
-        None, description=f"{FORMS}; of a range, noise of 15, 25 and 50 and rain of 5 and 25 are compared; default: that of its training"
+        None,
+        description=f"{FORMS}; of a range, noise of 15, 25 and 50 or rain of 5 and 25 are compared; default: that of "
+        "its training",
     )
 
 
