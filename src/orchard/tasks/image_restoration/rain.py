@@ -2,9 +2,9 @@
 
 A drop falls through several pixels while the shutter is open and covers each for a share of the exposure. For that
 share the pixel sees the drop, which is about as bright as the sky, else what lies behind it: (1 - share) image +
-share sky, the image formation of Garg and Nayar ("Detection and Removal of Rain from Videos", CVPR 2004, section 3). Drops are
-sparse random seeds; those of one image fall along one angle, and the shutter stretches each into a line of one length.
-Their lengths and brightness are ours, chosen by eye; there is no mist, and drops do not grow with their distance.
+share sky, the image formation of Garg and Nayar ("Detection and Removal of Rain from Videos", CVPR 2004, section 3).
+Drops are sparse random seeds; those of one image fall along one angle, and the shutter stretches each into a line of
+one length. Their lengths and brightness are ours, chosen by eye; there is no mist, and drops do not grow with nearness.
 """
 
 from __future__ import annotations
