@@ -28,6 +28,7 @@ from orchard.tasks.image_restoration.metrics import examples, measure
 from orchard.tasks.image_restoration.restoring import Restorer, in_channels_of
 from orchard.tasks.image_restoration.settings import Options
 from orchard.tasks.super_resolution.metrics import psnr
+from orchard.tasks.super_resolution.pipeline import read_image
 from orchard.weights.official import load_official, read_official, weights_of
 
 SMALL: dict[str, Any] = {
@@ -287,3 +288,23 @@ def test_answers_are_files_beside_the_given_and_the_truth(run: tuple[Path, dict[
         list(answer(run[0], [str(tmp_path / "given")], options, print))
     with pytest.raises(UsageError, match="option 'sigma' is for models with a noise map"):
         pipeline(run[0], sigma=25)
+
+
+@pytest.mark.parametrize("name", ["dncnn_nano", "cdncnn_b"])
+def test_files_of_every_mode_and_size_are_restored(name: str, tmp_path: Path) -> None:
+    """By grey and colour networks, in the mode of what is seen: what is transparent is white, 16 bits become 8."""
+    torch.manual_seed(0)
+    restorer = Restorer(create_model(name, dilations=(1, 1, 1), width=8).eval())
+    grey, colours = picture(2, 13, 9, "L"), picture(2, 13, 9)
+    deep = Image.fromarray(np.asarray(grey).astype(np.uint16) * 257)
+    clear = colours.copy()
+    clear.putalpha(Image.new("L", colours.size, 0))
+    white = Image.new("RGB", colours.size, "white")
+    tiny = picture(3, 8, 8).crop((0, 0, 1, 2))
+    cases = {"grey": (grey, grey), "deep": (deep, grey), "alpha": (clear, white), "tiny": (tiny, tiny)}
+    for key, (stored, seen) in cases.items():
+        stored.save(tmp_path / f"{key}.png")
+        read = read_image(tmp_path / f"{key}.png")
+        assert isinstance(read, Image.Image) and (read.mode, read.size) == (seen.mode, seen.size), key
+        assert torch.equal(restorer(pil_to_tensor(read)), restorer(pil_to_tensor(seen))), key
+        assert restorer(pil_to_tensor(read)).shape == pil_to_tensor(seen).shape, key

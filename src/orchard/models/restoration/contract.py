@@ -1,4 +1,4 @@
-"""What every super-resolution network offers to its task, its exports and its tests."""
+"""What every super-resolution and every restoration network offers to its task, its exports and its tests."""
 
 from __future__ import annotations
 
@@ -75,6 +75,11 @@ class RestorationNetwork(nn.Module, ABC):
     @abstractmethod
     def receptive_radius(self) -> int | None:
         """Pixels on each side that a pixel of the output depends on; None: all that there are."""
+
+    @property
+    def crop(self) -> int | None:
+        """Pixels a side of the images that it learns from, where only those are computed as one; None: of any size."""
+        return None
 
     @abstractmethod
     def restore(self, images: Tensor, sigma: Tensor | None = None) -> Tensor:

@@ -118,10 +118,8 @@ class PatchTransformer(nn.Module):
         return F.pixel_shuffle(x.transpose(1, 2).reshape(x.shape[0], -1, side, side), c.patch), x
 
 
-class IPT(SuperResolver):
-    """RGB (B, 3, h, w) to one image for each task of scale s, (B, 3, s h, s w), all in [0, 255]."""
-
-    value_range = (0.0, RANGE)
+class ImageProcessingTransformer(nn.Module):
+    """RGB (B, 3, h, w) by any of the tasks, to (B, 3, s h, s w) where s is the task's scale, all in [0, 255]."""
 
     def __init__(self, config: IPTConfig):
         super().__init__()
@@ -142,21 +140,12 @@ class IPT(SuperResolver):
         self.add_mean = MeanShift(1)
 
     @property
-    def scales(self) -> tuple[int, ...]:
-        return tuple(sorted({scale for scale in self.config.tasks if scale > 1}))
-
-    @property
     def receptive_radius(self) -> None:
         return None
 
     @property
     def crop(self) -> int:
         return self.config.crop
-
-    def upscale(self, images: Tensor, scale: int) -> Tensor:
-        if scale not in self.scales:
-            raise ValueError(f"expected a scale of {', '.join(map(str, self.scales))}, got {scale}")
-        return self.perform(images, self.config.tasks.index(scale))
 
     def perform(self, images: Tensor, task: int) -> Tensor:
         """Images (B, 3, h, w) by one of the tasks, counted from 0. Those that are no crops are computed from
@@ -177,18 +166,33 @@ class IPT(SuperResolver):
         features, tokens = self.body(x, task)
         return cast(Tensor, self.add_mean(self.tails[task](features + x))), tokens
 
+    def layer_groups(self) -> list[tuple[str, ...]]:
+        """Name prefixes of the parameters from the input to the output."""
+        start = ("sub_mean.", "heads.", "body.project.", "body.positions", "body.queries")
+        blocks = [(f"body.{stack}.{n}.",) for stack in ("encoder", "decoder") for n in range(self.config.layers)]
+        return [start, *blocks, ("body.head.", "tails.", "add_mean.")]
+
+
+class IPT(ImageProcessingTransformer, SuperResolver):
+    """RGB (B, 3, h, w) to one image for each task of scale s, (B, 3, s h, s w), all in [0, 255]."""
+
+    value_range = (0.0, RANGE)
+
+    @property
+    def scales(self) -> tuple[int, ...]:
+        return tuple(sorted({scale for scale in self.config.tasks if scale > 1}))
+
+    def upscale(self, images: Tensor, scale: int) -> Tensor:
+        if scale not in self.scales:
+            raise ValueError(f"expected a scale of {', '.join(map(str, self.scales))}, got {scale}")
+        return self.perform(images, self.config.tasks.index(scale))
+
     def upscale_crops(self, images: Tensor, scale: int) -> tuple[Tensor, Tensor]:
         """`perform_crops` by the task of this scale: what the contrastive loss is computed of."""
         return self.perform_crops(images, self.config.tasks.index(scale))
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
         return tuple(self.perform(images, task) for task in range(len(self.config.tasks)))
-
-    def layer_groups(self) -> list[tuple[str, ...]]:
-        """Name prefixes of the parameters from the input to the output."""
-        start = ("sub_mean.", "heads.", "body.project.", "body.positions", "body.queries")
-        blocks = [(f"body.{stack}.{n}.",) for stack in ("encoder", "decoder") for n in range(self.config.layers)]
-        return [start, *blocks, ("body.head.", "tails.", "add_mean.")]
 
 
 def steps_of(scale: int) -> tuple[int, ...]:
@@ -240,10 +244,11 @@ VARIANTS = {
     "ipt": IPTConfig(),
     **{f"ipt_x{scale}": IPTConfig((scale,)) for scale in (2, 3, 4)},
 }
+NOT_WEIGHTS = {"official": ("body.position_encoding.position_ids",)}  # 0, 1, ... up to the number of tokens
 LANDMARK = Landmark(
     model=IPT,
     variants=VARIANTS,
     names={"official": official_names},
-    not_weights={"official": ("body.position_encoding.position_ids",)},  # 0, 1, ... up to the number of tokens
+    not_weights=NOT_WEIGHTS,
     example=example,
 )

@@ -1,11 +1,11 @@
-"""Image restoration: an image without the noise that lies on it."""
+"""Image restoration: an image without the noise or the rain that lies on it."""
 
 from orchard.tasks.record import Image, Task
 from orchard.training.metric import Metric
 
 TASK = Task(
     name="image-restoration",
-    summary="an image without the noise that lies on it",
+    summary="an image without the noise or the rain that lies on it",
     data="images",
     special_data=("resolutions",),
     takes=(Image("image"),),

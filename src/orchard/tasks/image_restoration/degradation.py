@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
 from pydantic import AfterValidator
 
@@ -12,44 +13,87 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-LEVELS = (15.0, 25.0, 50.0)  # at which the field compares denoisers
 TOP = 255.0
-FORM = re.compile(r"noise:(\d+(?:\.\d+)?)(?:-(\d+(?:\.\d+)?))?")
+FORM = re.compile(r"(noise|rain):(\d+(?:\.\d+)?)(?:-(\d+(?:\.\d+)?))?")
 
 
 @dataclass(frozen=True)
-class Noise:
-    """White Gaussian noise. Its standard deviation is from `low` to `high`, of levels from 0 to 255."""
+class Degradation(ABC):
+    """One kind of it, from a level of `low` to one of `high`."""
 
     low: float
     high: float
+    name: ClassVar[str]
+    most: ClassVar[float]  # the largest level
+    compared: ClassVar[tuple[float, ...]]  # the levels at which networks are compared
 
     @property
     def levels(self) -> tuple[float, ...]:
-        """The standard deviations at which is evaluated: those of `LEVELS` in the range, else its upper end."""
-        return tuple(level for level in LEVELS if self.low <= level <= self.high) or (self.high,)
+        """The levels at which is evaluated: those of `compared` in the range, else its upper end."""
+        return tuple(level for level in self.compared if self.low <= level <= self.high) or (self.high,)
 
     def draw(self, count: int, device: torch.device) -> Tensor:
-        """A standard deviation for each of `count` images, (count,), each in the range as likely."""
+        """A level for each of `count` images, (count,), each in the range as likely."""
         import torch
 
         return self.low + (self.high - self.low) * torch.rand(count, device=device)
 
-    def add(self, clean: Tensor, sigma: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        """Images (B, C, H, W) from 0 to 255 with noise of `sigma` (B,), neither rounded nor cut."""
+    @abstractmethod
+    def add(self, clean: Tensor, level: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """Images (B, C, H, W) from 0 to 255, degraded by `level` (B,), neither rounded nor cut."""
+
+    @abstractmethod
+    def words(self, *levels: float) -> str:
+        """Levels as a report says them."""
+
+
+class Noise(Degradation):
+    """White Gaussian noise. A level is its standard deviation, of levels from 0 to 255."""
+
+    name, most = "noise", TOP
+    compared = (15.0, 25.0, 50.0)  # as the field has them
+
+    def add(self, clean: Tensor, level: Tensor, generator: torch.Generator | None = None) -> Tensor:
         import torch
 
         drawn = torch.randn(clean.shape, generator=generator, device=clean.device)
-        return clean + sigma.view(-1, 1, 1, 1) * drawn
+        return clean + level.view(-1, 1, 1, 1) * drawn
+
+    def words(self, *levels: float) -> str:
+        return f"noise of {_listed(levels)} of 255"
 
 
-def read_degradation(text: str) -> Noise:
-    """`noise:25` or `noise:0-55`. Raises ValueError for what is neither."""
+class Rain(Degradation):
+    """Streaks of rain (`rain.py`). A level is the percentage of the image that lies under them."""
+
+    name, most = "rain", 100.0
+    compared = (5.0, 25.0)  # light and heavy
+
+    def add(self, clean: Tensor, level: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        from orchard.tasks.image_restoration.rain import add_rain
+
+        return add_rain(clean, level, generator)
+
+    def words(self, *levels: float) -> str:
+        return f"rain on {_listed(levels)} % of the image"
+
+
+def _listed(levels: tuple[float, ...]) -> str:
+    return " and ".join(f"{level:g}" for level in levels)
+
+
+def read_degradation(text: str) -> Degradation:
+    """`noise:25`, `noise:0-55`, `rain:25` or `rain:0-40`. Raises ValueError for what is none of them."""
     found = FORM.fullmatch(text)
-    low, high = (float(found[1]), float(found[2] or found[1])) if found else (1.0, 0.0)
-    if not low <= high <= TOP or not high:
-        raise ValueError(f"expected noise:25 or noise:0-55, standard deviations of levels from 0 to 255, got {text}")
-    return Noise(low, high)
+    if found:
+        kind: type[Degradation] = Noise if found[1] == Noise.name else Rain
+        low, high = float(found[2]), float(found[3] or found[2])
+        if low <= high <= kind.most and high:
+            return kind(low, high)
+    raise ValueError(
+        "expected noise:25 or noise:0-55, standard deviations of levels from 0 to 255, or rain:25 or rain:0-40, "
+        f"percentages of the image under streaks, got {text}"
+    )
 
 
 def _checked(text: str) -> str:
@@ -57,4 +101,4 @@ def _checked(text: str) -> str:
     return text
 
 
-Degradation = Annotated[str, AfterValidator(_checked)]
+DegradationName = Annotated[str, AfterValidator(_checked)]

@@ -1,4 +1,4 @@
-"""Training image restoration: any images, to which noise is added, or pairs of degraded and clean ones."""
+"""Training image restoration: any images, which are degraded by noise or rain, or pairs of degraded and clean ones."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from orchard.inference.loading import Loaded
 from orchard.models import create_model, landmark_of
 from orchard.tasks import base
 from orchard.tasks.image_restoration import TASK
-from orchard.tasks.image_restoration.degradation import Noise, read_degradation
+from orchard.tasks.image_restoration.degradation import Degradation, Noise, read_degradation
 from orchard.tasks.image_restoration.metrics import is_stored, measure, summary
 from orchard.tasks.image_restoration.objective import Restoration
 from orchard.tasks.image_restoration.restoring import network_of
 from orchard.tasks.image_restoration.settings import EvaluationSettings, Settings
-from orchard.tasks.super_resolution.images import check_sizes
+from orchard.tasks.super_resolution.images import check_patch, check_sizes
 from orchard.training.feed import LoaderFeed
 from orchard.training.run import RunFolder
 from orchard.training.settings import Resolved
@@ -46,15 +46,16 @@ class Job(base.Job):
         settings: Any = resolved.settings
         torch.manual_seed(settings.seed)  # the fresh weights
         self.model = start_model(settings)
+        check_patch(network_of(self.model).crop, settings.model, settings.patch)
         self.data = open_resolutions(resolved.source, settings.data, SAME)
         check_sizes(self.data.splits, SAME, settings.patch)
-        self.noise = noise_of(self.model, self.splits["train"], settings.degradation)
+        self.degradation = degradation_of(self.model, self.splits["train"], settings.degradation)
         self.inputs = tuple(landmark_of(settings.model).example(self.model.config, 1, torch.Generator()).values())
         self.resolved = base.settle_precision(resolved, self.model, self.inputs, device)
         self.channels_last = base.wants_channels_last(self.model)
         if self.channels_last:
             self.model = self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.objective = Restoration(settings.loss, self.noise)
+        self.objective = Restoration(settings.loss, self.degradation)
         self.fabric = base.make_fabric(self.settings, device)
         self.degraded: dict[str, Tensor] = {}  # metrics of each image of a split as it is given, computed once
 
@@ -79,7 +80,7 @@ class Job(base.Job):
         return batch.to(self.fabric.device)
 
     def describe(self) -> str:
-        how = self.settings.degradation if self.noise else "stored in pairs"
+        how = self.settings.degradation if self.degradation else "stored in pairs"
         return f"{len(self.splits['train']):,} images to learn from; degraded ones are {how}"
 
     def manifest(self) -> dict[str, Any]:
@@ -91,11 +92,11 @@ class Job(base.Job):
         every = range(len(split))
         mine = every[len(split) * fabric.global_rank // fabric.world_size :
                      len(split) * (fabric.global_rank + 1) // fabric.world_size]  # fmt: skip
-        rows = measure(model, split, mine, self.noise, bf16=self.settings.precision == "bf16")
+        rows = measure(model, split, mine, self.degradation, bf16=self.settings.precision == "bf16")
         rows = torch.cat(base.gather(fabric, rows)) if fabric.world_size > 1 else rows
         if name not in self.degraded:
-            self.degraded[name] = measure(model, split, every, self.noise, degraded=True)
-        return rows, summary(rows, self.degraded[name], self.noise)
+            self.degraded[name] = measure(model, split, every, self.degradation, degraded=True)
+        return rows, summary(rows, self.degraded[name], self.degradation)
 
     def evaluate(self, model: nn.Module) -> Mapping[str, float]:
         return self.metrics(model, "validation")[1]
@@ -104,7 +105,7 @@ class Job(base.Job):
         return base.cost_of(model, *self.inputs)
 
     def write_model(self, model: nn.Module, run: RunFolder) -> None:
-        facts = {"degradation": self.settings.degradation} if self.noise else {}
+        facts = {"degradation": self.settings.degradation} if self.degradation else {}
         save_portable(run / "model", model, self.portable(model, run.path, facts=facts))
 
     def finish(self, model: nn.Module, run: RunFolder) -> dict[str, Any]:
@@ -120,7 +121,9 @@ class Job(base.Job):
         from orchard.tasks.image_restoration.report import write_report
 
         seen = load_file(run / "evaluation" / f"{self.report_split}.safetensors")
-        return write_report(run, split=self.splits[self.report_split], model=model, noise=self.noise, seen=seen)
+        return write_report(
+            run, split=self.splits[self.report_split], model=model, degradation=self.degradation, seen=seen
+        )
 
 
 def start_model(settings: Settings) -> nn.Module:
@@ -136,12 +139,16 @@ def start_model(settings: Settings) -> nn.Module:
     return model
 
 
-def noise_of(model: nn.Module, split: Resolutions, degradation: str) -> Noise | None:
-    """What is added to the images of a split; nothing where they come in pairs, which a network with a noise map
-    cannot learn from."""
+def degradation_of(model: nn.Module, split: Resolutions, name: str) -> Degradation | None:
+    """What degrades the images of a split; nothing where they come in pairs. A network with a noise map learns from
+    noise alone."""
+    told = network_of(model).noise_map
     if not is_stored(split):
-        return read_degradation(degradation)
-    if network_of(model).noise_map:
+        degradation = read_degradation(name)
+        if told and not isinstance(degradation, Noise):
+            raise UsageError(f"{name} has no standard deviation, which this model must be told; use noise:FROM-TO")
+        return degradation
+    if told:
         raise UsageError("the data are pairs, which do not say how strong their noise is; this model must be told")
     return None
 
@@ -153,26 +160,29 @@ def evaluate_loaded(
     model, _ = base.on_device(loaded.model)
     images = base.pick_split(open_resolutions(source, settings, SAME).splits, split, source)
     check_sizes({"test": images}, SAME)
-    degradation = evaluation.degradation or loaded.facts.get("degradation")
-    if degradation is None and not is_stored(images):
+    name = evaluation.degradation or loaded.facts.get("degradation")
+    if name is None and not is_stored(images):
         raise UsageError(
-            f"{loaded.folder} does not say what noise it was trained for; name some with "
+            f"{loaded.folder} does not say what noise or rain it was trained for; name some with "
             "--set evaluation.degradation=noise:25"
         )
-    noise = noise_of(model, images, str(degradation))
+    degradation = degradation_of(model, images, str(name))
     every = range(len(images))
-    found, degraded = (measure(model, images, every, noise, degraded=given) for given in (False, True))
-    return base.counted(loaded, images) | summary(found, degraded, noise)
+    found, degraded = (measure(model, images, every, degradation, degraded=given) for given in (False, True))
+    return base.counted(loaded, images) | summary(found, degraded, degradation)
 
 
 def entries(loaded: Loaded) -> list[Entry]:
-    """What an export consists of: the network, for images of any size; a noise map is the last channel."""
+    """What an export consists of: the network, for images of any size, or of its crops'; a noise map is the last
+    channel."""
     network = network_of(loaded.model)
+    crop = network.crop
 
     def draw(count: int, generator: torch.Generator) -> dict[str, Tensor]:
         low, high = network.value_range
-        shape = (count, network.channels + network.noise_map, 16 + 2 * count, 23 + count)
         # other sides at every batch, so that none is taken for fixed
+        size = (crop, crop) if crop else (16 + 2 * count, 23 + count)
+        shape = (count, network.channels + network.noise_map, *size)
         return {"images": low + (high - low) * torch.rand(shape, generator=generator)}
 
-    return [Entry("", loaded.model, draw, "clean", any_size=True)]
+    return [Entry("", loaded.model, draw, "clean", any_size=crop is None)]

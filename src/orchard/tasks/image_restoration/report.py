@@ -13,7 +13,7 @@ from torchvision.transforms.functional import to_pil_image
 from orchard.data.resolutions import Resolutions
 from orchard.report.pictures import data_uri
 from orchard.report.run_page import Curve, Tile, write_run_page
-from orchard.tasks.image_restoration.degradation import TOP, Noise
+from orchard.tasks.image_restoration.degradation import TOP, Degradation
 from orchard.tasks.image_restoration.metrics import examples
 from orchard.tasks.image_restoration.restoring import Restorer, network_of
 from orchard.tasks.super_resolution.report import strongest
@@ -36,7 +36,7 @@ class Crop:
 
 
 def write_report(
-    run: RunFolder, *, split: Resolutions, model: nn.Module, noise: Noise | None, seen: Mapping[str, Tensor]
+    run: RunFolder, *, split: Resolutions, model: nn.Module, degradation: Degradation | None, seen: Mapping[str, Tensor]
 ) -> Path:
     """Write report.html about a run whose other files are written, and return its path.
 
@@ -44,24 +44,24 @@ def write_report(
     and as it is given ("degraded"). Shown is the level in the middle.
     """
     metrics = run.metrics()
-    figures, levels = metrics.reported, noise.levels if noise else ()
+    figures, levels = metrics.reported, degradation.levels if degradation else ()
     middle = len(levels) // 2
     ours, before = (seen[name][:, middle].numpy() for name in ("metrics", "degraded"))
     gains = ours[:, 0] - before[:, 0]
     order = np.argsort(gains, kind="stable")
     gain = figures["psnr"] - figures["degraded_psnr"]
-    words = " and ".join(f"{level:g}" for level in levels)
+    words = degradation.words(*levels) if degradation else ""
     tiles = [
         Tile(
             f"{metrics.report_split.capitalize()} PSNR", f"{figures['psnr']:.2f} dB",
-            f"all channels; noise of {words}" if levels else "all channels",
+            f"all channels; {words}" if words else "all channels",
         ),
         Tile("Gained", f"{gain:+.2f} dB", f"as given: {figures['degraded_psnr']:.2f} dB"),
         Tile("SSIM", f"{figures['ssim']:.4f}", f"as given: {figures['degraded_ssim']:.4f}"),
     ]  # fmt: skip
-    if len(levels) > 1:
+    if degradation and len(levels) > 1:
         tiles += [
-            Tile(f"PSNR at {level:g}", f"{figures[f'psnr_{level:g}']:.2f} dB", f"noise of {level:g} of 255")
+            Tile(f"PSNR at {level:g}", f"{figures[f'psnr_{level:g}']:.2f} dB", degradation.words(level))
             for level in levels
         ]
     curves = [
@@ -72,18 +72,18 @@ def write_report(
     table = [
         (split.key(n), *ours[n].tolist(), *before[n].tolist(), float(gains[n])) for n in order[:ROWS].tolist()
     ]  # fmt: skip
-    crops = Crops(split, model, noise, middle, ours[:, 0], gains)
+    crops = Crops(split, model, degradation, middle, ours[:, 0], gains)
     return write_run_page(
         run,
         Path(__file__).with_name("report.html.jinja"),
         tiles=tiles,
         curves=curves,
-        more_facts={"noise": words or "stored in pairs"},
+        more_facts={"degradation": words or "stored in pairs"},
         report_split=metrics.report_split,
         count=len(ours),
         psnr=figures["psnr"],
         gain=gain,
-        level=f"{levels[middle]:g}" if levels else "",
+        level=degradation.words(levels[middle]) if degradation else "",
         table=table,
         best=crops(order[::-1][:SHOWN].tolist(), most_helped=True),
         worst=crops(order[:SHOWN].tolist(), most_helped=False),
@@ -96,7 +96,7 @@ class Crops:
 
     split: Resolutions
     model: nn.Module
-    noise: Noise | None
+    degradation: Degradation | None
     place: int  # of the level
     psnr: np.ndarray  # (N,)
     gains: np.ndarray  # (N,)
@@ -105,10 +105,10 @@ class Crops:
         """Of some images the part where the model gains, or loses, most against the degraded image."""
         found, restorer = [], Restorer(self.model)
         for index in indices:
-            several = examples(self.split, index, network_of(self.model).channels, self.noise)
-            given, truth, sigma = list(several)[self.place]
+            several = examples(self.split, index, network_of(self.model).channels, self.degradation)
+            given, truth, level = list(several)[self.place]
             shown = given.round().clamp(0, TOP).byte()
-            images = [to_pil_image(one) for one in (shown, restorer(given, sigma), truth)]
+            images = [to_pil_image(one) for one in (shown, restorer(given, level), truth)]
             box = strongest(images[0], images[1], images[2], most_helped=most_helped)
             before, after, real = (data_uri(image.crop(box)) for image in images)
             psnr, gain = float(self.psnr[index]), float(self.gains[index])

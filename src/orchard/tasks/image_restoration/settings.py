@@ -10,11 +10,14 @@ from pydantic import Field
 
 from orchard.data.settings import CaptionSource
 from orchard.data.settings import Settings as Strict
-from orchard.tasks.image_restoration.degradation import Degradation
+from orchard.tasks.image_restoration.degradation import DegradationName
 from orchard.tasks.super_resolution.settings import TurnSettings
 from orchard.training.settings import TrainSettings
 
-FORMS = "noise:SIGMA or noise:FROM-TO, Gaussian, its standard deviation in levels from 0 to 255"
+FORMS = (
+    "noise:SIGMA or noise:FROM-TO, Gaussian, its standard deviation in levels from 0 to 255; rain:PERCENT or "
+    "rain:FROM-TO, percentage of the image under streaks"
+)
 
 
 class Settings(TrainSettings):
@@ -29,7 +32,7 @@ class Settings(TrainSettings):
     }
 
     data: CaptionSource
-    degradation: Degradation = Field(
+    degradation: DegradationName = Field(
         "noise:25", description=f"{FORMS}; without a say where the data are pairs (folders HR and LRx1)"
     )
     loss: Literal["l1", "mse"] = Field("mse", description="of pixels: absolute or squared difference")
@@ -41,8 +44,10 @@ class Settings(TrainSettings):
 class EvaluationSettings(Strict):
     """How a model that is there is judged."""
 
-    degradation: Degradation | None = Field(
-        None, description=f"{FORMS}; of a range, 15, 25 and 50 are compared; default: that of its training"
+    degradation: DegradationName | None = Field(
+        None,
+        description=f"{FORMS}; of a range, noise of 15, 25 and 50 or rain of 5 and 25 are compared; default: that of "
+        "its training",
     )
 
 

@@ -22,12 +22,15 @@ def open_for(network: SuperResolver, source: str | Given, settings: ReferenceSou
     return open_resolutions(source, settings, network.scales)
 
 
+def check_patch(crop: int | None, model: str, patch: int) -> None:
+    """UsageError for patches of another size than the network is for."""
+    if crop is not None and patch != crop:
+        raise UsageError(f"{model} learns from patches of {crop} pixels, not of {patch}; set patch={crop}")
+
+
 def check_crop(crop: int | None, settings: Settings) -> None:
     """UsageError for patches of another size than the network is for, and for a contrastive loss without tokens."""
-    if crop is not None and settings.patch != crop:
-        raise UsageError(
-            f"{settings.model} learns from patches of {crop} pixels, not of {settings.patch}; set patch={crop}"
-        )
+    check_patch(crop, settings.model, settings.patch)
     if crop is None and settings.contrastive_weight:
         raise UsageError(f"contrastive_weight is for models of patches, such as ipt_nano; {settings.model} has none")
 
