@@ -60,6 +60,11 @@ class DetectionSplit(RecordSplit[DetectionRecord]):
     def objects(self, index: int) -> Objects:
         """The objects alone, where that is cheaper."""
 
+    def size(self, index: int) -> tuple[int, int]:
+        """Height and width of an image."""
+        height, width = self.record(index).image.shape[1:]
+        return height, width
+
 
 class Relabelled(DetectionSplit):
     """A split whose classes have other numbers: those of a model, say. `numbers` has one for each class."""
@@ -76,6 +81,9 @@ class Relabelled(DetectionSplit):
 
     def objects(self, index: int) -> Objects:
         return self._renumbered(self.split.objects(index))
+
+    def size(self, index: int) -> tuple[int, int]:
+        return self.split.size(index)
 
     def key(self, index: int) -> str:
         return self.split.key(index)
@@ -99,3 +107,5 @@ class DetectionData:
     category_ids: tuple[int, ...] | None = None  # what the files call each class, where that is a number (COCO)
     problems: tuple[Problem, ...] = field(default=())
     has_masks: bool = False  # of objects, whether they were asked for or not
+    notes: tuple[str, ...] = ()  # where pictures were found, what else is there: a line each
+    box_faults: Mapping[str, Sequence[str]] = field(default_factory=dict)  # fault → the annotations with it
