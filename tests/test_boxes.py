@@ -8,12 +8,15 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from typer.testing import CliRunner
 
+from orchard.cli.data import data_app
+from orchard.data.boxes.check import check_boxes
 from orchard.data.boxes.picture_files import split_of
 from orchard.data.boxes.sources import open_boxes
 from orchard.data.boxes.voc import EDGES
 from orchard.data.scenes import HEIGHTS, LEAST_VISIBLE, STUFF, THINGS, WIDTHS, make_scene, scans
-from orchard.data.settings import DataSettings
+from orchard.data.settings import CaptionSource, DataSettings
 from orchard.errors import OrchardError, UsageError
 
 BCCD = Path(__file__).parents[1].parent / "shared" / "data" / "bccd"
@@ -372,13 +375,17 @@ def test_pictures_of_the_same_name_are_told_apart_or_named(folder):
     table["images"][0]["file_name"] = "photos/0.png"
     write(root, "instances_train.json", table)
     assert str(root / "photos" / "0.png") in keys_of(open_boxes(str(root), DataSettings()))
-    (root / "photos").rename(root.parent / "elsewhere")
+    (root / "far" / "away").mkdir(parents=True)
+    (root / "photos").rename(root / "far" / "away" / "photos")
     (root / "thumbs" / "0.png").unlink()
-    with pytest.raises(
-        OrchardError, match=r"none of the 4 pictures .* is there, such as 'photos/0.png'; looked in .*data.root"
-    ):
-        open_boxes(str(root / "instances_train.json"), DataSettings())
-    assert len(keys_of(open_boxes(str(root), DataSettings(root=str(root.parent / "elsewhere"))))) == 4
+    (root / "annotations").mkdir()
+    write(root, "annotations/instances_train.json", table)
+    words = (
+        r"none of the 4 pictures .* is there, such as 'photos/0.png'; looked in .*/annotations and below, .*data.root"
+    )
+    with pytest.raises(OrchardError, match=words):
+        open_boxes(str(root / "annotations"), DataSettings())
+    assert len(keys_of(open_boxes(str(root / "annotations"), DataSettings(root=str(root / "far"))))) == 4
 
 
 def test_what_has_no_boxes_is_refused(folder):
@@ -387,6 +394,54 @@ def test_what_has_no_boxes_is_refused(folder):
         open_boxes(str(root), DataSettings())
     with pytest.raises(UsageError, match="is no set with boxes"):
         open_boxes(str(root / "images" / "0.png"), DataSettings())
+
+
+# data check
+
+
+def test_data_check_lists_what_to_look_at(folder, tmp_path):
+    root, table = folder
+    table["categories"].append({"id": 5, "name": "wasp"})
+    table["annotations"] += [
+        {"id": 4, "image_id": 2, "category_id": 3, "bbox": [0, 0, 60, 42]},  # as 3
+        {"id": 5, "image_id": 2, "category_id": 7, "bbox": [0, 0, 60, 42]},
+        {"id": 6, "image_id": 2, "category_id": 7, "bbox": [5, 5, 0.3, 0.3]},
+        {"id": 7, "image_id": 1, "category_id": 7, "bbox": [5, 5, 0, 3]},
+        {"id": 8, "image_id": 1, "category_id": 7, "bbox": [65, 5, 3, 3]},
+    ]
+    write(root, "instances_train.json", table)
+    (root / "images" / "9.png").write_bytes((root / "images" / "2.png").read_bytes())
+    other = {"images": [{"id": 1, "file_name": "9.png"}], "annotations": table["annotations"][:1]}
+    other["annotations"] = [table["annotations"][0] | {"image_id": 1, "bbox": [1, 2, 5, 6]}]
+    write(root, "instances_test.json", table | other)
+    (root / "images" / "3.png").write_bytes((root / "images" / "1.png").read_bytes())
+    del table["images"][3]["height"]
+    write(root, "instances_train.json", table)
+    found = check_boxes(str(root), CaptionSource(source=str(root)))
+    counts = {name: sum(column.get(name, 0) for column in found.counts.values()) for name in found.counts["train"]}
+    assert counts["images"] == 5 and counts["without objects"] == 2 and counts["all objects"] == 7
+    assert (counts["ant"], counts["bee"], counts["wasp"], counts["tiny objects"]) == (3, 4, 0, 1)
+    assert max(column["most in one image"] for column in found.counts.values()) == 4
+    lists = {name: lines for name, lines in found.lists.items() if lines}
+    first = str(root / "images" / "2.png")
+    assert lists["box that several annotations have"] == (f"{first}: ant, ant, bee (0, 0, 60, 42)",)
+    assert lists["tiny object"] == (f"{first}: bee of 0.3 x 0.3 pixels",)
+    assert lists["box cut off at the edge of the picture"] == ("instances_train.json, annotation 2",)
+    assert [line.count(".png") for line in lists["image in several splits"]] == [2]
+    assert [line.count(".png") for line in lists["image more than once in one split"]] == [2]
+    assert len(found.problems) == 2 and found.facts["boxes left out"] == "1 no area, 1 outside"
+    assert json.loads(json.dumps(found.to_json()))["lists"]["tiny object"]
+
+
+def test_data_check_draws_boxes_and_prints_tables(folder, tmp_path):
+    root, table = folder
+    write(root, "a.json", table)
+    done = CliRunner().invoke(data_app, ["check", str(root), "--mosaic", str(tmp_path / "mosaic.png")])
+    assert done.exit_code == 0, done.output
+    with Image.open(tmp_path / "mosaic.png") as drawn:
+        assert drawn.mode == "RGB" and drawn.width > 240
+    shown = done.output
+    assert "most in one image" in shown and "1 x box cut off at the edge of the picture" in shown
 
 
 @with_bccd

@@ -90,6 +90,7 @@ class FileBoxes(DetectionSplit):
         return self._objects[index]
 
     def size(self, index: int) -> tuple[int, int]:
+        """Height and width of an image."""
         height, width = self._sizes[index].tolist()
         return height, width
 

@@ -60,11 +60,6 @@ class DetectionSplit(RecordSplit[DetectionRecord]):
     def objects(self, index: int) -> Objects:
         """The objects alone, where that is cheaper."""
 
-    def size(self, index: int) -> tuple[int, int]:
-        """Height and width of an image."""
-        height, width = self.record(index).image.shape[1:]
-        return height, width
-
 
 class Relabelled(DetectionSplit):
     """A split whose classes have other numbers: those of a model, say. `numbers` has one for each class."""
@@ -81,9 +76,6 @@ class Relabelled(DetectionSplit):
 
     def objects(self, index: int) -> Objects:
         return self._renumbered(self.split.objects(index))
-
-    def size(self, index: int) -> tuple[int, int]:
-        return self.split.size(index)
 
     def key(self, index: int) -> str:
         return self.split.key(index)

@@ -72,6 +72,9 @@ class Job(TrunkJob):
         )  # fmt: skip
         return LoaderFeed(loader, s.accumulate, lambda batch, number: self.ready(batch), split.key)
 
+    def remarks(self) -> list[str]:
+        return [f"{self.data.source}: {note}" for note in self.data.notes]
+
     def describe(self) -> str:
         return f"{len(self.data.splits['train']):,} images to learn from, {len(self.data.classes)} classes of objects"
 
