@@ -18,6 +18,7 @@ from stopping import stopped_after
 from orchard.app.evaluate import evaluate
 from orchard.app.pipeline import pipeline
 from orchard.app.train import resolve_training, train
+from orchard.cli.train import show_figures
 from orchard.data.boxes.augment import Sizing, resize, vary
 from orchard.data.boxes.contracts import DetectionRecord, Objects, Relabelled
 from orchard.data.boxes.loader import BoxLoader
@@ -241,6 +242,29 @@ def test_a_run_has_figures_a_model_and_a_report(folder: Path, run: tuple[Path, d
     assert {"label_loss", "giou_loss", "class_error", "ap50"} <= set(log[0].split(","))
 
 
+def test_evaluation_has_a_table_of_classes_and_of_errors(
+    folder: Path, run: tuple[Path, dict[str, Any]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = evaluate(run[0], str(folder), "test", {"evaluation.threshold": 0.0})
+    split = open_boxes(str(folder), DataSettings()).splits["test"]
+    counts = np.bincount(np.concatenate([split.objects(n).labels for n in range(4)]), minlength=10)
+    rows = {row["class"]: row for row in found["tables"]["classes"]}
+    assert {name: row["objects"] for name, row in rows.items()} == {
+        f"digit {n}": count for n, count in enumerate(counts.tolist()) if count
+    }
+    assert np.mean([row["ap"] for row in rows.values()]) == pytest.approx(found["test"]["ap"], abs=1e-5)
+    errors = {row["error"]: row["count"] for row in found["tables"]["errors"]}
+    assert list(errors) == ["classification", "localisation", "both", "duplicate", "background", "missed"]
+    assert 4 * 6 - counts.sum() <= sum(errors.values()) - errors["missed"] <= 4 * 6  # of six queries an image
+    few = evaluate(run[0], str(folder), "test", {"evaluation.threshold": 1.0})["tables"]["errors"]
+    assert {row["error"]: row["count"] for row in few} == {**dict.fromkeys(errors, 0), "missed": counts.sum()}
+    with pytest.raises(UsageError, match=r"evaluation.treshold.*did you mean threshold"):
+        evaluate(run[0], str(folder), "test", {"evaluation.treshold": 0.5})
+    show_figures(found)
+    shown = capsys.readouterr().out
+    assert "digit 3" in shown and "an object without any of these answers" in shown
+
+
 def test_a_model_is_evaluated_on_sets_that_number_its_classes_otherwise(
     folder: Path, run: tuple[Path, dict[str, Any]], tmp_path: Path
 ) -> None:
@@ -345,6 +369,31 @@ def test_answers_in_python_on_the_command_line_and_on_images(
     assert first.cells()[1] == "3" and first.cells()[2].count("; ") == 2
     (wrong,) = answer(run[0], paths[1:], options, lambda line: None)
     assert wrong.to_json() == {"picture": paths[1], "error": bad.error}
+
+
+def test_answers_are_cut_out_and_written_as_coco_which_is_data_again(
+    folder: Path, run: tuple[Path, dict[str, Any]], tmp_path: Path
+) -> None:
+    image = folder / "test" / "test0.png"
+    (tmp_path / "bad.png").write_bytes(b"no image")
+    (found,) = pipeline(run[0])(image, threshold=0.0)
+    table = tmp_path / "said" / "instances_test.json"
+    options = Options(threshold=found.things[2].score, crops=tmp_path / "crops", coco=table)
+    first, bad = answer(run[0], [str(image), str(tmp_path / "bad.png")], options, lambda line: None)
+    crops = [Path(one["crop"]) for one in first.to_json()["objects"]]
+    assert [crop.name for crop in crops] == ["test0-1.png", "test0-2.png", "test0-3.png"] and not bad.crops
+    left, top, right, bottom = found.things[0].box
+    with Image.open(crops[0]) as cut, Image.open(image) as whole:
+        edges = int(left), int(top), int(np.ceil(right)), int(np.ceil(bottom))
+        assert cut.mode == "RGB" and np.array_equal(np.array(cut), np.array(whole.crop(edges)))
+    assert first.columns() == ["picture", "count", "objects", "drawn", "error"] and len(first.cells()) == 5
+    (table.parent / "test0.png").write_bytes(image.read_bytes())
+    data = open_boxes(str(table.parent), DataSettings())
+    written = json.loads(table.read_text())["annotations"]
+    assert data.classes == tuple(f"digit {n}" for n in range(10)) and "segmentation" not in written[0]
+    expected = [thing.box for thing in found.things[:3] if thing.area]
+    np.testing.assert_allclose(data.splits["test"].objects(0).boxes, expected, atol=1e-3)
+    assert [one["score"] for one in written] == [thing.score for thing in found.things[:3] if thing.area]
 
 
 def test_answers_are_those_of_evaluation(folder: Path, run: tuple[Path, dict[str, Any]]) -> None:

@@ -14,13 +14,13 @@ from PIL import Image
 from pycocotools import mask as coco
 
 from orchard.data.boxes.augment import Sizing, resize, vary
+from orchard.data.boxes.check import check_boxes
 from orchard.data.boxes.contracts import Objects
 from orchard.data.boxes.loader import BoxLoader, InstanceLoader
 from orchard.data.boxes.named import SceneBoxes
 from orchard.data.boxes.object_masks import Masks, read_mask
 from orchard.data.boxes.settings import BoxAugmentSettings
 from orchard.data.boxes.sources import open_boxes, open_instances
-from orchard.data.checked import check_boxes
 from orchard.data.contracts import Preprocess
 from orchard.data.counter_rng import uniforms
 from orchard.data.scenes import make_scene

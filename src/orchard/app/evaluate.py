@@ -35,7 +35,8 @@ def evaluate(
     metrics: Mapping[str, Callable[[Tensor, Tensor], float]] | None = None,
     task: str | None = None,
 ) -> dict[str, Any]:
-    """Metrics of the model of `run` on one split of `source`, as its task has them, and the count of its records.
+    """Metrics of the model of `run` on one split of `source`, as its task has them, and the count of its records;
+    "tables" has what a task says in rows, such as the figures of each class of a detector.
 
     Args:
         run: a run folder or a model's folder. Several, or a folder of folds, are evaluated as an ensemble, whose answer
@@ -75,14 +76,14 @@ def evaluate(
     others = {"others": loaded[1:]} if len(loaded) > 1 else {}
     found = record.load(record.evaluate)(loaded[0], place, split, data, **own, **others)
     count, learned = found.pop("count"), found.pop("learned", 0)
-    members = found.pop("members", None)
+    members, tables = found.pop("members", None), found.pop("tables", None)
     each = dict(zip(map(str, paths), members, strict=True)) if members else {}
     if learned:
         who = "these models have" if each else "the model has"
         warn(f"{who} learned from {learned:,} of these records; what is made of them says nothing of others")
     names = ", ".join(dict.fromkeys(one.name for one in loaded))
     table = {"model": names, "task": record.name, "data": name, "count": count, split: found}
-    return {**table, "members": each} if each else table
+    return {**table, **({"members": each} if each else {}), **({"tables": tables} if tables else {})}
 
 
 def evaluation_settings(task: Task, given: Mapping[str, Any]) -> BaseModel:

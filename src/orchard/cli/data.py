@@ -135,6 +135,8 @@ def _show_checked(report: Checked) -> None:
     for name, value in report.facts.items():
         console.print(f"{name}: {value}")
     _list(console, "problem", list(report.problems))
+    for what, lines in report.lists.items():
+        _list(console, what, list(lines))
     console.print(f"fingerprint {report.fingerprint[:16]}")
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -12,6 +12,9 @@ from orchard.cli.output import Json, emit, parse_settings
 from orchard.data.kinds import kind_named
 from orchard.errors import UsageError
 from orchard.tasks.registry import task_of
+
+if TYPE_CHECKING:
+    from orchard.console import Console
 
 Set = Annotated[
     list[str] | None,
@@ -41,6 +44,9 @@ def show_figures(metrics: dict[str, Any]) -> None:
     console.print(table)
     for number, run in enumerate(members, 1):
         console.print(f"[{number}] {run}", soft_wrap=True)
+    for title, rows in metrics.get("tables", {}).items():
+        if rows:
+            _show_rows(console, title, rows)
     if "seconds" in metrics:
         console.print(
             f"{metrics['epochs']:g} epochs in {metrics['seconds']:.0f} s{_rate(metrics)}; {metrics['parameters']:,} "
@@ -48,6 +54,18 @@ def show_figures(metrics: dict[str, Any]) -> None:
         )
     if "run" in metrics:
         console.print(f"run:    {metrics['run']}\nreport: {metrics['run']}/report.html")
+
+
+def _show_rows(console: Console, title: str, rows: Sequence[Mapping[str, Any]]) -> None:
+    """A table with a row for each class, say; numbers stand to the right."""
+    from rich.table import Table
+
+    table = Table(title=title, title_justify="left")
+    for name, value in rows[0].items():
+        table.add_column(name, justify="left" if isinstance(value, str) else "right")
+    for row in rows:
+        table.add_row(*(_number(one) if isinstance(one, float) else str(one) for one in row.values()))
+    console.print(table)
 
 
 def _without_twins(metrics: Mapping[str, Any], splits: Sequence[str]) -> list[str]:

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
 
-from orchard.data.boxes.contracts import DetectionSplit
 from orchard.data.settings import CaptionSource
-
-TINY = 0.01  # share of an image's larger side below which a box counts as tiny
 
 
 @dataclass(frozen=True)
 class Checked:
-    """A report: `counts` by split, then what there is to know, by name."""
+    """A report: `counts` by split, then what there is to know, by name, and lists of records that are worth a look, by
+    what each is."""
 
     source: str
     format: str
@@ -25,37 +23,10 @@ class Checked:
     facts: Mapping[str, Any]
     problems: tuple[str, ...] = ()
     fingerprint: str = ""
+    lists: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
-
-
-def check_boxes(source: str, settings: CaptionSource) -> Checked:
-    """Images and objects by class, sizes of boxes, and what is wrong with the files, their masks too."""
-    from orchard.data.boxes.sources import open_boxes, open_instances
-
-    data = open_boxes(source, settings)
-    counts = {name: _count_objects(split, data.classes) for name, split in data.splits.items()}
-    train = next(iter(data.splits.values()))
-    boxes = np.concatenate([train.objects(n).boxes for n in range(min(len(train), 500))])
-    sides = np.sqrt((boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1]))
-    facts = {"classes": list(data.classes), "box side, pixels (5 %, median, 95 %)": _spread(sides)}
-    found = data.problems
-    if data.has_masks:
-        found = open_instances(source, settings.model_copy(update={"bad_records": "skip"})).problems
-        facts["masks"] = "objects have them"
-    problems = tuple(f"{one.key}: {one.what}" for one in found)
-    return Checked(source, data.format, data.reason, counts, facts, problems, data.fingerprint)
-
-
-def _count_objects(split: DetectionSplit, classes: tuple[str, ...]) -> dict[str, int]:
-    found = np.zeros(len(classes), np.int64)
-    empty = 0
-    for index in range(len(split)):
-        labels = split.objects(index).labels
-        found += np.bincount(labels, minlength=len(classes))
-        empty += not len(labels)
-    return {"images": len(split), "without objects": empty, **dict(zip(classes, found.tolist(), strict=True))}
 
 
 def check_masks(source: str, settings: CaptionSource) -> Checked:
@@ -73,7 +44,8 @@ def check_masks(source: str, settings: CaptionSource) -> Checked:
     return Checked(source, data.format, data.reason, counts, facts, problems, data.fingerprint)
 
 
-def _spread(values: np.ndarray) -> list[float]:
+def spread(values: np.ndarray) -> list[float]:
+    """The 5th percentile, the median and the 95th percentile."""
     return [round(float(value), 1) for value in np.percentile(values, [5, 50, 95])] if len(values) else []
 
 
@@ -98,7 +70,7 @@ def check_pairs(source: str, settings: CaptionSource) -> Checked:
     train = data.splits["train"]
     sample = [train[n] for n in range(min(len(train), 2000))]
     facts = {
-        f"words, {language} (5 %, median, 95 %)": _spread(np.array([len(pair[side].split()) for pair in sample]))
+        f"words, {language} (5 %, median, 95 %)": spread(np.array([len(pair[side].split()) for pair in sample]))
         for side, language in enumerate(data.languages)
     }
     counts = {name: {"pairs": len(split)} for name, split in data.splits.items()}

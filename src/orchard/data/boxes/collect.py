@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,6 +19,15 @@ from orchard.data.pictures import naming, open_picture, plain
 from orchard.data.settings import DataSettings
 from orchard.errors import OrchardError
 
+CUT = "cut"
+FAULTS = {
+    "no numbers": "has corners that are no finite numbers",
+    "no area": "has no area",
+    "outside": "lies outside of the picture",
+    CUT: "is cut off at the edge of the picture",  # and used
+}
+ROUNDING = 0.5  # pixels that a box may be over the edge before that is worth a word
+
 
 @dataclass(frozen=True)
 class Box:
@@ -28,7 +37,7 @@ class Box:
     corners: tuple[float, float, float, float]  # left, top, right, bottom, in pixels or as shares of the picture
     ignored: bool = False
     mask: Any = None  # as COCO's `segmentation` has it
-    which: str = ""  # of the annotations in its file, for messages
+    which: str = ""  # of the annotations in its file, for messages: ", annotation 3"
 
 
 @dataclass(frozen=True)
@@ -55,16 +64,18 @@ class Found:
     classes: tuple[str, ...]
     category_ids: tuple[int, ...] | None = None
     problems: list[Problem] = field(default_factory=list)  # bad annotations
+    notes: Sequence[str] = ()  # what a person should know of where it is from
 
 
 class FileBoxes(DetectionSplit):
     """Pictures in files, decoded when they are needed."""
 
     def __init__(
-        self, files: Files, names: Sequence[str], objects: Sequence[Objects], channels: int, digests: Sequence[bytes]
+        self, files: Files, names: Sequence[str], objects: Sequence[Objects], channels: int, seen: Sequence[Seen]
     ):
         self.files, self.names, self._objects, self.channels = files, list(names), list(objects), channels
-        self.digests = list(digests)
+        self.digests = [one.digest for one in seen]
+        self._sizes = np.array([(one.height, one.width) for one in seen], np.int32).reshape(-1, 2)
 
     def __len__(self) -> int:
         return len(self.names)
@@ -77,6 +88,11 @@ class FileBoxes(DetectionSplit):
 
     def objects(self, index: int) -> Objects:
         return self._objects[index]
+
+    def size(self, index: int) -> tuple[int, int]:
+        """Height and width of an image."""
+        height, width = self._sizes[index].tolist()
+        return height, width
 
     def key(self, index: int) -> str:
         return str(self.files.path / self.names[index])
@@ -100,10 +116,11 @@ def collect(found: Found, settings: DataSettings, masks: bool = False) -> Detect
     unread = [Problem(p.name, seen) for p, seen in zip(found.pictures, looks, strict=True) if isinstance(seen, str)]
     _settle(unread, f"of {len(looks)} pictures cannot be read", settings, problems)
     wrong = list(found.problems)
+    faults: dict[str, list[str]] = {fault: [] for fault in FAULTS}
     good: list[tuple[Annotated, Seen, Objects]] = []
     for picture, seen in zip(found.pictures, looks, strict=True):
         if isinstance(seen, Seen):
-            good.append((picture, seen, _objects(picture, seen, found.classes, wrong, masks)))
+            good.append((picture, seen, _objects(picture, seen, found.classes, wrong, faults, masks)))
     _settle(wrong, "annotations are wrong", settings, problems)
     if not good:
         raise OrchardError(f"{found.source} has no annotated picture that can be read")
@@ -114,7 +131,7 @@ def collect(found: Found, settings: DataSettings, masks: bool = False) -> Detect
     for split, places in places_of_splits(given, np.zeros(len(good), np.int64), digests, settings).items():
         chosen = [good[place] for place in places]
         names, objects = [picture.name for picture, _, _ in chosen], [one for _, _, one in chosen]
-        splits[split] = FileBoxes(found.files, names, objects, channels, [seen.digest for _, seen, _ in chosen])
+        splits[split] = FileBoxes(found.files, names, objects, channels, [seen for _, seen, _ in chosen])
         for picture, seen, one in chosen:
             digest.update(f"\n{split}\0{picture.name}\0".encode(errors="surrogatepass") + seen.digest)
             digest.update(one.boxes.tobytes() + one.labels.tobytes() + one.ignored.tobytes())
@@ -122,13 +139,20 @@ def collect(found: Found, settings: DataSettings, masks: bool = False) -> Detect
                 digest.update(b"\0".join(one.masks.runs))
     return DetectionData(
         "boxes", found.source, found.format, found.reason, found.classes, channels, splits, digest.hexdigest(),
-        found.category_ids, tuple(problems), has_masks,
+        found.category_ids, tuple(problems), has_masks, tuple(found.notes), faults,
     )  # fmt: skip
 
 
-def _objects(picture: Annotated, seen: Seen, classes: Sequence[str], wrong: list[Problem], masks: bool) -> Objects:
+def _objects(
+    picture: Annotated,
+    seen: Seen,
+    classes: Sequence[str],
+    wrong: list[Problem],
+    faults: Mapping[str, list[str]],
+    masks: bool,
+) -> Objects:
     """The boxes of one picture, cut off at its edges, with their masks. Those with nothing left go on the list of what
-    is wrong."""
+    is wrong, and all that are not as they should be on that of their fault."""
     where = picture.where or picture.name
     if picture.size is not None and picture.size != (seen.width, seen.height):
         stated = "x".join(map(str, picture.size))
@@ -139,11 +163,15 @@ def _objects(picture: Annotated, seen: Seen, classes: Sequence[str], wrong: list
     runs: list[bytes] = []
     kept: list[Box] = []
     for box in picture.boxes:
-        corners = np.array(box.corners, np.float32) * (size if picture.shares else 1)
+        with np.errstate(over="ignore"):  # what is too large for float32 is no number then, and said to be none
+            corners = np.array(box.corners, np.float64).astype(np.float32) * (size if picture.shares else 1)
         cut = np.clip(corners, 0, size)
-        if not np.isfinite(corners).all() or not (cut[2] > cut[0] and cut[3] > cut[1]):
+        fault = _fault(corners, cut)
+        if fault:
+            faults[fault].append(where + box.which)
+        if fault and fault != CUT:
             shown = ", ".join(f"{value:g}" for value in box.corners)
-            wrong.append(Problem(where, f"a box of '{box.label}' has no area inside the picture ({shown})"))
+            wrong.append(Problem(where + box.which, f"a box of '{box.label}' {FAULTS[fault]} ({shown})"))
             continue
         if masks:
             try:
@@ -159,6 +187,17 @@ def _objects(picture: Annotated, seen: Seen, classes: Sequence[str], wrong: list
         np.array([box.ignored for box in kept], bool),
         Masks(seen.height, seen.width, tuple(runs)) if masks else None,
     )
+
+
+def _fault(corners: np.ndarray, cut: np.ndarray) -> str:
+    """Which of `FAULTS` a box has, by its corners (4,) and what of it is inside the picture; empty if none."""
+    if not np.isfinite(corners).all():
+        return "no numbers"
+    if not (corners[2:] > corners[:2]).all():
+        return "no area"
+    if not (cut[2:] > cut[:2]).all():
+        return "outside"
+    return CUT if np.abs(cut - corners).max() > ROUNDING else ""
 
 
 def _settle(bad: Sequence[Problem], what: str, settings: DataSettings, problems: list[Problem]) -> None:

@@ -99,3 +99,5 @@ class DetectionData:
     category_ids: tuple[int, ...] | None = None  # what the files call each class, where that is a number (COCO)
     problems: tuple[Problem, ...] = field(default=())
     has_masks: bool = False  # of objects, whether they were asked for or not
+    notes: tuple[str, ...] = ()  # where pictures were found, what else is there: a line each
+    box_faults: Mapping[str, Sequence[str]] = field(default_factory=dict)  # fault → the annotations with it

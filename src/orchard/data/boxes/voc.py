@@ -6,15 +6,18 @@ difference is one pixel.
 
 from __future__ import annotations
 
+from collections import defaultdict
+from collections.abc import Mapping
 from xml.etree import ElementTree
 
 from orchard.data.boxes.collect import Annotated, Box, Found
+from orchard.data.boxes.picture_files import base, usual
 from orchard.data.contracts import Problem
 from orchard.data.files import Files
 from orchard.data.label_words import sort_classes
-from orchard.data.walk import IMAGES
-from orchard.errors import OrchardError
+from orchard.data.walk import IMAGES, ending_of
 
+EDGES = ("xmin", "ymin", "xmax", "ymax")
 LISTS = {"train": "train", "val": "validation", "test": "test"}  # the file of a split in ImageSets/Main
 
 
@@ -24,13 +27,13 @@ def find_voc(files: Files) -> list[str]:
 
 
 def read_voc(files: Files, source: str, names: list[str]) -> Found:
-    """Everything that is annotated. Without lists in ImageSets/Main no split is given.
-
-    Raises OrchardError for annotations of pictures that are not there.
-    """
+    """Everything that is annotated. Without lists in ImageSets/Main no split is given."""
     everything = files.names()[0]
     splits = _splits(files, everything)
-    pictures_of = {_stem(path): path for path in everything if path[path.rfind(".") :].lower() in IMAGES}
+    pictures_of: dict[str, list[str]] = defaultdict(list)
+    for path in everything:
+        if ending_of(path) in IMAGES:
+            pictures_of[_stem(path)].append(path)
     pictures: list[Annotated] = []
     problems: list[Problem] = []
     for name in names:
@@ -58,26 +61,43 @@ def _splits(files: Files, everything: list[str]) -> dict[str, str]:
 
 
 def _read(
-    files: Files, name: str, pictures_of: dict[str, str], split: str, problems: list[Problem]
+    files: Files, name: str, pictures_of: Mapping[str, list[str]], split: str, problems: list[Problem]
 ) -> Annotated | None:
+    """What one XML file says; None, and a line on the list of problems, where it cannot be used."""
     try:
         with files.open(name) as file:
             root = ElementTree.parse(file).getroot()
-        boxes = []
-        for one in root.iter("object"):
-            corners = [float(one.findtext(f"bndbox/{edge}", "")) for edge in ("xmin", "ymin", "xmax", "ymax")]
-            left, top, right, bottom = corners
-            difficult = one.findtext("difficult", "0").strip() == "1"
-            boxes.append(Box(one.findtext("name", "").strip(), (left, top, right, bottom), difficult))
+        boxes = [_box(one, number) for number, one in enumerate(root.iter("object"), 1)]
         size = int(root.findtext("size/width", "0")), int(root.findtext("size/height", "0"))
     except (ElementTree.ParseError, ValueError) as error:
         problems.append(Problem(name, f"is not in the form of VOC: {error}"))
         return None
-    picture = pictures_of.get(_stem(name)) or pictures_of.get(_stem(root.findtext("filename", "")))
-    if picture is None:
-        raise OrchardError(f"{name} annotates a picture that is not there; expected {_stem(name)}.jpg or another kind")
-    return Annotated(picture, boxes, split, name, size if all(size) else None)
+    stated = base(root.findtext("filename", "").strip())
+    paths = usual(pictures_of.get(_stem(name)) or pictures_of.get(_stem(stated)) or [])
+    if len(paths) > 1:  # a mask of the same name, say
+        paths = [path for path in paths if base(path) == stated] or paths
+    if len(paths) == 1:
+        return Annotated(paths[0], boxes, split, name, size if all(size) else None)
+    if paths:
+        what = f"annotates one of several pictures ({', '.join(paths[:3])}); state which as its filename"
+    else:
+        what = f"annotates a picture that is not there; expected {_stem(name)}.jpg or another kind"
+    problems.append(Problem(name, what))
+    return None
+
+
+def _box(one: ElementTree.Element, number: int) -> Box:
+    """Raises ValueError for an object without a name or a box."""
+    label = one.findtext("name", "").strip()
+    if not label:
+        raise ValueError(f"object {number} has no name")
+    try:
+        left, top, right, bottom = (float(one.findtext(f"bndbox/{edge}", "")) for edge in EDGES)
+    except ValueError:
+        raise ValueError(f"object {number} ('{label}') has no box of numbers {', '.join(EDGES)}") from None
+    difficult = one.findtext("difficult", "0").strip() == "1"
+    return Box(label, (left, top, right, bottom), difficult, which=f", object {number}")
 
 
 def _stem(name: str) -> str:
-    return name.rsplit("/", 1)[-1].rsplit(".", 1)[0]
+    return base(name).rsplit(".", 1)[0]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import islice
 from typing import Any
 
@@ -12,8 +13,8 @@ from orchard.data.collect import SPLIT_WORDS
 from orchard.data.contracts import Problem
 from orchard.data.files import Files
 from orchard.data.walk import IMAGES
-from orchard.errors import OrchardError
 
+MOST_CLASSES = 10_000  # where no file names them; a larger number is a mistake
 LOOKED_AT = 20  # text files, of which the first with a box tells
 
 
@@ -44,16 +45,24 @@ def read_yolo(files: Files, source: str, pairs: dict[str, str]) -> Found:
     everything = files.names()[0]
     there = set(everything)
     problems: list[Problem] = []
-    boxes = {name: _boxes(files, text, problems) if text in there else [] for name, text in pairs.items()}
+    names = _classes(files, everything)
+    boxes = {
+        name: _boxes(files, text, problems, len(names) or MOST_CLASSES) if text in there else []
+        for name, text in pairs.items()
+    }
+    texts = {text for text in there if text.endswith(".txt") and "labels" in text.split("/")[:-1]}
+    problems += [
+        Problem(text, "there is no picture for it in a folder images")
+        for text in sorted(texts - set(pairs.values()))
+        if text.rsplit("/", 1)[-1] != "classes.txt"
+    ]
     count = 1 + max((int(box.label) for some in boxes.values() for box in some), default=-1)
-    classes = _classes(files, everything) or tuple(str(n) for n in range(count))
-    if count > len(classes):
-        raise OrchardError(f"{source} has boxes of class {count - 1}, and names for {len(classes)} classes only")
+    classes = names or tuple(str(n) for n in range(count))
     splits = {name: _split(name) for name in pairs}
     if not all(splits.values()):
         splits = dict.fromkeys(pairs, "")
     pictures = [
-        Annotated(name, [Box(classes[int(b.label)], b.corners) for b in some], splits[name], pairs[name], None, True)
+        Annotated(name, [replace(b, label=classes[int(b.label)]) for b in some], splits[name], pairs[name], None, True)
         for name, some in boxes.items()
     ]
     reason = f"it has {len(pairs)} pictures in images and text files for them in labels, as YOLO does"
@@ -71,19 +80,25 @@ def _split(name: str) -> str:
     return next((SPLIT_WORDS[part.lower()] for part in name.split("/")[:-1] if part.lower() in SPLIT_WORDS), "")
 
 
-def _boxes(files: Files, name: str, problems: list[Problem]) -> list[Box]:
+def _boxes(files: Files, name: str, problems: list[Problem], classes: int = MOST_CLASSES) -> list[Box]:
+    """The boxes of one text file, their labels the numbers of so many classes."""
     with files.open(name) as file:
         lines = file.read().decode("utf-8", "replace").splitlines()
     boxes = []
     for number, line in enumerate(lines, 1):
+        which = f", line {number}"
         try:
             label, x, y, width, height = line.split()
-            middle, half = (float(x), float(y)), (float(width) / 2, float(height) / 2)
-            corners = middle[0] - half[0], middle[1] - half[1], middle[0] + half[0], middle[1] + half[1]
-            boxes.append(Box(str(int(label)), corners))
+            middle, half, place = (float(x), float(y)), (float(width) / 2, float(height) / 2), int(label)
         except ValueError:
             if line.strip():
-                problems.append(Problem(f"{name}, line {number}", "expected a class and four numbers"))
+                problems.append(Problem(name + which, "expected a class and four numbers"))
+            continue
+        if not 0 <= place < classes:
+            problems.append(Problem(name + which, f"is of class {place}; expected 0 to {classes - 1}"))
+            continue
+        corners = middle[0] - half[0], middle[1] - half[1], middle[0] + half[0], middle[1] + half[1]
+        boxes.append(Box(str(place), corners, which=which))
     return boxes
 
 

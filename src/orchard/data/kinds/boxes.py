@@ -7,5 +7,6 @@ KIND = Kind(
     named=("digit-scenes",),
     open="orchard.data.boxes.sources:open_boxes",
     recognise="orchard.data.boxes.sources:recognise",
-    check="orchard.data.checked:check_boxes",
+    check="orchard.data.boxes.check:check_boxes",
+    mosaic="orchard.data.boxes.mosaic:draw_mosaic",
 )

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from orchard.data.boxes.coco import split_of
+from orchard.data.boxes.picture_files import split_of
 from orchard.data.contracts import Problem
 from orchard.data.files import Files
 from orchard.data.walk import IMAGES

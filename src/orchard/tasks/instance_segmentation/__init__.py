@@ -10,6 +10,7 @@ TASK = Task(
     takes=(Image("image"),),
     gives=(Field("boxes", "boxes"), Field("masks", "masks")),
     metric=Metric("ap", larger_is_better=True, percent=True),
+    evaluation="settings:EvaluationSettings",
     pipeline="pipeline:InstanceSegmenter",
     answer="answer:answer",
     entries="job:entries",

@@ -19,6 +19,7 @@ from orchard.tasks.instance_segmentation.objective import InstanceObjective
 from orchard.tasks.object_detection import job as detection
 from orchard.tasks.object_detection.metrics import Evaluation
 from orchard.tasks.object_detection.objective import predict_split
+from orchard.tasks.object_detection.settings import EvaluationSettings
 from orchard.training.run import RunFolder
 
 
@@ -45,14 +46,17 @@ class Job(detection.Job):
         return write_report(run, split, predictions, evaluation, self.data.classes, MASKS)
 
 
-def evaluate_loaded(loaded: Loaded, source: str, split: str, settings: Source) -> dict[str, float]:
+def evaluate_loaded(
+    loaded: Loaded, source: str, split: str, settings: Source, evaluation: EvaluationSettings
+) -> dict[str, Any]:
     """Metrics on images whose objects have masks; classes as for a detector."""
     images, asked = detection.known_images(loaded, open_instances(source, settings), source, split)
     sizing = detection.sizing_of(loaded.facts, loaded.pictures.size)
     loader = InstanceLoader(images, loaded.pictures, sizing, None, workers=settings.workers or 0)
     model, device = base.on_device(loaded.model)
     found: Any = predict_split(model, (one.to(device) for one in loader.batches(0)), InstanceObjective(model))
-    return {**asked, **evaluate_instances(found, images, loaded.classes).figures}
+    result = evaluate_instances(found, images, loaded.classes)
+    return {**asked, **result.figures, "tables": detection.tables_of(result, found, images, evaluation)}
 
 
 def entries(loaded: Loaded) -> list[Entry]:

@@ -7,9 +7,10 @@ from pathlib import Path
 from pydantic import Field
 
 from orchard.tasks.object_detection.settings import DetectorSettings as Settings
+from orchard.tasks.object_detection.settings import EvaluationSettings
 from orchard.tasks.object_detection.settings import Options as DetectorOptions
 
-__all__ = ["Options", "Settings"]
+__all__ = ["EvaluationSettings", "Options", "Settings"]
 
 
 class Options(DetectorOptions):

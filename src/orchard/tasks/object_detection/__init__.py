@@ -10,6 +10,7 @@ TASK = Task(
     takes=(Image("image"),),
     gives=(Field("boxes", "boxes"),),
     metric=Metric("ap", larger_is_better=True, percent=True),
+    evaluation="settings:EvaluationSettings",
     pipeline="pipeline:ObjectDetector",
     answer="answer:answer",
     entries="job:entries",

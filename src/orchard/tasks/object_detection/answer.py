@@ -1,4 +1,4 @@
-"""Answers of a detector: objects on images in files, and copies of the images with boxes drawn."""
+"""Answers of a detector: objects on images in files, and what is written of them."""
 
 from __future__ import annotations
 
@@ -7,8 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from orchard.errors import OrchardError
-from orchard.files import atomic, disk_error
 from orchard.inference.artifacts import Artifact
 from orchard.inference.image_files import find_images
 from orchard.tasks.object_detection.settings import Options
@@ -16,24 +14,30 @@ from orchard.tasks.object_detection.settings import Options
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from orchard.tasks.object_detection.pipeline import Answer, ObjectDetector, Thing
+    from orchard.tasks.object_detection.pipeline import Answer, ObjectDetector
 
 Box = tuple[str, float, tuple[float, float, float, float]]  # class, probability, left, top, right and bottom in pixels
 
 
 @dataclass(frozen=True)
 class BoxesArtifact(Artifact):
-    """The objects of an image, most likely first; `drawn` is the file of a copy with their boxes."""
+    """The objects of an image, most likely first; `drawn` is the file of a copy with their boxes, `crops` those of the
+    objects cut out."""
 
     item: str
     boxes: tuple[Box, ...] = ()
     drawn: str = ""
     error: str = ""
+    crops: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         if self.error:
             return {"picture": self.item, "error": self.error}
-        things = [{"class": label, "probability": p, "box": list(box)} for label, p, box in self.boxes]
+        things: list[dict[str, Any]] = [
+            {"class": label, "probability": p, "box": list(box)} for label, p, box in self.boxes
+        ]
+        for thing, crop in zip(things, self.crops, strict=False):
+            thing["crop"] = crop
         return {"picture": self.item, "objects": things, **({"drawn": self.drawn} if self.drawn else {})}
 
     def columns(self) -> list[str]:
@@ -72,54 +76,35 @@ def answer(folder: Path, items: Sequence[str], options: Options, say: object) ->
     from orchard.tasks.object_detection.pipeline import ObjectDetector
 
     detector = ObjectDetector(load(folder), precision=options.precision, say=say)  # type: ignore[arg-type]
-    for one, drawn in predict_and_draw(detector, paths, options):
-        yield BoxesArtifact(one.picture, boxes_of(one), drawn, one.error)
+    for one, drawn, crops in answers_of(detector, paths, options):
+        yield BoxesArtifact(one.picture, boxes_of(one), drawn, one.error, crops)
 
 
-def predict_and_draw(detector: ObjectDetector, paths: Sequence[str], options: Options) -> Iterator[tuple[Answer, str]]:
-    """The answer for each image, and the file of its copy, where that is asked for."""
-    taken: set[str] = set()
+def answers_of(
+    detector: ObjectDetector, paths: Sequence[str], options: Options
+) -> Iterator[tuple[Answer, str, tuple[str, ...]]]:
+    """The answer for each image, the file of its copy and those of its objects, where these are asked for.
+
+    COCO's file is written when all images are answered.
+    """
+    from orchard.tasks.object_detection.written import CocoTable, cut_out, draw
+
+    drawn_names: set[str] = set()
+    cut_names: set[str] = set()
+    table = CocoTable(detector.loaded.classes)
     for one in detector.predict(paths, options.threshold):
         drawn = ""
+        crops: tuple[str, ...] = ()
         if options.draw is not None and not one.error:
-            drawn = str(draw(one.picture, one.things, detector.loaded.classes, options.draw, taken))
-        yield one, drawn
+            drawn = str(draw(one.picture, one.things, detector.loaded.classes, options.draw, drawn_names))
+        if options.crops is not None:
+            crops = cut_out(one.picture, one.things, options.crops, cut_names)
+        if options.coco is not None and not one.error:
+            table.add(one)
+        yield one, drawn, crops
+    if options.coco is not None:
+        table.write(options.coco)
 
 
 def boxes_of(answer: Answer) -> tuple[Box, ...]:
     return tuple((thing.label, thing.score, thing.box) for thing in answer.things)
-
-
-def draw(picture: str, things: Sequence[Thing], classes: Sequence[str], folder: Path, taken: set[str]) -> Path:
-    """Write a copy of an image with its objects' boxes (and masks) into a folder, under its own name; of equal ones,
-    numbered."""
-    from PIL import Image
-
-    from orchard.data.pictures import open_picture, plain
-    from orchard.tasks.object_detection.drawing import Drawn, draw_boxes
-
-    name = f"{free_stem(picture, taken)}.jpg"
-    with Path(picture).open("rb") as file, open_picture(file) as opened:
-        image: Image.Image = plain(opened, 3)
-        image.load()  # the file is closed before it is drawn on
-    boxes = [
-        Drawn(one.box, f"{one.label} {one.score:.0%}", classes.index(one.label), one.mask) for one in reversed(things)
-    ]
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with atomic(folder / name) as out:
-            draw_boxes(image, boxes).save(out, "JPEG", quality=92)
-    except FileExistsError:
-        raise OrchardError(f"{folder} is a file; name a folder with --draw") from None
-    except OSError as error:
-        raise disk_error(error, folder / name, "make room, or leave --draw out") from None
-    return folder / name
-
-
-def free_stem(picture: str, taken: set[str]) -> str:
-    """The name of an image without its ending; where that is taken, with a number. It is taken from then on."""
-    stem, number = Path(picture).stem, 2
-    while stem in taken:
-        stem, number = f"{Path(picture).stem}-{number}", number + 1
-    taken.add(stem)
-    return stem

@@ -8,13 +8,16 @@ classification, duplicate.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from orchard.data.boxes.contracts import Objects
+from orchard.data.boxes.contracts import DetectionSplit, Objects
+from orchard.tasks.object_detection.objective import Predictions
 
 FOREGROUND = 0.5  # overlap (IoU) from which a box or mask is that of an object
+LIKELY = 0.5  # probability from which an answer counts as said, unless an evaluation is told another
 BACKGROUND = 0.1  # overlap up to which it is that of none
 KINDS = {
     "classification": "right place, wrong class",
@@ -44,6 +47,22 @@ class ImageErrors:
 
     def count(self, kind: str) -> int:
         return sum(error.kind == kind for error in self.errors)
+
+
+def errors_of_split(predictions: Predictions, split: DetectionSplit, likely: float) -> list[ImageErrors]:
+    """The errors of each image, by the answers of at least the probability `likely`."""
+    found = []
+    for place, index in enumerate(predictions.indices.tolist()):
+        scores, objects = predictions.scores[place], split.objects(index)
+        order = scores.argsort(descending=True, stable=True)
+        order = order[scores[order] >= likely]
+        overlaps = predictions.overlaps(place, order, objects)
+        found.append(find_errors(order.numpy(), predictions.labels[place].numpy(), overlaps.numpy(), objects))
+    return found
+
+
+def count_by_kind(errors: Sequence[ImageErrors]) -> dict[str, int]:
+    return {kind: sum(one.count(kind) for one in errors) for kind in KINDS}
 
 
 def find_errors(order: np.ndarray, labels: np.ndarray, overlaps: np.ndarray, objects: Objects) -> ImageErrors:

@@ -20,9 +20,10 @@ from orchard.inference.export import Entry, example_inputs
 from orchard.inference.loading import Loaded
 from orchard.tasks import base
 from orchard.tasks.object_detection import TASK
+from orchard.tasks.object_detection.errors import KINDS, count_by_kind, errors_of_split
 from orchard.tasks.object_detection.metrics import Evaluation, evaluate_boxes
 from orchard.tasks.object_detection.objective import ObjectDetection, Predictions, objective_for, predict_split
-from orchard.tasks.object_detection.settings import DetectionSettings, DetectorSettings
+from orchard.tasks.object_detection.settings import DetectionSettings, DetectorSettings, EvaluationSettings
 from orchard.tasks.trunks import TrunkJob
 from orchard.training.feed import LoaderFeed
 from orchard.training.run import RunFolder
@@ -70,6 +71,9 @@ class Job(TrunkJob):
             workers=self.workers, rank=fabric.global_rank, world=fabric.world_size,
         )  # fmt: skip
         return LoaderFeed(loader, s.accumulate, lambda batch, number: self.ready(batch), split.key)
+
+    def remarks(self) -> list[str]:
+        return [f"{self.data.source}: {note}" for note in self.data.notes]
 
     def describe(self) -> str:
         return f"{len(self.data.splits['train']):,} images to learn from, {len(self.data.classes)} classes of objects"
@@ -127,7 +131,9 @@ def sizing_of(facts: Mapping[str, Any], size: tuple[int, int]) -> Sizing:
     return Sizing(shorter, facts.get("longest_side") or round(shorter * 1333 / 800))
 
 
-def evaluate_loaded(loaded: Loaded, source: str, split: str, settings: Source) -> dict[str, float]:
+def evaluate_loaded(
+    loaded: Loaded, source: str, split: str, settings: Source, evaluation: EvaluationSettings
+) -> dict[str, Any]:
     """Metrics on images with boxes, whose classes must be among the model's: by name, or by number in COCO's files."""
     images, asked = known_images(loaded, open_boxes(source, settings), source, split)
     loader = BoxLoader(
@@ -136,7 +142,19 @@ def evaluate_loaded(loaded: Loaded, source: str, split: str, settings: Source) -
     model, device = base.on_device(loaded.model)
     batches = (batch.to(device) for batch in loader.batches(0))
     found = predict_split(model, batches, objective_for(model, DetectionSettings()))
-    return {**asked, **evaluate_boxes(found, images, loaded.classes).figures}
+    result = evaluate_boxes(found, images, loaded.classes)
+    return {**asked, **result.figures, "tables": tables_of(result, found, images, evaluation)}
+
+
+def tables_of(
+    result: Evaluation, predictions: Predictions, split: DetectionSplit, evaluation: EvaluationSettings
+) -> dict[str, list[dict[str, Any]]]:
+    """The figures of each class, and the errors by kind among the answers that count as said."""
+    counts = count_by_kind(errors_of_split(predictions, split, evaluation.threshold))
+    return {
+        "classes": [{"class": c.name, "objects": c.count, "ap": c.ap, "ap50": c.ap50} for c in result.classes],
+        "errors": [{"error": kind, "count": counts[kind], "meaning": meaning} for kind, meaning in KINDS.items()],
+    }
 
 
 def known_images(

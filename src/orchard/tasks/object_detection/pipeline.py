@@ -45,6 +45,17 @@ class Thing:
         """(H, W) bool, of the image's size, where the model gives masks."""
         return None
 
+    @property
+    def segmentation(self) -> dict[str, Any] | None:
+        """The mask as COCO's files have it."""
+        return None
+
+    @property
+    def area(self) -> float:
+        """Pixels of the mask, or of the box where there is none."""
+        left, top, right, bottom = self.box
+        return (right - left) * (bottom - top)
+
 
 @dataclass(frozen=True)
 class Answer:

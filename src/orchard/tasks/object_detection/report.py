@@ -13,18 +13,26 @@ from torch import Tensor
 from torchvision.transforms.functional import to_pil_image
 
 from orchard.data.boxes.contracts import DetectionSplit, Objects
+from orchard.data.boxes.drawing import Drawn, draw_boxes
 from orchard.data.boxes.object_masks import Masks
 from orchard.report.charts import Line, line_chart, percent, short
 from orchard.report.pictures import data_uri
 from orchard.report.run_page import Curve, Tile, write_run_page
-from orchard.tasks.object_detection.drawing import Drawn, draw_boxes
-from orchard.tasks.object_detection.errors import BACKGROUND, FOREGROUND, KINDS, ImageErrors, Wrong, find_errors
+from orchard.tasks.object_detection.errors import (
+    BACKGROUND,
+    FOREGROUND,
+    KINDS,
+    LIKELY,
+    ImageErrors,
+    Wrong,
+    count_by_kind,
+    errors_of_split,
+)  # fmt: skip
 from orchard.tasks.object_detection.metrics import Evaluation
 from orchard.tasks.object_detection.objective import Predictions
 from orchard.training.run import RunFolder
 
 SHOWN = 8  # images of each kind
-LIKELY = 0.5  # probability from which an answer counts as said
 WORST = 2  # images of each kind of error
 
 
@@ -75,7 +83,7 @@ def write_report(
     metrics = run.metrics()
     report_split, figures = metrics.report_split, metrics.reported
     count = len(predictions.indices)
-    errors = [_errors(predictions, n, split.objects(int(index))) for n, index in enumerate(predictions.indices)]
+    errors = errors_of_split(predictions, split, LIKELY)
     pairs = [(one.unmatched, len(one.errors) - one.count("missed")) for one in errors]
     worst = np.argsort([-sum(pair) for pair in pairs], kind="stable")[:SHOWN].tolist()
     spread = [round(place) for place in np.linspace(0, count - 1, min(SHOWN, count))]
@@ -131,18 +139,11 @@ def write_report(
     )
 
 
-def _errors(predictions: Predictions, place: int, objects: Objects) -> ImageErrors:
-    order = predictions.scores[place].argsort(descending=True, stable=True)
-    order = order[predictions.scores[place][order] >= LIKELY]
-    overlaps = predictions.overlaps(place, order, objects)
-    return find_errors(order.numpy(), predictions.labels[place].numpy(), overlaps.numpy(), objects)
-
-
 def by_kind(
     predictions: Predictions, split: DetectionSplit, classes: Sequence[str], errors: Sequence[ImageErrors]
 ) -> list[Kind]:
     """Errors counted by kind, each with those of the most confident answers, or the largest objects that are missed."""
-    counts = {kind: sum(one.count(kind) for one in errors) for kind in KINDS}
+    counts = count_by_kind(errors)
     most = max(*counts.values(), 1)
     rows = []
     for kind, meaning in KINDS.items():

@@ -54,9 +54,19 @@ class Settings(DetectorSettings):
     detection: DetectionSettings = Field(default_factory=DetectionSettings)
 
 
+class EvaluationSettings(Strict):
+    """How a detector that is there is judged."""
+
+    threshold: float = Field(
+        0.5, ge=0, le=1, description="least probability of an answer that the count of errors by kind takes as said"
+    )
+
+
 class Options(Strict):
     """How a detector answers."""
 
     threshold: float = Field(0.5, ge=0, le=1, description="least probability of an object that is named")
     draw: Path | None = Field(None, description="folder for copies of the images with the boxes drawn")
+    crops: Path | None = Field(None, description="folder for each object cut out")
+    coco: Path | None = Field(None, description="file for the objects in the form of COCO's JSON")
     precision: Literal["auto", "fp32", "bf16"] = Field("auto", description="arithmetic of the model")
