@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import time
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Callable
 from math import prod
 from typing import Any
@@ -38,7 +38,7 @@ class FastTrunk(nn.Module):
     def __init__(self, trunk: Any, patience: float, say: Callable[[str], None]):
         super().__init__()
         self.trunk, self.patience, self.say = trunk, patience, say
-        self.spent: Counter[Shape] = Counter()  # seconds, by the shape of the images
+        self.spent: defaultdict[Shape, float] = defaultdict(float)  # seconds, by the shape of the images
         self.looked: set[Shape] = set()  # for which the cache was asked
         self.ways: dict[Shape, tuple[FastModel, list[Shape]]] = {}  # with the shapes (C, H, W) of the maps
 
@@ -56,13 +56,14 @@ class FastTrunk(nn.Module):
             fast = make_fast(_Flat(self.trunk).eval(), images, precision="fp32")
             self.say(fast.how)
             self.ways[shape] = fast, [tuple(one.shape[1:]) for one in maps]
-        fast, shapes = self.ways.get(shape, (None, []))
-        if fast is None or fast.batch is None:  # not prepared, or the fastest as it is
+        way = self.ways.get(shape)
+        if way is None or way[0].batch is None:  # not prepared, or the fastest as it is
             began = time.perf_counter()
             maps = self.trunk.feature_maps(images)
             self.spent[shape] += time.perf_counter() - began
             return maps
-        parts = fast(images).split([prod(one) for one in shapes], 1)
+        fast, shapes = way
+        parts = torch.split(fast(images), [prod(one) for one in shapes], 1)
         return [part.view(-1, *one) for part, one in zip(parts, shapes, strict=True)]
 
     def _pays(self, images: Tensor) -> bool:
