@@ -71,7 +71,7 @@ def test_a_classifier_starts_from_a_model_of_pixels_and_learns_both(
     assert float(first["generative_loss"]) == pytest.approx(math.log(6), abs=1e-4)  # both heads begin at zero
     assert float(first["loss"]) == pytest.approx(math.log(6) + math.log(10), abs=1e-3)
     assert evaluate(out, "digits")["test"]["accuracy"] == pytest.approx(metrics["test"]["accuracy"])
-    assert len(pipeline(out)([np.zeros((8, 8), np.uint8)])[0]) == 5
+    assert len(pipeline(out)([np.zeros((8, 8), np.uint8)])[0].top) == 5
     assert pipeline("image-feature-extraction", out)([np.zeros((8, 8), np.uint8)]).shape == (1, 16)
     assert (out / "report.html").exists()
 
@@ -83,7 +83,7 @@ def test_what_does_not_fit_is_one_line(pixels: Path, tmp_path: Path) -> None:
         train("vit_nano", "digits", tmp_path / "b", **SMALL, start_from=str(pixels))
     with pytest.raises(UsageError, match="holds a imagegpt_nano, not a imagegpt_classifier_s"):
         train("imagegpt_classifier_s", "digits", tmp_path / "c", **SMALL, start_from=str(pixels))
-    with pytest.raises(ValueError, match="mask_share is 0, expected more than 0"):
+    with pytest.raises(UsageError, match="mask_share is 0, expected more than 0"):
         create_model("imagegpt_classifier_nano", mask_share=0)
     with pytest.raises(OrchardError, match="only the head and the image size may change"):
         train("imagegpt_classifier_nano", "digits", tmp_path / "d", **SMALL, start_from=str(pixels), image_size=10)
