@@ -10,10 +10,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from PIL import Image
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
 from safetensors.torch import load_file
 from scene_files import write_scenes
 from stopping import stopped_after
+from torchvision.ops import box_convert
 
 from orchard.app.evaluate import evaluate
 from orchard.app.pipeline import pipeline
@@ -27,7 +31,7 @@ from orchard.data.boxes.settings import BoxAugmentSettings
 from orchard.data.boxes.sources import open_boxes
 from orchard.data.contracts import Preprocess
 from orchard.data.counter_rng import uniforms
-from orchard.data.scenes import make_scene
+from orchard.data.scenes import THINGS, make_scene
 from orchard.data.settings import DataSettings
 from orchard.errors import OrchardError, UsageError
 from orchard.inference.loading import load
@@ -240,6 +244,50 @@ def test_a_run_has_figures_a_model_and_a_report(folder: Path, run: tuple[Path, d
     assert page.count("data:image/jpeg") >= 4
     log = (path / "log.csv").read_text().splitlines()
     assert {"label_loss", "giou_loss", "class_error", "ap50"} <= set(log[0].split(","))
+
+
+def test_figures_are_those_of_pycocotools_alone(capsys: pytest.CaptureFixture[str]) -> None:
+    """Answers near each scene's digits, and some elsewhere; the least recall that counts is COCO's to the last bit."""
+    split, chance = SceneBoxes("test", 0), np.random.default_rng(0)
+    known, rows, answers = COCO(), [], []
+    known.dataset = {
+        "images": [{"id": n + 1} for n in range(12)], "categories": [{"id": n} for n in range(10)], "annotations": [],
+    }  # fmt: skip
+    for n in range(12):
+        objects = split.objects(n)
+        for box, label in zip(
+            box_convert(torch.from_numpy(objects.boxes), "xyxy", "xywh"), objects.labels, strict=True
+        ):
+            known.dataset["annotations"].append({
+                "id": len(known.dataset["annotations"]) + 1, "image_id": n + 1, "category_id": int(label), "iscrowd": 0,
+                "bbox": box.tolist(), "area": float(box[2] * box[3]),
+            })  # fmt: skip
+        near = objects.boxes.repeat(3, 0) + chance.normal(0, 1.5, (3 * len(objects.boxes), 4)).astype(np.float32)
+        found, labels = torch.from_numpy(near), objects.labels.repeat(3)
+        scores = chance.uniform(0.1, 1, len(near)).astype(np.float32)
+        answers.append((found, torch.from_numpy(labels), torch.from_numpy(scores)))
+        boxes = box_convert(found, "xyxy", "xywh").tolist()
+        rows += [
+            {"image_id": n + 1, "category_id": int(label), "bbox": box, "score": float(score)}
+            for label, box, score in zip(labels, boxes, scores, strict=True)
+        ]
+    known.createIndex()
+    evaluation = COCOeval(known, known.loadRes(rows), "bbox")
+    evaluation.evaluate()
+    evaluation.accumulate()
+    evaluation.summarize()
+    most = max(len(labels) for _, labels, _ in answers)
+    said = Predictions(
+        scores=torch.stack([F.pad(scores, (0, most - len(scores)), value=-1) for _, _, scores in answers]),
+        labels=torch.stack([F.pad(labels, (0, most - len(labels))) for _, labels, _ in answers]),
+        boxes=torch.stack([F.pad(boxes, (0, 0, 0, most - len(boxes))) for boxes, _, _ in answers]),
+        losses=torch.zeros(12), indices=torch.arange(12),
+    )  # fmt: skip
+    ours = evaluate_boxes(said, split, THINGS).figures
+    names = ("ap", "ap50", "ap75", "ap_small", "ap_medium", "ap_large", "ar1", "ar10", "ar100")
+    theirs = {name: value for name, value in zip(names, evaluation.stats, strict=False) if value >= 0}
+    assert {name: ours[name] for name in theirs} == pytest.approx(theirs, abs=1e-6)
+    assert 0.2 < ours["ap"] < 0.9
 
 
 def test_evaluation_has_a_table_of_classes_and_of_errors(

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import numpy as np
 import torch
 from torch import Tensor
 from torchmetrics.detection import MeanAveragePrecision
@@ -14,6 +15,8 @@ from orchard.data.boxes.contracts import DetectionSplit, Objects
 from orchard.tasks.object_detection.objective import Predictions
 
 MOST = (1, 10, 100)  # detections of an image that count
+# As COCO's own code has them: torchmetrics' are float32, so that a recall of 0.3 falls short of its threshold.
+OVERLAPS, RECALLS = np.linspace(0.5, 0.95, 10).tolist(), np.linspace(0, 1, 101).tolist()
 NAMES = {
     "map": "ap", "map_50": "ap50", "map_75": "ap75", "map_small": "ap_small", "map_medium": "ap_medium",
     "map_large": "ap_large", "mar_1": "ar1", "mar_10": "ar10", "mar_100": "ar100", "mar_small": "ar_small",
@@ -65,8 +68,9 @@ def evaluate_shapes(
 ) -> Evaluation:
     """Compare boxes, or masks, of images one by one: objects, their shapes by name, and what was said."""
     metric = MeanAveragePrecision(
-        iou_type=kind, max_detection_thresholds=list(MOST), extended_summary=True, backend="pycocotools"
-    )
+        iou_type=kind, iou_thresholds=OVERLAPS, rec_thresholds=RECALLS, max_detection_thresholds=list(MOST),
+        extended_summary=True, backend="pycocotools",
+    )  # fmt: skip
     counts = torch.zeros(len(classes), dtype=torch.int64)
     for objects, shapes, said in images:
         labels, ignored = torch.from_numpy(objects.labels), torch.from_numpy(objects.ignored)
