@@ -19,7 +19,8 @@ def even_colours(count: int, channels: int) -> Tensor:
 
 def nearest_colours(images: Tensor, colours: Tensor) -> Tensor:
     """The nearest of `colours` (K, C) to every pixel, the first of equals: (B, C, H, W) to (B, H W) int64."""
-    if torch.is_autocast_enabled(images.device.type):  # bf16 cannot tell neighbours of a fine palette apart
+    # bf16 cannot tell neighbours of a fine palette apart. The meta device, on which sizes are counted, has no autocast.
+    if not images.is_meta and torch.is_autocast_enabled(images.device.type):
         with torch.autocast(images.device.type, enabled=False):
             return nearest_colours(images, colours)
     colours = colours.float()
