@@ -37,7 +37,7 @@ def test_parity(row: Reference):
 
 
 # The other case of dbn is of one machine, not of the whole net: test_rbm.py.
-STORED_ONCE = {"dbn", "ircnn", "mdsr", "srcnn", "srgan"}
+STORED_ONCE = {"dbn", "ircnn", "mdsr", "srcnn", "srgan", "ttsr"}
 
 
 def test_every_landmark_is_proven_at_two_configurations_of_each_package():
