@@ -477,7 +477,7 @@ def test_published_sizes() -> None:
 def test_fine_tuning_at_another_resolution_stretches_the_positions_and_rolls_out(tmp_path: Path) -> None:
     """A grid of 2 x 2 becomes 3 x 3: corners stay, edges are means of two, the middle is the mean of all."""
     shape = {"width": 8, "depth": 2, "heads": 2, "image_size": 8}
-    common = {"batch_size": 64, "max_steps": 1, "optimizer.lr": 1e-9, "loggers": (), "ema": 0.0}
+    common = {"batch_size": 64, "max_steps": 1, "optimizer.lr": 1e-9, "loggers": (), "ema": None}
     train("vit_nano", "digits", tmp_path / "small", architecture=shape, **common)
     train("vit_nano", "digits", tmp_path / "large", start_from=str(tmp_path / "small"), image_size=12, **common)
     small, large = (load_file(tmp_path / run / "model" / "model.safetensors") for run in ("small", "large"))
