@@ -13,7 +13,7 @@ from orchard.models.vision.trunk import create_trunk, freeze_batch_norms
 from orchard.weights.official import load_official
 from orchard.weights.reference import randomise
 
-WITHOUT_MAPS = ("lenet_300_100", "dbn", "imagegpt_classifier")  # no convolutions, or tokens that see what came before alone
+WITHOUT_MAPS = ("lenet_300_100", "dbn", "imagegpt_classifier")  # no convolutions, or tokens that look back alone
 SMALL_TRUNKS = [
     id for id, small in SMALL.items() if small.card.task == CLASSIFICATION and not small.name.startswith(WITHOUT_MAPS)
 ]
