@@ -27,7 +27,7 @@ def draw(rows: list[dict[str, Any]], path: Path) -> None:
     dots = axes.scatter(x, y, c=years, cmap="viridis_r", s=36, zorder=2)
     for row in rows:
         axes.annotate(
-            row["model"], (row["macs"], 100 * row["accuracy"]), xytext=(4, 3), textcoords="offset points", fontsize=7
+            row["model"], (row["macs"], 100 * row["accuracy"]), xytext=(4, 3), textcoords="offset points", fontsize=6
         )
     axes.set(xscale="log", xlabel="multiply-adds of one image", ylabel="test accuracy in %")
     axes.grid(alpha=0.3)
@@ -47,7 +47,8 @@ def page(result: dict[str, Any], rows: list[dict[str, Any]], picture: str) -> st
         f"Every landmark's small variant, {budget.words()} each, {seeds} seeds, its card's recipe otherwise. "
         "Accuracy is that on the test split, mean and standard deviation over the seeds. "
         f"{hardware['cpu']}, threads: {hardware['threads']}. With a budget so short the table says which of them learn "
-        "fast, not which would win in the end.",
+        "fast, not which would win in the end; schedules meant for many epochs "
+        "cost most here, and a deep belief net, whose layers are pretrained one by one, does not come to the labels.",
         "",
         f"![accuracy against multiply-adds]({picture})",
         "",
