@@ -33,11 +33,11 @@ from torchvision.ops import box_convert
 from torchvision.transforms import v2
 
 from orchard.data import DataSettings, Preprocess
-from orchard.data.boxes.augment import Sizing
 from orchard.data.boxes.contracts import DetectionRecord, DetectionSplit, Objects
-from orchard.data.boxes.loader import BoxLoader, pad
+from orchard.data.boxes.loader import BoxLoader
 from orchard.data.boxes.settings import BoxAugmentSettings
 from orchard.data.boxes.sources import open_boxes
+from orchard.data.sizing import Sizing, pad
 from orchard.inference.hardware import hardware
 from orchard.tasks.object_detection.metrics import evaluate_boxes
 from orchard.tasks.object_detection.objective import Predictions
@@ -45,7 +45,10 @@ from orchard.tasks.object_detection.objective import Predictions
 BATCH, ROUNDS, CLASSES = 4, 3, 20
 SIDES, LONGEST = tuple(range(480, 801, 32)), 1333
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-FIGURES = ("ap", "ap50", "ap75", "ap_small", "ap_medium", "ap_large", "ar1", "ar10", "ar100")  # in COCO's order
+FIGURES = (  # in COCO's order
+    "ap", "ap50", "ap75", "ap_small", "ap_medium", "ap_large",
+    "ar1", "ar10", "ar100", "ar_small", "ar_medium", "ar_large",
+)  # fmt: skip
 
 
 def random_boxes(chance: np.random.Generator, count: int, width: int, height: int) -> np.ndarray:
@@ -215,7 +218,7 @@ def compare_evaluation(count: int) -> None:
             began = time.perf_counter()
             found[name] = call()
             seconds[name].append(time.perf_counter() - began)
-    for name, theirs in zip(FIGURES, found["plain"], strict=False):
+    for name, theirs in zip(FIGURES, found["plain"], strict=True):
         ours = found["ours"].get(name, -1.0)  # sizes without objects are left out
         if abs(ours - theirs) > 1e-6:
             raise SystemExit(f"{name} is {ours} by ours and {theirs} by pycocotools; nothing is reported")

@@ -12,9 +12,9 @@ from typer.testing import CliRunner
 
 from orchard.cli.data import data_app
 from orchard.data.boxes.check import check_boxes
-from orchard.data.boxes.picture_files import split_of
 from orchard.data.boxes.sources import open_boxes
 from orchard.data.boxes.voc import EDGES
+from orchard.data.coco import split_of
 from orchard.data.scenes import HEIGHTS, LEAST_VISIBLE, STUFF, THINGS, WIDTHS, make_scene, scans
 from orchard.data.settings import CaptionSource, DataSettings
 from orchard.errors import OrchardError, UsageError

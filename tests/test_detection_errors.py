@@ -10,13 +10,14 @@ import torch
 from torch import Tensor
 from torchvision.ops import box_iou
 
-from orchard.data.boxes.augment import MIDDLE_X, MIDDLE_Y, SHIFTS, Sizing, mosaic
+from orchard.data.boxes.augment import MIDDLE_X, MIDDLE_Y, SHIFTS, mosaic
 from orchard.data.boxes.contracts import DetectionRecord, DetectionSplit, Objects
 from orchard.data.boxes.loader import BoxLoader
 from orchard.data.boxes.object_masks import Masks
 from orchard.data.boxes.settings import BoxAugmentSettings
 from orchard.data.contracts import Preprocess
 from orchard.data.counter_rng import COLUMNS
+from orchard.data.sizing import Sizing
 from orchard.tasks.object_detection.errors import ImageErrors, Wrong, find_errors
 from orchard.tasks.object_detection.objective import Predictions
 from orchard.tasks.object_detection.report import by_kind

@@ -26,10 +26,10 @@ from orchard.app.export import export
 from orchard.app.pipeline import pipeline
 from orchard.app.train import resolve_training, train
 from orchard.cards import card_of
-from orchard.data.boxes.augment import Sizing
 from orchard.data.boxes.loader import BoxLoader
 from orchard.data.boxes.named import SceneBoxes
 from orchard.data.contracts import Preprocess
+from orchard.data.sizing import Sizing
 from orchard.errors import UsageError
 from orchard.models import configuration, create_model, landmark_of
 from orchard.nn.anchors import cell_anchors, grid_anchors

@@ -22,13 +22,13 @@ from orchard.app.export import export
 from orchard.app.pipeline import pipeline
 from orchard.app.train import resolve_training, train
 from orchard.cards import card_of
-from orchard.data.boxes.augment import Sizing
 from orchard.data.boxes.loader import InstanceLoader
 from orchard.data.boxes.named import SceneBoxes
 from orchard.data.boxes.object_masks import Masks
 from orchard.data.boxes.sources import open_instances
 from orchard.data.contracts import Preprocess
 from orchard.data.settings import DataSettings
+from orchard.data.sizing import Sizing
 from orchard.errors import OrchardError, UsageError
 from orchard.models import create_model
 from orchard.models.detection.masks import mask_loss, paste_mask

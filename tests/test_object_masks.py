@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 from pycocotools import mask as coco
 
-from orchard.data.boxes.augment import Sizing, resize, vary
+from orchard.data.annotated import resize, vary
 from orchard.data.boxes.check import check_boxes
 from orchard.data.boxes.contracts import Objects
 from orchard.data.boxes.loader import BoxLoader, InstanceLoader
@@ -25,6 +25,7 @@ from orchard.data.contracts import Preprocess
 from orchard.data.counter_rng import uniforms
 from orchard.data.scenes import make_scene
 from orchard.data.settings import CaptionSource, DataSettings
+from orchard.data.sizing import Sizing
 from orchard.errors import OrchardError
 
 GREY = Preprocess((64, 80), 3, (0.5,) * 3, (0.25,) * 3)

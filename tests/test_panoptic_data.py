@@ -15,13 +15,12 @@ from commands import orchard
 from panoptic_files import STEP, write_segments
 from PIL import Image
 
-from orchard.data.boxes.augment import Sizing
+from orchard.data.annotated import vary
 from orchard.data.boxes.named import SceneBoxes
 from orchard.data.boxes.settings import BoxAugmentSettings
 from orchard.data.contracts import Preprocess
 from orchard.data.counter_rng import uniforms
 from orchard.data.kinds import kind_by_look
-from orchard.data.panoptic.augment import vary
 from orchard.data.panoptic.collect import numbered
 from orchard.data.panoptic.contracts import Relabelled, Segments
 from orchard.data.panoptic.drawing import draw_segments, segment_colours
@@ -30,6 +29,7 @@ from orchard.data.panoptic.named import SceneSegments
 from orchard.data.panoptic.sources import open_panoptic
 from orchard.data.scenes import make_scene
 from orchard.data.settings import DataSettings
+from orchard.data.sizing import Sizing
 from orchard.errors import OrchardError, UsageError
 
 SKIP = DataSettings(bad_records="skip").for_evaluation(whole=False)

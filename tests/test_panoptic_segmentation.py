@@ -19,7 +19,6 @@ from torchmetrics.detection import PanopticQuality
 from orchard.app.evaluate import evaluate
 from orchard.app.pipeline import pipeline
 from orchard.app.train import train
-from orchard.data.boxes.augment import Sizing
 from orchard.data.contracts import Preprocess
 from orchard.data.panoptic.contracts import Segments
 from orchard.data.panoptic.loader import PanopticLoader
@@ -27,6 +26,7 @@ from orchard.data.panoptic.named import SceneSegments
 from orchard.data.panoptic.reading import read_ids
 from orchard.data.panoptic.sources import open_panoptic
 from orchard.data.settings import DataSettings
+from orchard.data.sizing import Sizing
 from orchard.errors import OrchardError, UsageError
 from orchard.models import create_model
 from orchard.tasks.object_detection.settings import DetectionSettings

@@ -18,7 +18,6 @@ from stopping import stopped_after
 from orchard.app.evaluate import evaluate
 from orchard.app.pipeline import pipeline
 from orchard.app.train import train
-from orchard.data.boxes.augment import Sizing
 from orchard.data.contracts import Preprocess
 from orchard.data.counter_rng import uniforms
 from orchard.data.masks.augment import vary
@@ -27,6 +26,7 @@ from orchard.data.masks.loader import MaskLoader
 from orchard.data.masks.named import SceneMasks
 from orchard.data.masks.settings import MaskAugmentSettings
 from orchard.data.scenes import make_scene
+from orchard.data.sizing import Sizing
 from orchard.errors import OrchardError, UsageError
 from orchard.models import create_model
 from orchard.models.segmentation.contract import segment

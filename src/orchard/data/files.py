@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 import io
 import os
@@ -27,7 +28,7 @@ from orchard.data.contracts import ImageSplit
 from orchard.data.pictures import DEEP_MODES, FAULTS, GREY_MODES, fault, naming, open_picture, plain
 from orchard.data.splits import stored
 from orchard.data.walk import is_junk, walk
-from orchard.errors import OrchardError
+from orchard.errors import OrchardError, UsageError
 from orchard.files import open_regular
 from orchard.packed import MOST_PACKED
 
@@ -151,10 +152,49 @@ def look(files: Files, name: str, thorough: bool) -> Seen | str:
         return "there is no such file"
 
 
+@contextmanager
+def reading(source: str) -> Iterator[None]:
+    """What goes wrong with the files of a source as an OrchardError in one line."""
+    try:
+        yield
+    except BadZipFile as error:
+        raise OrchardError(f"{source} is a damaged zip archive: {error}") from None
+    except OSError as error:
+        raise OrchardError(f"{source} cannot be read: {error.strerror or error}") from None
+
+
+def files_at(source: str, what: str, expected: str, known: Sequence[str]) -> Files:
+    """The folder or zip archive that a person named. UsageError for what is neither, with the names of sets that are
+    near it, of those that are `known`."""
+    path = Path(source).expanduser()
+    if path.is_dir():
+        return Folder(path)
+    if path.suffix.lower() == ".zip" and path.is_file():
+        return Archive(path)
+    if path.exists():
+        raise UsageError(f"{source} is no set with {what}; {expected}")
+    near = difflib.get_close_matches(source.lower(), known, cutoff=0.6)
+    names = f"the set known by name is {known[0]}" if len(known) == 1 else (
+        f"the sets known by name are {' and '.join(known)}"
+    )  # fmt: skip
+    raise UsageError(f"there is no file or folder '{source}'; " + (f"did you mean {near[0]}?" if near else names))
+
+
 def look_at_all(files: Files, names: Sequence[str], thorough: bool) -> list[Seen | str]:
     """`look` at many files, several at a time."""
     with ThreadPoolExecutor(4) as pool:
         return list(pool.map(lambda name: look(files, name, thorough), names))
+
+
+def read_picture(files: Files, name: str, channels: int) -> Tensor:
+    """A picture in grey or RGB, (C, H, W) uint8. OrchardError that names one that cannot be read."""
+    with naming(str(files.path / name)), files.open(name) as file, open_picture(file) as picture:
+        return as_tensor(np.array(plain(picture, channels)))
+
+
+def as_tensor(pixels: np.ndarray) -> Tensor:
+    """Pixels (H, W) or (H, W, C) uint8 as (C, H, W)."""
+    return torch.from_numpy(pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1).copy())
 
 
 class FileSplit(ImageSplit):
@@ -175,8 +215,7 @@ class FileSplit(ImageSplit):
 
     def image(self, index: int) -> Tensor:
         with self.open(index) as picture:
-            pixels = np.array(plain(picture, 1 if picture.mode in GREY_MODES else 3))
-        return torch.from_numpy(pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1).copy())
+            return as_tensor(np.array(plain(picture, 1 if picture.mode in GREY_MODES else 3)))
 
     def key(self, index: int) -> str:
         return str(self.files.path / self.names[index])

@@ -21,8 +21,8 @@ from orchard.data.captions.contracts import zeros
 from orchard.data.checked import Checked
 from orchard.data.collect import settle
 from orchard.data.contracts import ImageSplit, Problem
-from orchard.data.files import Files, FileSplit, Seen, look_at_all
-from orchard.data.resolutions import ResolutionData, Resolutions, files_of, open_resolutions, reading
+from orchard.data.files import Files, FileSplit, Seen, look_at_all, reading
+from orchard.data.resolutions import ResolutionData, Resolutions, files_of, open_resolutions
 from orchard.data.settings import ReferenceSource
 from orchard.data.unlabelled import collect_pictures
 from orchard.data.walk import IMAGES, ending_of

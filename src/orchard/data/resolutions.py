@@ -11,8 +11,7 @@ import dataclasses
 import hashlib
 import re
 import zipfile
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,7 +23,7 @@ from orchard.data.captions.contracts import zeros
 from orchard.data.checked import Checked
 from orchard.data.collect import settle
 from orchard.data.contracts import ImageData, ImageSplit, Problem
-from orchard.data.files import Archive, Files, FileSplit, Folder, Seen, look_at_all
+from orchard.data.files import Archive, Files, FileSplit, Folder, Seen, look_at_all, reading
 from orchard.data.pictures import GREY_MODES, plain
 from orchard.data.unlabelled import collect_pictures, open_pictures
 from orchard.data.walk import IMAGES, ending_of
@@ -134,17 +133,6 @@ def open_resolutions(source: str | Given, settings: CaptionSettings, scales: Seq
                 return _pairs(source, files, names, settings, [scale for scale in scales if scale in scales_there])
     images = open_pictures(source, settings)
     return ResolutionData(images, {name: Resolutions(split) for name, split in images.splits.items()})
-
-
-@contextmanager
-def reading(source: str) -> Iterator[None]:
-    """What goes wrong with the files of a source as an OrchardError in one line."""
-    try:
-        yield
-    except zipfile.BadZipFile as error:
-        raise OrchardError(f"{source} is a damaged zip archive: {error}") from None
-    except OSError as error:
-        raise OrchardError(f"{source} cannot be read: {error.strerror or error}") from None
 
 
 def files_of(source: str) -> Files | None:

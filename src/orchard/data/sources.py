@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import difflib
-import zipfile
 from pathlib import Path
 from typing import Any
 
 from orchard.data import table
 from orchard.data.collect import collect
 from orchard.data.contracts import DataSettings, ImageData
-from orchard.data.files import Archive, Folder
+from orchard.data.files import Archive, Folder, reading
 from orchard.data.folder import read_folder
 from orchard.data.named import NAMED, open_named
 from orchard.data.picture_objects import open_images, take_images
-from orchard.errors import OrchardError, UsageError
+from orchard.errors import UsageError
 
 
 def open_data(source: Any, settings: DataSettings | None = None) -> ImageData:
@@ -41,17 +40,13 @@ def open_data(source: Any, settings: DataSettings | None = None) -> ImageData:
         root = folder or settings.root
         return open_named(name, Path(root).expanduser() if root else None, settings, source)
     path = Path(source).expanduser()
-    try:
+    with reading(source):
         if path.is_dir():
             return collect(read_folder(Folder(path), source, settings), settings)
         if path.suffix.lower() == ".zip" and path.is_file():
             return collect(read_folder(Archive(path), source, settings), settings)
         if path.suffix.lower() in table.ENDINGS and path.is_file():
             return collect(table.read_table(path, source, settings), settings)
-    except zipfile.BadZipFile as error:
-        raise OrchardError(f"{source} is a damaged zip archive: {error}") from None
-    except OSError as error:
-        raise OrchardError(f"{source} cannot be read: {error.strerror or error}") from None
     if path.exists():
         raise UsageError(
             f"{source} is no set of pictures; expected a folder, a .zip archive of one, or a .csv or .tsv table"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,7 +12,7 @@ from orchard.data.captions.listing import is_listing
 from orchard.data.captions.tsv import ENDINGS as TSV_ENDINGS
 from orchard.data.collect import places_of_splits, settle, strangers, top_folders
 from orchard.data.contracts import ImageData, Problem
-from orchard.data.files import Archive, Files, FileSplit, Folder, Seen, look_at_all
+from orchard.data.files import Archive, Files, FileSplit, Folder, Seen, look_at_all, reading
 from orchard.data.folder import NO_CLASS
 from orchard.data.named import NAMED
 from orchard.data.settings import PictureSource
@@ -42,15 +41,11 @@ def open_pictures(source: str | Given, settings: CaptionSettings) -> ImageData:
     path = Path(source).expanduser()
     if source.partition(":")[0] in NAMED or (path.is_file() and _is_table(path)):
         return open_data(source, settings)
-    try:
+    with reading(source):
         if path.is_dir() and not _captioned(names := Folder(path).names()[0]):
             return collect_pictures(source, Folder(path), names, settings)
         if path.suffix.lower() == ".zip" and path.is_file() and not _captioned(names := Archive(path).names()[0]):
             return collect_pictures(source, Archive(path), names, settings)
-    except zipfile.BadZipFile as error:
-        raise OrchardError(f"{source} is a damaged zip archive: {error}") from None
-    except OSError as error:
-        raise OrchardError(f"{source} cannot be read: {error.strerror or error}") from None
     return open_captions(source, settings).pictures()
 
 

@@ -25,7 +25,7 @@ from orchard.given import Given
 from orchard.inference.cost import multiply_adds, weight_bytes
 from orchard.inference.hardware import native_bf16
 from orchard.inference.loading import Loaded
-from orchard.models import configuration
+from orchard.models import configuration, create_model
 from orchard.models.foreign import is_foreign
 from orchard.tasks.record import Task
 from orchard.tasks.registry import task_named
@@ -36,7 +36,7 @@ from orchard.training.phases import Phase
 from orchard.training.run import RunFolder
 from orchard.training.settings import OptimizerSettings, Resolved, TrainSettings
 from orchard.weights.folders import model_folder
-from orchard.weights.portable import Portable, read_portable
+from orchard.weights.portable import WEIGHTS, Portable, load_exactly, read_portable
 from orchard.weights.quantized import FACT
 
 if TYPE_CHECKING:
@@ -261,6 +261,20 @@ def gather(fabric: Fabric, mine: T) -> list[T]:
     parts: list[Any] = [None] * fabric.world_size
     torch.distributed.all_gather_object(parts, mine)
     return parts
+
+
+def start_network(settings: Start, wanted: Mapping[str, Any], fresh: Mapping[str, Any]) -> nn.Module:
+    """The model to train, with the architecture that is `wanted`: with the weights of the run or model that
+    `start_from` names, else fresh, and then as `fresh` says where nothing else does."""
+    try:
+        if not settings.start_from:
+            return create_model(settings.model, **{**fresh, **wanted})
+        folder, about, state = read_start(settings)
+        model = about.build(**wanted)
+    except ValueError as error:
+        raise UsageError(f"{settings.model} cannot be built so: {error}") from None
+    load_exactly(model, state, str(folder / WEIGHTS))
+    return model
 
 
 def read_start(settings: Start) -> tuple[Path, Portable, dict[str, Tensor]]:

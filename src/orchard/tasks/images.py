@@ -12,11 +12,9 @@ from orchard.data.characters import mirrored_characters, named
 from orchard.data.contracts import ImageData, ImageSplit, Preprocess
 from orchard.data.preprocess import with_settings
 from orchard.data.settings import Resize
-from orchard.errors import UsageError
-from orchard.models import create_model, picture_size
+from orchard.models import picture_size
 from orchard.tasks import base
 from orchard.training.settings import Resolved
-from orchard.weights.portable import WEIGHTS, load_exactly
 
 
 class ImageSettings(Protocol):
@@ -33,15 +31,7 @@ def start_model(settings: ImageSettings, data: ImageData) -> nn.Module:
     wanted = dict(settings.architecture)
     if settings.image_size:
         wanted["image_size"] = settings.image_size
-    try:
-        if not settings.start_from:
-            return create_model(settings.model, **{"in_channels": data.channels, **wanted})
-        folder, about, state = base.read_start(settings)
-        model = about.build(**wanted)
-    except ValueError as error:
-        raise UsageError(f"{settings.model} cannot be built so: {error}") from None
-    load_exactly(model, state, str(folder / WEIGHTS))
-    return model
+    return base.start_network(settings, wanted, {"in_channels": data.channels})
 
 
 def settle_preprocessing(resolved: Resolved, found: Preprocess, start_from: str | None) -> tuple[Resolved, Preprocess]:

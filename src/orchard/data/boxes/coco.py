@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
 from orchard.data.boxes.collect import Annotated, Box, Found
-from orchard.data.boxes.picture_files import PictureFiles, base, folders_of, split_of
+from orchard.data.boxes.picture_files import PictureFiles, folders_of
+from orchard.data.coco import base, read_table, split_of, splits_of
 from orchard.data.contracts import Problem
 from orchard.data.files import Files
 from orchard.errors import OrchardError
-
-KEYS = ("images", "annotations", "categories")
 
 
 def find_coco(files: Files, names: Iterable[str]) -> dict[str, dict[str, Any]]:
     """Of these files, the JSON with boxes in the form of COCO; where a split has several, that of instances."""
     tables = {}
     for name in names:
-        table = _read(files, name) if name.lower().endswith(".json") else None
+        table = read_table(files, name, "bbox") if name.lower().endswith(".json") else None
         if table is not None:
             tables[name] = table
     instances = {split_of(name) for name in tables if "instances" in base(name)}
@@ -45,12 +43,7 @@ def read_coco(source: str, tables: dict[str, dict[str, Any]], files: Files, near
     ids = tuple(sorted(categories))
     if len(set(categories.values())) != len(ids):
         raise OrchardError(f"{source}: two categories have the same name; give each its own")
-    splits = {name: split_of(name) for name in tables}
-    if not all(splits.values()):
-        if len(tables) > 1:
-            unclear = next(name for name, split in splits.items() if not split)
-            raise OrchardError(f"{source}: the name of {unclear} says no split; expected train, val or test in it")
-        splits = dict.fromkeys(tables, "")
+    splits = splits_of(source, tables)
     named = {}
     for name, table in tables.items():
         with _in_form(name):
@@ -153,15 +146,3 @@ def _in_form(name: str) -> Iterator[None]:
         yield
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise OrchardError(f"{name} is no table in the form of COCO: {type(error).__name__} {error}") from None
-
-
-def _read(files: Files, name: str) -> dict[str, Any] | None:
-    """A JSON file, if it has the parts of COCO's form and boxes in it."""
-    try:
-        with files.open(name) as file:
-            table = json.load(file)
-    except (ValueError, OSError, RecursionError):
-        return None
-    if not isinstance(table, dict) or not all(isinstance(table.get(key), list) for key in KEYS):
-        return None
-    return table if any(isinstance(one, dict) and "bbox" in one for one in table["annotations"]) else None

@@ -8,14 +8,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-import torch
 
 from orchard.data.boxes.contracts import DetectionData, DetectionRecord, DetectionSplit, Objects
 from orchard.data.boxes.object_masks import Masks, read_mask
 from orchard.data.collect import GO_ON, places_of_splits
 from orchard.data.contracts import Problem
-from orchard.data.files import Files, Seen, look_at_all
-from orchard.data.pictures import naming, open_picture, plain
+from orchard.data.files import Files, Seen, look_at_all, read_picture
 from orchard.data.settings import DataSettings
 from orchard.errors import OrchardError
 
@@ -81,9 +79,7 @@ class FileBoxes(DetectionSplit):
         return len(self.names)
 
     def record(self, index: int) -> DetectionRecord:
-        with naming(self.key(index)), self.files.open(self.names[index]) as file, open_picture(file) as picture:
-            pixels = np.array(plain(picture, self.channels))
-        image = torch.from_numpy(pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1).copy())
+        image = read_picture(self.files, self.names[index], self.channels)
         return DetectionRecord(image, self.objects(index), self.key(index))
 
     def objects(self, index: int) -> Objects:

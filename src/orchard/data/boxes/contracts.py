@@ -31,6 +31,23 @@ class Objects:
         masks = None if self.masks is None else self.masks.only(kept)
         return Objects(self.boxes[kept], self.labels[kept], self.ignored[kept], masks)
 
+    def mirrored(self, width: int) -> Objects:
+        left, top, right, bottom = self.boxes.T
+        return self.moved(np.stack([width - right, top, width - left, bottom], 1), Masks.mirrored)
+
+    def cut(self, left: int, top: int, height: int, width: int) -> Objects:
+        """What is left of each object's box stays with it; objects with nothing left are gone."""
+        corner, edges = (np.array(pair * 2, np.float32) for pair in ([left, top], [width, height]))
+        boxes = np.clip(self.boxes - corner, 0, edges)
+        kept: np.ndarray = np.all(boxes[:, 2:] > boxes[:, :2], axis=1)
+        return self.moved(boxes, lambda masks: masks.moved(left, top, height, width)).only(kept)
+
+    def resized(self, before: tuple[int, int], after: tuple[int, int]) -> Objects:
+        scale = np.array([after[1] / before[1], after[0] / before[0]] * 2, np.float32)
+        edges = np.array([after[1], after[0]] * 2, np.float32)
+        boxes = np.minimum(self.boxes * scale, edges)  # the product may round to just past them
+        return self.moved(boxes, lambda masks: masks.resized(*after))
+
     @classmethod
     def joined(cls, parts: Sequence[Objects]) -> Objects:
         """Those of several that lie on one picture, all of which have masks, or none."""

@@ -13,13 +13,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torchvision.ops import box_convert
-from torchvision.transforms.v2 import functional as V
 
-from orchard.data.annotated import AnnotatedBatches
+from orchard.data.annotated import AnnotatedBatches, resize, vary
 from orchard.data.batches import Batch, Padded, Ragged
-from orchard.data.boxes.augment import WHETHER_MOSAIC, mosaic, others_of, resize, vary
+from orchard.data.boxes.augment import WHETHER_MOSAIC, mosaic, others_of
 from orchard.data.boxes.contracts import DetectionSplit, Objects
 from orchard.data.boxes.settings import BoxAugmentSettings
+from orchard.data.sizing import pad, with_channels
 
 
 @dataclass(frozen=True)
@@ -101,27 +101,8 @@ class InstanceLoader(BoxLoader):
         return InstanceBatch(**vars(batch), masks=Ragged.of(rows))
 
 
-def with_channels(image: Tensor, channels: int) -> Tensor:
-    """An image (C, H, W) as a model takes it: grey or RGB."""
-    if len(image) == channels:
-        return image
-    return V.rgb_to_grayscale(image) if channels == 1 else V.grayscale_to_rgb(image)
-
-
 def as_shares(objects: Objects, image: Tensor) -> Tensor:
     """The boxes of objects, (N, 4): middle, width and height as shares of the image's sides."""
     height, width = image.shape[1:]
     boxes = torch.from_numpy(objects.boxes)
     return box_convert(boxes, "xyxy", "cxcywh") / torch.tensor([width, height, width, height])
-
-
-def pad(images: list[Tensor]) -> Padded:
-    """Images (C, H, W) in one tensor, zeros at the bottom and the right of all but the largest."""
-    height, width = (max(image.shape[axis] for image in images) for axis in (1, 2))
-    values = images[0].new_zeros(len(images), len(images[0]), height, width)
-    mask = torch.zeros(len(images), height, width, dtype=torch.bool)
-    for n, image in enumerate(images):
-        _, h, w = image.shape
-        values[n, :, :h, :w] = image
-        mask[n, :h, :w] = True
-    return Padded(values, mask)

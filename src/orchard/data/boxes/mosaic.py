@@ -4,23 +4,19 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
 from torchvision.transforms.functional import to_pil_image
 
 from orchard.data.boxes.drawing import Drawn, draw_boxes
 from orchard.data.boxes.sources import open_boxes
-from orchard.data.masks.mosaic import SIDE, write_tiles
+from orchard.data.mosaic import SIDE, some_records, write_tiles
 from orchard.data.settings import DataSettings
 
 
-def draw_mosaic(source: str, settings: DataSettings, path: Path, pictures: int = 12) -> None:
+def draw_mosaic(source: str, settings: DataSettings, path: Path) -> None:
     """Write a PNG of training images, spread over the split, each with its boxes beside it."""
     data = open_boxes(source, settings.model_copy(update={"bad_records": "skip"}))
-    split = data.splits.get("train") or next(iter(data.splits.values()))
-    chosen = np.unique(np.linspace(0, len(split) - 1, min(pictures, len(split))).round().astype(int))
     tiles = []
-    for index in chosen.tolist():
-        record = split.record(index)
+    for record in some_records(data.splits):
         image = to_pil_image(record.image).convert("RGB")
         scale = SIDE / max(image.size)  # boxes and words are drawn at the size that is shown
         small = image.resize((max(round(image.width * scale), 1), max(round(image.height * scale), 1)))

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import os
-import re
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from orchard.data.collect import SPLIT_WORDS
+from orchard.data.coco import base, split_of
 from orchard.data.files import Files, Folder
 from orchard.data.walk import IMAGES, ending_of, is_junk
 
@@ -72,13 +71,3 @@ def folders_of(place: Path, paths: Sequence[str], most: int = 3) -> str:
 def usual(paths: list[str]) -> list[str]:
     """Of several paths, those in a folder that pictures usually are in, if there are such."""
     return [path for path in paths if any(part.lower() in USUAL for part in path.split("/")[:-1])] or paths
-
-
-def base(name: str) -> str:
-    return name.rsplit("/", 1)[-1]
-
-
-def split_of(name: str) -> str:
-    """The split that a file's name says: the first of its words that means one, numbers left aside."""
-    words = re.findall(r"[a-z]+", base(name).lower())
-    return next((SPLIT_WORDS[word] for word in words if word in SPLIT_WORDS), "")

@@ -4,18 +4,12 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from orchard.data.settings import Settings
+from orchard.data.annotated_settings import AnnotatedAugmentSettings
 
 
-class BoxAugmentSettings(Settings):
-    """Boxes move with their image. Everything is off unless a recipe or a person asks for it."""
+class BoxAugmentSettings(AnnotatedAugmentSettings):
+    """What boxes have besides."""
 
-    flip: bool = Field(False, description="mirror left and right half of the time")
-    sides: tuple[int, ...] = Field((), description="shorter sides to choose among; none: as in evaluation")
-    crop: float = Field(0.0, ge=0, le=1, description="probability that an image is cropped before it is resized")
-    crop_from: tuple[int, ...] = Field((), description="shorter sides to resize to before a crop; none: as it is")
-    crop_sides: tuple[int, int] = Field((384, 600), description="shortest and longest side of a crop")
     mosaic: float = Field(
         0.0, ge=0, le=1, description="probability that an image and three others are put together to one of its size"
     )
-    color: float = Field(0.0, ge=0, le=1, description="strength of random brightness, contrast and saturation")

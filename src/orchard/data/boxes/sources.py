@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 import zipfile
 from dataclasses import replace
@@ -16,9 +15,9 @@ from orchard.data.boxes.named import DIGIT_SCENES, open_digit_scenes
 from orchard.data.boxes.picture_files import Neighbours
 from orchard.data.boxes.voc import find_voc, read_voc
 from orchard.data.boxes.yolo import find_yolo, holds_boxes, read_yolo
-from orchard.data.files import Archive, Files, Folder
+from orchard.data.files import Archive, Files, Folder, files_at, reading
 from orchard.data.settings import DataSettings
-from orchard.errors import OrchardError, UsageError
+from orchard.errors import OrchardError
 
 MOST_TABLES = 64  # JSON files that are looked into; a set has a few, more belong to something else
 PARTS = {"Pascal VOC": "Annotations", "YOLO": "labels"}  # the folders of their annotations
@@ -39,22 +38,11 @@ def open_boxes(source: str, settings: DataSettings, masks: bool = False) -> Dete
     if source == DIGIT_SCENES:
         return open_digit_scenes(source, masks=masks)
     path = Path(source).expanduser()
-    try:
-        if path.is_dir():
-            return collect(_look(Folder(path), source, settings), settings, masks)
-        if path.suffix.lower() == ".zip" and path.is_file():
-            return collect(_look(Archive(path), source, settings), settings, masks)
+    with reading(source):
         if path.suffix.lower() == ".json" and path.is_file():
             return collect(_one_table(path, source, settings), settings, masks)
-    except zipfile.BadZipFile as error:
-        raise OrchardError(f"{source} is a damaged zip archive: {error}") from None
-    except OSError as error:
-        raise OrchardError(f"{source} cannot be read: {error.strerror or error}") from None
-    if path.exists():
-        raise UsageError(f"{source} is no set with boxes; {EXPECTED}")
-    near = difflib.get_close_matches(source.lower(), [DIGIT_SCENES], cutoff=0.6)
-    advice = f"did you mean {DIGIT_SCENES}?" if near else f"the set known by name is {DIGIT_SCENES}"
-    raise UsageError(f"there is no file or folder '{source}'; {advice}")
+        files = files_at(source, "boxes", EXPECTED, (DIGIT_SCENES,))
+        return collect(_look(files, source, settings), settings, masks)
 
 
 def open_instances(source: str, settings: DataSettings) -> DetectionData:

@@ -11,7 +11,8 @@ from collections.abc import Mapping
 from xml.etree import ElementTree
 
 from orchard.data.boxes.collect import Annotated, Box, Found
-from orchard.data.boxes.picture_files import base, usual
+from orchard.data.boxes.picture_files import usual
+from orchard.data.coco import base
 from orchard.data.contracts import Problem
 from orchard.data.files import Files
 from orchard.data.label_words import sort_classes

@@ -7,10 +7,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from orchard.data.contracts import ImageData, ImageSplit, Problem
+from orchard.data.files import as_tensor
 from orchard.data.pictures import GREY_MODES, plain
 from orchard.data.settings import CaptionSettings as CaptionSettings
 from orchard.data.settings import Columns as Columns
@@ -67,5 +67,4 @@ def zeros(count: int) -> np.ndarray:
 def pixels(split: ImageSplit, index: int) -> Tensor:
     """A picture as stored, (C, H, W) uint8, for splits that can `open` it."""
     with split.open(index) as picture:
-        array = np.array(plain(picture, 1 if picture.mode in GREY_MODES else 3))
-    return torch.from_numpy(array[None] if array.ndim == 2 else array.transpose(2, 0, 1).copy())
+        return as_tensor(np.array(plain(picture, 1 if picture.mode in GREY_MODES else 3)))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import zipfile
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -15,8 +14,8 @@ from orchard.data.captions.named import open_named_captions
 from orchard.data.captions.templates import WORDINGS
 from orchard.data.captions.tsv import ENDINGS, open_tsv, set_pattern, split_word
 from orchard.data.contracts import Problem
-from orchard.data.files import Archive, Folder
-from orchard.errors import OrchardError, UsageError
+from orchard.data.files import Archive, Folder, reading
+from orchard.errors import UsageError
 
 
 def open_captions(source: str, settings: CaptionSettings, progress: Progress | None = None) -> CaptionData:
@@ -37,7 +36,7 @@ def open_captions(source: str, settings: CaptionSettings, progress: Progress | N
         return open_named_captions(name, Path(root).expanduser() if root else None, settings, source)
     paths = _paths(source)
     first = paths[0]
-    try:
+    with reading(source):
         if len(paths) == 1 and first.is_dir():
             tables, others = _tables(source, first)
             if not tables:
@@ -52,10 +51,6 @@ def open_captions(source: str, settings: CaptionSettings, progress: Progress | N
         strange = next((path for path in paths if not path.name.lower().endswith(ENDINGS)), None)
         if strange is None:
             return open_tsv(source, paths, settings, progress)
-    except zipfile.BadZipFile as error:
-        raise OrchardError(f"{source} is a damaged zip archive: {error}") from None
-    except OSError as error:
-        raise OrchardError(f"{source} cannot be read: {error.strerror or error}") from None
     raise UsageError(
         f"{strange} holds no pictures with captions; expected .tsv files of idx<TAB>text<TAB>picture in base64, or a "
         "folder or .zip archive of pictures with captions.txt, captions.csv or metadata.jsonl"

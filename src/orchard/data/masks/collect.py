@@ -13,12 +13,12 @@ import torch
 
 from orchard.data.collect import places_of_splits, settle
 from orchard.data.contracts import Problem
-from orchard.data.files import Files, Seen, look_at_all
+from orchard.data.files import Files, Seen, look_at_all, read_picture
 from orchard.data.masks.colours import voc_colour
 from orchard.data.masks.contracts import IGNORED, Colour, MaskData, MaskRecord, MaskSplit
 from orchard.data.masks.layouts import Layout, Pair
 from orchard.data.masks.reading import LEVELS, SeenMask, look_at_mask, read_mask
-from orchard.data.pictures import naming, open_picture, plain
+from orchard.data.pictures import naming
 from orchard.data.settings import DataSettings
 from orchard.errors import OrchardError
 
@@ -44,11 +44,9 @@ class FileMasks(MaskSplit):
 
     def record(self, index: int) -> MaskRecord:
         pair = self.pairs[index]
-        with naming(self.key(index)), self.files.open(pair.image) as file, open_picture(file) as picture:
-            pixels = np.array(plain(picture, self.channels))
+        image = read_picture(self.files, pair.image, self.channels)
         with naming(str(self.files.path / pair.mask)):
             mask = self.numbers[read_mask(self.files, pair.mask)]
-        image = torch.from_numpy(pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1).copy())
         return MaskRecord(image, torch.from_numpy(mask), self.key(index))
 
     def key(self, index: int) -> str:

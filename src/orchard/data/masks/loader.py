@@ -14,12 +14,11 @@ from torch import Tensor
 
 from orchard.data.annotated import AnnotatedBatches
 from orchard.data.batches import Batch
-from orchard.data.boxes.augment import Sizing
-from orchard.data.boxes.loader import with_channels
 from orchard.data.contracts import Preprocess
-from orchard.data.masks.augment import resize, vary
+from orchard.data.masks.augment import vary
 from orchard.data.masks.contracts import MaskSplit
 from orchard.data.masks.settings import MaskAugmentSettings
+from orchard.data.sizing import Sizing, resize_image, with_channels
 
 
 @dataclass(frozen=True)
@@ -59,7 +58,7 @@ class MaskLoader(AnnotatedBatches[MaskBatch, MaskSplit, MaskAugmentSettings]):
             record = self.split.record(int(index))
             image, mask = with_channels(record.image, self.preprocess.channels), record.mask
             if self.augment is None:
-                image = resize(image, self.sizing.of(*image.shape[1:]))
+                image = resize_image(image, self.sizing.of(*image.shape[1:]))
             else:
                 image, mask = vary(
                     image, mask, self.augment, row, self.sizing, self.crop, self.preprocess.fill

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import zipfile
 from pathlib import Path
 
-from orchard.data.files import Archive, Files, Folder
+from orchard.data.files import Archive, Folder, files_at, reading
 from orchard.data.masks.collect import collect
 from orchard.data.masks.contracts import MaskData
 from orchard.data.masks.layouts import find_layout, read_classes
@@ -15,6 +14,7 @@ from orchard.data.masks.named import CAMVID, CAMVID_CLASSES, CAMVID_UNLABELLED, 
 from orchard.data.settings import DataSettings
 from orchard.errors import OrchardError, UsageError
 
+KNOWN = (DIGIT_SCENES, f"{CAMVID}:FOLDER")  # names of sets
 EXPECTED = (
     "expected PNG masks with a number for each pixel: in SegmentationClass beside JPEGImages (Pascal VOC), in "
     "trainannot beside train, or in masks beside images, under the names of their images"
@@ -32,16 +32,12 @@ def open_masks(source: str, settings: DataSettings) -> MaskData:
     name, _, place = source.partition(":")
     if name == CAMVID:
         return _open_camvid(source, place or settings.root or "", settings, ignore_index)
-    files = _files(source)
-    try:
+    with reading(source):
+        files = files_at(source, "masks", EXPECTED, KNOWN)
         layout = find_layout(files)
         if layout is None:
             raise OrchardError(f"{source} has no masks; {EXPECTED}")
         return collect(source, files, layout, read_classes(files), settings, ignore_index)
-    except zipfile.BadZipFile as error:
-        raise OrchardError(f"{source} is a damaged zip archive: {error}") from None
-    except OSError as error:
-        raise OrchardError(f"{source} cannot be read: {error.strerror or error}") from None
 
 
 def recognise(source: str) -> bool:
@@ -55,26 +51,12 @@ def recognise(source: str) -> bool:
         return False
 
 
-def _files(source: str) -> Files:
-    path = Path(source).expanduser()
-    if path.is_dir():
-        return Folder(path)
-    if path.suffix.lower() == ".zip" and path.is_file():
-        return Archive(path)
-    if path.exists():
-        raise UsageError(f"{source} is no set with masks; {EXPECTED}")
-    known = (DIGIT_SCENES, f"{CAMVID}:FOLDER")
-    near = difflib.get_close_matches(source.lower(), known, cutoff=0.6)
-    advice = f"did you mean {near[0]}?" if near else f"the sets known by name are {' and '.join(known)}"
-    raise UsageError(f"there is no file or folder '{source}'; {advice}")
-
-
 def _open_camvid(source: str, place: str, settings: DataSettings, ignore_index: int | None) -> MaskData:
     """CamVid as SegNet's authors laid it out, with the names of its classes; class 11 is ignored."""
     if not place:
         raise UsageError("CamVid lies in a folder with train and trainannot: name it as camvid:FOLDER")
     ignore_index = CAMVID_UNLABELLED if ignore_index is None else ignore_index
-    files = _files(place)
+    files = files_at(place, "masks", EXPECTED, KNOWN)
     layout = find_layout(files)
     if layout is None or layout.format != "annot folders":
         raise OrchardError(f"{place} is not CamVid as SegNet's authors have it; expected folders train and trainannot")

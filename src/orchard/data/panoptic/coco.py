@@ -3,19 +3,17 @@ image with the segment of every pixel (Kirillov et al. 2018, arXiv:1801.00868)."
 
 from __future__ import annotations
 
-import json
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from orchard.data.boxes.picture_files import split_of
+from orchard.data.coco import base, read_table, split_of, splits_of
 from orchard.data.contracts import Problem
 from orchard.data.files import Files
-from orchard.data.walk import IMAGES
+from orchard.data.walk import IMAGES, ending_of
 from orchard.errors import OrchardError
 
-KEYS = ("images", "annotations", "categories")
 WORD = "panoptic"  # in the names of such files and of the folders of their PNGs
 
 
@@ -62,22 +60,17 @@ def find_tables(files: Files, names: Iterable[str]) -> dict[str, dict[str, Any]]
     """Of these files, the JSON with segments in the form of COCO; where names say which these are, others are not
     opened."""
     tables = [name for name in names if name.lower().endswith(".json")]
-    named = [name for name in tables if WORD in _base(name).lower()]
-    read = {name: _read(files, name) for name in named or tables}
+    named = [name for name in tables if WORD in base(name).lower()]
+    read = {name: read_table(files, name, "segments_info") for name in named or tables}
     return {name: table for name, table in read.items() if table is not None}
 
 
-def read_tables(source: str, tables: Mapping[str, dict[str, Any]], files: Files) -> Found:
+def read_tables(source: str, tables: dict[str, dict[str, Any]], files: Files) -> Found:
     """Everything in these tables. A table's split is the word for one in its name.
 
     Raises OrchardError for tables that contradict each other or are not of the form.
     """
-    splits = {name: split_of(name) for name in tables}
-    if not all(splits.values()):
-        if len(tables) > 1:
-            unclear = next(name for name, split in splits.items() if not split)
-            raise OrchardError(f"{source}: the name of {unclear} says no split; expected train, val or test in it")
-        splits = dict.fromkeys(tables, "")
+    splits = splits_of(source, tables)
     pictures = Pictures(files)
     categories: dict[int, Category] = {}
     images: list[Annotated] = []
@@ -106,8 +99,8 @@ class Pictures:
     def __init__(self, files: Files):
         self.by_name: dict[str, list[str]] = defaultdict(list)
         for path in files.names()[0]:
-            if path[path.rfind(".") :].lower() in IMAGES:
-                self.by_name[_base(path)].append(path)
+            if ending_of(path) in IMAGES:
+                self.by_name[base(path)].append(path)
 
     def image(self, name: str, split: str) -> str | None:
         """The image of this name, outside of folders of PNGs; of several, the one in a folder named for the split."""
@@ -118,12 +111,12 @@ class Pictures:
     def map(self, name: str, table: str) -> str | None:
         """The PNG of this name: in the folder that is named as the table, else in another one for such PNGs."""
         paths = self._ending(name)
-        stem = _base(table).rsplit(".", 1)[0]
+        stem = base(table).rsplit(".", 1)[0]
         best = (path for path in paths if _folder(path) == stem)
         return next(best, next((path for path in paths if WORD in _folder(path).lower()), None))
 
     def _ending(self, name: str) -> list[str]:
-        return [path for path in self.by_name.get(_base(name), []) if f"/{path}".endswith(f"/{name}")]
+        return [path for path in self.by_name.get(base(name), []) if f"/{path}".endswith(f"/{name}")]
 
 
 def _categories(where: str, rows: Sequence[Mapping[str, Any]]) -> dict[int, Category]:
@@ -156,7 +149,7 @@ def _images(
         if image is None:
             problems.append(Problem(key, f"there is no image {name}"))
         elif map is None:
-            folder = _base(where).rsplit(".", 1)[0]
+            folder = base(where).rsplit(".", 1)[0]
             problems.append(Problem(key, f"there is no such PNG of segments; expected it in a folder {folder}"))
         elif strange is not None:
             what = f"segment {strange.id} is of category {strange.category}, which is not in the table"
@@ -169,22 +162,6 @@ def _images(
     return list(annotated.values())
 
 
-def _base(name: str) -> str:
-    return name.rsplit("/", 1)[-1]
-
-
 def _folder(name: str) -> str:
     """The folder that a file is in, without those above."""
-    return _base(name.rpartition("/")[0])
-
-
-def _read(files: Files, name: str) -> dict[str, Any] | None:
-    """A JSON file, if it has the parts of the form and segments in it."""
-    try:
-        with files.open(name) as file:
-            table = json.load(file)
-    except (ValueError, OSError, RecursionError):
-        return None
-    if not isinstance(table, dict) or not all(isinstance(table.get(key), list) for key in KEYS):
-        return None
-    return table if any(isinstance(one, dict) and "segments_info" in one for one in table["annotations"]) else None
+    return base(name.rpartition("/")[0])

@@ -12,11 +12,11 @@ import torch
 
 from orchard.data.collect import places_of_splits, settle
 from orchard.data.contracts import Problem
-from orchard.data.files import Files, Seen, look_at_all
+from orchard.data.files import Files, Seen, look_at_all, read_picture
 from orchard.data.panoptic.coco import Annotated, Found
 from orchard.data.panoptic.contracts import VOID, PanopticData, PanopticRecord, PanopticSplit, Segments
 from orchard.data.panoptic.reading import SeenMap, look_at_map, read_ids
-from orchard.data.pictures import naming, open_picture, plain
+from orchard.data.pictures import naming
 from orchard.data.settings import DataSettings
 from orchard.errors import OrchardError
 
@@ -38,11 +38,9 @@ class FileSegments(PanopticSplit):
 
     def record(self, index: int) -> PanopticRecord:
         annotated = self.images[index]
-        with naming(self.key(index)), self.files.open(annotated.image) as file, open_picture(file) as picture:
-            pixels = np.array(plain(picture, self.channels))
+        image = read_picture(self.files, annotated.image, self.channels)
         with naming(str(self.files.path / annotated.map)):
             map = numbered(read_ids(self.files, annotated.map), [one.id for one in annotated.segments])
-        image = torch.from_numpy(pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1).copy())
         labels = np.array([self.places[one.category] for one in annotated.segments], np.int64)
         crowd = np.array([one.crowd for one in annotated.segments], bool)
         return PanopticRecord(image, Segments(torch.from_numpy(map), labels, crowd), self.key(index))

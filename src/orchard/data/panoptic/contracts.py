@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from orchard.data.contracts import Problem, RecordSplit
+from orchard.data.sizing import resize_labels
 
 VOID = 0  # the number of a pixel that nobody annotated
 
@@ -22,6 +23,15 @@ class Segments:
     map: Tensor  # (H, W) int32: n + 1 where segment n is, VOID elsewhere
     labels: np.ndarray  # (N,) int64, places in the set's classes
     crowd: np.ndarray  # (N,) bool: several things as one, which nothing learns and no metric asks for
+
+    def mirrored(self, width: int) -> Segments:
+        return replace(self, map=self.map.flip(1))
+
+    def cut(self, left: int, top: int, height: int, width: int) -> Segments:
+        return replace(self, map=self.map[top : top + height, left : left + width]).present()
+
+    def resized(self, before: tuple[int, int], after: tuple[int, int]) -> Segments:
+        return replace(self, map=resize_labels(self.map, after)).present()
 
     def present(self) -> Segments:
         """The same without segments that have no pixel, the others numbered anew in their order."""

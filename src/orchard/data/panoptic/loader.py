@@ -14,13 +14,11 @@ import torch
 from torch import Tensor
 from torchvision.ops import box_convert, masks_to_boxes
 
-from orchard.data.annotated import AnnotatedBatches
+from orchard.data.annotated import AnnotatedBatches, vary
+from orchard.data.annotated_settings import AnnotatedAugmentSettings
 from orchard.data.batches import Batch, Padded, Ragged
-from orchard.data.boxes.loader import pad, with_channels
-from orchard.data.boxes.settings import BoxAugmentSettings
-from orchard.data.masks.augment import resize
-from orchard.data.panoptic.augment import vary
 from orchard.data.panoptic.contracts import PanopticSplit, Segments
+from orchard.data.sizing import pad, resize_image, with_channels
 
 
 @dataclass(frozen=True)
@@ -44,7 +42,7 @@ class PanopticBatch(Batch):
     indices: Tensor
 
 
-class PanopticLoader(AnnotatedBatches[PanopticBatch, PanopticSplit, BoxAugmentSettings]):
+class PanopticLoader(AnnotatedBatches[PanopticBatch, PanopticSplit, AnnotatedAugmentSettings]):
     """Batches of `split`, varied by `augment`, or for evaluation (`augment=None`) one image after the other."""
 
     def make(self, epoch: int, indices: np.ndarray, part: slice) -> PanopticBatch:
@@ -54,7 +52,7 @@ class PanopticLoader(AnnotatedBatches[PanopticBatch, PanopticSplit, BoxAugmentSe
             record = self.split.record(int(index))
             image, found = with_channels(record.image, self.preprocess.channels), record.segments
             if self.augment is None:
-                image = resize(image, self.sizing.of(*image.shape[1:]))
+                image = resize_image(image, self.sizing.of(*image.shape[1:]))
             else:
                 image, found = vary(image, found, self.augment, row, self.sizing)
             images.append(self.preprocess.normalise(image[None])[0])

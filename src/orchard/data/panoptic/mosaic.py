@@ -4,23 +4,19 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
 from torchvision.transforms.functional import to_pil_image
 
-from orchard.data.masks.mosaic import write_tiles
+from orchard.data.mosaic import some_records, write_tiles
 from orchard.data.panoptic.drawing import draw_segments, segment_colours
 from orchard.data.panoptic.sources import open_panoptic
 from orchard.data.settings import DataSettings
 
 
-def draw_mosaic(source: str, settings: DataSettings, path: Path, pictures: int = 12) -> None:
+def draw_mosaic(source: str, settings: DataSettings, path: Path) -> None:
     """Write a PNG of training images, spread over the split, each with its segments and their classes beside it."""
     data = open_panoptic(source, settings)
-    split = data.splits.get("train") or next(iter(data.splits.values()))
-    chosen = np.unique(np.linspace(0, len(split) - 1, min(pictures, len(split))).round().astype(int))
     tiles = []
-    for index in chosen.tolist():
-        record = split.record(index)
+    for record in some_records(data.splits):
         image, labels = to_pil_image(record.image).convert("RGB"), record.segments.labels.tolist()
         words = [data.classes[label] for label in labels]
         colours = segment_colours(labels, data.things)

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import difflib
 import zipfile
 from pathlib import Path
 
-from orchard.data.files import Archive, Files, Folder
+from orchard.data.files import Archive, Folder, files_at, reading
 from orchard.data.panoptic.coco import find_tables, read_tables
 from orchard.data.panoptic.collect import collect
 from orchard.data.panoptic.contracts import PanopticData
 from orchard.data.panoptic.named import DIGIT_SCENES, open_digit_scenes
 from orchard.data.settings import DataSettings
-from orchard.errors import OrchardError, UsageError
+from orchard.errors import OrchardError
 
 MOST_TABLES = 64  # JSON files that are looked into; a set has a few, more belong to something else
 EXPECTED = (
@@ -28,16 +27,12 @@ def open_panoptic(source: str, settings: DataSettings) -> PanopticData:
     """
     if source == DIGIT_SCENES:
         return open_digit_scenes(source)
-    files = _files(source)
-    try:
+    with reading(source):
+        files = files_at(source, "segments", EXPECTED, (DIGIT_SCENES,))
         tables = find_tables(files, files.names()[0])
         if not tables:
             raise OrchardError(f"{source} has no segments; {EXPECTED}")
         return collect(read_tables(source, tables, files), settings)
-    except zipfile.BadZipFile as error:
-        raise OrchardError(f"{source} is a damaged zip archive: {error}") from None
-    except OSError as error:
-        raise OrchardError(f"{source} cannot be read: {error.strerror or error}") from None
 
 
 def recognise(source: str) -> bool:
@@ -51,16 +46,3 @@ def recognise(source: str) -> bool:
         return len(tables) <= MOST_TABLES and bool(find_tables(files, tables))
     except (OSError, zipfile.BadZipFile, OrchardError):
         return False
-
-
-def _files(source: str) -> Files:
-    path = Path(source).expanduser()
-    if path.is_dir():
-        return Folder(path)
-    if path.suffix.lower() == ".zip" and path.is_file():
-        return Archive(path)
-    if path.exists():
-        raise UsageError(f"{source} is no set with segments; {EXPECTED}")
-    near = difflib.get_close_matches(source.lower(), [DIGIT_SCENES], cutoff=0.6)
-    advice = f"did you mean {DIGIT_SCENES}?" if near else f"the set known by name is {DIGIT_SCENES}"
-    raise UsageError(f"there is no file or folder '{source}'; {advice}")

@@ -7,7 +7,6 @@ trunk's finest map on the way. Legend: B pictures, Q queries, N of them chosen, 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -19,6 +18,7 @@ from torch import Tensor, nn
 from orchard.models import Landmark
 from orchard.models.detection.contract import Detections, example
 from orchard.models.detection.detr import DC5, DETR, DETRConfig, Looked
+from orchard.models.detection.detr import VARIANTS as DETR_VARIANTS
 from orchard.models.detection.detr import build as build_detr
 from orchard.models.detection.detr_names import CONFIG_JSON
 from orchard.models.detection.detr_panoptic_names import NAMES, infer_config
@@ -81,7 +81,7 @@ class MaskHead(nn.Module):
             for before, after in pairwise(sizes)
         )
         self.adapters = nn.ModuleList(
-            nn.Conv2d(finer, step, 1) for finer, step in zip(reversed(channels), steps, strict=False)
+            nn.Conv2d(finer, step, 1) for finer, step in zip(reversed(channels), steps[:-1], strict=True)
         )
         self.out = nn.Conv2d(steps[-1], 1, 3, padding=1)
         for layer in self.modules():
@@ -155,22 +155,7 @@ VARIANTS = {
     "detr_r101_panoptic": DETRPanopticConfig("resnet101"),
     # ours: detr_nano with masks on a quarter of the picture's size
     "detr_panoptic_nano": DETRPanopticConfig(
-        "resnet_nano",
-        {"stem": "7x7", "stem_width": 32, "depths": (1, 1), "widths": (32, 64)},
-        frozen_norm=False,
-        width=64,
-        heads=4,
-        hidden=128,
-        encoder_layers=2,
-        decoder_layers=3,
-        queries=12,
-        norm="pre",
-        position_span=8 * math.pi,
-        position_temperature=50.0,
-        dropout=0.0,
-        image_size=(64, 80),
-        num_classes=14,
-        mask_groups=4,
+        **vars(DETR_VARIANTS["detr_nano"]) | {"num_classes": 14, "mask_groups": 4}
     ),
 }
 LANDMARK = Landmark(

@@ -17,7 +17,7 @@ from orchard.errors import UsageError
 from orchard.given import Given
 from orchard.inference.export import Entry
 from orchard.inference.loading import Loaded
-from orchard.models import create_model, landmark_of
+from orchard.models import landmark_of
 from orchard.tasks import base
 from orchard.tasks.image_restoration import TASK
 from orchard.tasks.image_restoration.degradation import Degradation, Noise, read_degradation
@@ -29,7 +29,7 @@ from orchard.tasks.super_resolution.images import check_patch, check_sizes
 from orchard.training.feed import LoaderFeed
 from orchard.training.run import RunFolder
 from orchard.training.settings import Resolved
-from orchard.weights.portable import WEIGHTS, load_exactly, save_portable, write_tensors
+from orchard.weights.portable import save_portable, write_tensors
 
 SAME = (1,)  # the scale of pairs of one size
 
@@ -45,7 +45,7 @@ class Job(base.Job):
         """Read the data and build the model. Raises UsageError or OrchardError for all that does not fit."""
         settings: Any = resolved.settings
         torch.manual_seed(settings.seed)  # the fresh weights
-        self.model = start_model(settings)
+        self.model = base.start_network(settings, settings.architecture, {})
         check_patch(network_of(self.model).crop, settings.model, settings.patch)
         self.data = open_resolutions(resolved.source, settings.data, SAME)
         check_sizes(self.data.splits, SAME, settings.patch)
@@ -124,19 +124,6 @@ class Job(base.Job):
         return write_report(
             run, split=self.splits[self.report_split], model=model, degradation=self.degradation, seen=seen
         )
-
-
-def start_model(settings: Settings) -> nn.Module:
-    """The model to train: fresh, or with the weights of another run or model."""
-    try:
-        if not settings.start_from:
-            return create_model(settings.model, **settings.architecture)
-        folder, about, state = base.read_start(settings)
-        model = about.build(**settings.architecture)
-    except ValueError as error:
-        raise UsageError(f"{settings.model} cannot be built so: {error}") from None
-    load_exactly(model, state, str(folder / WEIGHTS))
-    return model
 
 
 def degradation_of(model: nn.Module, split: Resolutions, name: str) -> Degradation | None:

@@ -36,8 +36,8 @@ class BoxesArtifact(Artifact):
         things: list[dict[str, Any]] = [
             {"class": label, "probability": p, "box": list(box)} for label, p, box in self.boxes
         ]
-        for thing, crop in zip(things, self.crops, strict=False):
-            thing["crop"] = crop
+        if self.crops:
+            things = [thing | {"crop": crop} for thing, crop in zip(things, self.crops, strict=True)]
         return {"picture": self.item, "objects": things, **({"drawn": self.drawn} if self.drawn else {})}
 
     def columns(self) -> list[str]:

@@ -10,11 +10,11 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from orchard.data.boxes.augment import Sizing
 from orchard.data.boxes.contracts import DetectionData, DetectionSplit, Relabelled
 from orchard.data.boxes.loader import BoxLoader
 from orchard.data.boxes.sources import open_boxes
 from orchard.data.settings import Source
+from orchard.data.sizing import Sizing
 from orchard.errors import OrchardError, UsageError
 from orchard.inference.export import Entry, example_inputs
 from orchard.inference.loading import Loaded
@@ -23,7 +23,12 @@ from orchard.tasks.object_detection import TASK
 from orchard.tasks.object_detection.errors import KINDS, count_by_kind, errors_of_split
 from orchard.tasks.object_detection.metrics import Evaluation, evaluate_boxes
 from orchard.tasks.object_detection.objective import ObjectDetection, Predictions, objective_for, predict_split
-from orchard.tasks.object_detection.settings import DetectionSettings, DetectorSettings, EvaluationSettings
+from orchard.tasks.object_detection.settings import (
+    AnnotatedSettings,
+    DetectionSettings,
+    DetectorSettings,
+    EvaluationSettings,
+)
 from orchard.tasks.trunks import TrunkJob
 from orchard.training.feed import LoaderFeed
 from orchard.training.run import RunFolder
@@ -114,7 +119,7 @@ class Job(TrunkJob):
         return self.report_on(predictions, self.compare(predictions, self.report_split), run)
 
 
-def start_sizing(settings: DetectorSettings, size: tuple[int, int]) -> Sizing:
+def start_sizing(settings: AnnotatedSettings, size: tuple[int, int]) -> Sizing:
     """How large images are: as the settings say, else as the model that is fine-tuned, else as the variant."""
     known: Mapping[str, Any] = base.read_start(settings)[1].facts if settings.start_from else {}
     shorter = settings.shorter_side

@@ -8,6 +8,7 @@ sides; that torchvision pastes them on the image before it answers is left out.
 from __future__ import annotations
 
 import copy
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any
 
@@ -116,20 +117,20 @@ def same_objects(who: str, ours: list[Found], expected: list[Found]) -> None:
             raise OrchardError(f"{who} has only {share:.0%} of the peer's boxes; nothing was timed")
 
 
-class Peer:
+class Peer(ABC):
     """Another library's detector: its network, which names its weights have, and how it finds objects."""
 
     source: str
     reference: str
     network: Any
 
+    @abstractmethod
     def documented(self, images: Tensor) -> list[Found]:
         """As its documentation says to use it."""
-        raise NotImplementedError
 
+    @abstractmethod
     def best(self) -> tuple[Finder, str]:
         """The same with every public switch that helps, and these in words."""
-        raise NotImplementedError
 
 
 class Transformers(Peer):

@@ -15,9 +15,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from orchard.data.boxes.augment import resize
+from orchard.data.annotated import resize
 from orchard.data.boxes.contracts import Objects
-from orchard.data.boxes.loader import with_channels
+from orchard.data.sizing import with_channels
 from orchard.errors import UsageError
 from orchard.inference.fast import Precision, plain_precision
 from orchard.inference.fast_trunk import with_fast_trunk

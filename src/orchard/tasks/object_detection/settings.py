@@ -8,6 +8,7 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
+from orchard.data.annotated_settings import AnnotatedAugmentSettings
 from orchard.data.boxes.settings import BoxAugmentSettings
 from orchard.data.settings import Settings as Strict
 from orchard.training.settings import TrainSettings
@@ -25,8 +26,8 @@ class DetectionSettings(Strict):
     giou_cost: float = Field(2.0, ge=0, description="weight of the generalised overlap in matching")
 
 
-class DetectorSettings(TrainSettings):
-    """What training any detector may be told beside what all trainings are."""
+class AnnotatedSettings(TrainSettings):
+    """What training on images with something drawn on them may be told beside what all trainings are."""
 
     fine_tuning: ClassVar[Mapping[str, Any]] = {
         "epochs": 20,
@@ -45,6 +46,12 @@ class DetectorSettings(TrainSettings):
     )
     trunk_from: str | None = Field(None, description="run or model folder of a classifier whose weights the trunk has")
     freeze: tuple[str, ...] = Field((), description="parameters whose names begin so are not learned")
+    augmentation: AnnotatedAugmentSettings = Field(default_factory=AnnotatedAugmentSettings)
+
+
+class DetectorSettings(AnnotatedSettings):
+    """What training any detector may be told."""
+
     augmentation: BoxAugmentSettings = Field(default_factory=BoxAugmentSettings)
 
 

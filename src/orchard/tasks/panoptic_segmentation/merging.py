@@ -10,8 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from orchard.data.masks.augment import resize_mask
 from orchard.data.panoptic.contracts import VOID
+from orchard.data.sizing import resize_labels
 
 SMALLEST = 4  # pixels: a segment of so many or fewer is removed
 
@@ -54,7 +54,7 @@ def merge(
         owners = whole[kept].argmax(0)
         if not merged:
             owners, merged = _first_of_stuff(labels, things)[owners], True
-        owners = resize_mask(owners, stored)
+        owners = resize_labels(owners, stored)
         small = torch.bincount(owners.flatten(), minlength=len(kept)) <= SMALLEST
         if not small.any():
             break

@@ -15,8 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from orchard.data.boxes.loader import with_channels
-from orchard.data.masks.augment import resize
+from orchard.data.sizing import resize_image, with_channels
 from orchard.errors import UsageError
 from orchard.inference.fast import Precision, plain_precision
 from orchard.inference.image_files import find_items, item_name, read_ahead, read_stored
@@ -82,7 +81,7 @@ class PanopticSegmenter:
     def segment(self, image: Tensor, threshold: float) -> Segmented:
         """The segments of an image (C, H, W) uint8."""
         height, width = image.shape[1:]
-        small = resize(with_channels(image, self.loaded.pictures.channels), self.sizing.of(height, width))
+        small = resize_image(with_channels(image, self.loaded.pictures.channels), self.sizing.of(height, width))
         images = self.loaded.pictures.normalise(small[None].to(self.device))
         model: PanopticModel = self.model
         half = self.precision == "bf16"

@@ -8,7 +8,7 @@ from typing import Literal
 from pydantic import Field
 
 from orchard.data.settings import Settings as Strict
-from orchard.tasks.object_detection.settings import Settings as DetectorSettings
+from orchard.tasks.object_detection.settings import AnnotatedSettings, DetectionSettings
 
 THRESHOLD = 0.85  # the official code's
 
@@ -23,9 +23,10 @@ class PanopticSettings(Strict):
     )
 
 
-class Settings(DetectorSettings):
+class Settings(AnnotatedSettings):
     """What training panoptic segmentation may be told beside what training a detector may be."""
 
+    detection: DetectionSettings = Field(default_factory=DetectionSettings)
     detector_from: str | None = Field(
         None,
         description="run or model folder of a DETR whose weights the detector has; with freeze=detector only the "

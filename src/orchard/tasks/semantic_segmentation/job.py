@@ -11,11 +11,11 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from orchard.data.boxes.augment import Sizing
 from orchard.data.masks.contracts import Relabelled
 from orchard.data.masks.loader import MaskLoader
 from orchard.data.masks.sources import open_masks
 from orchard.data.settings import Source
+from orchard.data.sizing import Sizing
 from orchard.errors import OrchardError, UsageError, first_line
 from orchard.inference.export import Entry, example_inputs
 from orchard.inference.loading import Loaded

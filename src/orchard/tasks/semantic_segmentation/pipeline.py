@@ -15,10 +15,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from orchard.data.boxes.loader import with_channels
-from orchard.data.masks.augment import resize
 from orchard.data.masks.colours import default_colours
 from orchard.data.masks.contracts import Colour
+from orchard.data.sizing import resize_image, with_channels
 from orchard.errors import UsageError
 from orchard.inference.fast import Precision, plain_precision
 from orchard.inference.image_files import find_items, item_name, read_ahead, read_stored
@@ -80,7 +79,7 @@ class Segmenter:
     @torch.no_grad()
     def segment(self, image: Tensor) -> np.ndarray:
         """The class of every pixel of an image (C, H, W) uint8: (H, W) uint8."""
-        small = resize(with_channels(image, self.loaded.pictures.channels), self.sizing.of(*image.shape[1:]))
+        small = resize_image(with_channels(image, self.loaded.pictures.channels), self.sizing.of(*image.shape[1:]))
         images = self.loaded.pictures.normalise(small[None].to(self.device))
         half = self.precision == "bf16"
         with torch.autocast(self.device.type, torch.bfloat16) if half else nullcontext():
