@@ -98,9 +98,7 @@ class Distillation:
         self.taken = teacher.pictures
         self.fingerprint = fingerprint_of(teacher.model)
         self.folder = teacher.folder
-        inner = (
-            objective.auxiliary_weight or objective.joint
-        )  # losses that do not come through the module's own forward
+        inner = objective.auxiliary_weight or objective.joint  # losses that are not of the module's own forward
         hooked = settings.hint is None and not inner
         self.phases = one_phase(self.loss, through_forward=hooked)
 
