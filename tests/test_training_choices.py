@@ -28,12 +28,12 @@ from orchard.tasks.image_classification.job import Job
 from orchard.tasks.image_classification.objective import ImageClassification
 from orchard.tasks.image_tokenization.objective import ImageTokenization
 from orchard.tasks.known_classes import fine_tuned_model, head_rows
-from orchard.tasks.registry import task_named, task_of
+from orchard.tasks.registry import task_named, task_names, task_of
 from orchard.training.loop import Trainer
 from orchard.training.optim import average_of, build_optimizer, decayed_names
 from orchard.training.plan import Plan, less_memory
 from orchard.training.run import RunFolder, free_folder
-from orchard.training.settings import OptimizerSettings, TrainSettings
+from orchard.training.settings import SHARED, OptimizerSettings, TrainSettings
 from orchard.weights.official import export_official, import_official
 from orchard.weights.portable import Portable, architecture_of, save_portable
 
@@ -321,3 +321,10 @@ def test_the_head_learns_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     assert moved == [{"head"}, {"head"}, {"conv1", "bn1", "layers", "head"}]
     settings = json.loads((tmp_path / "tuned" / "settings.json").read_text())
     assert settings["batch_size"] == {"value": 600, "origin": "chosen: some steps an epoch from 1,257 images"}
+
+
+def test_no_task_adds_to_the_settings_that_all_share() -> None:
+    for task in map(task_named, task_names()):
+        kind = task.load(task.settings)
+        for group in SHARED:
+            assert kind.model_fields[group].annotation is TrainSettings.model_fields[group].annotation, task.name

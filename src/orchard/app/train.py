@@ -18,7 +18,7 @@ from orchard.tasks.record import Task
 from orchard.tasks.registry import task_named, task_names, task_of
 from orchard.training.callbacks import check_callbacks
 from orchard.training.loggers import require_loggers
-from orchard.training.settings import Objects, Resolved, TrainSettings, flatten, known_keys, resolve
+from orchard.training.settings import SHARED, Objects, Resolved, TrainSettings, flatten, known_keys, resolve
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -180,7 +180,7 @@ def refuse_foreign(command: Mapping[str, Any], task: Task, kind: type[TrainSetti
     """UsageError for a setting that other tasks have and this one has not."""
     known = set(known_keys(kind))
     for key in command:
-        if key in known or key.startswith("architecture."):
+        if key in known or key.partition(".")[0] in ("architecture", *SHARED):
             continue
         others = [name for name in task_names() if key in known_keys((t := task_named(name)).load(t.settings))]
         if others:

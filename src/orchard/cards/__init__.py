@@ -139,18 +139,20 @@ TABLES = (("references", Reference), ("recipes", Recipe), ("figures", Figure), (
 
 def _fill(kind: type, table: dict[str, Any], where: str) -> Any:
     """Make a dataclass from a TOML table; a key too many or too few is an error that names the card."""
-    known = {f.name: f for f in dataclasses.fields(kind)}
-    for key in table:
-        if key not in known:
-            raise OrchardError(f"{where}: {unknown('key', key, known)}")
-    missing = [
-        name
-        for name, f in known.items()
-        if name not in table and f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING
-    ]
-    if missing:
-        raise OrchardError(f"{where}: {', '.join(missing)} missing; every card states them")
+    known, required = _keys(kind)
+    if not known >= table.keys():
+        raise OrchardError(f"{where}: {unknown('key', min(table.keys() - known), known)}")
+    if not required <= table.keys():
+        raise OrchardError(f"{where}: {', '.join(sorted(required - table.keys()))} missing; every card states them")
     return kind(**table)
+
+
+@functools.cache
+def _keys(kind: type) -> tuple[set[str], set[str]]:
+    """The names of all fields of a dataclass, and of those without a default."""
+    fields = dataclasses.fields(kind)
+    none = dataclasses.MISSING
+    return {f.name for f in fields}, {f.name for f in fields if f.default is none and f.default_factory is none}
 
 
 @functools.cache

@@ -1,14 +1,17 @@
-"""`orchard list` and `orchard show`: what there is. They read cards only, so that they answer at once."""
+"""`orchard list` and `orchard show`: what there is. They read cards only, without Rich, so that they answer at once."""
 
 from __future__ import annotations
 
-import dataclasses
-from typing import Annotated, Any
+import shutil
+import textwrap
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from orchard.cards import FOREIGN, Card, Variant, all_cards, card_of, descendants_of
-from orchard.cli.output import Json, emit
+from orchard.cli.output import Json, bold, emit, tell_all
+
+if TYPE_CHECKING:
+    from orchard.cards import Card, Variant
 
 
 def proof_of(card: Card) -> str:
@@ -27,6 +30,8 @@ def list_models(
     as_json: Json = False,
 ) -> None:
     """List all models: year, task, size, proof."""
+    from orchard.cards import all_cards
+
     rows = [
         {
             "name": name,
@@ -47,20 +52,18 @@ def list_models(
 
 
 def _show_rows(rows: list[dict[str, Any]]) -> None:
-    from rich.text import Text
+    from orchard.cards import all_cards
 
-    from orchard.console import Console
-
-    shown = Text(f"{'':34}{'parameters':>10}{'multiply-adds':>15}  recipes\n")
+    lines = [f"{'':34}{'parameters':>10}{'multiply-adds':>15}  recipes"]
     before = ""
     for row in rows:
         if row["landmark"] != before:
             before = row["landmark"]
-            shown.append("\n").append(all_cards()[before].label, "bold")
-            shown.append(f" ({row['year']}), {row['task']}, proof: {row['proof']}\n")
+            title = bold(all_cards()[before].label)
+            lines += ["", f"{title} ({row['year']}), {row['task']}, proof: {row['proof']}"]
         sizes = f"{millions(row['parameters']):>10}{millions(row['macs']):>15}"
-        shown.append(f"  {row['name']:32}{sizes}  {', '.join(row['recipes'])}\n")
-    Console(soft_wrap=True).print(shown, end="")
+        lines.append(f"  {row['name']:32}{sizes}  {', '.join(row['recipes'])}".rstrip())
+    tell_all(lines)
 
 
 def show(
@@ -68,6 +71,10 @@ def show(
     as_json: Json = False,
 ) -> None:
     """Print a model's card: idea, lineage, shape, size, cost, proof, results."""
+    import dataclasses
+
+    from orchard.cards import FOREIGN, card_of, descendants_of
+
     if name.startswith(FOREIGN):
         from orchard.models.foreign import check_foreign
 
@@ -78,64 +85,60 @@ def show(
 
 
 def _show_card(card: Card, name: str) -> None:
-    from rich.padding import Padding
-
-    from orchard.console import Console
-
-    console = Console()
     wanted = {name: card.variants[name]} if name in card.variants else card.variants
-    console.print(f"[bold]{card.label}[/bold]  {card.authors}, {card.year}", markup=True)
-    console.print(f"{card.title}\n{card.paper}" + (f"\n{card.code}" if card.code else ""))
-    console.print()
-    console.print(Padding(" ".join(card.idea.split()), (0, 2)))
-    console.print("\n[bold]lineage[/bold]", markup=True)
-    console.print(_lineage(card))
-    console.print("\n[bold]shape[/bold]", markup=True)
-    console.print(card.diagram.strip("\n"), no_wrap=True, crop=False)
-    console.print()
-    console.print(_sizes(wanted))
-    console.print(f"[bold]proof[/bold] (`orchard verify {next(iter(wanted))}`)", markup=True)
-    for row in card.references:
-        console.print(f"  {row.reference}, same weights, difference at most {row.tolerance:g}")
+    lines = [f"{bold(card.label)}  {card.authors}, {card.year}", card.title, card.paper, *filter(None, [card.code])]
+    lines += ["", *_paragraph(card.idea)]
+    lines += ["", bold("lineage"), *_lineage(card)]
+    lines += ["", bold("shape"), *card.diagram.strip("\n").split("\n")]
+    lines += ["", *_sizes(wanted), ""]
+    lines.append(f"{bold('proof')} (`orchard verify {next(iter(wanted))}`)")
+    lines += [f"  {row.reference}, same weights, difference at most {row.tolerance:g}" for row in card.references]
     if not card.references:
-        console.print("  no published code to compare with: parameter counts and tests of its own")
+        lines.append("  no published code to compare with: parameter counts and tests of its own")
     for deviation in card.deviations:
-        console.print(Padding(f"- {deviation}", (0, 2)))
+        lines += _paragraph(deviation, "  - ")
     weights = [(name, row.name) for row in card.weights for name in wanted if name in row.files]
     if weights:
-        console.print("[bold]weights[/bold], fetched by name", markup=True)
-        for name, place in weights:
-            console.print(f"  orchard import {name} card:{place} --out FOLDER")
+        lines.append(f"{bold('weights')}, fetched by name")
+        lines += [f"  orchard import {name} card:{place} --out FOLDER" for name, place in weights]
     figures = _figures(card, wanted)
     if figures:
-        console.print("[bold]figures[/bold], published and reached here", markup=True)
-        for line in figures:
-            console.print(Padding(line, (0, 2)))
+        lines.append(f"{bold('figures')}, published and reached here")
+        for figure in figures:
+            lines += _paragraph(figure)
+    tell_all(lines)
 
 
-def _lineage(card: Card) -> str:
+def _paragraph(text: str, begin: str = "  ") -> list[str]:
+    """Lines that fit the terminal, indented by what the first one begins with."""
+    width = max(shutil.get_terminal_size().columns, 20)
+    indent = " " * len(begin)
+    return textwrap.wrap(text, width, initial_indent=begin, subsequent_indent=indent, break_on_hyphens=False)
+
+
+def _lineage(card: Card) -> list[str]:
     """Ancestors above, descendants below, as a small drawing."""
+    from orchard.cards import all_cards, descendants_of
+
     cards = all_cards()
 
     def label(name: str) -> str:
         return f"{cards[name].label} ({cards[name].year})" if name in cards else name
 
-    lines = [f"  {label(name)}\n     │" for name in card.ancestors]
+    lines = [line for name in card.ancestors for line in (f"  {label(name)}", "     │")]
     lines.append(f"  {card.label} ({card.year})")
     below = descendants_of(card.name)
-    lines += [f"     {'└' if n == len(below) else '├'}─ {label(name)}" for n, name in enumerate(below, 1)]
-    return "\n".join(lines)
+    return lines + [f"     {'└' if n == len(below) else '├'}─ {label(name)}" for n, name in enumerate(below, 1)]
 
 
-def _sizes(variants: dict[str, Variant]) -> Any:
-    from rich.table import Table
-
-    table = Table()
-    for column in ("variant", "parameters", "multiply-adds", "note"):
-        table.add_column(column, justify="right" if column in ("parameters", "multiply-adds") else "left")
-    for name, variant in variants.items():
-        table.add_row(name, f"{variant.parameters:,}", millions(variant.macs), variant.note)
-    return table
+def _sizes(variants: dict[str, Variant]) -> list[str]:
+    rows = [("variant", "parameters", "multiply-adds", "note")]
+    rows += [(name, f"{row.parameters:,}", millions(row.macs), row.note) for name, row in variants.items()]
+    wide = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        f"  {name:{wide[0]}}  {parameters:>{wide[1]}}  {macs:>{wide[2]}}  {remark}".rstrip()
+        for name, parameters, macs, remark in rows
+    ]
 
 
 def _figure(name: str, value: Any) -> str:

@@ -9,7 +9,7 @@ import contextlib
 import json
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Annotated, Any
 
 import typer
@@ -33,6 +33,17 @@ def emit(value: Any, as_json: bool, show: Callable[[Any], None]) -> None:
 def tell(line: str) -> None:
     """One line of an answer for a person, on stdout."""
     sys.stdout.write(plain(line) + "\n")
+
+
+def tell_all(lines: Iterable[str]) -> None:
+    """Lines of our own words, which may have been made `bold`, on stdout."""
+    sys.stdout.write("".join(f"{line}\n" for line in lines))
+
+
+def bold(text: str) -> str:
+    """Our own words in bold, on a terminal that may have it (https://no-color.org)."""
+    shown = sys.stdout.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+    return f"\x1b[1m{text}\x1b[0m" if shown else text
 
 
 def warn(message: str) -> None:

@@ -9,9 +9,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from orchard.cli.output import Json, emit, parse_settings
-from orchard.data.kinds import kind_named
-from orchard.errors import UsageError
-from orchard.tasks.registry import task_of
 
 if TYPE_CHECKING:
     from orchard.console import Console
@@ -129,6 +126,10 @@ def train(
 
     The same command resumes a stopped run.
     """
+    from orchard.data.kinds import kind_named
+    from orchard.errors import UsageError
+    from orchard.tasks.registry import task_of
+
     kind_named(task_of(model).data).require(data)  # said before what takes longer is imported
     command: dict[str, Any] = {
         "epochs": epochs,

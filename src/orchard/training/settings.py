@@ -102,6 +102,7 @@ class TrainSettings(Settings):
         return tuple(dict.fromkeys(names)) if isinstance(names, (list, tuple)) else names
 
 
+SHARED = ("optimizer", "schedule")  # groups that are the same for every task
 ADAM = ("adamw", "adam", "adamax")
 READ_BY = {  # the optimizers and schedules that have a use for a setting which others ignore
     "optimizer.momentum": ("sgd", "rmsprop", *ADAM),
