@@ -82,6 +82,20 @@ def test_what_an_answer_needs_imports_neither_torchvision_nor_the_compiler() -> 
     assert done.returncode == 0, done.stderr
 
 
+def test_a_training_imports_no_more_than_it_needs() -> None:
+    code = (
+        "import sys, orchard.training.loop, orchard.tasks.image_classification.job\n"
+        "heavy = {'torchvision', 'torchmetrics', 'transformers', 'sklearn', 'scipy'}\n"
+        "found = heavy & set(sys.modules)\n"
+        "assert not found, found\n"
+        "from lightning_fabric.utilities.imports import _TORCHMETRICS_GREATER_EQUAL_1_0_0 as known\n"
+        "import torchmetrics\n"
+        "assert known and torchmetrics.MeanMetric\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
 def test_cards_are_kept_parsed_and_read_again_when_they_or_what_is_kept_change(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -40,7 +40,7 @@ from orchard.weights.portable import WEIGHTS, Portable, load_exactly, read_porta
 from orchard.weights.quantized import FACT
 
 if TYPE_CHECKING:
-    from lightning_fabric import Fabric
+    from orchard.training.fabric import Fabric
 
 T = TypeVar("T")
 S = TypeVar("S")
@@ -229,7 +229,7 @@ def settle_precision(
 
 def make_fabric(settings: TrainSettings, device: torch.device) -> Fabric:
     """Devices, nodes and arithmetic as the settings say."""
-    from lightning_fabric import Fabric  # here, as evaluating needs none of it and it takes seconds
+    from orchard.training.fabric import Fabric  # here, as evaluating needs none of it and it takes seconds
 
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # settings.json says what it would say
     return Fabric(
@@ -320,7 +320,7 @@ def is_first_process() -> bool:
     """Of several that train together, is this the one that speaks and writes?"""
     if "lightning_fabric" not in sys.modules and not RANKS & os.environ.keys():
         return True  # alone, which is known without the seconds that the import takes
-    from lightning_fabric.utilities.rank_zero import rank_zero_only
+    from orchard.training.fabric import rank_zero_only
 
     return getattr(rank_zero_only, "rank", 0) == 0
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
-from lightning_fabric import Fabric
 from torch import nn
 
+from orchard.training.fabric import Fabric
 from orchard.training.feed import Feed
 from orchard.training.metric import Metric
 from orchard.training.phases import Phase
