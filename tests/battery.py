@@ -160,9 +160,12 @@ def small_ones(card: Card) -> dict[str, Small]:
 SMALL = {id: small for card in CARDS.values() for id, small in small_ones(card).items()}
 
 
-def smalls(wanted: Iterable[str] = SMALL, once: str = "module") -> pytest.MarkDecorator:
-    """The small configurations; of those of one module (or task) only the first is not slow."""
-    seen: set[str] = set()
+def smalls(wanted: Iterable[str] = SMALL, once: str = "module", elsewhere: Iterable[str] = ()) -> pytest.MarkDecorator:
+    """The small configurations; of those of one module (or task) only the first is not slow.
+
+    None is of modules (or tasks) for which tests `elsewhere` do the same.
+    """
+    seen = set(elsewhere)
     params = []
     for id in wanted:
         card = SMALL[id].card
