@@ -94,7 +94,7 @@ def test_run_folder_is_complete(whole: Path) -> None:
     assert steps == sorted(set(steps))
 
 
-@pytest.mark.parametrize("moment", [2, 13])
+@pytest.mark.parametrize("moment", [pytest.param(2, marks=pytest.mark.slow), 13])
 def test_killed_anywhere_and_started_again_ends_in_the_same_bits(whole: Path, tmp_path: Path, moment: int) -> None:
     out = tmp_path / "run"
     process = orchard(*command_line(out))
