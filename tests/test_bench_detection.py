@@ -1,4 +1,4 @@
-"""Detectors beside their peers, and their trunk made fast. No figure is asserted."""
+"""Detectors beside their peers, and their dense maps made fast. No figure is asserted."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch import nn
 from orchard.app.bench import bench
 from orchard.cli.bench import row
 from orchard.errors import OrchardError, UsageError
-from orchard.inference import fast, fast_trunk, timing
+from orchard.inference import fast, fast_maps, timing
 from orchard.inference.fast import FastModel
 from orchard.models import create_model
 from orchard.models.detection.contract import Found
@@ -56,7 +56,7 @@ def test_a_detector_is_timed_beside_its_peer(
     assert set(contract.split()) <= set(found)
     assert found["ours"]["throughput"] == pytest.approx(2 / found["ours"]["median_s"])
     assert found["ratio_best"] == pytest.approx(found["peer_best"]["median_s"] / found["ours"]["median_s"])
-    assert found["limit_fraction"] > 0 and "trunk" in found["ours"]["how"]
+    assert found["limit_fraction"] > 0 and "dense maps" in found["ours"]["how"]
     assert row(found).count("|") == 10
 
 
@@ -99,24 +99,24 @@ def test_what_cannot_be_timed_is_said() -> None:
         bench("detr_resnet50", "transformers", precision="bf16")
 
 
-def test_a_trunk_is_made_fast_when_that_pays(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_dense_maps_are_made_fast_when_that_pays(monkeypatch: pytest.MonkeyPatch) -> None:
     made: list[torch.Size] = []
 
     def fake(model: nn.Module, images: torch.Tensor, **_: Any) -> FastModel:
         made.append(images.shape)
         return FastModel(model, "fp32", "compiled", len(images))
 
-    monkeypatch.setattr(fast_trunk, "make_fast", fake)
+    monkeypatch.setattr(fast_maps, "make_fast", fake)
     said: list[str] = []
     model = create_model("faster_rcnn_nano").eval()
-    quick: Any = fast_trunk.with_fast_trunk(model, patience=100.0, say=said.append)
+    quick: Any = fast_maps.with_fast_maps(model, patience=100.0, say=said.append)
     images = torch.randn(2, 3, 64, 80)
     with torch.no_grad():
         expected, plain = model(images), quick(images)
         assert not made and torch.equal(plain.region_logits, expected.region_logits)
-        quick.trunk.spent[(2, 3, 64, 80)] = 501.0  # seconds, of which a fifth would have been saved
+        quick.dense_maps.spent[(2, 3, 64, 80)] = 501.0  # seconds, of which a fifth would have been saved
         for _ in range(2):
             assert torch.equal(quick(images).region_logits, expected.region_logits)
         quick(images[:1])  # another shape, for which nothing was spent
     assert made == [images.shape] and said == ["looking for the fastest way to run images of 80 x 64", "compiled"]
-    assert isinstance(model.trunk, nn.Module) and not isinstance(model.trunk, fast_trunk.FastTrunk)
+    assert "dense_maps" not in vars(model)

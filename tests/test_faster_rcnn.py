@@ -165,7 +165,7 @@ def test_any_trunk_with_feature_maps_carries_a_pyramid(trunk: str, levels: int) 
     size = configuration(trunk).image_size
     model: Any = create_model("faster_rcnn_nano", trunk=trunk, levels=levels, anchor_sizes=sizes, width=8, **changes)
     images = torch.randn(2, model.config.in_channels, size, size, generator=torch.Generator().manual_seed(0))
-    maps, _ = model._maps(images, None)
+    maps = model._see(images, None).maps
     assert len(maps) == levels + 1 and all(one.shape[:2] == (2, 8) for one in maps)
     for one, stride in zip(maps, model.strides, strict=False):
         assert one.shape[2:] == (size // stride, size // stride)

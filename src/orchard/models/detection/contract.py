@@ -1,7 +1,9 @@
 """What detectors have in common: how they are called, and that what they return knows the objects it found.
 
 A detector takes `(images, padding_mask)`: pictures (B, C, H, W), normalised and padded with zeros at the bottom and the
-right to one size, and where that is, (B, H, W) bool, true on padding. What it returns has `found(sizes)`. One that
+right to one size, and where that is, (B, H, W) bool, true on padding. What it returns has `found(sizes)`. What is
+computed of all places alike, whatever is in a picture, it computes by `dense_maps(images)`, a list of tensors whose
+shapes depend on that of the images only: there prediction puts something faster (inference/fast_maps.py). One that
 learns by losses of its own, over more than it returns, offers `losses(images, padding_mask, boxes, labels, generator)`,
 and `judge` with the same arguments for both at once; the others return `Detections` and learn by set prediction. One
 that gives masks takes those of the objects as well (`masks`).

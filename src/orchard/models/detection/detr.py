@@ -159,7 +159,7 @@ class DETR(nn.Module):
         if padding_mask is None:
             padding_mask = torch.zeros_like(images[:, 0], dtype=torch.bool)
         check_padding(padding_mask, images)
-        maps = self.trunk.feature_maps(images)
+        maps = self.dense_maps(images)
         features = self.projection(maps[-1])  # (B, D, h, w)
         padding = F.interpolate(padding_mask[:, None].float(), size=features.shape[2:])[:, 0].bool()  # (B, h, w)
         positions = self.position(padding).to(features.dtype).flatten(1, 2)
@@ -169,6 +169,10 @@ class DETR(nn.Module):
         *earlier, last = (Detections(*pair) for pair in zip(logits, boxes, strict=True))
         found = Detections(last.logits, last.boxes, tuple(earlier))
         return Looked(found, maps, features, memory, visible, states[-1])
+
+    def dense_maps(self, images: Tensor) -> list[Tensor]:
+        """The trunk's, finest first."""
+        return self.trunk.feature_maps(images)
 
     def layer_groups(self) -> list[tuple[str, ...]]:
         """Name prefixes of the parameters from the input to the heads, for layer-wise learning rates."""

@@ -131,9 +131,29 @@ class FasterRCNN(nn.Module):
         seen = self._see(images, padding_mask)
         return self._answer(seen), self._learn(seen, boxes, labels, generator)[0]
 
+    def dense_maps(self, images: Tensor) -> list[Tensor]:
+        """Of pictures whose sides are multiples of the largest stride, with L levels of the pyramid:
+
+        L maps (B, D, H, W), then L times the objectness (B, A) of its anchors, then L times their deltas (B, A, 4).
+        """
+        found = self.trunk.feature_maps(images)
+        maps = self.pyramid([found[n] for n in self.used])
+        objectness, deltas = self.proposal_head(maps)
+        return [*maps, *objectness, *deltas]
+
     def _see(self, images: Tensor, padding_mask: Tensor | None) -> Seen:
-        maps, sizes = self._maps(images, padding_mask)
-        return Seen(maps, sizes, *self._anchors(maps))
+        """The dense maps of pictures padded to multiples of the largest stride, with their anchors and own sizes."""
+        check_images(images, self.config.in_channels)
+        if padding_mask is None:
+            padding_mask = torch.zeros_like(images[:, 0], dtype=torch.bool)
+        check_padding(padding_mask, images)
+        sizes = torch.stack([(~padding_mask).any(2).sum(1), (~padding_mask).any(1).sum(1)], 1)
+        down, right = (-side % self.strides[-1] for side in images.shape[2:])
+        dense = self.dense_maps(F.pad(images, (0, right, 0, down)))
+        levels = len(self.config.anchor_sizes)
+        maps, objectness, deltas = (dense[start : start + levels] for start in range(0, len(dense), levels))
+        said = [one.float() for one in objectness], [one.float() for one in deltas]
+        return Seen(maps, sizes, *said, self._anchors(maps))
 
     def _answer(self, seen: Seen) -> Regions:
         c = self.config
@@ -161,26 +181,13 @@ class FasterRCNN(nn.Module):
         second = region_losses(*self._look(seen.maps, sample.boxes, sample.pictures), sample)
         return first | second, sample
 
-    def _maps(self, images: Tensor, padding_mask: Tensor | None) -> tuple[list[Tensor], Tensor]:
-        """The pyramid's maps, of pictures padded to multiples of the largest stride; and their own sizes, (B, 2)."""
-        check_images(images, self.config.in_channels)
-        if padding_mask is None:
-            padding_mask = torch.zeros_like(images[:, 0], dtype=torch.bool)
-        check_padding(padding_mask, images)
-        seen = torch.stack([(~padding_mask).any(2).sum(1), (~padding_mask).any(1).sum(1)], 1)
-        down, right = (-side % self.strides[-1] for side in images.shape[2:])
-        maps = self.trunk.feature_maps(F.pad(images, (0, right, 0, down)))
-        return self.pyramid([maps[n] for n in self.used]), seen
-
-    def _anchors(self, maps: Sequence[Tensor]) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
-        """What the anchors of each level say, (B, A) and (B, A, 4), and where they are, (A, 4)."""
-        objectness, deltas = self.proposal_head(maps)
+    def _anchors(self, maps: Sequence[Tensor]) -> list[Tensor]:
+        """Where the anchors of each level are, (A, 4) in pixels."""
         height, width = (self.strides[0] * side for side in maps[0].shape[2:])
-        anchors = [
+        return [
             grid_anchors(cell_anchors(size, self.config.anchor_ratios).to(one.device), one.shape[2:], (height, width))
             for size, one in zip(self.config.anchor_sizes, maps, strict=True)
         ]
-        return [one.float() for one in objectness], [one.float() for one in deltas], anchors
 
     @torch.no_grad()
     def _propose(self, seen: Seen, *, training: bool) -> tuple[Tensor, Tensor]:

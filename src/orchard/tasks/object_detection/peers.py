@@ -20,7 +20,7 @@ from orchard.cards import Reference
 from orchard.errors import OrchardError, UsageError, unknown
 from orchard.inference.cost import multiply_adds
 from orchard.inference.fast import TOLERANCE
-from orchard.inference.fast_trunk import with_fast_trunk
+from orchard.inference.fast_maps import with_fast_maps
 from orchard.inference.timing import MATRIX, Side, check, compared, matrix_product, time_in_turn
 from orchard.models import create_model, picture_size
 from orchard.models.detection.contract import Found
@@ -76,7 +76,7 @@ def _sides(model: Any, peer: Peer, images: Tensor) -> tuple[dict[str, Side], dic
     sizes = torch.tensor([images.shape[2:]]).expand(len(images), 2)
     expected = peer.documented(images)
     same_objects("ours in float32", model(images).found(sizes), expected)
-    fast: Any = with_fast_trunk(model, patience=0.0, say=lambda line: None)
+    fast: Any = with_fast_maps(model, patience=0.0, say=lambda line: None)
     same_objects("ours made fast", fast(images).found(sizes), expected)
     best, switches = peer.best()
     packed = images.contiguous(memory_format=torch.channels_last)
@@ -93,7 +93,7 @@ def _sides(model: Any, peer: Peer, images: Tensor) -> tuple[dict[str, Side], dic
 
         return once
 
-    how = {"ours": f"fp32; trunk {fast.trunk.how}", "peer_best": switches, "peer_default": "eager float32"}
+    how = {"ours": f"fp32; dense maps: {fast.dense_maps.how}", "peer_best": switches, "peer_default": "eager float32"}
     return {key: side(*call) for key, call in calls.items()}, how
 
 

@@ -20,7 +20,7 @@ from orchard.data.boxes.contracts import Objects
 from orchard.data.sizing import with_channels
 from orchard.errors import UsageError
 from orchard.inference.fast import Precision, plain_precision
-from orchard.inference.fast_trunk import with_fast_trunk
+from orchard.inference.fast_maps import with_fast_maps
 from orchard.inference.image_files import find_items, item_name, read_ahead, read_stored
 from orchard.inference.loading import Loaded
 from orchard.models.detection.contract import Answer as ModelAnswer
@@ -71,7 +71,7 @@ class ObjectDetector:
     """A trained detector and all it takes to put it to work on images.
 
     `precision` "auto" is float32 on a processor, bf16 on a GPU that has it. After many images of one size the fastest
-    way to run the trunk on this processor is looked for (`FastTrunk`), which `say` is told.
+    way to run its `dense_maps` on this processor is looked for (`FastMaps`), which `say` is told.
     """
 
     task: ClassVar[Task] = TASK
@@ -84,7 +84,7 @@ class ObjectDetector:
         self.precision = plain_precision(precision, self.device)
         self.model = loaded.model.to(self.device).eval()
         if self.device.type == "cpu" and self.precision == "fp32":
-            self.model = with_fast_trunk(self.model, say=say or (lambda line: None))
+            self.model = with_fast_maps(self.model, say=say or (lambda line: None))
         self.sizing = sizing_of(loaded.facts, loaded.pictures.size)
 
     def __call__(self, images: Any, threshold: float = 0.5) -> list[Answer]:
