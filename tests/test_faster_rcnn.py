@@ -31,6 +31,8 @@ from orchard.data.boxes.named import SceneBoxes
 from orchard.data.contracts import Preprocess
 from orchard.data.sizing import Sizing
 from orchard.errors import UsageError
+from orchard.inference import fast_maps
+from orchard.inference.export import Entry, export_onnx
 from orchard.models import configuration, create_model, landmark_of
 from orchard.nn.anchors import cell_anchors, grid_anchors
 from orchard.nn.box_coding import MOST, decode_boxes, encode_boxes
@@ -280,3 +282,10 @@ def test_what_does_not_go_with_such_a_model_is_refused(folder: Path, run: tuple[
     resolved, _ = resolve_training("faster_rcnn_nano", str(folder), SMALL | {"detection.giou_weight": 3.0})
     with pytest.raises(UsageError, match=r"detection.giou_weight is of models that .* FasterRCNN has losses"):
         Job(resolved, torch.device("cpu"))
+
+
+def test_dense_maps_are_exported_for_any_batch(tmp_path: Path) -> None:
+    pytest.importorskip("onnxruntime")
+    model = create_model("faster_rcnn_nano").eval()
+    entry = Entry("", fast_maps._Flat(model).eval(), lambda count, _: {"images": torch.ones(count, 3, 64, 80)}, "maps")
+    assert export_onnx(entry, tmp_path / "dense.onnx") < 1e-4  # compared at another batch than it was traced with

@@ -176,7 +176,10 @@ def export_onnx(entry: Entry, path: Path, facts: Mapping[str, str] | None = None
 
         def run(inputs: dict[str, Tensor]) -> Tensor:
             arrays = {name: tensor.numpy() for name, tensor in inputs.items()}
-            return torch.from_numpy(session.run([entry.output], arrays)[0])
+            try:
+                return torch.from_numpy(session.run([entry.output], arrays)[0])
+            except Exception as error:  # its errors have no class in common
+                raise OrchardError(f"onnxruntime cannot run the exported file: {str(error).splitlines()[0]}") from error
 
         return largest_difference(entry, run, "onnx")
 

@@ -38,7 +38,7 @@ class ProposalHead(nn.Module):
             for convolution in self.convolutions:
                 x = F.relu(convolution(x))
             objectness.append(self.objectness(x).permute(0, 2, 3, 1).flatten(1))
-            deltas.append(self.deltas(x).permute(0, 2, 3, 1).reshape(len(x), -1, 4))
+            deltas.append(self.deltas(x).permute(0, 2, 3, 1).flatten(1).unflatten(1, (-1, 4)))
         return objectness, deltas
 
 
