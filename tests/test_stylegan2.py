@@ -65,7 +65,7 @@ def test_a_modulated_convolution_is_one_of_each_sample_s_own_weights(demodulate:
 def test_a_demodulated_map_has_unit_variance_whatever_the_style() -> None:
     torch.manual_seed(0)
     layer = ModulatedConv2d(32, 64, 3, 8)
-    found = [float(layer(torch.randn(2, 32, 16, 16), size * torch.randn(2, 8)).std()) for size in (0.1, 1, 30)]
+    found = [layer(torch.randn(2, 32, 16, 16), size * torch.randn(2, 8)).std().item() for size in (0.1, 1, 30)]
     assert found == pytest.approx([1, 1, 1], rel=0.1)
 
 
