@@ -15,9 +15,11 @@ from stopping import stopped_after
 from torch import Tensor, nn
 
 from orchard.app.answer import answer
+from orchard.app.importing import import_checkpoint
 from orchard.app.pipeline import pipeline
 from orchard.app.train import train
 from orchard.errors import UsageError
+from orchard.inference.loading import load
 from orchard.models import create_model
 from orchard.nn.equalised import EqualisedConv2d, EqualisedLinear
 from orchard.nn.filtered_resampling import Doubling, LowPass, halving
@@ -298,13 +300,34 @@ def test_one_nano_is_of_grey_and_of_colour_images() -> None:
 
 
 def test_official_names_have_the_filters_and_widths_are_read_off_the_shapes() -> None:
-    small = {"image_size": 16, "noise": 8, "mapping_layers": 2}
-    pair = create_model("stylegan2_256", **small, widths=(6, 5, 4))
+    small = {"noise": 8, "mapping_layers": 2}
+    pair = create_model("stylegan2_nano", **small, widths=(6, 5, 4))
     state = export_official(pair, "rosinality")
     kernel = torch.outer(torch.tensor([1.0, 3, 3, 1]), torch.tensor([1.0, 3, 3, 1])) / 64
     assert torch.equal(state["generator.convs.0.conv.blur.kernel"], 4 * kernel)
     assert torch.equal(state["discriminator.convs.1.skip.0.kernel"], kernel)
     state["generator.latent_avg"] = torch.zeros(8)
-    found = read_official("stylegan2_256", state, None, {**small, "widths": (9, 9, 9)} | {"widths": (6, 5, 4)})
+    found = read_official("stylegan2_nano", state, None, small)
     assert found.ignored == ("generator.latent_avg",)
     assert all(torch.equal(tensor, found.model.state_dict()[name]) for name, tensor in pair.state_dict().items())
+
+
+def test_a_file_of_a_training_becomes_the_averaged_generator_and_its_discriminator(tmp_path: Path) -> None:
+    small = {"image_size": 16, "noise": 8, "mapping_layers": 2, "widths": [6, 5, 4]}
+    pair = create_model("stylegan2_256", **small)
+    state = export_official(pair, "rosinality")
+    networks = {
+        side: {name.removeprefix(f"{side}."): tensor for name, tensor in state.items() if name.startswith(side)}
+        for side in ("generator", "discriminator")
+    }
+    live = {name: tensor + 1 for name, tensor in networks["generator"].items()}
+    whole = {"g": live, "d": networks["discriminator"], "g_ema": networks["generator"], "args": {"iter": 5}}
+    torch.save(whole, tmp_path / "000005.pt")
+    torch.save({"g_ema": networks["generator"], "latent_avg": torch.zeros(8)}, tmp_path / "converted.pt")
+    found = import_checkpoint("stylegan2_256", tmp_path / "000005.pt", tmp_path / "whole", overrides=small)
+    assert not found.remarks
+    for name, tensor in load(tmp_path / "whole").model.state_dict().items():
+        assert torch.equal(tensor, pair.state_dict()[name]), name
+    found = import_checkpoint("stylegan2_256", tmp_path / "converted.pt", tmp_path / "half", overrides=small)
+    assert "discriminator is a fresh one" in found.remarks[0]
+    assert torch.equal(load(tmp_path / "half").model.generator.constant, pair.generator.constant)
