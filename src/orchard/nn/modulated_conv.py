@@ -37,7 +37,9 @@ class ModulatedConv2d(nn.Module):
         self.blur = LowPass(1, 1, gain=4.0) if upsample else None
 
     def forward(self, x: Tensor, styles: Tensor) -> Tensor:
-        scales, weight = self.style(styles), self.weight * self.gain
+        scales = self.style(styles)
+        # Demodulation takes the gain away again: it is left out there, and epsilon is larger by as much.
+        weight = self.weight if self.demodulate else self.weight * self.gain
         x = x * scales[:, :, None, None]
         if self.blur is None:
             x = F.conv2d(x, weight, padding=self.padding)
@@ -46,4 +48,4 @@ class ModulatedConv2d(nn.Module):
         if not self.demodulate:
             return x
         norms = scales.square() @ weight.square().sum((2, 3)).T
-        return x * torch.rsqrt(norms + EPSILON)[:, :, None, None]
+        return x * torch.rsqrt(norms + EPSILON / self.gain**2)[:, :, None, None]

@@ -134,7 +134,7 @@ class Generator(nn.Module):
 
     def synthesise(self, latents: Tensor, maps: Sequence[Tensor] | None = None) -> Tensor:
         """Images (B, C, S, S) of styles (B, L, D), and of the noise of every convolution where it is given."""
-        x = self.constant.repeat(len(latents), 1, 1, 1)
+        x = self.constant.repeat(latents.shape[0], 1, 1, 1)  # len() would fix it in an export
         image = None
         for n, conv in enumerate(self.convs):
             x = conv(x, latents[:, n], None if maps is None else maps[n])
