@@ -33,9 +33,7 @@ class EqualisedLinear(nn.Module):
 class EqualisedConv2d(nn.Module):
     """A convolution, (B, inputs, H, W) → (B, outputs, H', W')."""
 
-    def __init__(
-        self, inputs: int, outputs: int, kernel: int, *, stride: int = 1, padding: int = 0, bias: bool = True
-    ):
+    def __init__(self, inputs: int, outputs: int, kernel: int, *, stride: int = 1, padding: int = 0, bias: bool = True):
         super().__init__()
         self.weight = nn.Parameter(torch.randn(outputs, inputs, kernel, kernel))
         self.bias = nn.Parameter(torch.zeros(outputs)) if bias else None

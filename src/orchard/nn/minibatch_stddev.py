@@ -12,10 +12,10 @@ EPSILON = 1e-8
 
 
 class MinibatchStddev(nn.Module):
-    """(B, C, H, W) → (B, C + 1, H, W): the mean over channels and pixels of the standard deviation in a group of images.
+    """(B, C, H, W) → (B, C + 1, H, W): the mean over channels and pixels of the standard deviation in a group.
 
-    Groups have the largest size up to `group` that divides the batch. Image n is in a group with those n + B / size, n +
-    2 B / size and so on, as in the authors' code.
+    Groups have the largest size up to `group` that divides the batch. Image n is in a group with those n + B / size,
+    n + 2 B / size and so on, as in the authors' code.
     """
 
     def __init__(self, group: int = 4):

@@ -28,8 +28,8 @@ WRAPPERS = (
     "state_dict", "model_state_dict", "model", "weights", "net", "network", "module", "params",
     "ema", "model_ema", "ema_state_dict", "state_dict_ema", "params_ema",
 )  # fmt: skip
-# Keys under which they keep both networks of an adversarial pair, the generator's average first, and what its names then
-# have before them. A file of the generator alone is that network's.
+# Keys under which they keep the networks of an adversarial pair, the generator's average first. A file of the generator
+# alone has its names as they are; of both, each has the network's name before it.
 GENERATORS, DISCRIMINATOR = ("g_ema", "g"), "d"
 INERT = 64  # unknown classes that one file may have
 LARGEST_EXPANDED = 2**20  # elements of a tensor that shows the same numbers in several places

@@ -1,9 +1,9 @@
-"""StyleGAN2: images of styles, without the traces that style normalisation leaves (Karras et al. 2019, arXiv:1912.04958).
+"""StyleGAN2: images of styles, without the traces that style normalisation leaves.
 
-A mapping network makes noise z into a style w; a synthesis network begins with a learned constant, and every
-convolution scales its input maps by w. Configuration F: weight demodulation, a generator with output skips, a residual
-discriminator, large networks. Legend: B images, C channels, S pixels a side, W channels, D numbers of z and of w, L
-styles that an image takes, one for each layer.
+Karras et al. 2019 (arXiv:1912.04958). A mapping network makes noise z into a style w; a synthesis network begins with a
+learned constant, and every convolution scales its input maps by w. Configuration F: weight demodulation, a generator
+with output skips, a residual discriminator, large networks. Legend: B images, C channels, S pixels a side, s those of a
+map, W channels, D numbers of z and of w, L styles that an image takes, one for each layer.
 """
 
 from __future__ import annotations
@@ -204,7 +204,7 @@ class StyleGAN2(AdversarialPair):
 
     def noise_maps(self, count: int, generator: torch.Generator | None = None) -> list[Tensor]:
         """The noise (count, 1, s, s) of every convolution."""
-        stored = (conv.noise.stored for conv in self.generator.convs)
+        stored = (noise for name, noise in self.generator.named_buffers() if name.endswith(".stored"))
         return [torch.randn(count, *noise.shape[1:], generator=generator) for noise in stored]
 
     @torch.no_grad()

@@ -136,5 +136,5 @@ class Options(Strict):
         None, ge=0, lt=2**31, description="of a model with styles: seed whose images give theirs to the fine layers"
     )
     walk: int | None = Field(
-        None, ge=0, lt=2**31, description="of a model with styles: seed to whose image --count images lead, as a GIF too"
+        None, ge=0, lt=2**31, description="of a model with styles: seed to whose image --count images lead; also as GIF"
     )

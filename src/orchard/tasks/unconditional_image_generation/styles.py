@@ -1,4 +1,4 @@
-"""Generators with styles between noise and images: styles are mixed in training, and truncated, mixed and walked between.
+"""Generators with styles between noise and images: styles are mixed in training, truncated, mixed and walked between.
 
 Karras et al. 2018 (arXiv:1812.04948). Such a pair offers `latents(noise)` → styles (B, L, D), one for each layer,
 `synthesise(latents, maps)` → images, `noise_maps(count, generator)` and `mean_latent()` → (D,).
@@ -66,8 +66,9 @@ def mixed(coarse: Tensor, fine: Tensor, layer: int) -> Tensor:
 def generate(pair: Any, seed: int, numbers: Sequence[int], options: Options) -> Tensor:
     """Images (N, C, H, W) by their numbers; image n has the noise maps that its seed gives it.
 
-    With `mixing`, image n has the coarse half of its layers' styles from `seed` and the fine half from that seed's image
-    n. With `walk`, image n is n / (count - 1) of the way from `seed`'s image 0 to that seed's, with its noise maps.
+    With `mixing`, image n has the coarse half of its layers' styles from `seed` and the fine half from that seed's
+    image n. With `walk`, image n is n / (count - 1) of the way from `seed`'s image 0 to that seed's, with the noise maps
+    of the former.
     """
     device = next(pair.parameters()).device
     if options.walk is not None:

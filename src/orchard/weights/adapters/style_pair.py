@@ -33,7 +33,7 @@ def run(model: nn.Module, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def stored(case: Stored) -> Stored:
-    """Both networks and their gradients under the names that they have in a pair, and the running mean of path lengths."""
+    """Both networks and their gradients under the names of a pair, and the running mean of path lengths."""
     full = {"g": "generator", "d": "discriminator"}
     state = {f"{full[name.partition('.')[0]]}.{name.partition('.')[2]}": tensor for name, tensor in case.state.items()}
     moved = {"out.r1_weighted_grad.": "discriminator.", "out.path_weighted_grad.": "generator."}
