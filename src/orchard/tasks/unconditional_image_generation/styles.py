@@ -67,8 +67,8 @@ def generate(pair: Any, seed: int, numbers: Sequence[int], options: Options) -> 
     """Images (N, C, H, W) by their numbers; image n has the noise maps that its seed gives it.
 
     With `mixing`, image n has the coarse half of its layers' styles from `seed` and the fine half from that seed's
-    image n. With `walk`, image n is n / (count - 1) of the way from `seed`'s image 0 to that seed's, with the noise maps
-    of the former.
+    image n. With `walk`, image n is n / (count - 1) of the way from `seed`'s image 0 to that seed's, with the first
+    one's noise maps.
     """
     device = next(pair.parameters()).device
     if options.walk is not None:
