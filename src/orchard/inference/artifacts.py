@@ -229,11 +229,14 @@ class ImageFiles(Artifact):
     pictures: tuple[str, ...]
     sheet: str = ""
     scores: tuple[float, ...] = ()
+    animation: str = ""
 
     def to_json(self) -> dict[str, Any]:
         table: dict[str, Any] = {"prompt": self.item, "seed": self.seed, "pictures": list(self.pictures)}
         if self.sheet:
             table["sheet"] = self.sheet
+        if self.animation:
+            table["animation"] = self.animation
         if self.scores:
             table["scores"] = list(self.scores)
         return table
@@ -242,7 +245,7 @@ class ImageFiles(Artifact):
     def show(cls, artifacts: Iterator[ImageFiles], console: Console) -> None:
         """Where the images are."""
         for one in artifacts:
-            where = one.sheet or one.pictures[0]
+            where = one.animation or one.sheet or one.pictures[0]
             best = f" (best: {one.pictures[0]}, cosine {one.scores[0]:.3f})" if one.scores else ""
             words = f"{one.item}: " if one.item else ""
             console.print(f"{words}{where}{best}", soft_wrap=True)

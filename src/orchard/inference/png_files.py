@@ -13,7 +13,7 @@ from PIL import Image, PngImagePlugin
 from orchard.errors import OrchardError, UsageError
 from orchard.files import atomic
 
-OURS = re.compile(r"(rank\d+-)?\d+\.png|sheet\.png")  # names of images that calls write
+OURS = re.compile(r"(rank\d+-)?\d+\.png|sheet\.png|walk\.gif")  # names of images that calls write
 GAP = 2  # pixels between the pictures of a sheet
 
 
@@ -30,10 +30,15 @@ def png_bytes(picture: Image.Image) -> bytes:
 
 def save_picture(picture: Image.Image, path: Path) -> None:
     """Write a PNG with its text chunks. Raises OrchardError where it cannot be written."""
+    write_bytes(path, png_bytes(picture))
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write a file, whole or not at all. Raises OrchardError where it cannot be written."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with atomic(path) as file:
-            file.write(png_bytes(picture))
+            file.write(content)
     except OSError as error:
         raise OrchardError(f"{path} cannot be written: {error.strerror or error}") from None
 

@@ -28,6 +28,9 @@ WRAPPERS = (
     "state_dict", "model_state_dict", "model", "weights", "net", "network", "module", "params",
     "ema", "model_ema", "ema_state_dict", "state_dict_ema", "params_ema",
 )  # fmt: skip
+# Keys under which they keep the networks of an adversarial pair, the generator's average first. A file of the generator
+# alone has its names as they are; of both, each has the network's name before it.
+GENERATORS, DISCRIMINATOR = ("g_ema", "g"), "d"
 INERT = 64  # unknown classes that one file may have
 LARGEST_EXPANDED = 2**20  # elements of a tensor that shows the same numbers in several places
 
@@ -157,4 +160,11 @@ def _unwrap(value: dict[Any, Any], depth: int = 3) -> dict[Any, Any]:
             found = _unwrap(inner, depth - 1)
             if any(isinstance(tensor, Tensor) for tensor in found.values()):
                 return found
-    return value
+    generator = next((value[key] for key in GENERATORS if isinstance(value.get(key), dict)), None)
+    if generator is None:
+        return value
+    discriminator = value.get(DISCRIMINATOR)
+    if not isinstance(discriminator, dict):
+        return generator
+    networks = {"generator.": generator, "discriminator.": discriminator}
+    return {f"{start}{name}": tensor for start, network in networks.items() for name, tensor in network.items()}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import math
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ from torch import Tensor, nn
 from orchard.data.environments import Environments, Episode
 from orchard.errors import UsageError
 from orchard.files import atomic, disk_error
+from orchard.inference.gif import gif_bytes
 from orchard.tasks.reinforcement_learning.playing import best_actions, q_values
 
 WIDTH = 320  # pixels, at most
@@ -33,10 +33,7 @@ class Film:
 
     def gif(self) -> bytes:
         """An animated GIF without end."""
-        file = io.BytesIO()
-        first, *others = (picture.quantize(64) for picture in self.pictures)
-        first.save(file, "GIF", save_all=True, append_images=others, duration=round(1000 * self.seconds), loop=0)
-        return file.getvalue()
+        return gif_bytes(self.pictures, self.seconds)
 
     def strip(self, count: int) -> list[Image.Image]:
         """`count` of the pictures at even distances, the first and the last among them."""

@@ -9,7 +9,7 @@ updates are chosen apart (settings.py has the combinations of the papers); the p
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -18,14 +18,17 @@ from orchard.data.batches import ImageBatch
 from orchard.errors import UsageError
 from orchard.inference.generators import generators
 from orchard.report.run_page import Curve
+from orchard.tasks.unconditional_image_generation import styles
 from orchard.tasks.unconditional_image_generation.losses import LOSSES
+from orchard.tasks.unconditional_image_generation.path_length import SHRINK, path_lengths, path_penalty
 from orchard.tasks.unconditional_image_generation.regularisers import REGULARISERS
 from orchard.tasks.unconditional_image_generation.settings import AdversarialSettings, Options, Settings
 from orchard.training.phases import Phase
-from orchard.training.settings import OptimizerSettings
+from orchard.training.settings import ADAM, OptimizerSettings
 
 NEEDS = "a generator and a discriminator"
 DISCRIMINATOR = "discriminator"  # its optimizer
+PATH_LENGTH = "path_length"  # the learner's buffer of its running mean
 
 
 def suits(model: nn.Module) -> bool:
@@ -49,7 +52,12 @@ class Adversarial:
             "regulariser", self.regulariser_loss, ("model.discriminator.",), DISCRIMINATOR, every=s.regulariser_every
         )
         making = Phase("generator", self.generator_loss, ("model.generator.",))
-        self.phases: tuple[Phase, ...] = (judging, *([regularising] if self.lazy else []), making)
+        straightening = Phase("path_length", self.path_length_loss, ("model.generator.",), every=s.path_length_every)
+        self.phases: tuple[Phase, ...] = (
+            judging, *([regularising] if self.lazy else []), making, *([straightening] if s.path_length_weight else [])
+        )  # fmt: skip
+        # What the learner keeps for it, and with it the checkpoints.
+        self.memory: dict[str, Tensor] = {PATH_LENGTH: torch.zeros(())} if s.path_length_weight else {}
         self.curves: tuple[Curve, ...] = (
             Curve("Discriminator's loss", "loss", self.settings.loss),
             Curve("Generator's loss", "generator_loss", self.settings.loss),
@@ -58,6 +66,8 @@ class Adversarial:
         )
         if self.regulariser is not None:
             self.curves += (Curve("Regulariser", "regulariser", "before its weight", falling=True),)
+        if s.path_length_weight:
+            self.curves += (Curve("Path length", "path_length", "running mean"),)
         self.logged = tuple(curve.column for curve in self.curves[1:])
 
     def describe(self) -> str:
@@ -65,21 +75,45 @@ class Adversarial:
         parts = [f"{s.loss} loss"]
         if self.regulariser is not None:
             parts.append(f"{s.regulariser} x {s.regulariser_weight:g}")
+        if s.path_length_weight:
+            parts.append(f"path length x {s.path_length_weight:g}")
         if s.discriminator_steps > 1:
             parts.append(f"{s.discriminator_steps} discriminator steps for one of the generator")
         return ", ".join(parts)
 
     def optimizer_settings(self, name: str, common: OptimizerSettings) -> OptimizerSettings:
-        """The discriminator may have a learning rate of its own (Heusel et al. 2017, arXiv:1706.08500)."""
-        if name != DISCRIMINATOR or self.settings.discriminator_lr is None:
+        """The discriminator may have a learning rate of its own (Heusel et al. 2017, arXiv:1706.08500).
+
+        With `lazy_correction`, n steps with one more update by a regulariser are to be as n + 1 updates would be in n
+        steps: learning rate times n / (n + 1), Adam's betas to that power (StyleGAN2, appendix B).
+        """
+        s = self.settings
+        if name == DISCRIMINATOR and s.discriminator_lr is not None:
+            common = common.model_copy(update={"lr": s.discriminator_lr})
+        every = s.path_length_every if s.path_length_weight else 0
+        if name == DISCRIMINATOR:
+            every = s.regulariser_every if self.lazy else 0
+        if not (s.lazy_correction and every):
             return common
-        return common.model_copy(update={"lr": self.settings.discriminator_lr})
+        share = every / (every + 1)
+        update = {"lr": common.lr * share}
+        if common.name in ADAM:
+            update |= {"momentum": common.momentum**share, "beta2": common.beta2**share}
+        return common.model_copy(update=update)
+
+    def make(self, pair: Any, batch: ImageBatch) -> Tensor:
+        """As many generated images as the batch has real ones, with the styles of two noises where they are mixed."""
+        noise = noise_for(pair, batch)
+        if not self.settings.mixing:
+            images: Tensor = pair(*noise)
+            return images
+        return cast(Tensor, pair.synthesise(styles.training_latents(pair, noise[0], self.settings.mixing)))
 
     def discriminator_loss(self, learner: Any, batch: ImageBatch, step: int) -> tuple[Tensor, dict[str, Tensor]]:
         """The adversarial loss, with the regulariser unless that has a phase of its own; the generator is fixed."""
         pair, real = learner.model, batch.images
         with torch.no_grad():
-            fake = pair(*noise_for(pair, batch))
+            fake = self.make(pair, batch)
         score = scores_for(pair, batch)
         # Real and generated images are apart: a batch norm would mix them.
         real_scores, fake_scores = score(real), score(fake)
@@ -96,7 +130,7 @@ class Adversarial:
         assert self.regulariser is not None, "a training without a regulariser has no such phase"
         pair = learner.model
         with torch.no_grad():
-            fake = pair(*noise_for(pair, batch))
+            fake = self.make(pair, batch)
         penalty = self.regulariser(scores_for(pair, batch), batch.images, fake)
         weight = self.settings.regulariser_weight * self.settings.regulariser_every
         # The log's means are over all steps, also those without this phase.
@@ -105,10 +139,22 @@ class Adversarial:
     def generator_loss(self, learner: Any, batch: ImageBatch, step: int) -> tuple[Tensor, dict[str, Tensor]]:
         """The loss of as many generated images as the batch has real ones, of which only the labels are used."""
         pair = learner.model
-        return self.loss.generator(scores_for(pair, batch)(pair(*noise_for(pair, batch)))), {}
+        kept = {name: learner.get_buffer(name).clone() for name in self.memory}
+        return self.loss.generator(scores_for(pair, batch)(self.make(pair, batch))), kept
+
+    def path_length_loss(self, learner: Any, batch: ImageBatch, step: int) -> tuple[Tensor, dict[str, Tensor]]:
+        """The path-length regulariser of fewer images, weighted by the steps that pass between two of its updates."""
+        pair, running = learner.model, learner.get_buffer(PATH_LENGTH)
+        noise = pair.sample_noise(max(1, len(batch) // SHRINK), device=batch.images.device)
+        latents = styles.training_latents(pair, noise, self.settings.mixing)
+        direction = torch.randn(len(noise), *batch.images.shape[1:], device=batch.images.device)
+        penalty, mean = path_penalty(path_lengths(pair.synthesise, latents, direction), running)
+        running.copy_(mean)
+        return self.settings.path_length_weight * self.settings.path_length_every * penalty, {}
 
 
 def make_objective(settings: Settings, model: nn.Module) -> Adversarial:
+    styles.check_settings(settings.adversarial, model)
     return Adversarial(settings.adversarial)
 
 
@@ -138,12 +184,16 @@ def steps(model: nn.Module, options: Options) -> int:
     for name in ("steps", "sampler", "eta"):
         if getattr(options, name) is not None:
             raise UsageError(f"option '{name}' is for diffusion models; this model makes an image in one step")
+    styles.check_options(model, options)
     return 1
 
 
 @torch.no_grad()
 def generate(model: Any, seed: int, numbers: Sequence[int], options: Options) -> Iterator[Tensor]:
     """Images (N, C, H, W) of a pair in evaluation mode; of K classes, where it has any, image n is of class n mod K."""
+    if styles.has_styles(model):
+        yield styles.generate(model, seed, numbers, options)
+        return
     noise = torch.cat([model.sample_noise(1, generator) for generator in generators(seed, numbers)])
     device = next(model.parameters()).device
     classes = getattr(model.config, "num_classes", 0)

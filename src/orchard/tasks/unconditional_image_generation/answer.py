@@ -9,16 +9,19 @@ from orchard.errors import UsageError
 from orchard.inference.artifacts import Artifact, ImageFiles
 from orchard.tasks.unconditional_image_generation.settings import Options
 
+SECONDS = 0.1  # that an image of a walk is shown
+
 
 def answer(folder: Path, items: Sequence[str], options: Options, say: Callable[[str], None]) -> Iterator[Artifact]:
-    """Images in a folder, named by their numbers, with a sheet where there are several."""
+    """Images in a folder, named by their numbers, with a sheet where there are several and a GIF of a walk."""
     if items:
         raise UsageError(f"this model makes images out of noise and takes nothing, got '{items[0]}'; leave it out")
     from rich.progress import Progress
 
     from orchard.console import Console
+    from orchard.inference.gif import gif_bytes
     from orchard.inference.loading import load
-    from orchard.inference.png_files import new_images, save_picture, sheet
+    from orchard.inference.png_files import new_images, save_picture, sheet, write_bytes
     from orchard.tasks.unconditional_image_generation.pipeline import ImageGenerator
 
     out = new_images(options.out or Path("generated"), named=options.out is not None)
@@ -32,4 +35,10 @@ def answer(folder: Path, items: Sequence[str], options: Options, say: Callable[[
     whole = out / "sheet.png"
     if options.count > 1:
         save_picture(sheet(images), whole)
-    yield ImageFiles("", options.seed, tuple(map(str, files)), str(whole) if options.count > 1 else "")
+    walk = out / "walk.gif"
+    if options.walk is not None:
+        write_bytes(walk, gif_bytes(images, SECONDS, colours=256))
+    yield ImageFiles(
+        "", options.seed, tuple(map(str, files)), str(whole) if options.count > 1 else "",
+        animation=str(walk) if options.walk is not None else "",
+    )  # fmt: skip

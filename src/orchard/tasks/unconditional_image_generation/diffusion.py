@@ -6,7 +6,7 @@ loss is the training's (Ho et al. 2020, arXiv:2006.11239; Nichol & Dhariwal 2021
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from typing import Any
 
@@ -29,6 +29,7 @@ from orchard.nn.diffusion_loss import (
 from orchard.nn.noise_schedule import spaced_steps
 from orchard.report.run_page import Curve
 from orchard.tasks.unconditional_image_generation.settings import DiffusionSettings, Options, Settings
+from orchard.tasks.unconditional_image_generation.styles import check_options
 from orchard.training.phases import Phase, one_phase
 from orchard.training.settings import OptimizerSettings
 
@@ -73,6 +74,7 @@ class DiffusionObjective:
         Curve("Bound", "bits_per_dimension", "bits per dimension", falling=True),
     )
     logged = ("squared_error", "bound", "bits_per_dimension")
+    memory: Mapping[str, Tensor] = {}
 
     def __init__(self, loss: DiffusionLoss):
         self.loss = loss
@@ -145,6 +147,7 @@ def look(process: Diffusion, predict: Predict, x0: Tensor, noise: Tensor, t: Ten
 
 def steps(model: Any, options: Options) -> int:
     """Those of the options, or 50; UsageError for more than the process has, and for an eta that nothing uses."""
+    check_options(model, options)
     most: int = model.config.timesteps
     if options.steps is not None and options.steps > most:
         raise UsageError(f"option 'steps' is {options.steps}, expected at most {most}, those of this model's process")

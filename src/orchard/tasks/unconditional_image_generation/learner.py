@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, cast
 
 import torch
@@ -26,9 +27,12 @@ class GenerationLearner(Learner):
     evaluations: Tensor  # () int64, how many there were
     step: Tensor  # () int64
 
-    def __init__(self, model: nn.Module, shape: tuple[int, int, int]):
+    def __init__(self, model: nn.Module, shape: tuple[int, int, int], memory: Mapping[str, Tensor] | None = None):
+        """`shape` (C, H, W) is an image's; `memory` is what the objective keeps from step to step, by name."""
         super().__init__()
         self.model = model
+        for name, tensor in (memory or {}).items():
+            self.register_buffer(name, tensor)
         channels, height, width = shape
         scale = min(1.0, SIDE / max(height, width))
         small = (channels, round(height * scale), round(width * scale))

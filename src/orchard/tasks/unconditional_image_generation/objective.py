@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Protocol, cast
 
 import torch
@@ -26,6 +26,8 @@ class Objective(BaseObjective, Protocol):
 
     @property
     def curves(self) -> Sequence[Curve]: ...  # of the report; their columns are logged
+    @property
+    def memory(self) -> Mapping[str, Tensor]: ...  # what a learner keeps for it from step to step
     def describe(self) -> str: ...
     def optimizer_settings(self, name: str, common: OptimizerSettings) -> OptimizerSettings: ...
 

@@ -13,6 +13,7 @@ from orchard.tasks import base
 from orchard.tasks.unconditional_image_generation.job import to_pixels
 from orchard.tasks.unconditional_image_generation.objective import family_of, make_images
 from orchard.tasks.unconditional_image_generation.settings import Options
+from orchard.tasks.unconditional_image_generation.styles import OPTIONS
 from orchard.weights.portable import fingerprint_of
 
 BATCH = 64  # images at a time
@@ -40,6 +41,9 @@ class ImageGenerator:
         """
         count, seed = options.count, options.seed
         steps = self.family.steps(self.model, options)
+        chosen = {name: str(value) for name in OPTIONS if (value := getattr(options, name)) is not None}
+        if options.walk is not None:
+            chosen["count"] = str(count)  # the number of an image says where between both it is
         for start in range(0, count, BATCH):
             numbers = range(start, min(start + BATCH, count))
 
@@ -50,5 +54,5 @@ class ImageGenerator:
             pixels = to_pixels(make_images(self.model, seed, numbers, options, tell), self.preprocess)
             for number, one in zip(numbers, pixels, strict=True):
                 image = to_pil_image(one)
-                image.info.update(self.about | {"seed": str(seed), "number": str(number)})
+                image.info.update(self.about | {"seed": str(seed), "number": str(number)} | chosen)
                 yield image

@@ -8,10 +8,12 @@ from torch import Tensor
 
 from orchard.nn.diffusion_loss import SimpleLoss
 from orchard.tasks.unconditional_image_generation.losses import LOSSES
-from orchard.tasks.unconditional_image_generation.regularisers import gradient_penalty
+from orchard.tasks.unconditional_image_generation.path_length import path_lengths, path_penalty
+from orchard.tasks.unconditional_image_generation.regularisers import REGULARISERS, gradient_penalty
 from orchard.weights.adapters.adversarial_pair_in_training import call_in_training
 
 PENALTY = 10.0  # λ of WGAN-GP
+R1, PATH_LENGTH = 10.0 * 16, 2.0 * 4  # weights of StyleGAN2's regularisers, times the steps between two of each
 
 
 def dcgan(model: Any, noise: Tensor, images: Tensor) -> dict[str, Tensor]:
@@ -39,6 +41,33 @@ def wgan_gp(model: Any, noise: Tensor, images: Tensor, share: Tensor) -> dict[st
 def wgan_gp_generator(model: Any, noise: Tensor) -> dict[str, Tensor]:
     """The generator's loss of WGAN-GP alone."""
     return {"generator": LOSSES["wasserstein"].generator(model.discriminator(call_in_training(model.generator, noise)))}
+
+
+def stylegan2(
+    model: Any, noise: Tensor, images: Tensor, direction: Tensor, mean: Tensor, **maps: Tensor
+) -> dict[str, Tensor]:
+    """The losses of rosinality/stylegan2-pytorch, and both regularisers, plain and weighted.
+
+    `direction` is of fewer images than `noise`, the first of which the path length is of; its running mean was `mean`.
+    """
+    noises = [maps[f"map_{n}"] for n in range(len(maps))]
+    critic, loss, few = model.discriminator, LOSSES["non-saturating"], len(direction)
+    fake = critic(model.synthesise(model.latents(noise), noises))
+    slope = REGULARISERS["r1"](critic, images, images)
+    lengths = path_lengths(
+        lambda styles: model.synthesise(styles, [one[:few] for one in noises]), model.latents(noise[:few]), direction
+    )
+    path, new_mean = path_penalty(lengths, mean)
+    return {
+        "discriminator": loss.discriminator(critic(images), fake),
+        "generator": loss.generator(fake),
+        "slope": 2 * slope,  # the official value is not halved
+        "r1": R1 * slope,
+        "lengths": lengths,
+        "mean": new_mean,
+        "path": path,
+        "path_length": PATH_LENGTH * path,
+    }
 
 
 def ddpm(model: Any, images: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:

@@ -42,6 +42,14 @@ class AdversarialSettings(Strict):
         1, gt=0, description="updates of the discriminator, each on a batch of its own, for one of the generator"
     )
     discriminator_lr: float | None = Field(None, gt=0, description="learning rate; default: the generator's")
+    path_length_weight: float = Field(0.0, ge=0, description="of a generator's path-length regulariser; 0: none")
+    path_length_every: int = Field(
+        4, gt=0, description="steps between two updates by the path length, which weighs as much more"
+    )
+    mixing: float = Field(0.0, ge=0, le=1, description="share of batches whose images mix the styles of two noises")
+    lazy_correction: bool = Field(
+        False, description="whether a lazy regulariser's updates lower its network's learning rate and Adam's betas"
+    )
 
 
 class DiffusionSettings(Strict):
@@ -78,6 +86,18 @@ OBJECTIVES = {
         },
     ),
     "r1": NamedObjective("adversarial", {"loss": "non-saturating", "regulariser": "r1", "regulariser_weight": 10.0}),
+    "stylegan2": NamedObjective(
+        "adversarial",
+        {
+            "loss": "non-saturating",
+            "regulariser": "r1",
+            "regulariser_weight": 10.0,
+            "regulariser_every": 16,
+            "path_length_weight": 2.0,
+            "mixing": 0.9,
+            "lazy_correction": True,
+        },
+    ),
     "ddpm": NamedObjective("diffusion"),
 }
 
@@ -108,4 +128,13 @@ class Options(Strict):
     )
     eta: float | None = Field(
         None, ge=0, le=1, description="of the ddim sampler: share of new noise in a step [default: 0]"
+    )
+    truncation: float | None = Field(
+        None, ge=0, le=1, description="of a model with styles: their distance from the mean style [default: 1]"
+    )
+    mixing: int | None = Field(
+        None, ge=0, lt=2**31, description="of a model with styles: seed whose images give theirs to the fine layers"
+    )
+    walk: int | None = Field(
+        None, ge=0, lt=2**31, description="of a model with styles: seed to whose image --count images lead; also as GIF"
     )
