@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import torch.nn.functional as F
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
@@ -13,8 +14,16 @@ from orchard.inference.frechet import frechet_distance, kernel_distance, neighbo
 from orchard.models import create_model
 from orchard.models.generation.wgan_gp import Downsampling, Upsampling
 from orchard.nn.conv import glorot_uniform
-from orchard.tasks.unconditional_image_generation.losses import LOSSES
+from orchard.tasks.unconditional_image_generation.discriminator_features import features_before_score
+from orchard.tasks.unconditional_image_generation.losses import (
+    LOSSES,
+    matched_features,
+    raised_by_margin,
+    smoothing_term,
+    with_leak,
+)
 from orchard.tasks.unconditional_image_generation.regularisers import REGULARISERS, gradient_penalty
+from orchard.tasks.unconditional_image_generation.weight_regularisers import HistoricalAverage, orthogonality
 
 GOLDEN = Path(__file__).parent / "golden"
 PYTORCH = dict(kernel=3, before=1, generator_kernel=2, generator_before=0, slope=0.01)  # of caogang/wgan-gp
@@ -125,7 +134,9 @@ LOG_LOSS = (
     ("minimax", LOG_LOSS, (math.log(1 - probability(0)) + math.log(1 - probability(-3))) / 2),
     ("non-saturating", LOG_LOSS, -(math.log(probability(0)) + math.log(probability(-3))) / 2),
     ("least-squares", 0.5 * ((1 + 4) / 2 + 9 / 2), 0.5 * (1 + 16) / 2),
+    ("least-squares-pearson", 0.5 * ((1 + 4) / 2 + (1 + 4) / 2), 0.5 * 9 / 2),
     ("hinge", (0 + 2) / 2 + (1 + 0) / 2, 1.5),
+    ("loss-sensitive", (0 + 0) / 2, 1.5),
     ("wasserstein", -1.5 - 0.5, 1.5),
 ])  # fmt: skip
 def test_losses_by_hand(name, discriminator, generator):
@@ -142,12 +153,99 @@ def test_losses_stay_finite_where_a_discriminator_is_sure():
 
 def test_every_loss_pulls_scores_apart_and_generated_ones_up():
     for name, loss in LOSSES.items():
-        real, fake = torch.zeros(3, requires_grad=True), torch.zeros(3, requires_grad=True)
+        real, fake = torch.zeros(3, requires_grad=True), torch.full((3,), 0.1, requires_grad=True)
         by_real, by_fake = torch.autograd.grad(loss.discriminator(real, fake), [real, fake])
-        assert (by_real < 0).all(), name
-        assert (by_fake > 0).all() or name == "least-squares", name  # whose aim for generated images is the 0 they have
-        (upwards,) = torch.autograd.grad(loss.generator(fake), fake)
-        assert (upwards < 0).all(), name
+        assert (by_real < 0).all() and (by_fake > 0).all(), name
+        (upwards,) = torch.autograd.grad(loss.generator(-fake), fake)
+        assert (upwards > 0).all(), name
+
+
+def test_a_generated_image_shall_score_below_the_real_one_by_the_margin():
+    real, fake = torch.zeros(2, 1, 1, 2), torch.tensor([[2.0, 4.0], [0.0, 1.0]]).reshape(2, 1, 1, 2)
+    scores = [tensor.clone().requires_grad_() for tensor in (REAL, FAKE)]
+    raised = raised_by_margin(scores[1], real, fake, 2.0)
+    torch.testing.assert_close(raised, FAKE + torch.tensor([6.0, 1.0]))
+    loss = LOSSES["loss-sensitive"].discriminator(scores[0], raised)  # 6 + 0 - 2, and 1 - 3 + 1, which is less than 0
+    assert loss.item() == pytest.approx(4 / 2)
+    by_real, by_fake = torch.autograd.grad(loss, scores, retain_graph=True)
+    assert by_real.tolist() == [-0.5, 0] and by_fake.tolist() == [0.5, 0]
+    leaking = with_leak(LOSSES["loss-sensitive"], 0.5)
+    assert leaking.discriminator(REAL, raised).item() == pytest.approx((4 - 0.5) / 2)
+    wasserstein = with_leak(LOSSES["loss-sensitive"], 1.0).discriminator(REAL, FAKE)
+    assert wasserstein == LOSSES["wasserstein"].discriminator(REAL, FAKE)
+
+
+@pytest.mark.parametrize("name", ["non-saturating", "least-squares", "least-squares-pearson"])
+def test_smoothing_moves_the_label_of_real_images(name):
+    scores = REAL.clone().requires_grad_()
+    loss = LOSSES[name].discriminator(scores, FAKE) + smoothing_term(scores, 0.1)
+    if name == "non-saturating":
+        expected = F.binary_cross_entropy_with_logits(scores, torch.full((2,), 0.9)) + F.softplus(FAKE).mean()
+        torch.testing.assert_close(loss, expected)
+    else:
+        expected = 0.5 * (scores - 0.9).square().mean()
+    torch.testing.assert_close(*(torch.autograd.grad(one, scores)[0] for one in (loss, expected)))
+
+
+def test_matched_features_by_hand():
+    real, fake = torch.tensor([[1.0, 0.0], [3.0, 2.0]]), torch.tensor([[0.0, 0.0], [0.0, 4.0]], requires_grad=True)
+    loss = matched_features(real, fake)  # the means are (2, 1) and (0, 2)
+    assert loss.item() == 4 + 1
+    assert torch.autograd.grad(loss, fake)[0].tolist() == [[-2, 1], [-2, 1]]
+
+
+@pytest.mark.parametrize("name, expected", [
+    ("hinge", (1 / 2 + 1 / 2) / 2), ("least-squares", (1 / 2 + 2 / 2) / 2),  # -1 counts as generated, 0 is on neither side
+    ("wasserstein", (1 / 2 + 1 / 2) / 2),  # the middle of the means 0.5 and -1.5 is -0.5
+])  # fmt: skip
+def test_accuracy_is_of_the_loss_s_own_middle(name, expected):
+    assert float(LOSSES[name].accuracy(REAL, FAKE)) == expected
+
+
+def test_orthogonality_by_hand():
+    net = nn.Sequential(nn.Linear(2, 3), nn.Conv2d(1, 2, 1), nn.ConvTranspose2d(2, 1, 1), nn.Embedding(4, 5))
+    w = net[0].weight.detach()
+    with torch.no_grad():
+        net[1].weight.copy_(torch.tensor([2.0, 3.0]).reshape(2, 1, 1, 1))  # twice 6
+        net[2].weight.fill_(5)  # one filter, whatever its length
+    gram = w @ w.T * (1 - torch.eye(3))
+    found = orthogonality(net)
+    torch.testing.assert_close(found, gram.square().sum() + 72)
+    torch.testing.assert_close(torch.autograd.grad(found, net[0].weight)[0], 4 * gram @ w)
+
+
+def test_orthogonal_weights_of_any_length_cost_nothing():
+    layer = nn.Linear(3, 3)
+    nn.init.orthogonal_(layer.weight, gain=7)
+    assert float(orthogonality(layer).detach()) < 1e-6
+
+
+def test_parameters_pay_for_their_distance_from_their_mean():
+    pair = nn.ModuleDict({"generator": nn.Linear(1, 1), "discriminator": nn.Linear(1, 1, bias=False)})
+    average = HistoricalAverage(pair)
+    with torch.no_grad():
+        for step, value in enumerate((1.0, 3.0, 8.0), 1):
+            pair["discriminator"].weight.fill_(value)
+            average.after_step(pair, step)
+    loss = average.distance(pair, "discriminator", 3)
+    assert loss.item() == pytest.approx(16)  # 8 is 4 from the mean
+    assert torch.autograd.grad(loss, pair["discriminator"].weight)[0].item() == pytest.approx(8)
+    assert average.distance(pair, "generator", 3).item() == pytest.approx(0)
+    assert average.distance(pair, "discriminator", 0).item() == 0  # no step has been made yet
+
+
+@pytest.mark.parametrize("name", ["dcgan_nano", "wgan_gp_nano", "wgan_gp_resnet_nano"])
+def test_features_are_what_the_score_is_computed_from(name):
+    discriminator = create_model(name).discriminator.eval()
+    images = torch.rand(3, 1, 28, 28)
+    features = features_before_score(discriminator, images)
+    assert features.shape[0] == 3 and features.requires_grad
+    last = [module for module in discriminator.modules() if isinstance(module, nn.Conv2d | nn.Linear)][-1]
+    weight = last.weight.flatten(1)
+    scores = features @ weight.T + (0 if last.bias is None else last.bias)
+    torch.testing.assert_close(scores.flatten(), discriminator(images))
+    with pytest.raises(UsageError, match="Flatten has no layer that gives one score for an image"):
+        features_before_score(nn.Flatten(), images)
 
 
 def test_penalties_by_hand():

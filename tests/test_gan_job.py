@@ -159,7 +159,7 @@ def test_an_objective_fills_in_what_was_left_open(tmp_path: Path) -> None:
     assert found["adversarial.loss"] == {"value": "wasserstein", "origin": "objective wgan-gp"}
     assert found["adversarial.regulariser"]["value"] == "gradient-penalty"
     assert found["adversarial.discriminator_steps"] == {"value": 2, "origin": "command"}
-    for name in ("hinje", "wgan"):
+    for name in ("hinje", "wgn"):
         with pytest.raises(UsageError, match=f"unknown objective '{name}'"):
             train("dcgan_nano", "digits", tmp_path / "two", **settings, objective=name)
     with pytest.raises(UsageError, match="Linear makes no images; expected a model with a generator and a discrim"):
@@ -205,7 +205,7 @@ def test_every_objective_trains_any_pair(name: str, pair: Any) -> None:
     """Each side's loss falls when its own parameters follow the gradient of its phase, and moves nothing else."""
     objective = Adversarial(AdversarialSettings(**OBJECTIVES[name].values))
     side = pair.config.image_size
-    learner = GenerationLearner(pair, (1, side, side)).train()
+    learner = GenerationLearner(pair, (1, side, side), objective.beside(pair)).train()
     torch.manual_seed(0)
     with torch.no_grad():  # fresh weights of 0.02 are so small that a loss in float32 does not feel a step
         for parameter in pair.parameters():

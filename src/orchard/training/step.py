@@ -141,6 +141,8 @@ class Stepper:
             raise NotFinite("gradient", float(norm), parts[-1])
         self._add({self.column("grad_norm", phase): norm.double()}, phase.repeat)
         self.optimizers[phase.optimizer].step()
+        if phase.after is not None:
+            phase.after(self.bare)
         self.optimizers[phase.optimizer].zero_grad(set_to_none=True)
 
     def _rest_below_head(self) -> None:

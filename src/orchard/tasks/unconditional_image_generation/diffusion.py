@@ -87,6 +87,9 @@ class DiffusionObjective:
     def optimizer_settings(self, name: str, common: OptimizerSettings) -> OptimizerSettings:
         return common
 
+    def beside(self, model: nn.Module) -> None:
+        """Nothing."""
+
     def draw_and_compare(self, learner: Any, batch: ImageBatch) -> tuple[Tensor, dict[str, Tensor]]:
         """The mean loss at steps that are drawn evenly, and its parts."""
         model, x0 = learner.model, batch.images

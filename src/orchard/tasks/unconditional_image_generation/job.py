@@ -64,7 +64,8 @@ class Job(base.Job):
         self.channels_last = base.wants_channels_last(model)
         if self.channels_last:
             model = model.to(memory_format=torch.channels_last)
-        self.model = GenerationLearner(model, (self.preprocess.channels, *self.preprocess.size))
+        shape = (self.preprocess.channels, *self.preprocess.size)
+        self.model = GenerationLearner(model, shape, self.objective.beside(model))
         self.fabric = base.make_fabric(self.settings, device)
         self.judge = make_judge(settings.generation.judge, self.preprocess.channels, device)
         self.real: dict[str, Tensor] = {}  # features by split, computed once

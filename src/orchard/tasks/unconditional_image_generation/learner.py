@@ -15,7 +15,7 @@ SIDE = 64  # larger images are kept at this side
 
 
 class GenerationLearner(Learner):
-    """`model`, and a history of what it made, which is in the checkpoints.
+    """`model`, what its objective keeps `beside` it, and a history of what it made; all are in the checkpoints.
 
     After every evaluation the same images are remembered. When there is no more room, every second moment is
     forgotten, and from then on every second one is left out, so that those that are kept are evenly apart.
@@ -26,9 +26,10 @@ class GenerationLearner(Learner):
     evaluations: Tensor  # () int64, how many there were
     step: Tensor  # () int64
 
-    def __init__(self, model: nn.Module, shape: tuple[int, int, int]):
+    def __init__(self, model: nn.Module, shape: tuple[int, int, int], beside: nn.Module | None = None):
         super().__init__()
         self.model = model
+        self.beside = beside
         channels, height, width = shape
         scale = min(1.0, SIDE / max(height, width))
         small = (channels, round(height * scale), round(width * scale))
@@ -47,6 +48,8 @@ class GenerationLearner(Learner):
 
     def after_step(self, step: int) -> None:
         self.step.fill_(step)
+        if self.beside is not None:
+            cast(Any, self.beside).after_step(self.model, step)
 
     def remember(self, images: Tensor) -> None:
         """Keep the first images, (N, C, H, W) uint8, as those of the last step."""

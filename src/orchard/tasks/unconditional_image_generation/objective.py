@@ -5,7 +5,6 @@ A family is a module of this folder (adversarial.py, ...). It knows its models b
 
 from __future__ import annotations
 
-import dataclasses
 import importlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Protocol, cast
@@ -28,6 +27,7 @@ class Objective(BaseObjective, Protocol):
     def curves(self) -> Sequence[Curve]: ...  # of the report; their columns are logged
     def describe(self) -> str: ...
     def optimizer_settings(self, name: str, common: OptimizerSettings) -> OptimizerSettings: ...
+    def beside(self, model: nn.Module) -> nn.Module | None: ...  # what is kept with a model, with `after_step`
 
 
 class Family(Protocol):
@@ -103,9 +103,15 @@ def settle_objective(resolved: Resolved, model: nn.Module) -> Resolved:
 
 
 def _fill(resolved: Resolved, name: str, named: NamedObjective) -> Resolved:
-    """The values of an objective in the settings of its family, but for those that were given."""
-    group = getattr(resolved.settings, named.family)
-    left_open = {key: value for key, value in named.values.items() if key not in group.model_fields_set}
-    origins = {f"{named.family}.{key}": f"objective {name}" for key in left_open}
-    settings = resolved.settings.model_copy(update={named.family: group.model_copy(update=left_open)})
-    return dataclasses.replace(resolved, settings=settings, origins={**resolved.origins, **origins})
+    """The values of an objective in the settings, but for those that were given.
+
+    A recipe's optimizer suits the recipe's objective: where the command names another, its own optimizer takes the place.
+    """
+    group, origins = getattr(resolved.settings, named.family), resolved.origins
+    values = {f"{named.family}.{key}": value for key, value in named.values.items() if key not in group.model_fields_set}
+    kept = {"command"} if origins.get("objective") == "command" else set(origins.values())
+    optimizer = {f"optimizer.{key}": value for key, value in named.optimizer.items()}
+    values |= {key: value for key, value in optimizer.items() if origins.get(key) not in kept}
+    for key, value in values.items():
+        resolved = resolved.choose(key, value, f"objective {name}")
+    return resolved
