@@ -6,6 +6,7 @@ import json
 from html.parser import HTMLParser
 from itertools import pairwise
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -19,6 +20,7 @@ from orchard.app.answer import answer
 from orchard.app.importing import import_checkpoint
 from orchard.app.pipeline import pipeline
 from orchard.app.train import train
+from orchard.cards import Recipe, find_recipe
 from orchard.data.batches import ImageBatch
 from orchard.data.contracts import Preprocess
 from orchard.data.settings import CaptionSource
@@ -27,6 +29,7 @@ from orchard.inference.generators import generators
 from orchard.inference.loading import load
 from orchard.models import create_model
 from orchard.models.generation.pair import AdversarialPair
+from orchard.tasks.base import make_fabric
 from orchard.tasks.unconditional_image_generation.adversarial import Adversarial, generate
 from orchard.tasks.unconditional_image_generation.job import evaluate_loaded
 from orchard.tasks.unconditional_image_generation.judge import ClassifierFeatures, compare, make_judge
@@ -34,6 +37,7 @@ from orchard.tasks.unconditional_image_generation.learner import ROWS, Generatio
 from orchard.tasks.unconditional_image_generation.objective import family_of, settle_objective
 from orchard.tasks.unconditional_image_generation.settings import OBJECTIVES, AdversarialSettings, Options, Settings
 from orchard.training.settings import resolve
+from orchard.training.step import Stepper
 from orchard.weights.official import export_official
 from orchard.weights.portable import Portable, save_portable
 
@@ -46,6 +50,7 @@ SMALL: dict[str, Any] = {
     "generation.samples": 40,
 }
 CPU = torch.device("cpu")
+ADVERSARIAL = [name for name, named in OBJECTIVES.items() if named.family == "adversarial"]
 
 
 @pytest.fixture(scope="module")
@@ -59,6 +64,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_stopped_and_resumed_ends_in_the_same_bits(tmp_path: Path) -> None:
     settings = {**SMALL, "architecture": {"levels": 1, "width": 4, "noise": 6}, "objective": "wgan-gp", "ema": 0.9}
+    settings |= {"adversarial.historical_averaging": 0.1}  # its mean is in the checkpoints
     settings |= {"optimizer.name": "adam", "batch_size": 64}  # four steps of five batches are an epoch
     whole = train("wgan_gp_nano", "digits", tmp_path / "whole", **settings)
     with stopped_after(5, 6):
@@ -200,7 +206,7 @@ class Labelled(AdversarialPair):
 
 
 @pytest.mark.parametrize("pair", [Labelled(), create_model("dcgan_nano", **SMALL["architecture"], image_size=8)])
-@pytest.mark.parametrize("name", [name for name, named in OBJECTIVES.items() if named.family == "adversarial"])
+@pytest.mark.parametrize("name", ADVERSARIAL)
 def test_every_objective_trains_any_pair(name: str, pair: Any) -> None:
     """Each side's loss falls when its own parameters follow the gradient of its phase, and moves nothing else."""
     objective = Adversarial(AdversarialSettings(**OBJECTIVES[name].values))
@@ -392,3 +398,64 @@ def test_a_model_learns_by_the_objective_of_its_paper(name: str, expected: str) 
     settings = {"model": name, "data.source": "digits"}
     resolved = settle_objective(resolve(settings, None, "", Settings), create_model(name))
     assert resolved.settings.objective == expected
+
+
+def resolved_by(model: str, recipe: Recipe | None = None, **command: Any) -> Any:
+    """Settings and their origins, as a training of `model` on digits has them."""
+    settings = {"model": model, "data.source": "digits", **command}
+    return settle_objective(resolve(settings, recipe, "recipe", Settings), create_model(model))
+
+
+def test_an_objective_brings_the_optimizer_that_its_paper_needs() -> None:
+    recipe = find_recipe("dcgan_nano", "images")
+    plain = resolved_by("dcgan_nano", recipe)
+    assert plain.settings.optimizer.name == "adam" and plain.origins["optimizer.name"] == "recipe"
+    wgan = resolved_by("dcgan_nano", recipe, objective="wgan", **{"optimizer.lr": 1e-4})
+    found = wgan.settings.optimizer
+    assert (found.name, found.lr, found.momentum, found.beta2) == ("rmsprop", 1e-4, 0, 0.99)
+    assert wgan.origins["optimizer.name"] == "objective wgan" and wgan.origins["optimizer.lr"] == "command"
+    own = Recipe("dcgan_nano", "digits", {"objective": "wgan", "optimizer.name": "adam"})
+    assert resolved_by("dcgan_nano", own).settings.optimizer.name == "adam"
+
+
+PAIRS = {
+    "dcgan_nano": {"levels": 1, "generator_width": 3, "discriminator_width": 3, "noise": 4, "image_size": 8},
+    "wgan_gp_nano": {"levels": 1, "width": 3, "noise": 4, "image_size": 8},
+}
+
+
+@pytest.mark.parametrize("model", PAIRS)
+@pytest.mark.parametrize("name", ADVERSARIAL)
+def test_one_step_of_every_objective_moves_both_networks(name: str, model: str) -> None:
+    """By the loop's own step: all is finite, both networks change, and clipped weights stay within their bound."""
+    torch.manual_seed(0)
+    pair = create_model(model, **PAIRS[model])
+    start = {key: tensor.clone() for key, tensor in pair.state_dict().items()}
+    settings = resolved_by(model, objective=name).settings
+    objective = Adversarial(settings.adversarial)
+    job: Any = SimpleNamespace(
+        model=GenerationLearner(pair, (1, 8, 8), objective.beside(pair)),
+        phases=objective.phases,
+        fabric=make_fabric(settings, CPU),
+        settings=settings,
+        head_epochs=0,
+        optimizer_settings=lambda side: objective.optimizer_settings(side, settings.optimizer),
+        train_mode=lambda learner: learner.train(),
+    )
+    numbers = torch.arange(6)
+    batches = ([ImageBatch(torch.rand(6, 1, 8, 8) * 2 - 1, numbers % 2, numbers)] for _ in range(10))
+    metrics = Stepper(job, 2, 1).run(0, batches, 0.0)
+    assert metrics.keys() >= {"loss", *objective.logged} and all(value.isfinite() for value in metrics.values())
+    for side in ("generator", "discriminator"):
+        moved = [key for key, p in pair.named_parameters() if key.startswith(side) and not torch.equal(p, start[key])]
+        assert moved, side
+    assert all(tensor.isfinite().all() for tensor in pair.state_dict().values())
+    if bound := objective.settings.weight_clip:
+        assert max(float(p.detach().abs().max()) for p in pair.discriminator.parameters()) <= bound
+
+
+def test_parts_of_objectives_that_do_not_meet_are_refused() -> None:
+    with pytest.raises(UsageError, match="'adversarial.smoothing': hinge has no label to move; it is for minimax, non-"):
+        Adversarial(AdversarialSettings(loss="hinge", smoothing=0.1))
+    with pytest.raises(UsageError, match="'adversarial.leak' is the loss-sensitive loss's, not that of hinge"):
+        Adversarial(AdversarialSettings(loss="hinge", leak=0.1))
