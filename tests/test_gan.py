@@ -14,6 +14,8 @@ from orchard.inference.frechet import frechet_distance, kernel_distance, neighbo
 from orchard.models import create_model
 from orchard.models.generation.wgan_gp import Downsampling, Upsampling
 from orchard.nn.conv import glorot_uniform
+from orchard.nn.maxout import Maxout
+from orchard.nn.minibatch_discrimination import MinibatchDiscrimination
 from orchard.tasks.unconditional_image_generation.discriminator_features import features_before_score
 from orchard.tasks.unconditional_image_generation.losses import (
     LOSSES,
@@ -66,7 +68,7 @@ def test_critic_its_penalty_and_their_gradients_are_those_of_the_pytorch_code():
 # What every pair promises
 
 
-@pytest.mark.parametrize("name", ["dcgan_nano", "wgan_gp_nano", "wgan_gp_resnet_nano"])
+@pytest.mark.parametrize("name", ["dcgan_nano", "gan_nano", "wgan_gp_nano", "wgan_gp_resnet_nano"])
 def test_noise_to_images_to_scores(name):
     torch.manual_seed(0)
     pair = create_model(name).eval()
@@ -113,6 +115,60 @@ def test_weights_start_with_the_variance_of_their_fans():
         assert float(glorot_uniform(layer, gain=2).weight.detach().var()) == pytest.approx(4 / (800 + 400), rel=0.03)
         assert not layer.bias.any()
     assert float(glorot_uniform(nn.Linear(100, 300), gain=1).weight.detach().var()) == pytest.approx(2 / 400, rel=0.03)
+
+
+def test_maxout_units_are_the_largest_of_their_pieces():
+    layer = Maxout(2, 2, 3)
+    x, weight, bias = torch.tensor([[1.0, -2.0]]), layer.linear.weight.detach(), layer.linear.bias.detach()
+    values = [float(w @ x[0] + b) for w, b in zip(weight, bias, strict=True)]
+    assert layer(x)[0].tolist() == pytest.approx([max(values[:3]), max(values[3:])])
+
+
+def test_minibatch_discrimination_says_how_close_the_others_are():
+    layer = MinibatchDiscrimination(1, 2, 2, std=1.0)
+    with torch.no_grad():
+        layer.weight.copy_(torch.tensor([[[1.0, 2.0], [0.0, 0.5]]]))  # of a difference d: 3 |d|, and 0.5 |d|
+    x = torch.tensor([[0.0], [1.0], [3.0]])
+    found = layer(x)
+    assert torch.equal(found[:, :1], x)
+    for n, others in enumerate(((1, 3), (1, 2), (2, 3))):
+        for kernel, slope in enumerate((3.0, 0.5)):
+            expected = 1 + sum(math.exp(-slope * other) for other in others)
+            assert found[n, 1 + kernel].item() == pytest.approx(expected, rel=1e-5)
+    alike = layer(torch.ones(4, 1))
+    assert alike[:, 1:].tolist() == [[4.0, 4.0]] * 4
+
+
+def test_gan_is_the_authors_network_for_mnist():
+    torch.manual_seed(0)
+    pair = create_model("gan")
+    generator = [100 * 1200 + 1200, 1200 * 1200 + 1200, 1200 * 784 + 784]
+    discriminator = [(784 + 1) * 240 * 5, (240 + 1) * 240 * 5, 240 + 1]
+    for side, counts in (("generator", generator), ("discriminator", discriminator)):
+        assert sum(p.numel() for p in pair.get_submodule(side).parameters()) == sum(counts)
+    for side, bound in (("generator", 0.05), ("discriminator", 0.005)):
+        weights = torch.cat([p.detach().flatten() for p in pair.get_submodule(side).parameters() if p.ndim > 1])
+        assert 0.99 * bound < float(weights.abs().max()) <= bound
+    noise = pair.sample_noise(2)
+    w = dict(pair.generator.named_parameters())
+    x = noise.double()
+    for layer in (0, 2, 4):
+        x = x @ w[f"layers.{layer}.weight"].double().T + w[f"layers.{layer}.bias"].double()
+        x = x.clamp(min=0) if layer < 4 else 1 / (1 + (-x).exp())
+    torch.testing.assert_close(pair(noise), x.float().reshape(2, 1, 28, 28))
+    shares = [module.p for module in pair.discriminator.modules() if isinstance(module, nn.Dropout)]
+    assert shares == [0.2, 0.5, 0.5]
+
+
+def test_a_generator_whose_images_are_all_alike_is_told_apart():
+    pair = create_model("gan_nano", minibatch_kernels=3, image_size=4).eval()
+    images = torch.rand(6, 1, 4, 4)
+    alone, alike = pair.discriminator.hidden(images)[:, -3:], pair.discriminator.hidden(images[:1].expand(6, -1, -1, -1))
+    assert (alike[:, -3:] == 6).all() and (alone < 6).all()
+    assert pair.discriminator(images).shape == (6,)
+    for wrong in ({"pieces": 1}, {"minibatch_kernels": -1}):
+        with pytest.raises(UsageError, match="gan_nano"):
+            create_model("gan_nano", **wrong)
 
 
 # Losses and penalties by hand
@@ -234,7 +290,7 @@ def test_parameters_pay_for_their_distance_from_their_mean():
     assert average.distance(pair, "discriminator", 0).item() == 0  # no step has been made yet
 
 
-@pytest.mark.parametrize("name", ["dcgan_nano", "wgan_gp_nano", "wgan_gp_resnet_nano"])
+@pytest.mark.parametrize("name", ["dcgan_nano", "gan_nano", "wgan_gp_nano", "wgan_gp_resnet_nano"])
 def test_features_are_what_the_score_is_computed_from(name):
     discriminator = create_model(name).discriminator.eval()
     images = torch.rand(3, 1, 28, 28)

@@ -392,7 +392,7 @@ def test_official_files_of_each_network_become_one_model(tmp_path: Path) -> None
 
 @pytest.mark.parametrize(
     ("name", "expected"),
-    [("dcgan_nano", "dcgan"), ("wgan_gp_nano", "wgan-gp"), ("wgan_gp_resnet_nano", "wgan-gp"), ("ddpm_nano", "ddpm")],
+    [("gan_nano", "dcgan"), ("dcgan_nano", "dcgan"), ("wgan_gp_nano", "wgan-gp"), ("wgan_gp_resnet_nano", "wgan-gp"), ("ddpm_nano", "ddpm")],
 )
 def test_a_model_learns_by_the_objective_of_its_paper(name: str, expected: str) -> None:
     settings = {"model": name, "data.source": "digits"}
@@ -421,6 +421,7 @@ def test_an_objective_brings_the_optimizer_that_its_paper_needs() -> None:
 PAIRS = {
     "dcgan_nano": {"levels": 1, "generator_width": 3, "discriminator_width": 3, "noise": 4, "image_size": 8},
     "wgan_gp_nano": {"levels": 1, "width": 3, "noise": 4, "image_size": 8},
+    "gan_nano": {"width": 8, "units": 4, "pieces": 2, "noise": 4, "image_size": 8, "minibatch_kernels": 2},
 }
 
 
