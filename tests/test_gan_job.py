@@ -8,6 +8,7 @@ from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 import torch
@@ -30,13 +31,17 @@ from orchard.inference.loading import load
 from orchard.models import create_model
 from orchard.models.generation.pair import AdversarialPair
 from orchard.tasks.base import make_fabric
+from orchard.tasks.unconditional_image_generation import job as generation_job
 from orchard.tasks.unconditional_image_generation.adversarial import Adversarial, generate
+from orchard.tasks.unconditional_image_generation.diversity import falls
 from orchard.tasks.unconditional_image_generation.job import evaluate_loaded
 from orchard.tasks.unconditional_image_generation.judge import ClassifierFeatures, compare, make_judge
 from orchard.tasks.unconditional_image_generation.learner import ROWS, GenerationLearner
 from orchard.tasks.unconditional_image_generation.objective import family_of, settle_objective
 from orchard.tasks.unconditional_image_generation.settings import OBJECTIVES, AdversarialSettings, Options, Settings
+from orchard.training.checkpoint import Checkpoints
 from orchard.training.settings import resolve
+from orchard.training.state import DivergedError
 from orchard.training.step import Stepper
 from orchard.weights.official import export_official
 from orchard.weights.portable import Portable, save_portable
@@ -121,8 +126,12 @@ def test_the_report_is_whole(run: Path) -> None:
         "step 6",
         "Fréchet distance",
         "Generator&#39;s loss",
+        "Discriminator&#39;s accuracy",
+        "Generator&#39;s gradient norm",
+        "Nearest training images",
     ):
         assert words in page
+    assert page.count("Its nearest training image") == 16 and "Warning" not in page
     assert page.count("<circle") >= 80  # forty real and forty generated images
 
 
@@ -284,6 +293,51 @@ def test_history_stays_evenly_apart() -> None:
         assert len({later - earlier for earlier, later in pairwise(steps)}) <= 1
         assert all(int(images.float().mean()) == moment for moment, images in learner.moments())
     assert len(steps) > ROWS // 2
+
+
+def test_a_fall_of_diversity_is_said_once() -> None:
+    rising = [(1, 0.02), (2, 0.0), (3, 0.4), (4, 0.5), (5, 0.3)]
+    assert not falls(rising)  # what has not learned much yet, or varies, has not fallen
+    (line,) = falls([*rising, (6, 0.2), (7, 0.1)])
+    assert "cover 20.0% of real ones at step 6, and covered 50.0% at step 4" in line
+    assert len(falls([*rising, (6, 0.2), (7, 0.3), (8, 0.1)])) == 2
+
+
+def test_a_collapse_is_warned_of(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """On stderr when it happens, and in the report."""
+    with patch.object(generation_job, "compare", side_effect=coverages(0.6, 0.5, 0.1, 0.1)):
+        train("dcgan_nano", "digits", tmp_path / "run", **SMALL, evaluate_steps=2)
+    heard = capsys.readouterr().err
+    assert heard.count("warning: the diversity of generated images falls: they cover 10.0% of real ones at step 6") == 1
+    page = (tmp_path / "run" / "report.html").read_text()
+    assert page.count("<strong>Warning:</strong> the diversity of generated images falls") == 1
+
+
+def coverages(*values: float) -> Any:
+    """`compare` with these coverages, the last for all further calls."""
+    left = list(values)
+
+    def fake(real: Tensor, generated: Tensor) -> dict[str, float]:
+        return compare(real, generated) | {"coverage": left.pop(0) if len(left) > 1 else left[0]}
+
+    return fake
+
+
+def test_what_is_no_number_ends_the_training_with_the_last_good_state(tmp_path: Path) -> None:
+    """Not with that of half a step, in which the discriminator has learned and the generator has not."""
+    whole = Adversarial.generator_loss
+
+    def failing(objective: Adversarial, learner: Any, batch: ImageBatch, step: int) -> tuple[Tensor, dict[str, Tensor]]:
+        loss, metrics = whole(objective, learner, batch, step)
+        return loss * (torch.inf if step == 3 else 1), metrics
+
+    settings = {**SMALL, "checkpoint_steps": 2}
+    with patch.object(Adversarial, "generator_loss", failing), pytest.raises(DivergedError) as caught:
+        train("dcgan_nano", "digits", tmp_path / "run", **settings)
+    assert "the loss became inf at step 4" in str(caught.value)
+    assert "step_000000002. Try a smaller --set optimizer.lr" in str(caught.value)
+    ended = train("dcgan_nano", "digits", tmp_path / "run", **settings)
+    assert ended["test"] == train("dcgan_nano", "digits", tmp_path / "whole", **settings)["test"]
 
 
 # Judges

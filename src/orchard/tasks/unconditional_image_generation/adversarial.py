@@ -30,6 +30,7 @@ from orchard.tasks.unconditional_image_generation.regularisers import REGULARISE
 from orchard.tasks.unconditional_image_generation.settings import AdversarialSettings, Options, Settings
 from orchard.tasks.unconditional_image_generation.weight_regularisers import HistoricalAverage, orthogonality
 from orchard.training.phases import Phase
+from orchard.training.run import LOG_COLUMNS
 from orchard.training.settings import OptimizerSettings
 
 NEEDS = "a generator and a discriminator"
@@ -75,13 +76,14 @@ class Adversarial:
             Curve("Discriminator's accuracy", ACCURACY, "share on the right side of the middle", percent=True),
             Curve("Score of real images", "score_real", "score"),
             Curve("Score of generated images", "score_fake", "score"),
+            Curve("Discriminator's gradient norm", "grad_norm", "before clipping", falling=True),
             Curve("Generator's gradient norm", "generator_grad_norm", "before clipping", falling=True),
         )
         if self.regulariser is not None:
             self.curves += (Curve("Regulariser", "regulariser", "before its weight", falling=True),)
         if s.orthogonality:
             self.curves += (Curve("Orthogonality", "orthogonality", "before its weight", falling=True),)
-        self.logged = tuple(curve.column for curve in self.curves[1:])
+        self.logged = tuple(curve.column for curve in self.curves if curve.column not in LOG_COLUMNS)
 
     def describe(self) -> str:
         s = self.settings
