@@ -163,8 +163,8 @@ def test_gan_is_the_authors_network_for_mnist():
 def test_a_generator_whose_images_are_all_alike_is_told_apart():
     pair = create_model("gan_nano", minibatch_kernels=3, image_size=4).eval()
     images = torch.rand(6, 1, 4, 4)
-    alone, alike = pair.discriminator.hidden(images)[:, -3:], pair.discriminator.hidden(images[:1].expand(6, -1, -1, -1))
-    assert (alike[:, -3:] == 6).all() and (alone < 6).all()
+    hidden = pair.discriminator.hidden
+    assert (hidden(images[:1].expand(6, -1, -1, -1))[:, -3:] == 6).all() and (hidden(images)[:, -3:] < 6).all()
     assert pair.discriminator(images).shape == (6,)
     for wrong in ({"pieces": 1}, {"minibatch_kernels": -1}):
         with pytest.raises(UsageError, match="gan_nano"):
@@ -251,7 +251,8 @@ def test_matched_features_by_hand():
 
 
 @pytest.mark.parametrize("name, expected", [
-    ("hinge", (1 / 2 + 1 / 2) / 2), ("least-squares", (1 / 2 + 2 / 2) / 2),  # -1 counts as generated, 0 is on neither side
+    ("hinge", (1 / 2 + 1 / 2) / 2),  # -1 is on the generated side, 0 on neither
+    ("least-squares", (1 / 2 + 2 / 2) / 2),
     ("wasserstein", (1 / 2 + 1 / 2) / 2),  # the middle of the means 0.5 and -1.5 is -0.5
 ])  # fmt: skip
 def test_accuracy_is_of_the_loss_s_own_middle(name, expected):

@@ -39,7 +39,6 @@ from orchard.tasks.unconditional_image_generation.judge import ClassifierFeature
 from orchard.tasks.unconditional_image_generation.learner import ROWS, GenerationLearner
 from orchard.tasks.unconditional_image_generation.objective import family_of, settle_objective
 from orchard.tasks.unconditional_image_generation.settings import OBJECTIVES, AdversarialSettings, Options, Settings
-from orchard.training.checkpoint import Checkpoints
 from orchard.training.settings import resolve
 from orchard.training.state import DivergedError
 from orchard.training.step import Stepper
@@ -446,7 +445,13 @@ def test_official_files_of_each_network_become_one_model(tmp_path: Path) -> None
 
 @pytest.mark.parametrize(
     ("name", "expected"),
-    [("gan_nano", "dcgan"), ("dcgan_nano", "dcgan"), ("wgan_gp_nano", "wgan-gp"), ("wgan_gp_resnet_nano", "wgan-gp"), ("ddpm_nano", "ddpm")],
+    [
+        ("gan_nano", "dcgan"),
+        ("dcgan_nano", "dcgan"),
+        ("wgan_gp_nano", "wgan-gp"),
+        ("wgan_gp_resnet_nano", "wgan-gp"),
+        ("ddpm_nano", "ddpm"),
+    ],
 )
 def test_a_model_learns_by_the_objective_of_its_paper(name: str, expected: str) -> None:
     settings = {"model": name, "data.source": "digits"}
@@ -510,7 +515,7 @@ def test_one_step_of_every_objective_moves_both_networks(name: str, model: str) 
 
 
 def test_parts_of_objectives_that_do_not_meet_are_refused() -> None:
-    with pytest.raises(UsageError, match="'adversarial.smoothing': hinge has no label to move; it is for minimax, non-"):
+    with pytest.raises(UsageError, match=r"'adversarial\.smoothing': hinge has no label to move; it is for minimax"):
         Adversarial(AdversarialSettings(loss="hinge", smoothing=0.1))
-    with pytest.raises(UsageError, match="'adversarial.leak' is the loss-sensitive loss's, not that of hinge"):
+    with pytest.raises(UsageError, match=r"'adversarial\.leak' is the loss-sensitive loss's, not that of hinge"):
         Adversarial(AdversarialSettings(loss="hinge", leak=0.1))

@@ -9,9 +9,9 @@ from torch import Tensor, nn
 class MinibatchDiscrimination(nn.Module):
     """(B, D) → (B, D + kernels): a sample's own features, and for each kernel how close the batch is to it.
 
-    A kernel sees `dims` projections of the features; closeness is the sum over the batch, the sample itself included, of
-    exp(-‖difference‖₁) (section 3.2). A generator whose images are all alike is told apart by that. Scores of a network
-    with this layer depend on the whole batch. Takes memory for B x B x kernels x dims differences.
+    A kernel sees `dims` projections of the features; closeness is the sum over the batch, the sample itself included,
+    of exp(-‖difference‖₁) (section 3.2). A generator whose images are all alike is told apart by that. Scores of a
+    network with this layer depend on the whole batch. Takes memory for B x B x kernels x dims differences.
 
     Args:
         features: D.

@@ -109,7 +109,7 @@ class GAN(AdversarialPair):
     """Noise (B, noise) to images (B, C, S, S) in [0, 1], and images to scores (B,)."""
 
     value_range = (0.0, 1.0)
-    objective = "dcgan"  # the non-saturating loss of section 3, which the authors' code has; "gan" is that of equation 1
+    objective = "dcgan"  # the non-saturating loss, as in the authors' code; "gan" is the loss of equation 1
 
     def __init__(self, config: GANConfig):
         super().__init__(config, Generator(config), Discriminator(config))

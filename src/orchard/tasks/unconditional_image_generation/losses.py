@@ -67,7 +67,7 @@ def pearson_discriminator(real: Tensor, fake: Tensor) -> Tensor:
 
 
 def pearson_generator(fake: Tensor) -> Tensor:
-    """Half the squared distance to 0, where the pair minimises Pearson's χ² divergence (Mao et al. 2016, equation 8)."""
+    """Half the squared distance to 0, so that the pair minimises Pearson's χ² (Mao et al. 2016, equation 8)."""
     return 0.5 * fake.square().mean()
 
 
@@ -89,9 +89,9 @@ def score_generator(fake: Tensor) -> Tensor:
 def loss_sensitive_discriminator(real: Tensor, fake: Tensor, leak: float = 0.0) -> Tensor:
     """By how much each generated image scores above the real one beside it, and `leak` times by how much below.
 
-    With a margin added to `fake` (`raised_by_margin`) this is the loss of LS-GAN, whose L(x) is minus our score (Qi 2017,
-    arXiv:1701.06264, equation 7 without its first term, as in the authors' code); with a leak, GLS-GAN's (its appendix
-    D). A leak of 1 is the Wasserstein loss.
+    With a margin added to `fake` (`raised_by_margin`) this is the loss of LS-GAN, whose L(x) is minus our score (Qi
+    2017, arXiv:1701.06264; without the mean of L over real images, to which the authors' code gives no weight), and
+    with a leak GLS-GAN's (appendix D). A leak of 1 is the Wasserstein loss.
     """
     return F.leaky_relu(fake - real, leak).mean()
 

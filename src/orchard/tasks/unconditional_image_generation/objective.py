@@ -105,10 +105,11 @@ def settle_objective(resolved: Resolved, model: nn.Module) -> Resolved:
 def _fill(resolved: Resolved, name: str, named: NamedObjective) -> Resolved:
     """The values of an objective in the settings, but for those that were given.
 
-    A recipe's optimizer suits the recipe's objective: where the command names another, its own optimizer takes the place.
+    A recipe's optimizer suits the recipe's objective: one that the command names brings its own.
     """
     group, origins = getattr(resolved.settings, named.family), resolved.origins
-    values = {f"{named.family}.{key}": value for key, value in named.values.items() if key not in group.model_fields_set}
+    left_open = {key: value for key, value in named.values.items() if key not in group.model_fields_set}
+    values = {f"{named.family}.{key}": value for key, value in left_open.items()}
     kept = {"command"} if origins.get("objective") == "command" else set(origins.values())
     optimizer = {f"optimizer.{key}": value for key, value in named.optimizer.items()}
     values |= {key: value for key, value in optimizer.items() if origins.get(key) not in kept}

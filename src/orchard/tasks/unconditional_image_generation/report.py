@@ -35,8 +35,9 @@ def write_generation_report(run: RunFolder, *, seen: Mapping[str, Tensor], curve
 
     Args:
         run: the run's folder, with its metrics.
-        seen: `real` and `generated` (N, C, H, W) uint8, `nearest`, the training images nearest to the first of the latter, the features `real_features` and `generated_features` (M, D),
-            and `history` (K, n, C, H, W) uint8 of the moments `steps` (K,).
+        seen: `real` and `generated` (N, C, H, W) uint8; `nearest`, the training images nearest to the first of the
+            latter; the features `real_features` and `generated_features` (M, D); and `history` (K, n, C, H, W) uint8 of
+            the moments `steps` (K,).
         curves: those of the objective.
     """
     metrics = run.metrics()

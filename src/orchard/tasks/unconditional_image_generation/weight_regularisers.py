@@ -32,8 +32,8 @@ def orthogonality(network: nn.Module) -> Tensor:
 class HistoricalAverage(nn.Module):
     """The mean of a pair's parameters over all steps so far, kept beside it and in its checkpoints.
 
-    Each network pays the squared distance of its parameters from their mean, which brings back those that run in circles
-    (Salimans et al. 2016, arXiv:1606.03498, section 3.3).
+    Each network pays the squared distance of its parameters from their mean, which brings back those that run in
+    circles (Salimans et al. 2016, arXiv:1606.03498, section 3.3).
     """
 
     generator: Tensor  # (P,) all its parameters, one after another
