@@ -159,7 +159,8 @@ class Adversarial:
 
         Of these only the labels are used, unless the features of both are matched.
         """
-        pair, s, metrics = learner.model, self.settings, {}
+        pair, s = learner.model, self.settings
+        metrics: dict[str, Tensor] = {}
         fake = pair(*noise_for(pair, batch))
         if s.feature_matching:
             labels = labels_for(pair, batch)
