@@ -1,6 +1,6 @@
 """Modes: how many of 8 Gaussians on a ring and of 25 on a grid a small pair covers, for each adversarial objective.
 
-    python benchmarks/modes.py --updates 3000 --out docs/modes.png
+    python benchmarks/modes.py --updates 2000 --out docs/modes.png
 
 Every objective has the same pair of fully connected networks, the same number of updates (those of both networks
 together, so that five of a critic leave fewer to the generator), one learning rate, Adam or the kind of optimizer that
@@ -70,9 +70,10 @@ def learned(name: str, centres: Tensor, updates: int, seed: int) -> Tensor:
     common: dict[str, Any] = {"data": {"source": "points"}, "schedule": {"name": "linear"}, "seed": seed}
     settings = Settings(model="points", **common, **group)
     torch.manual_seed(seed)
-    objective, pair = Adversarial(settings.adversarial), pair_of_points()
+    pair = pair_of_points()
+    objective = Adversarial(settings.adversarial, pair)
     job: Any = SimpleNamespace(
-        model=GenerationLearner(pair, (2, 1, 1), objective.beside(pair)),
+        model=GenerationLearner(pair, (2, 1, 1), objective.memory),
         phases=objective.phases,
         fabric=make_fabric(settings, torch.device("cpu")),
         settings=settings,
@@ -121,7 +122,7 @@ def draw(found: dict[tuple[str, str], Tensor], out: Path) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--updates", type=int, default=3000)
+    parser.add_argument("--updates", type=int, default=2000)
     parser.add_argument("--seeds", nargs="+", type=int, default=[0])
     every = [name for name, named in OBJECTIVES.items() if named.family == "adversarial"]
     parser.add_argument("--objectives", nargs="+", default=every)

@@ -17,6 +17,7 @@ from orchard.nn.conv import glorot_uniform
 from orchard.nn.maxout import Maxout
 from orchard.nn.minibatch_discrimination import MinibatchDiscrimination
 from orchard.tasks.unconditional_image_generation.discriminator_features import features_before_score
+from orchard.tasks.unconditional_image_generation.learner import GenerationLearner
 from orchard.tasks.unconditional_image_generation.losses import (
     LOSSES,
     matched_features,
@@ -280,15 +281,16 @@ def test_orthogonal_weights_of_any_length_cost_nothing():
 def test_parameters_pay_for_their_distance_from_their_mean():
     pair = nn.ModuleDict({"generator": nn.Linear(1, 1), "discriminator": nn.Linear(1, 1, bias=False)})
     average = HistoricalAverage(pair)
+    learner = GenerationLearner(pair, (1, 2, 2), average.memory)
+    assert average.distance(learner, "discriminator").item() == 0  # no step has been made yet
     with torch.no_grad():
-        for step, value in enumerate((1.0, 3.0, 8.0), 1):
+        for value in (1.0, 3.0, 8.0):
             pair["discriminator"].weight.fill_(value)
-            average.after_step(pair, step)
-    loss = average.distance(pair, "discriminator", 3)
+            average.update(learner)
+    loss = average.distance(learner, "discriminator")
     assert loss.item() == pytest.approx(16)  # 8 is 4 from the mean
     assert torch.autograd.grad(loss, pair["discriminator"].weight)[0].item() == pytest.approx(8)
-    assert average.distance(pair, "generator", 3).item() == pytest.approx(0)
-    assert average.distance(pair, "discriminator", 0).item() == 0  # no step has been made yet
+    assert average.distance(learner, "generator").item() == pytest.approx(0)
 
 
 @pytest.mark.parametrize("name", ["dcgan_nano", "gan_nano", "wgan_gp_nano", "wgan_gp_resnet_nano"])

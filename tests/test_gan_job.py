@@ -217,9 +217,9 @@ class Labelled(AdversarialPair):
 @pytest.mark.parametrize("name", ADVERSARIAL)
 def test_every_objective_trains_any_pair(name: str, pair: Any) -> None:
     """Each side's loss falls when its own parameters follow the gradient of its phase, and moves nothing else."""
-    objective = Adversarial(AdversarialSettings(**OBJECTIVES[name].values))
+    objective = Adversarial(AdversarialSettings(**OBJECTIVES[name].values), pair)
     side = pair.config.image_size
-    learner = GenerationLearner(pair, (1, side, side), objective.beside(pair)).train()
+    learner = GenerationLearner(pair, (1, side, side), objective.memory).train()
     torch.manual_seed(0)
     with torch.no_grad():  # fresh weights of 0.02 are so small that a loss in float32 does not feel a step
         for parameter in pair.parameters():
@@ -492,9 +492,9 @@ def test_one_step_of_every_objective_moves_both_networks(name: str, model: str) 
     pair = create_model(model, **PAIRS[model])
     start = {key: tensor.clone() for key, tensor in pair.state_dict().items()}
     settings = resolved_by(model, objective=name).settings
-    objective = Adversarial(settings.adversarial)
+    objective = Adversarial(settings.adversarial, pair)
     job: Any = SimpleNamespace(
-        model=GenerationLearner(pair, (1, 8, 8), objective.beside(pair)),
+        model=GenerationLearner(pair, (1, 8, 8), objective.memory),
         phases=objective.phases,
         fabric=make_fabric(settings, CPU),
         settings=settings,

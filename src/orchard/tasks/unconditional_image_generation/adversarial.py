@@ -46,8 +46,8 @@ def suits(model: nn.Module) -> bool:
 class Adversarial:
     """The phases of training a pair, which is `learner.model`."""
 
-    def __init__(self, settings: AdversarialSettings):
-        """UsageError for settings that do not go with the loss."""
+    def __init__(self, settings: AdversarialSettings, pair: nn.Module | None = None):
+        """`pair` is needed for historical averaging alone. UsageError for settings that do not go with the loss."""
         self.settings = s = settings
         self.loss = LOSSES[s.loss]
         if s.smoothing and not self.loss.labels:
@@ -68,7 +68,11 @@ class Adversarial:
             "regulariser", self.regulariser_loss, ("model.discriminator.",), DISCRIMINATOR, every=s.regulariser_every,
             after=after,
         )  # fmt: skip
-        making = Phase("generator", self.generator_loss, ("model.generator.",))
+        self.history = HistoricalAverage(pair) if s.historical_averaging and pair is not None else None
+        # What the learner keeps for it, and with it the checkpoints.
+        self.memory: dict[str, Tensor] = dict(self.history.memory) if self.history else {}
+        counted = self.history.update if self.history else None
+        making = Phase("generator", self.generator_loss, ("model.generator.",), after=counted)
         self.phases: tuple[Phase, ...] = (judging, *([regularising] if self.lazy else []), making)
         self.curves: tuple[Curve, ...] = (
             Curve("Discriminator's loss", "loss", s.loss),
@@ -108,10 +112,6 @@ class Adversarial:
             parts.append(f"{s.discriminator_steps} discriminator steps for one of the generator")
         return ", ".join(parts)
 
-    def beside(self, model: nn.Module) -> nn.Module | None:
-        """The mean of the parameters so far, where they are drawn to it."""
-        return HistoricalAverage(model) if self.settings.historical_averaging else None
-
     def optimizer_settings(self, name: str, common: OptimizerSettings) -> OptimizerSettings:
         """The discriminator may have a learning rate of its own (Heusel et al. 2017, arXiv:1706.08500)."""
         if name != DISCRIMINATOR or self.settings.discriminator_lr is None:
@@ -141,7 +141,7 @@ class Adversarial:
             penalty = self.regulariser(score, real, fake)
             loss = loss + s.regulariser_weight * penalty
             metrics["regulariser"] = penalty.detach()
-        return self._with_history(loss, learner, "discriminator", step), metrics
+        return self._with_history(loss, learner, "discriminator"), metrics
 
     def regulariser_loss(self, learner: Any, batch: ImageBatch, step: int) -> tuple[Tensor, dict[str, Tensor]]:
         """The regulariser alone, weighted by the steps that pass between two of its updates."""
@@ -173,12 +173,13 @@ class Adversarial:
             penalty = orthogonality(pair.generator)
             loss = loss + s.orthogonality * penalty
             metrics["orthogonality"] = penalty.detach()
-        return self._with_history(loss, learner, "generator", step), metrics
+        return self._with_history(loss, learner, "generator"), metrics
 
-    def _with_history(self, loss: Tensor, learner: Any, side: str, step: int) -> Tensor:
+    def _with_history(self, loss: Tensor, learner: Any, side: str) -> Tensor:
         """A network's loss with what it pays for being away from its mean."""
-        weight = self.settings.historical_averaging
-        return loss + weight * learner.beside.distance(learner.model, side, step) if weight else loss
+        if self.history is None:
+            return loss
+        return loss + self.settings.historical_averaging * self.history.distance(learner, side)
 
     @torch.no_grad()
     def clip_weights(self, learner: Any) -> None:
@@ -190,7 +191,7 @@ class Adversarial:
 
 
 def make_objective(settings: Settings, model: nn.Module) -> Adversarial:
-    return Adversarial(settings.adversarial)
+    return Adversarial(settings.adversarial, model)
 
 
 def measure(model: nn.Module, batches: Iterable[ImageBatch]) -> dict[str, float]:

@@ -6,7 +6,7 @@ loss is the training's (Ho et al. 2020, arXiv:2006.11239; Nichol & Dhariwal 2021
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from typing import Any
 
@@ -73,6 +73,7 @@ class DiffusionObjective:
         Curve("Bound", "bits_per_dimension", "bits per dimension", falling=True),
     )
     logged = ("squared_error", "bound", "bits_per_dimension")
+    memory: Mapping[str, Tensor] = {}
 
     def __init__(self, loss: DiffusionLoss):
         self.loss = loss
@@ -86,9 +87,6 @@ class DiffusionObjective:
 
     def optimizer_settings(self, name: str, common: OptimizerSettings) -> OptimizerSettings:
         return common
-
-    def beside(self, model: nn.Module) -> None:
-        """Nothing."""
 
     def draw_and_compare(self, learner: Any, batch: ImageBatch) -> tuple[Tensor, dict[str, Tensor]]:
         """The mean loss at steps that are drawn evenly, and its parts."""

@@ -66,7 +66,7 @@ class Job(base.Job):
         if self.channels_last:
             model = model.to(memory_format=torch.channels_last)
         shape = (self.preprocess.channels, *self.preprocess.size)
-        self.model = GenerationLearner(model, shape, self.objective.beside(model))
+        self.model = GenerationLearner(model, shape, self.objective.memory)
         self.fabric = base.make_fabric(self.settings, device)
         self.judge = make_judge(settings.generation.judge, self.preprocess.channels, device)
         self.real: dict[str, Tensor] = {}  # features by split, computed once

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, cast
 
 import torch
@@ -15,7 +16,7 @@ SIDE = 64  # larger images are kept at this side
 
 
 class GenerationLearner(Learner):
-    """`model`, what its objective keeps `beside` it, and a history of what it made; all are in the checkpoints.
+    """`model`, and a history of what it made, which is in the checkpoints.
 
     After every evaluation the same images are remembered. When there is no more room, every second moment is
     forgotten, and from then on every second one is left out, so that those that are kept are evenly apart.
@@ -26,10 +27,12 @@ class GenerationLearner(Learner):
     evaluations: Tensor  # () int64, how many there were
     step: Tensor  # () int64
 
-    def __init__(self, model: nn.Module, shape: tuple[int, int, int], beside: nn.Module | None = None):
+    def __init__(self, model: nn.Module, shape: tuple[int, int, int], memory: Mapping[str, Tensor] | None = None):
+        """`shape` (C, H, W) is an image's; `memory` is what the objective keeps from step to step, by name."""
         super().__init__()
         self.model = model
-        self.beside = beside
+        for name, tensor in (memory or {}).items():
+            self.register_buffer(name, tensor)
         channels, height, width = shape
         scale = min(1.0, SIDE / max(height, width))
         small = (channels, round(height * scale), round(width * scale))
@@ -48,8 +51,6 @@ class GenerationLearner(Learner):
 
     def after_step(self, step: int) -> None:
         self.step.fill_(step)
-        if self.beside is not None:
-            cast(Any, self.beside).after_step(self.model, step)
 
     def remember(self, images: Tensor) -> None:
         """Keep the first images, (N, C, H, W) uint8, as those of the last step."""

@@ -6,7 +6,7 @@ A family is a module of this folder (adversarial.py, ...). It knows its models b
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Protocol, cast
 
 import torch
@@ -25,9 +25,10 @@ class Objective(BaseObjective, Protocol):
 
     @property
     def curves(self) -> Sequence[Curve]: ...  # of the report; their columns are logged
+    @property
+    def memory(self) -> Mapping[str, Tensor]: ...  # what a learner keeps for it from step to step
     def describe(self) -> str: ...
     def optimizer_settings(self, name: str, common: OptimizerSettings) -> OptimizerSettings: ...
-    def beside(self, model: nn.Module) -> nn.Module | None: ...  # what is kept with a model, with `after_step`
 
 
 class Family(Protocol):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -29,31 +31,30 @@ def orthogonality(network: nn.Module) -> Tensor:
     return torch.stack(terms).sum()
 
 
-class HistoricalAverage(nn.Module):
-    """The mean of a pair's parameters over all steps so far, kept beside it and in its checkpoints.
+class HistoricalAverage:
+    """The mean of a pair's parameters over all steps so far, which is in `memory`.
 
     Each network pays the squared distance of its parameters from their mean, which brings back those that run in
     circles (Salimans et al. 2016, arXiv:1606.03498, section 3.3).
     """
 
-    generator: Tensor  # (P,) all its parameters, one after another
-    discriminator: Tensor
+    SIDES = ("generator", "discriminator")
 
     def __init__(self, pair: nn.Module):
-        super().__init__()
-        for side in ("generator", "discriminator"):
-            self.register_buffer(side, torch.zeros_like(parameters_of(pair, side)))
+        self.memory = {f"mean_{side}": torch.zeros_like(parameters_of(pair, side)) for side in self.SIDES}
+        self.memory["mean_steps"] = torch.zeros((), dtype=torch.int64)
 
     @torch.no_grad()
-    def after_step(self, pair: nn.Module, step: int) -> None:
-        """Count the parameters after the `step`-th step (from 1) in."""
-        for side, mean in self.named_buffers():
-            mean.lerp_(parameters_of(pair, side), 1 / step)
+    def update(self, learner: Any) -> None:
+        """Count the parameters in, once a step; `learner` has `model`, the pair, and the memory as buffers."""
+        steps = learner.get_buffer("mean_steps").add_(1)
+        for side in self.SIDES:
+            learner.get_buffer(f"mean_{side}").lerp_(parameters_of(learner.model, side), 1 / int(steps))
 
-    def distance(self, pair: nn.Module, side: str, step: int) -> Tensor:
-        """‖θ - mean‖² of one network in `step` (from 0), a scalar; 0 in the first step."""
-        apart = (parameters_of(pair, side) - self.get_buffer(side)).square().sum()
-        return apart if step else 0 * apart
+    def distance(self, learner: Any, side: str) -> Tensor:
+        """‖θ - mean‖² of one network, a scalar; 0 as long as there is no mean."""
+        apart = (parameters_of(learner.model, side) - learner.get_buffer(f"mean_{side}")).square().sum()
+        return apart * learner.get_buffer("mean_steps").clamp(max=1)
 
 
 def parameters_of(pair: nn.Module, side: str) -> Tensor:
