@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import torch.nn.functional as F
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
@@ -13,8 +14,19 @@ from orchard.inference.frechet import frechet_distance, kernel_distance, neighbo
 from orchard.models import create_model
 from orchard.models.generation.wgan_gp import Downsampling, Upsampling
 from orchard.nn.conv import glorot_uniform
-from orchard.tasks.unconditional_image_generation.losses import LOSSES
+from orchard.nn.maxout import Maxout
+from orchard.nn.minibatch_discrimination import MinibatchDiscrimination
+from orchard.tasks.unconditional_image_generation.discriminator_features import features_before_score
+from orchard.tasks.unconditional_image_generation.learner import GenerationLearner
+from orchard.tasks.unconditional_image_generation.losses import (
+    LOSSES,
+    matched_features,
+    raised_by_margin,
+    smoothing_term,
+    with_leak,
+)
 from orchard.tasks.unconditional_image_generation.regularisers import REGULARISERS, gradient_penalty
+from orchard.tasks.unconditional_image_generation.weight_regularisers import HistoricalAverage, orthogonality
 
 GOLDEN = Path(__file__).parent / "golden"
 PYTORCH = dict(kernel=3, before=1, generator_kernel=2, generator_before=0, slope=0.01)  # of caogang/wgan-gp
@@ -57,7 +69,7 @@ def test_critic_its_penalty_and_their_gradients_are_those_of_the_pytorch_code():
 # What every pair promises
 
 
-@pytest.mark.parametrize("name", ["dcgan_nano", "wgan_gp_nano", "wgan_gp_resnet_nano"])
+@pytest.mark.parametrize("name", ["dcgan_nano", "gan_nano", "wgan_gp_nano", "wgan_gp_resnet_nano"])
 def test_noise_to_images_to_scores(name):
     torch.manual_seed(0)
     pair = create_model(name).eval()
@@ -106,6 +118,60 @@ def test_weights_start_with_the_variance_of_their_fans():
     assert float(glorot_uniform(nn.Linear(100, 300), gain=1).weight.detach().var()) == pytest.approx(2 / 400, rel=0.03)
 
 
+def test_maxout_units_are_the_largest_of_their_pieces():
+    layer = Maxout(2, 2, 3)
+    x, weight, bias = torch.tensor([[1.0, -2.0]]), layer.linear.weight.detach(), layer.linear.bias.detach()
+    values = [float(w @ x[0] + b) for w, b in zip(weight, bias, strict=True)]
+    assert layer(x)[0].tolist() == pytest.approx([max(values[:3]), max(values[3:])])
+
+
+def test_minibatch_discrimination_says_how_close_the_others_are():
+    layer = MinibatchDiscrimination(1, 2, 2, std=1.0)
+    with torch.no_grad():
+        layer.weight.copy_(torch.tensor([[[1.0, 2.0], [0.0, 0.5]]]))  # of a difference d: 3 |d|, and 0.5 |d|
+    x = torch.tensor([[0.0], [1.0], [3.0]])
+    found = layer(x)
+    assert torch.equal(found[:, :1], x)
+    for n, others in enumerate(((1, 3), (1, 2), (2, 3))):
+        for kernel, slope in enumerate((3.0, 0.5)):
+            expected = 1 + sum(math.exp(-slope * other) for other in others)
+            assert found[n, 1 + kernel].item() == pytest.approx(expected, rel=1e-5)
+    alike = layer(torch.ones(4, 1))
+    assert alike[:, 1:].tolist() == [[4.0, 4.0]] * 4
+
+
+def test_gan_is_the_authors_network_for_mnist():
+    torch.manual_seed(0)
+    pair = create_model("gan")
+    generator = [100 * 1200 + 1200, 1200 * 1200 + 1200, 1200 * 784 + 784]
+    discriminator = [(784 + 1) * 240 * 5, (240 + 1) * 240 * 5, 240 + 1]
+    for side, counts in (("generator", generator), ("discriminator", discriminator)):
+        assert sum(p.numel() for p in pair.get_submodule(side).parameters()) == sum(counts)
+    for side, bound in (("generator", 0.05), ("discriminator", 0.005)):
+        weights = torch.cat([p.detach().flatten() for p in pair.get_submodule(side).parameters() if p.ndim > 1])
+        assert 0.99 * bound < float(weights.abs().max()) <= bound
+    noise = pair.sample_noise(2)
+    w = dict(pair.generator.named_parameters())
+    x = noise.double()
+    for layer in (0, 2, 4):
+        x = x @ w[f"layers.{layer}.weight"].double().T + w[f"layers.{layer}.bias"].double()
+        x = x.clamp(min=0) if layer < 4 else 1 / (1 + (-x).exp())
+    torch.testing.assert_close(pair(noise), x.float().reshape(2, 1, 28, 28))
+    shares = [module.p for module in pair.discriminator.modules() if isinstance(module, nn.Dropout)]
+    assert shares == [0.2, 0.5, 0.5]
+
+
+def test_a_generator_whose_images_are_all_alike_is_told_apart():
+    pair = create_model("gan_nano", minibatch_kernels=3, image_size=4).eval()
+    images = torch.rand(6, 1, 4, 4)
+    hidden = pair.discriminator.hidden
+    assert (hidden(images[:1].expand(6, -1, -1, -1))[:, -3:] == 6).all() and (hidden(images)[:, -3:] < 6).all()
+    assert pair.discriminator(images).shape == (6,)
+    for wrong in ({"pieces": 1}, {"minibatch_kernels": -1}):
+        with pytest.raises(UsageError, match="gan_nano"):
+            create_model("gan_nano", **wrong)
+
+
 # Losses and penalties by hand
 
 REAL, FAKE = torch.tensor([2.0, -1.0]), torch.tensor([0.0, -3.0])
@@ -125,7 +191,9 @@ LOG_LOSS = (
     ("minimax", LOG_LOSS, (math.log(1 - probability(0)) + math.log(1 - probability(-3))) / 2),
     ("non-saturating", LOG_LOSS, -(math.log(probability(0)) + math.log(probability(-3))) / 2),
     ("least-squares", 0.5 * ((1 + 4) / 2 + 9 / 2), 0.5 * (1 + 16) / 2),
+    ("least-squares-pearson", 0.5 * ((1 + 4) / 2 + (1 + 4) / 2), 0.5 * 9 / 2),
     ("hinge", (0 + 2) / 2 + (1 + 0) / 2, 1.5),
+    ("loss-sensitive", (0 + 0) / 2, 1.5),
     ("wasserstein", -1.5 - 0.5, 1.5),
 ])  # fmt: skip
 def test_losses_by_hand(name, discriminator, generator):
@@ -142,12 +210,101 @@ def test_losses_stay_finite_where_a_discriminator_is_sure():
 
 def test_every_loss_pulls_scores_apart_and_generated_ones_up():
     for name, loss in LOSSES.items():
-        real, fake = torch.zeros(3, requires_grad=True), torch.zeros(3, requires_grad=True)
+        real, fake = torch.zeros(3, requires_grad=True), torch.full((3,), 0.1, requires_grad=True)
         by_real, by_fake = torch.autograd.grad(loss.discriminator(real, fake), [real, fake])
-        assert (by_real < 0).all(), name
-        assert (by_fake > 0).all() or name == "least-squares", name  # whose aim for generated images is the 0 they have
-        (upwards,) = torch.autograd.grad(loss.generator(fake), fake)
-        assert (upwards < 0).all(), name
+        assert (by_real < 0).all() and (by_fake > 0).all(), name
+        (upwards,) = torch.autograd.grad(loss.generator(-fake), fake)
+        assert (upwards > 0).all(), name
+
+
+def test_a_generated_image_shall_score_below_the_real_one_by_the_margin():
+    real, fake = torch.zeros(2, 1, 1, 2), torch.tensor([[2.0, 4.0], [0.0, 1.0]]).reshape(2, 1, 1, 2)
+    scores = [tensor.clone().requires_grad_() for tensor in (REAL, FAKE)]
+    raised = raised_by_margin(scores[1], real, fake, 2.0)
+    torch.testing.assert_close(raised, FAKE + torch.tensor([6.0, 1.0]))
+    loss = LOSSES["loss-sensitive"].discriminator(scores[0], raised)  # 6 + 0 - 2, and 1 - 3 + 1, which is less than 0
+    assert loss.item() == pytest.approx(4 / 2)
+    by_real, by_fake = torch.autograd.grad(loss, scores, retain_graph=True)
+    assert by_real.tolist() == [-0.5, 0] and by_fake.tolist() == [0.5, 0]
+    leaking = with_leak(LOSSES["loss-sensitive"], 0.5)
+    assert leaking.discriminator(REAL, raised).item() == pytest.approx((4 - 0.5) / 2)
+    wasserstein = with_leak(LOSSES["loss-sensitive"], 1.0).discriminator(REAL, FAKE)
+    assert wasserstein == LOSSES["wasserstein"].discriminator(REAL, FAKE)
+
+
+@pytest.mark.parametrize("name", ["non-saturating", "least-squares", "least-squares-pearson"])
+def test_smoothing_moves_the_label_of_real_images(name):
+    scores = REAL.clone().requires_grad_()
+    loss = LOSSES[name].discriminator(scores, FAKE) + smoothing_term(scores, 0.1)
+    if name == "non-saturating":
+        expected = F.binary_cross_entropy_with_logits(scores, torch.full((2,), 0.9)) + F.softplus(FAKE).mean()
+        torch.testing.assert_close(loss, expected)
+    else:
+        expected = 0.5 * (scores - 0.9).square().mean()
+    torch.testing.assert_close(*(torch.autograd.grad(one, scores)[0] for one in (loss, expected)))
+
+
+def test_matched_features_by_hand():
+    real, fake = torch.tensor([[1.0, 0.0], [3.0, 2.0]]), torch.tensor([[0.0, 0.0], [0.0, 4.0]], requires_grad=True)
+    loss = matched_features(real, fake)  # the means are (2, 1) and (0, 2)
+    assert loss.item() == 4 + 1
+    assert torch.autograd.grad(loss, fake)[0].tolist() == [[-2, 1], [-2, 1]]
+
+
+@pytest.mark.parametrize("name, expected", [
+    ("hinge", (1 / 2 + 1 / 2) / 2),  # -1 is on the generated side, 0 on neither
+    ("least-squares", (1 / 2 + 2 / 2) / 2),
+    ("wasserstein", (1 / 2 + 1 / 2) / 2),  # the middle of the means 0.5 and -1.5 is -0.5
+])  # fmt: skip
+def test_accuracy_is_of_the_loss_s_own_middle(name, expected):
+    assert float(LOSSES[name].accuracy(REAL, FAKE)) == expected
+
+
+def test_orthogonality_by_hand():
+    net = nn.Sequential(nn.Linear(2, 3), nn.Conv2d(1, 2, 1), nn.ConvTranspose2d(2, 1, 1), nn.Embedding(4, 5))
+    w = net[0].weight.detach()
+    with torch.no_grad():
+        net[1].weight.copy_(torch.tensor([2.0, 3.0]).reshape(2, 1, 1, 1))  # twice 6
+        net[2].weight.fill_(5)  # one filter, whatever its length
+    gram = w @ w.T * (1 - torch.eye(3))
+    found = orthogonality(net)
+    torch.testing.assert_close(found, gram.square().sum() + 72)
+    torch.testing.assert_close(torch.autograd.grad(found, net[0].weight)[0], 4 * gram @ w)
+
+
+def test_orthogonal_weights_of_any_length_cost_nothing():
+    layer = nn.Linear(3, 3)
+    nn.init.orthogonal_(layer.weight, gain=7)
+    assert float(orthogonality(layer).detach()) < 1e-6
+
+
+def test_parameters_pay_for_their_distance_from_their_mean():
+    pair = nn.ModuleDict({"generator": nn.Linear(1, 1), "discriminator": nn.Linear(1, 1, bias=False)})
+    average = HistoricalAverage(pair)
+    learner = GenerationLearner(pair, (1, 2, 2), average.memory)
+    assert average.distance(learner, "discriminator").item() == 0  # no step has been made yet
+    with torch.no_grad():
+        for value in (1.0, 3.0, 8.0):
+            pair["discriminator"].weight.fill_(value)
+            average.update(learner)
+    loss = average.distance(learner, "discriminator")
+    assert loss.item() == pytest.approx(16)  # 8 is 4 from the mean
+    assert torch.autograd.grad(loss, pair["discriminator"].weight)[0].item() == pytest.approx(8)
+    assert average.distance(learner, "generator").item() == pytest.approx(0)
+
+
+@pytest.mark.parametrize("name", ["dcgan_nano", "gan_nano", "wgan_gp_nano", "wgan_gp_resnet_nano"])
+def test_features_are_what_the_score_is_computed_from(name):
+    discriminator = create_model(name).discriminator.eval()
+    images = torch.rand(3, 1, 28, 28)
+    features = features_before_score(discriminator, images)
+    assert features.shape[0] == 3 and features.requires_grad
+    last = [module for module in discriminator.modules() if isinstance(module, nn.Conv2d | nn.Linear)][-1]
+    weight = last.weight.flatten(1)
+    scores = features @ weight.T + (0 if last.bias is None else last.bias)
+    torch.testing.assert_close(scores.flatten(), discriminator(images))
+    with pytest.raises(UsageError, match="Flatten has no layer that gives one score for an image"):
+        features_before_score(nn.Flatten(), images)
 
 
 def test_penalties_by_hand():

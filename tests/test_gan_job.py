@@ -6,7 +6,9 @@ import json
 from html.parser import HTMLParser
 from itertools import pairwise
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 import torch
@@ -19,6 +21,7 @@ from orchard.app.answer import answer
 from orchard.app.importing import import_checkpoint
 from orchard.app.pipeline import pipeline
 from orchard.app.train import train
+from orchard.cards import Recipe, find_recipe
 from orchard.data.batches import ImageBatch
 from orchard.data.contracts import Preprocess
 from orchard.data.settings import CaptionSource
@@ -27,13 +30,18 @@ from orchard.inference.generators import generators
 from orchard.inference.loading import load
 from orchard.models import create_model
 from orchard.models.generation.pair import AdversarialPair
+from orchard.tasks.base import make_fabric
+from orchard.tasks.unconditional_image_generation import job as generation_job
 from orchard.tasks.unconditional_image_generation.adversarial import Adversarial, generate
+from orchard.tasks.unconditional_image_generation.diversity import falls
 from orchard.tasks.unconditional_image_generation.job import evaluate_loaded
 from orchard.tasks.unconditional_image_generation.judge import ClassifierFeatures, compare, make_judge
 from orchard.tasks.unconditional_image_generation.learner import ROWS, GenerationLearner
 from orchard.tasks.unconditional_image_generation.objective import family_of, settle_objective
 from orchard.tasks.unconditional_image_generation.settings import OBJECTIVES, AdversarialSettings, Options, Settings
 from orchard.training.settings import resolve
+from orchard.training.state import DivergedError
+from orchard.training.step import Stepper
 from orchard.weights.official import export_official
 from orchard.weights.portable import Portable, save_portable
 
@@ -46,6 +54,9 @@ SMALL: dict[str, Any] = {
     "generation.samples": 40,
 }
 CPU = torch.device("cpu")
+ADVERSARIAL = [  # for every pair; what mixes styles is for generators that have them
+    name for name, named in OBJECTIVES.items() if named.family == "adversarial" and "mixing" not in named.values
+]
 
 
 @pytest.fixture(scope="module")
@@ -59,6 +70,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_stopped_and_resumed_ends_in_the_same_bits(tmp_path: Path) -> None:
     settings = {**SMALL, "architecture": {"levels": 1, "width": 4, "noise": 6}, "objective": "wgan-gp", "ema": 0.9}
+    settings |= {"adversarial.historical_averaging": 0.1}  # its mean is in the checkpoints
     settings |= {"optimizer.name": "adam", "batch_size": 64}  # four steps of five batches are an epoch
     whole = train("wgan_gp_nano", "digits", tmp_path / "whole", **settings)
     with stopped_after(5, 6):
@@ -115,8 +127,12 @@ def test_the_report_is_whole(run: Path) -> None:
         "step 6",
         "Fréchet distance",
         "Generator&#39;s loss",
+        "Discriminator&#39;s accuracy",
+        "Generator&#39;s gradient norm",
+        "Nearest training images",
     ):
         assert words in page
+    assert page.count("Its nearest training image") == 16 and "Warning" not in page
     assert page.count("<circle") >= 80  # forty real and forty generated images
 
 
@@ -159,7 +175,7 @@ def test_an_objective_fills_in_what_was_left_open(tmp_path: Path) -> None:
     assert found["adversarial.loss"] == {"value": "wasserstein", "origin": "objective wgan-gp"}
     assert found["adversarial.regulariser"]["value"] == "gradient-penalty"
     assert found["adversarial.discriminator_steps"] == {"value": 2, "origin": "command"}
-    for name in ("hinje", "wgan"):
+    for name in ("hinje", "wgn"):
         with pytest.raises(UsageError, match=f"unknown objective '{name}'"):
             train("dcgan_nano", "digits", tmp_path / "two", **settings, objective=name)
     with pytest.raises(UsageError, match="Linear makes no images; expected a model with a generator and a discrim"):
@@ -200,14 +216,12 @@ class Labelled(AdversarialPair):
 
 
 @pytest.mark.parametrize("pair", [Labelled(), create_model("dcgan_nano", **SMALL["architecture"], image_size=8)])
-@pytest.mark.parametrize("name", [
-    name for name, named in OBJECTIVES.items() if named.family == "adversarial" and "mixing" not in named.values
-])  # fmt: skip
+@pytest.mark.parametrize("name", ADVERSARIAL)
 def test_every_objective_trains_any_pair(name: str, pair: Any) -> None:
     """Each side's loss falls when its own parameters follow the gradient of its phase, and moves nothing else."""
-    objective = Adversarial(AdversarialSettings(**OBJECTIVES[name].values))
+    objective = Adversarial(AdversarialSettings(**OBJECTIVES[name].values), pair)
     side = pair.config.image_size
-    learner = GenerationLearner(pair, (1, side, side)).train()
+    learner = GenerationLearner(pair, (1, side, side), objective.memory).train()
     torch.manual_seed(0)
     with torch.no_grad():  # fresh weights of 0.02 are so small that a loss in float32 does not feel a step
         for parameter in pair.parameters():
@@ -280,6 +294,51 @@ def test_history_stays_evenly_apart() -> None:
         assert len({later - earlier for earlier, later in pairwise(steps)}) <= 1
         assert all(int(images.float().mean()) == moment for moment, images in learner.moments())
     assert len(steps) > ROWS // 2
+
+
+def test_a_fall_of_diversity_is_said_once() -> None:
+    rising = [(1, 0.02), (2, 0.0), (3, 0.4), (4, 0.5), (5, 0.3)]
+    assert not falls(rising)  # what has not learned much yet, or varies, has not fallen
+    (line,) = falls([*rising, (6, 0.2), (7, 0.1)])
+    assert "cover 20.0% of real ones at step 6, and covered 50.0% at step 4" in line
+    assert len(falls([*rising, (6, 0.2), (7, 0.3), (8, 0.1)])) == 2
+
+
+def test_a_collapse_is_warned_of(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """On stderr when it happens, and in the report."""
+    with patch.object(generation_job, "compare", side_effect=coverages(0.6, 0.5, 0.1, 0.1)):
+        train("dcgan_nano", "digits", tmp_path / "run", **SMALL, evaluate_steps=2)
+    heard = capsys.readouterr().err
+    assert heard.count("warning: the diversity of generated images falls: they cover 10.0% of real ones at step 6") == 1
+    page = (tmp_path / "run" / "report.html").read_text()
+    assert page.count("<strong>Warning:</strong> the diversity of generated images falls") == 1
+
+
+def coverages(*values: float) -> Any:
+    """`compare` with these coverages, the last for all further calls."""
+    left = list(values)
+
+    def fake(real: Tensor, generated: Tensor) -> dict[str, float]:
+        return compare(real, generated) | {"coverage": left.pop(0) if len(left) > 1 else left[0]}
+
+    return fake
+
+
+def test_what_is_no_number_ends_the_training_with_the_last_good_state(tmp_path: Path) -> None:
+    """Not with that of half a step, in which the discriminator has learned and the generator has not."""
+    whole = Adversarial.generator_loss
+
+    def failing(objective: Adversarial, learner: Any, batch: ImageBatch, step: int) -> tuple[Tensor, dict[str, Tensor]]:
+        loss, metrics = whole(objective, learner, batch, step)
+        return loss * (torch.inf if step == 3 else 1), metrics
+
+    settings = {**SMALL, "checkpoint_steps": 2}
+    with patch.object(Adversarial, "generator_loss", failing), pytest.raises(DivergedError) as caught:
+        train("dcgan_nano", "digits", tmp_path / "run", **settings)
+    assert "the loss became inf at step 4" in str(caught.value)
+    assert "step_000000002. Try a smaller --set optimizer.lr" in str(caught.value)
+    ended = train("dcgan_nano", "digits", tmp_path / "run", **settings)
+    assert ended["test"] == train("dcgan_nano", "digits", tmp_path / "whole", **settings)["test"]
 
 
 # Judges
@@ -388,9 +447,77 @@ def test_official_files_of_each_network_become_one_model(tmp_path: Path) -> None
 
 @pytest.mark.parametrize(
     ("name", "expected"),
-    [("dcgan_nano", "dcgan"), ("wgan_gp_nano", "wgan-gp"), ("wgan_gp_resnet_nano", "wgan-gp"), ("ddpm_nano", "ddpm")],
+    [
+        ("gan_nano", "dcgan"),
+        ("dcgan_nano", "dcgan"),
+        ("wgan_gp_nano", "wgan-gp"),
+        ("wgan_gp_resnet_nano", "wgan-gp"),
+        ("ddpm_nano", "ddpm"),
+    ],
 )
 def test_a_model_learns_by_the_objective_of_its_paper(name: str, expected: str) -> None:
     settings = {"model": name, "data.source": "digits"}
     resolved = settle_objective(resolve(settings, None, "", Settings), create_model(name))
     assert resolved.settings.objective == expected
+
+
+def resolved_by(model: str, recipe: Recipe | None = None, **command: Any) -> Any:
+    """Settings and their origins, as a training of `model` on digits has them."""
+    settings = {"model": model, "data.source": "digits", **command}
+    return settle_objective(resolve(settings, recipe, "recipe", Settings), create_model(model))
+
+
+def test_an_objective_brings_the_optimizer_that_its_paper_needs() -> None:
+    recipe = find_recipe("dcgan_nano", "images")
+    plain = resolved_by("dcgan_nano", recipe)
+    assert plain.settings.optimizer.name == "adam" and plain.origins["optimizer.name"] == "recipe"
+    wgan = resolved_by("dcgan_nano", recipe, objective="wgan", **{"optimizer.lr": 1e-4})
+    found = wgan.settings.optimizer
+    assert (found.name, found.lr, found.momentum, found.beta2) == ("rmsprop", 1e-4, 0, 0.99)
+    assert wgan.origins["optimizer.name"] == "objective wgan" and wgan.origins["optimizer.lr"] == "command"
+    own = Recipe("dcgan_nano", "digits", {"objective": "wgan", "optimizer.name": "adam"})
+    assert resolved_by("dcgan_nano", own).settings.optimizer.name == "adam"
+
+
+PAIRS = {
+    "dcgan_nano": {"levels": 1, "generator_width": 3, "discriminator_width": 3, "noise": 4, "image_size": 8},
+    "wgan_gp_nano": {"levels": 1, "width": 3, "noise": 4, "image_size": 8},
+    "gan_nano": {"width": 8, "units": 4, "pieces": 2, "noise": 4, "image_size": 8, "minibatch_kernels": 2},
+}
+
+
+@pytest.mark.parametrize("model", PAIRS)
+@pytest.mark.parametrize("name", ADVERSARIAL)
+def test_one_step_of_every_objective_moves_both_networks(name: str, model: str) -> None:
+    """By the loop's own step: all is finite, both networks change, and clipped weights stay within their bound."""
+    torch.manual_seed(0)
+    pair = create_model(model, **PAIRS[model])
+    start = {key: tensor.clone() for key, tensor in pair.state_dict().items()}
+    settings = resolved_by(model, objective=name).settings
+    objective = Adversarial(settings.adversarial, pair)
+    job: Any = SimpleNamespace(
+        model=GenerationLearner(pair, (1, 8, 8), objective.memory),
+        phases=objective.phases,
+        fabric=make_fabric(settings, CPU),
+        settings=settings,
+        head_epochs=0,
+        optimizer_settings=lambda side: objective.optimizer_settings(side, settings.optimizer),
+        train_mode=lambda learner: learner.train(),
+    )
+    numbers = torch.arange(6)
+    batches = ([ImageBatch(torch.rand(6, 1, 8, 8) * 2 - 1, numbers % 2, numbers)] for _ in range(10))
+    metrics = Stepper(job, 2, 1).run(0, batches, 0.0)
+    assert metrics.keys() >= {"loss", *objective.logged} and all(value.isfinite() for value in metrics.values())
+    for side in ("generator", "discriminator"):
+        moved = [key for key, p in pair.named_parameters() if key.startswith(side) and not torch.equal(p, start[key])]
+        assert moved, side
+    assert all(tensor.isfinite().all() for tensor in pair.state_dict().values())
+    if bound := objective.settings.weight_clip:
+        assert max(float(p.detach().abs().max()) for p in pair.discriminator.parameters()) <= bound
+
+
+def test_parts_of_objectives_that_do_not_meet_are_refused() -> None:
+    with pytest.raises(UsageError, match=r"'adversarial\.smoothing': hinge has no label to move; it is for minimax"):
+        Adversarial(AdversarialSettings(loss="hinge", smoothing=0.1))
+    with pytest.raises(UsageError, match=r"'adversarial\.leak' is the loss-sensitive loss's, not that of hinge"):
+        Adversarial(AdversarialSettings(loss="hinge", leak=0.1))

@@ -60,7 +60,8 @@ def example(name: str, config: Any, count: int) -> dict[str, Tensor]:
     """Arguments of `forward` by their names, always the same."""
     landmark: Any = landmark_of(name)
     inputs: dict[str, Tensor] = landmark.example(config, count, torch.Generator().manual_seed(1))
-    if getattr(landmark.model, "value_range", None) == (0.0, 1.0):  # a density of pixels has no value outside
+    values = getattr(landmark.model, "value_range", None)
+    if "images" in inputs and values == (0.0, 1.0):  # a density of pixels has no value outside
         inputs["images"] = inputs["images"].sigmoid()
     return inputs
 

@@ -20,13 +20,18 @@ def adversaries(model: Any) -> Loss:
     from orchard.tasks.unconditional_image_generation.losses import LOSSES
 
     c, loss = model.config, LOSSES["non-saturating"]
-    real = torch.rand(4, c.in_channels, c.image_size, c.image_size) * 2 - 1
+    low, high = model.value_range
+    real = torch.rand(4, c.in_channels, c.image_size, c.image_size) * (high - low) + low
     noise = model.sample_noise(4)
+    for module in model.discriminator.modules():
+        if isinstance(module, nn.Dropout):
+            module.eval()  # with it no two looks at the batch are alike
     first, fake = copy.deepcopy(model.discriminator).requires_grad_(False), model.generate(noise)
+    steepness = max(1.0, 1 / float(first(fake).std()))  # one that starts nearly flat has nothing that could please it
 
     def both() -> tuple[Tensor, Tensor]:
         judged = loss.discriminator(model.discriminator(real), model.discriminator(fake)) / 2
-        forged = loss.generator(first(model(noise)))
+        forged = loss.generator(steepness * first(model(noise)))
         return judged + forged, torch.maximum(judged, forged)
 
     return both

@@ -74,7 +74,10 @@ def write_run_page(
 
 
 def _charts(log: Sequence[Mapping[str, str]], metrics: RunMetrics, curves: Sequence[Curve]) -> list[Chart]:
-    """The task's curves, learning rate and gradient norm over the epochs; a column nobody wrote gives none."""
+    """The task's curves, learning rate and gradient norm over the epochs; a column nobody wrote gives none.
+
+    A task that has several gradient norms names them all, the first phase's among its curves too.
+    """
 
     def points(split: str, column: str) -> list[tuple[float, float]]:
         rows = (row for row in log if row["split"] == split and row.get(column))
@@ -98,10 +101,9 @@ def _charts(log: Sequence[Mapping[str, str]], metrics: RunMetrics, curves: Seque
         )  # fmt: skip
     rate, norm = (Line(label, points("train", column), "train") for label, column in
                   (("learning rate", "lr"), ("norm", "grad_norm")))  # fmt: skip
-    charts += [
-        line_chart("Learning rate", [rate], x_label="epoch", y_label="rate"),
-        line_chart("Gradient norm", [norm], x_label="epoch", y_label="before clipping", falling=True),
-    ]
+    charts.append(line_chart("Learning rate", [rate], x_label="epoch", y_label="rate"))
+    if all(curve.column != "grad_norm" for curve in curves):
+        charts.append(line_chart("Gradient norm", [norm], x_label="epoch", y_label="before clipping", falling=True))
     return [chart for chart in charts if chart]
 
 

@@ -136,13 +136,13 @@ class Trainer:
         return float(sums[0]) / self.state.counted if sums else math.nan
 
     def _diverged(self, found: NotFinite) -> DivergedError:
-        """The bad numbers have not reached the weights; what came before is saved."""
+        """The bad numbers have not reached the weights; what came before is saved, unless half a step came after it."""
         tensors = self.stepper.bare.state_dict().values()  # a norm's statistics may have seen them
         sound = all(bool(tensor.isfinite().all()) for tensor in tensors)
-        if self.fabric.is_global_zero and self.state.step and sound:
+        if self.fabric.is_global_zero and self.state.step and sound and not found.updated:
             self._write_checkpoint()
         saved = self.checkpoints.newest_first()
-        kept = f"the last good state is saved in {saved[0]}" if saved else "nothing was learned before it"
+        kept = f"the last good state is saved in {saved[0]}" if saved else "no state was saved before it"
         return DivergedError(
             f"the {found.what} became {found.value} at step {self.state.step + 1} (epoch "
             f"{self.state.step / self.steps_per_epoch:.2f}), in the batch of "

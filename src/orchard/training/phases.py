@@ -20,7 +20,8 @@ class Phase:
     regulariser) and `repeat` times in it (n-critic), each repetition on a batch of its own where `fresh_batch` says so.
     `optimizer` names the optimizer; phases that update the same parameters share one, unless no step has both.
     `through_forward` says that the loss calls the model itself and that a tensor comes back, so that several processes
-    may average gradients during the backward pass, as the module's hooks do.
+    may average gradients during the backward pass, as the module's hooks do. `after(model)` is called after each of its
+    updates: the place to project parameters to where they may be.
 
     A phase lasts from step `begins` up to step `ends`, which it has no part in (None: to the end of the training). The
     schedule of an optimizer runs over the steps that its phases last, and after them its state is forgotten. The first
@@ -35,6 +36,7 @@ class Phase:
     repeat: int = 1
     fresh_batch: bool = False
     through_forward: bool = False
+    after: Callable[[nn.Module], None] | None = None
     begins: int = 0
     ends: int | None = None
 

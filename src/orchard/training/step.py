@@ -28,11 +28,15 @@ from orchard.training.trainable import Trainable
 
 
 class NotFinite(Exception):
-    """A loss or a gradient is no longer a number. Raised before it reaches the weights."""
+    """A loss or a gradient is no longer a number. Raised before it reaches the weights.
 
-    def __init__(self, what: str, value: float, batch: Any):
+    `updated` says that another update of the same step has been made already, so that the weights are of no step.
+    """
+
+    def __init__(self, what: str, value: float, batch: Any, *, updated: bool):
         super().__init__(what)
         self.what, self.value, self.batch = what, value, batch  # the micro-batch that it was found in
+        self.updated = updated
 
 
 class Stepper:
@@ -67,6 +71,7 @@ class Stepper:
             self.model, *wrapped = fabric.setup(self.bare, *self.plain_optimizers.values())
             self.optimizers = dict(zip(names, wrapped, strict=True))
         self.metrics: dict[str, Tensor] = {}  # of the latest step; on the device
+        self.updated = False  # has a phase of the step that is being made updated its parameters?
 
     @property
     def evaluated(self) -> nn.Module:
@@ -79,7 +84,7 @@ class Stepper:
         `spent` is the share of the time allowed that is over. Returns the step's metrics; raises NotFinite.
         """
         parts = next(batches)
-        self.metrics = {}
+        self.metrics, self.updated = {}, False
         self._seed(step)
         if not self.bare.training or step == self.head_steps:
             self.job.train_mode(self.bare)
@@ -137,10 +142,13 @@ class Stepper:
         if not math.isfinite(float(norm)):  # the one place in a step that waits for the device
             for loss, part in zip(losses, parts, strict=True):
                 if not math.isfinite(float(loss)):
-                    raise NotFinite("loss", float(loss), part)
-            raise NotFinite("gradient", float(norm), parts[-1])
+                    raise NotFinite("loss", float(loss), part, updated=self.updated)
+            raise NotFinite("gradient", float(norm), parts[-1], updated=self.updated)
         self._add({self.column("grad_norm", phase): norm.double()}, phase.repeat)
         self.optimizers[phase.optimizer].step()
+        self.updated = True
+        if phase.after is not None:
+            phase.after(self.bare)
         self.optimizers[phase.optimizer].zero_grad(set_to_none=True)
 
     def _rest_below_head(self) -> None:

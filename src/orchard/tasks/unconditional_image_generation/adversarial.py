@@ -1,9 +1,9 @@
 """Adversarial objectives: a generator and a discriminator learn from each other.
 
 Goodfellow et al. 2014 (arXiv:1406.2661). In every step the discriminator learns to tell real images from generated
-ones, once or several times, then the generator to make images that score higher. Loss, regulariser and the number of
-updates are chosen apart (settings.py has the combinations of the papers); the pair may be any with `generator`,
-`discriminator` and `sample_noise`.
+ones, once or several times, then the generator to make images that score higher. Losses, regularisers of slopes and of
+weights and the number of updates are chosen apart (settings.py has the combinations of the papers); the pair may be any
+with `generator`, `discriminator` and `sample_noise`.
 """
 
 from __future__ import annotations
@@ -19,15 +19,25 @@ from orchard.errors import UsageError
 from orchard.inference.generators import generators
 from orchard.report.run_page import Curve
 from orchard.tasks.unconditional_image_generation import styles
-from orchard.tasks.unconditional_image_generation.losses import LOSSES
+from orchard.tasks.unconditional_image_generation.discriminator_features import features_before_score
+from orchard.tasks.unconditional_image_generation.losses import (
+    LOSSES,
+    matched_features,
+    raised_by_margin,
+    smoothing_term,
+    with_leak,
+)
 from orchard.tasks.unconditional_image_generation.path_length import SHRINK, path_lengths, path_penalty
 from orchard.tasks.unconditional_image_generation.regularisers import REGULARISERS
 from orchard.tasks.unconditional_image_generation.settings import AdversarialSettings, Options, Settings
+from orchard.tasks.unconditional_image_generation.weight_regularisers import HistoricalAverage, orthogonality
 from orchard.training.phases import Phase
+from orchard.training.run import LOG_COLUMNS
 from orchard.training.settings import ADAM, OptimizerSettings
 
 NEEDS = "a generator and a discriminator"
 DISCRIMINATOR = "discriminator"  # its optimizer
+ACCURACY = "discriminator_accuracy"
 PATH_LENGTH = "path_length"  # the learner's buffer of its running mean
 
 
@@ -39,44 +49,77 @@ def suits(model: nn.Module) -> bool:
 class Adversarial:
     """The phases of training a pair, which is `learner.model`."""
 
-    def __init__(self, settings: AdversarialSettings):
+    def __init__(self, settings: AdversarialSettings, pair: nn.Module | None = None):
+        """`pair` is needed for historical averaging alone. UsageError for settings that do not go with the loss."""
         self.settings = s = settings
         self.loss = LOSSES[s.loss]
+        if s.smoothing and not self.loss.labels:
+            known = ", ".join(name for name, loss in LOSSES.items() if loss.labels)
+            raise UsageError(f"setting 'adversarial.smoothing': {s.loss} has no label to move; it is for {known}")
+        if s.leak:
+            if s.loss != "loss-sensitive":
+                raise UsageError(f"setting 'adversarial.leak' is the loss-sensitive loss's, not that of {s.loss}")
+            self.loss = with_leak(self.loss, s.leak)
         self.regulariser = REGULARISERS.get(s.regulariser)
         self.lazy = s.regulariser_every > 1 and self.regulariser is not None
+        after = self.clip_weights if s.weight_clip is not None else None
         judging = Phase(
             "discriminator", self.discriminator_loss, ("model.discriminator.",), DISCRIMINATOR,
-            repeat=s.discriminator_steps, fresh_batch=s.discriminator_steps > 1,
+            repeat=s.discriminator_steps, fresh_batch=s.discriminator_steps > 1, after=after,
         )  # fmt: skip
         regularising = Phase(
-            "regulariser", self.regulariser_loss, ("model.discriminator.",), DISCRIMINATOR, every=s.regulariser_every
-        )
-        making = Phase("generator", self.generator_loss, ("model.generator.",))
+            "regulariser", self.regulariser_loss, ("model.discriminator.",), DISCRIMINATOR, every=s.regulariser_every,
+            after=after,
+        )  # fmt: skip
+        self.history = HistoricalAverage(pair) if s.historical_averaging and pair is not None else None
+        counted = self.history.update if self.history else None
+        making = Phase("generator", self.generator_loss, ("model.generator.",), after=counted)
         straightening = Phase("path_length", self.path_length_loss, ("model.generator.",), every=s.path_length_every)
         self.phases: tuple[Phase, ...] = (
             judging, *([regularising] if self.lazy else []), making, *([straightening] if s.path_length_weight else [])
         )  # fmt: skip
         # What the learner keeps for it, and with it the checkpoints.
-        self.memory: dict[str, Tensor] = {PATH_LENGTH: torch.zeros(())} if s.path_length_weight else {}
+        self.memory: dict[str, Tensor] = dict(self.history.memory) if self.history else {}
+        if s.path_length_weight:
+            self.memory[PATH_LENGTH] = torch.zeros(())
         self.curves: tuple[Curve, ...] = (
-            Curve("Discriminator's loss", "loss", self.settings.loss),
-            Curve("Generator's loss", "generator_loss", self.settings.loss),
+            Curve("Discriminator's loss", "loss", s.loss),
+            Curve("Generator's loss", "generator_loss", "feature matching" if s.feature_matching else s.loss),
+            Curve("Discriminator's accuracy", ACCURACY, "share on the right side of the middle", percent=True),
             Curve("Score of real images", "score_real", "score"),
             Curve("Score of generated images", "score_fake", "score"),
+            Curve("Discriminator's gradient norm", "grad_norm", "before clipping", falling=True),
+            Curve("Generator's gradient norm", "generator_grad_norm", "before clipping", falling=True),
         )
         if self.regulariser is not None:
             self.curves += (Curve("Regulariser", "regulariser", "before its weight", falling=True),)
         if s.path_length_weight:
-            self.curves += (Curve("Path length", "path_length", "running mean"),)
-        self.logged = tuple(curve.column for curve in self.curves[1:])
+            self.curves += (Curve("Path length", PATH_LENGTH, "running mean"),)
+        if s.orthogonality:
+            self.curves += (Curve("Orthogonality", "orthogonality", "before its weight", falling=True),)
+        self.logged = tuple(curve.column for curve in self.curves if curve.column not in LOG_COLUMNS)
 
     def describe(self) -> str:
         s = self.settings
         parts = [f"{s.loss} loss"]
+        if s.leak:
+            parts.append(f"leak {s.leak:g}")
+        if s.margin:
+            parts.append(f"margin {s.margin:g}")
+        if s.smoothing:
+            parts.append(f"real labels smoothed by {s.smoothing:g}")
+        if s.feature_matching:
+            parts.append("feature matching")
         if self.regulariser is not None:
             parts.append(f"{s.regulariser} x {s.regulariser_weight:g}")
         if s.path_length_weight:
             parts.append(f"path length x {s.path_length_weight:g}")
+        if s.historical_averaging:
+            parts.append(f"historical averaging x {s.historical_averaging:g}")
+        if s.orthogonality:
+            parts.append(f"orthogonal regularisation x {s.orthogonality:g}")
+        if s.weight_clip is not None:
+            parts.append(f"weights clipped at {s.weight_clip:g}")
         if s.discriminator_steps > 1:
             parts.append(f"{s.discriminator_steps} discriminator steps for one of the generator")
         return ", ".join(parts)
@@ -117,13 +160,22 @@ class Adversarial:
         score = scores_for(pair, batch)
         # Real and generated images are apart: a batch norm would mix them.
         real_scores, fake_scores = score(real), score(fake)
+        metrics = {
+            "score_real": real_scores.detach().mean(),
+            "score_fake": fake_scores.detach().mean(),
+            ACCURACY: self.loss.accuracy(real_scores.detach(), fake_scores.detach()),
+        }
+        s = self.settings
+        if s.margin:
+            fake_scores = raised_by_margin(fake_scores, real, fake, s.margin)
         loss = self.loss.discriminator(real_scores, fake_scores)
-        metrics = {"score_real": real_scores.detach().mean(), "score_fake": fake_scores.detach().mean()}
+        if s.smoothing:
+            loss = loss + smoothing_term(real_scores, s.smoothing)
         if self.regulariser is not None and not self.lazy:
             penalty = self.regulariser(score, real, fake)
-            loss = loss + self.settings.regulariser_weight * penalty
+            loss = loss + s.regulariser_weight * penalty
             metrics["regulariser"] = penalty.detach()
-        return loss, metrics
+        return self._with_history(loss, learner, "discriminator"), metrics
 
     def regulariser_loss(self, learner: Any, batch: ImageBatch, step: int) -> tuple[Tensor, dict[str, Tensor]]:
         """The regulariser alone, weighted by the steps that pass between two of its updates."""
@@ -137,10 +189,27 @@ class Adversarial:
         return weight * penalty, {"regulariser": penalty.detach() * self.settings.regulariser_every}
 
     def generator_loss(self, learner: Any, batch: ImageBatch, step: int) -> tuple[Tensor, dict[str, Tensor]]:
-        """The loss of as many generated images as the batch has real ones, of which only the labels are used."""
-        pair = learner.model
-        kept = {name: learner.get_buffer(name).clone() for name in self.memory}
-        return self.loss.generator(scores_for(pair, batch)(self.make(pair, batch))), kept
+        """The loss of as many generated images as the batch has real ones.
+
+        Of these only the labels are used, unless the features of both are matched.
+        """
+        pair, s = learner.model, self.settings
+        metrics: dict[str, Tensor] = {}
+        if s.path_length_weight:
+            metrics[PATH_LENGTH] = learner.get_buffer(PATH_LENGTH).clone()
+        fake = self.make(pair, batch)
+        if s.feature_matching:
+            labels = labels_for(pair, batch)
+            with torch.no_grad():
+                real_features = features_before_score(pair.discriminator, batch.images, *labels)
+            loss = matched_features(real_features, features_before_score(pair.discriminator, fake, *labels))
+        else:
+            loss = self.loss.generator(scores_for(pair, batch)(fake))
+        if s.orthogonality:
+            penalty = orthogonality(pair.generator)
+            loss = loss + s.orthogonality * penalty
+            metrics["orthogonality"] = penalty.detach()
+        return self._with_history(loss, learner, "generator"), metrics
 
     def path_length_loss(self, learner: Any, batch: ImageBatch, step: int) -> tuple[Tensor, dict[str, Tensor]]:
         """The path-length regulariser of fewer images, weighted by the steps that pass between two of its updates."""
@@ -152,10 +221,24 @@ class Adversarial:
         running.copy_(mean)
         return self.settings.path_length_weight * self.settings.path_length_every * penalty, {}
 
+    def _with_history(self, loss: Tensor, learner: Any, side: str) -> Tensor:
+        """A network's loss with what it pays for being away from its mean."""
+        if self.history is None:
+            return loss
+        return loss + self.settings.historical_averaging * self.history.distance(learner, side)
+
+    @torch.no_grad()
+    def clip_weights(self, learner: Any) -> None:
+        """The discriminator's parameters cut to the largest magnitude (Arjovsky et al. 2017, algorithm 1, line 7)."""
+        bound = self.settings.weight_clip
+        assert bound is not None, "a training that clips no weights has no such call"
+        for parameter in learner.model.discriminator.parameters():
+            parameter.clamp_(-bound, bound)
+
 
 def make_objective(settings: Settings, model: nn.Module) -> Adversarial:
     styles.check_settings(settings.adversarial, model)
-    return Adversarial(settings.adversarial)
+    return Adversarial(settings.adversarial, model)
 
 
 def measure(model: nn.Module, batches: Iterable[ImageBatch]) -> dict[str, float]:

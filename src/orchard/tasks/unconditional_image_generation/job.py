@@ -24,6 +24,7 @@ from orchard.models import landmark_of
 from orchard.tasks import base
 from orchard.tasks.images import start_model, value_range_preprocess, whole_if_small
 from orchard.tasks.unconditional_image_generation import TASK
+from orchard.tasks.unconditional_image_generation.diversity import falls
 from orchard.tasks.unconditional_image_generation.judge import BATCH, METRICS, compare, judge_again, make_judge
 from orchard.tasks.unconditional_image_generation.learner import GenerationLearner
 from orchard.tasks.unconditional_image_generation.objective import (
@@ -69,6 +70,7 @@ class Job(base.Job):
         self.fabric = base.make_fabric(self.settings, device)
         self.judge = make_judge(settings.generation.judge, self.preprocess.channels, device)
         self.real: dict[str, Tensor] = {}  # features by split, computed once
+        self.coverages: list[tuple[int, float]] = []  # of this process's evaluations, by step
 
     @property
     def settings(self) -> Settings:
@@ -116,7 +118,12 @@ class Job(base.Job):
         real = self.real_features("validation")
         images = self.generated(cast(GenerationLearner, model).model, len(real))
         self.model.remember(images)
-        return compare(real, self.judge.features(images)) | self.measured(model, "validation")
+        found = compare(real, self.judge.features(images))
+        said = len(falls(self.coverages))
+        self.coverages.append((int(self.model.step), found["coverage"]))
+        for line in falls(self.coverages)[said:]:
+            base.warn(line)
+        return found | self.measured(model, "validation")
 
     def measured(self, model: nn.Module, split: str) -> dict[str, float]:
         """The family's own metrics, of as many real images as are compared."""
@@ -134,7 +141,7 @@ class Job(base.Job):
         save_portable(run / "model", made, about)
 
     def finish(self, model: nn.Module, run: RunFolder) -> dict[str, Any]:
-        from orchard.tasks.unconditional_image_generation.report import SHOWN
+        from orchard.tasks.unconditional_image_generation.report import NEAREST, SHOWN
 
         made = cast(GenerationLearner, model).model
         most = max(len(self.real_features(split)) for split in self.final_splits)
@@ -151,6 +158,7 @@ class Job(base.Job):
             seen = {
                 "real": real_images(self.data.splits[self.report_split], self.preprocess, SHOWN),
                 "generated": images[:SHOWN],
+                "nearest": self.nearest(features[:NEAREST]),
                 "real_features": real,
                 "generated_features": features[: len(real)],
                 "history": torch.stack([row for _, row in self.model.moments()] or [self.model.history[0]]),
@@ -159,6 +167,11 @@ class Job(base.Job):
             write_tensors({key: value.cpu().contiguous() for key, value in seen.items()}, evaluation_file(run))
         # how far as many real images are apart, which is as near as anything can be expected to come
         return {**self.cost(model), "judge": self.judge.words, **metrics, "training_images": compare(real, training)}
+
+    def nearest(self, features: Tensor) -> Tensor:
+        """The training images, of those that are compared, nearest to features (N, D): (N, C, H, W) uint8."""
+        found = torch.cdist(features, self.real_features("train")).argmin(1)
+        return real_images(self.data.splits["train"], self.preprocess, self.settings.generation.samples)[found]
 
     def report(self, model: nn.Module, run: RunFolder) -> Path:
         from orchard.tasks.unconditional_image_generation.report import write_generation_report

@@ -5,7 +5,6 @@ A family is a module of this folder (adversarial.py, ...). It knows its models b
 
 from __future__ import annotations
 
-import dataclasses
 import importlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Protocol, cast
@@ -105,9 +104,16 @@ def settle_objective(resolved: Resolved, model: nn.Module) -> Resolved:
 
 
 def _fill(resolved: Resolved, name: str, named: NamedObjective) -> Resolved:
-    """The values of an objective in the settings of its family, but for those that were given."""
-    group = getattr(resolved.settings, named.family)
+    """The values of an objective in the settings, but for those that were given.
+
+    A recipe's optimizer suits the recipe's objective: one that the command names brings its own.
+    """
+    group, origins = getattr(resolved.settings, named.family), resolved.origins
     left_open = {key: value for key, value in named.values.items() if key not in group.model_fields_set}
-    origins = {f"{named.family}.{key}": f"objective {name}" for key in left_open}
-    settings = resolved.settings.model_copy(update={named.family: group.model_copy(update=left_open)})
-    return dataclasses.replace(resolved, settings=settings, origins={**resolved.origins, **origins})
+    values = {f"{named.family}.{key}": value for key, value in left_open.items()}
+    kept = {"command"} if origins.get("objective") == "command" else set(origins.values())
+    optimizer = {f"optimizer.{key}": value for key, value in named.optimizer.items()}
+    values |= {key: value for key, value in optimizer.items() if origins.get(key) not in kept}
+    for key, value in values.items():
+        resolved = resolved.choose(key, value, f"objective {name}")
+    return resolved

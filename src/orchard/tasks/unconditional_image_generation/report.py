@@ -13,9 +13,11 @@ from torchvision.transforms.functional import to_pil_image
 from orchard.report.charts import percent, short
 from orchard.report.pictures import data_uri
 from orchard.report.run_page import Curve, Tile, write_run_page
-from orchard.training.run import RunFolder
+from orchard.tasks.unconditional_image_generation.diversity import falls
+from orchard.training.run import RunFolder, read_log
 
 SHOWN = 40  # images of each kind
+NEAREST = 16  # generated images that are shown beside the nearest training image
 MOST_DOTS = 300  # of each kind in the map of features
 WIDTH, HEIGHT, MARGIN = 640, 360, 10  # of that map
 
@@ -33,14 +35,17 @@ def write_generation_report(run: RunFolder, *, seen: Mapping[str, Tensor], curve
 
     Args:
         run: the run's folder, with its metrics.
-        seen: `real` and `generated` (N, C, H, W) uint8, their features `real_features` and `generated_features` (M, D),
-            and `history` (K, n, C, H, W) uint8 of the moments `steps` (K,).
+        seen: `real` and `generated` (N, C, H, W) uint8; `nearest`, the training images nearest to the first of the
+            latter; the features `real_features` and `generated_features` (M, D); and `history` (K, n, C, H, W) uint8 of
+            the moments `steps` (K,).
         curves: those of the objective.
     """
     metrics = run.metrics()
     split, found, more = metrics.report_split, metrics.reported, metrics.table()
     best, judge = more["training_images"], more["judge"]
     count = len(seen["real_features"])
+    log = read_log(run / "log.csv")
+    validations = [row for row in log if row["split"] == "validation" and row["coverage"]]
     tiles = [
         Tile("Fréchet distance", short(found["fid"]), f"of {count:,} images; {short(best['fid'])} for real ones"),
         Tile("Kernel distance", f"{found['kid']:.3g}", f"{best['kid']:.2g} for real ones"),
@@ -59,6 +64,8 @@ def write_generation_report(run: RunFolder, *, seen: Mapping[str, Tensor], curve
         judge=judge,
         real=_uris(seen["real"]),
         generated=_uris(seen["generated"]),
+        nearest=list(zip(_uris(seen["generated"]), _uris(seen["nearest"]), strict=False)),
+        warnings=falls([(int(row["step"]), float(row["coverage"])) for row in validations]),
         moments=[
             (step, _uris(images)) for step, images in zip(seen["steps"].tolist(), seen["history"], strict=True) if step
         ],

@@ -28,8 +28,34 @@ class GenerationSettings(Strict):
 class AdversarialSettings(Strict):
     """What a generator and a discriminator learn from."""
 
-    loss: Literal["minimax", "non-saturating", "least-squares", "hinge", "wasserstein"] = Field(
-        "non-saturating", description="adversarial loss of both networks"
+    loss: Literal[
+        "minimax",
+        "non-saturating",
+        "least-squares",
+        "least-squares-pearson",
+        "hinge",
+        "wasserstein",
+        "loss-sensitive",
+    ] = Field("non-saturating", description="adversarial loss of both networks")
+    leak: float = Field(0.0, le=1, description="slope of the loss-sensitive loss below zero; 1 is the Wasserstein loss")
+    margin: float = Field(
+        0.0,
+        ge=0,
+        description="by how much a generated image shall score below the real one beside it, times the mean absolute "
+        "difference of their values",
+    )
+    smoothing: float = Field(
+        0.0, ge=0, lt=1, description="how far the label of real images is moved from 1 (one-sided label smoothing)"
+    )
+    feature_matching: bool = Field(
+        False, description="whether the generator learns from the discriminator's mean features in place of its scores"
+    )
+    historical_averaging: float = Field(
+        0.0, ge=0, description="weight of each network's squared distance from the mean of its parameters so far"
+    )
+    orthogonality: float = Field(0.0, ge=0, description="weight of the orthogonal regularisation of the generator")
+    weight_clip: float | None = Field(
+        None, gt=0, description="largest magnitude of the discriminator's parameters, to which each update is cut"
     )
     regulariser: Literal["none", "gradient-penalty", "r1"] = Field(
         "none", description="what holds the discriminator's slope back"
@@ -64,40 +90,47 @@ class DiffusionSettings(Strict):
 
 @dataclass(frozen=True)
 class NamedObjective:
-    """What a paper trains with: a family, which is a module of this folder, and values of the settings of its name."""
+    """What a paper trains with: a family, which is a module of this folder, and values of the settings of its name.
+
+    `optimizer` are values of the settings of that name, where the paper's objective needs an optimizer of its own.
+    """
 
     family: str
     values: Mapping[str, Any] = field(default_factory=dict)
+    optimizer: Mapping[str, Any] = field(default_factory=dict)
 
+
+def adversarial(loss: str, optimizer: Mapping[str, Any] | None = None, **values: Any) -> NamedObjective:
+    return NamedObjective("adversarial", {"loss": loss, **values}, optimizer or {})
+
+
+LS_GAN_MARGIN = 2.5  # the authors' code: 0.0002 times the summed difference of 3 x 64 x 64 values
+RMSPROP = {"name": "rmsprop", "lr": 5e-5, "momentum": 0.0, "beta2": 0.99, "weight_decay": 0.0}
 
 # The first of a family is what its models learn from where nothing else is said.
 OBJECTIVES = {
-    "dcgan": NamedObjective("adversarial", {"loss": "non-saturating"}),
-    "gan": NamedObjective("adversarial", {"loss": "minimax"}),
-    "lsgan": NamedObjective("adversarial", {"loss": "least-squares"}),
-    "hinge": NamedObjective("adversarial", {"loss": "hinge"}),
-    "wgan-gp": NamedObjective(
-        "adversarial",
-        {
-            "loss": "wasserstein",
-            "regulariser": "gradient-penalty",
-            "regulariser_weight": 10.0,
-            "discriminator_steps": 5,
-        },
+    "dcgan": adversarial("non-saturating"),
+    "gan": adversarial("minimax"),
+    "lsgan": adversarial("least-squares"),
+    "lsgan-pearson": adversarial("least-squares-pearson"),
+    "ls-gan": adversarial("loss-sensitive", margin=LS_GAN_MARGIN),
+    "gls-gan": adversarial("loss-sensitive", margin=LS_GAN_MARGIN, leak=0.5, weight_clip=0.04),
+    "improved-gan": adversarial("non-saturating", smoothing=0.1, feature_matching=True, historical_averaging=1.0),
+    "hinge": adversarial("hinge"),
+    "wgan": adversarial("wasserstein", RMSPROP, weight_clip=0.01, discriminator_steps=5),
+    "wgan-gp": adversarial(
+        "wasserstein", regulariser="gradient-penalty", regulariser_weight=10.0, discriminator_steps=5
     ),
-    "r1": NamedObjective("adversarial", {"loss": "non-saturating", "regulariser": "r1", "regulariser_weight": 10.0}),
-    "stylegan2": NamedObjective(
-        "adversarial",
-        {
-            "loss": "non-saturating",
-            "regulariser": "r1",
-            "regulariser_weight": 10.0,
-            "regulariser_every": 16,
-            "path_length_weight": 2.0,
-            "mixing": 0.9,
-            "lazy_correction": True,
-        },
-    ),
+    "r1": adversarial("non-saturating", regulariser="r1", regulariser_weight=10.0),
+    "stylegan2": adversarial(
+        "non-saturating",
+        regulariser="r1",
+        regulariser_weight=10.0,
+        regulariser_every=16,
+        path_length_weight=2.0,
+        mixing=0.9,
+        lazy_correction=True,
+    ),  # fmt: skip
     "ddpm": NamedObjective("diffusion"),
 }
 
