@@ -24,7 +24,14 @@ from orchard.models import configuration, landmark_of
 from orchard.tasks import base
 from orchard.tasks.image_to_image import TASK
 from orchard.tasks.image_to_image.learner import TranslationLearner
-from orchard.tasks.image_to_image.measuring import WAYS, Looks, measure_pairs, measure_sides, summary_of_pairs
+from orchard.tasks.image_to_image.measuring import (
+    WAYS,
+    Looks,
+    check_counts,
+    measure_pairs,
+    measure_sides,
+    summary_of_pairs,
+)
 from orchard.tasks.image_to_image.objective import Family, Objective, family_of
 from orchard.tasks.image_to_image.settings import Settings
 from orchard.tasks.image_to_image.translating import choose_direction, network_of, translated
@@ -48,11 +55,12 @@ class Job(base.Job):
     def __init__(self, resolved: Resolved, device: torch.device):
         """Read the data and build the model. Raises UsageError or OrchardError for all that does not fit."""
         settings = cast(Settings, resolved.settings)
-        torch.manual_seed(settings.seed)  # the fresh weights
         with torch.device("meta"):
             self.family = family_of(landmark_of(settings.model).model(configuration(settings.model)))
         self.data = open_sides(resolved.source, settings.data, self.family)
-        torch.manual_seed(settings.seed)
+        if not self.family.PAIRED:
+            check_counts({name: self.data.splits[name] for name in self.final_splits})
+        torch.manual_seed(settings.seed)  # the fresh weights
         model = start_model(settings, self.data)
         self.direction = choose_direction(model, settings.direction, settings.direction)
         if not self.family.PAIRED and resolved.origins.get("direction") == "command":
@@ -224,6 +232,8 @@ def evaluate_loaded(loaded: Loaded, source: str | Given, split: str, settings: S
     model, _ = base.on_device(loaded.model)
     family, direction = family_of(model), loaded.facts.get("direction", "AtoB")
     pictures = base.pick_split(open_sides(source, settings, family).splits, split, source)
+    if not family.PAIRED:
+        check_counts({split: pictures})
     found, _ = measure(family, model, pictures, looks_of(model, direction), direction)
     return base.counted(loaded, pictures) | found
 

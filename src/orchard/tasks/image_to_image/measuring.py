@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import cast
 
@@ -56,7 +57,7 @@ def measure_sides(model: nn.Module, split: TwoSides, looks: Looks) -> tuple[dict
     """Metrics of both directions, and of each picture of A and of B what there and back changes, (N,) in range 1.
 
     The Fréchet distance is between translations of one side and pictures of the other, in the features of a network of
-    fixed random weights; `fid` is the mean of both directions. Raises OrchardError for a side with one picture.
+    fixed random weights; `fid` is the mean of both directions.
     """
     channels = network_of(model).channels("A")
     judge = make_judge(None, channels, next(model.parameters()).device)
@@ -64,15 +65,9 @@ def measure_sides(model: nn.Module, split: TwoSides, looks: Looks) -> tuple[dict
     made: dict[str, Tensor] = {}
     changed: dict[str, Tensor] = {}
     for side, there, back in zip(SIDES, WAYS, reversed(WAYS), strict=True):
-        count = len(split.side(side))
-        if count < 2:
-            raise OrchardError(
-                f"side {side} has {count} picture to compare with, and a distance needs 2: add some, or set a larger "
-                "data.validation_fraction or data.test_fraction"
-            )
         features: list[tuple[Tensor, Tensor]] = []
         differences = []
-        for indices in _chunks(range(count)):
+        for indices in _chunks(range(len(split.side(side)))):
             pictures = looks.pictures(split, side, indices)
             other = translated(model, pictures, there)
             again = translated(model, other, back)
@@ -89,6 +84,17 @@ def measure_sides(model: nn.Module, split: TwoSides, looks: Looks) -> tuple[dict
         **{f"cycle_l1_{side}": value for side, value in cycle.items()},
     }
     return metrics, changed
+
+
+def check_counts(splits: Mapping[str, TwoSides]) -> None:
+    """OrchardError for a split that `measure_sides` cannot compare: with one picture of a side."""
+    for name, split in splits.items():
+        side = next((side for side in SIDES if len(split.side(side)) < 2), None)
+        if side is not None:
+            raise OrchardError(
+                f"the {name} split has one picture of side {side}, and a distance needs 2: add some, or set a larger "
+                f"data.{name}_fraction"
+            )
 
 
 def _chunks(indices: range) -> list[np.ndarray]:
