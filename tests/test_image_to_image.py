@@ -216,7 +216,8 @@ def test_the_other_direction_of_pairs(pairs: Path, paired_run: Path, tmp_path: P
     train("pix2pix_nano", str(pairs), run, architecture=PIX2PIX, direction="BtoA", **SMALL | {"max_steps": 1}, **SPLIT)
     loaded: Any = load(run)
     assert (loaded.model.config.in_channels, loaded.model.config.out_channels) == (3, 1)
-    assert pipeline(run)(pairs / "trainB/1.png").mode == "L" and pipeline(paired_run)(pairs / "trainA/1.png").mode == "RGB"
+    assert pipeline(run)(pairs / "trainB/1.png").mode == "L"
+    assert pipeline(paired_run)(pairs / "trainA/1.png").mode == "RGB"
     with pytest.raises(UsageError, match=r"this model was trained BtoA; leave out the option 'direction'"):
         pipeline(run, direction="AtoB")
 
@@ -229,7 +230,7 @@ def test_what_cannot_be_learned_is_said_in_one_line(pairs: Path, two_sets: Path,
     with pytest.raises(UsageError, match=r"image_size is 24, expected a multiple of 16"):
         train("pix2pix_nano", str(pairs), tmp_path / "3", architecture=PIX2PIX, **SMALL | {"image_size": 24})
     small = {**SMALL, "data.validation_fraction": 0.01, "data.test_fraction": 0}
-    with pytest.raises(OrchardError, match=r"the validation split has one picture of side [AB], and a distance needs 2"):
+    with pytest.raises(OrchardError, match=r"the validation split has one picture of side [AB], and a distance"):
         train("cyclegan_nano", str(two_sets), tmp_path / "4", architecture=CYCLEGAN, **small)
 
 

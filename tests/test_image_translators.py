@@ -46,9 +46,7 @@ def official_unet(levels: int, width: int, inputs: int, outputs: int) -> nn.Modu
         return nn.ConvTranspose2d(read, widths[n - 1] if n else outputs, 4, 2, 1, bias=n == 0)
 
     n = levels - 1
-    block = Wrapped(
-        nn.LeakyReLU(0.2), down(n), nn.ReLU(), up(n, widths[n]), nn.BatchNorm2d(widths[n - 1]), reads=True
-    )
+    block = Wrapped(nn.LeakyReLU(0.2), down(n), nn.ReLU(), up(n, widths[n]), nn.BatchNorm2d(widths[n - 1]), reads=True)
     for n in reversed(range(1, levels - 1)):
         dropout = [nn.Dropout(0.5)] if n >= 4 else []
         block = Wrapped(
@@ -97,7 +95,8 @@ def varied(model: nn.Module) -> None:
     with torch.no_grad():
         for tensor in model.state_dict().values():
             if tensor.is_floating_point():
-                tensor.copy_(torch.rand_like(tensor) * 0.4 + 0.1 if tensor.ndim == 1 else torch.randn_like(tensor) * 0.2)
+                drawn = torch.rand_like(tensor) + 0.2 if tensor.ndim == 1 else torch.randn_like(tensor)
+                tensor.copy_(drawn * 0.3)
 
 
 def together(networks: dict[str, nn.Module]) -> dict[str, Tensor]:

@@ -47,7 +47,8 @@ def opened(root: Path, paired: bool = True, **settings: Any) -> TwoSidesData:
 
 
 @pytest.mark.parametrize(
-    ("a", "b"), [("A", "B"), ("trainA", "trainB"), ("A/train", "B/train"), ("train/A", "train/B"), ("train_A", "train_B")]
+    ("a", "b"),
+    [("A", "B"), ("trainA", "trainB"), ("A/train", "B/train"), ("train/A", "train/B"), ("train_A", "train_B")],
 )
 def test_two_folders_of_any_layout_are_the_same_pairs(tmp_path: Path, a: str, b: str) -> None:
     data = opened(folders(tmp_path, a, b))

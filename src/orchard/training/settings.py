@@ -38,8 +38,8 @@ class ScheduleSettings(Settings):
         "cosine", "constant", "linear", "constant_linear", "polynomial", "step", "exponential", "inverse_sqrt",
         "one_cycle", "range_test",
     ] = Field(
-        "cosine", description="how the learning rate changes after the warm-up; constant_linear: it falls in the second "
-        "half; range_test: it only rises",
+        "cosine", description="how the learning rate changes after the warm-up; constant_linear: it falls in the "
+        "second half; range_test: it only rises",
     )  # fmt: skip
     warmup_epochs: float = Field(0.0, ge=0, description="epochs in which the learning rate rises linearly from 0")
     warmup_steps: int | None = Field(None, ge=0, description="the same in steps; takes precedence")

@@ -39,7 +39,7 @@ def open_pairs(source: str, settings: DataSettings) -> TwoSidesData:
 
 
 def open_unpaired(source: str, settings: DataSettings) -> TwoSidesData:
-    """Pictures of two sides, each split by itself. Raises as `open_pairs` does, and where both sides have one picture."""
+    """Pictures of two sides, each split by itself. Raises as `open_pairs` does, and for a picture on both sides."""
     with reading(source):
         files = files_at(source, "pictures of two sides", EXPECTED, ())
         names, folders = files.names()

@@ -35,7 +35,7 @@ class ImageTranslator(nn.Module, ABC):
     @property
     @abstractmethod
     def directions(self) -> tuple[Direction, ...]:
-        """Those that `translate` knows: one where it learns from pairs, which side of them is A then being the task's."""
+        """Those that `translate` knows: one of what learns from pairs, and A is then what it is given."""
 
     @abstractmethod
     def translate(self, images: Tensor, direction: Direction) -> Tensor:

@@ -151,7 +151,7 @@ def junyanz_names(config: Any) -> list[tuple[str, str]]:
         if ours.startswith("discriminators"):
             rows.append((f"{ours}layers.{{}}", f"{theirs}model.{{}}"))
             continue
-        behind = 10 + config.blocks  # nine entries of head and halvings, each with padding, norm or ReLU, and the blocks
+        behind = 10 + config.blocks  # ten entries of the head and the halvings, paddings, norms and ReLUs among them
         places = {
             "head": 1, "down.0": 4, "down.1": 7, "up.0": behind, "up.1": behind + 3, "tail": behind + 7,
             **{f"blocks.{n}.conv{m}": f"{10 + n}.conv_block.{1 if m == 1 else 5}"

@@ -14,6 +14,7 @@ from orchard.tasks.image_to_image.settings import Options
 from orchard.tasks.super_resolution.answer import side_by_side, targets
 
 if TYPE_CHECKING:
+    from PIL import Image
     from rich.console import Console
 
 ON_SHEET, THUMB, IN_ROW = 48, 128, 4  # pictures on a sheet, pixels a side of each, and how many stand in a row
@@ -77,7 +78,7 @@ def answer(
     whole = out / SHEET
     if whole.exists():
         raise UsageError(f"{whole} is there already; name another folder with --out")
-    thumbs = []
+    thumbs: list[Image.Image] = []
     for path, file, found in zip(paths, files, translator.predict(paths), strict=True):
         if found.image is None or found.given is None:
             yield TranslatedArtifact(path, error=found.error)

@@ -1,4 +1,4 @@
-"""How good translations are: of pairs by their pixels; without pairs by what there and back changes, and by features."""
+"""How good translations are: of pairs by pixels; without pairs by what there and back changes, and by features."""
 
 from __future__ import annotations
 

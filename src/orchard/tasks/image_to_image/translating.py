@@ -81,6 +81,6 @@ def translated(model: nn.Module, pixels: Tensor, direction: Direction, batch: in
     with torch.no_grad():
         parts = [
             to_pixels(network.translate(part.to(device).float() * (2 / TOP) - 1, direction))
-            for part in pixels.split(batch)
+            for part in torch.split(pixels, batch)
         ]
     return torch.cat(parts)
