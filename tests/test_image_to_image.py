@@ -26,10 +26,11 @@ from orchard.errors import OrchardError, UsageError
 from orchard.inference.loading import load
 from orchard.models import create_model
 from orchard.tasks.image_to_image.job import entries
-from orchard.tasks.image_to_image.learner import CycleLearner, ImagePool, TranslationLearner
+from orchard.tasks.image_to_image.learner import CycleLearner, ImagePool
 from orchard.tasks.image_to_image.paired import Paired
 from orchard.tasks.image_to_image.settings import PairedSettings, UnpairedSettings
 from orchard.tasks.image_to_image.unpaired import Unpaired
+from orchard.tasks.unconditional_image_generation.learner import GenerationLearner
 from orchard.training.optim import learning_rate_factor
 from orchard.training.settings import ScheduleSettings
 from orchard.weights.official import export_official
@@ -97,7 +98,7 @@ def unpaired_run(two_sets: Path, tmp_path_factory: pytest.TempPathFactory) -> Pa
 def test_the_losses_of_pairs_by_hand() -> None:
     torch.manual_seed(0)
     model: Any = create_model("pix2pix_nano", image_size=16, dropout=0.0, **PIX2PIX).train()
-    learner = TranslationLearner(model, (3, 16, 16))
+    learner = GenerationLearner(model, (3, 16, 16))
     batch = SidesBatch(torch.rand(2, 3, 16, 16), torch.rand(2, 3, 16, 16), torch.arange(2))
     for direction, given, wanted in (("AtoB", batch.a, batch.b), ("BtoA", batch.b, batch.a)):
         objective = Paired(PairedSettings(), direction)

@@ -47,7 +47,11 @@ def _have_splits(names: Sequence[str]) -> bool:
 
 
 def check_pairs(source: str, settings: CaptionSource) -> Checked:
-    """Pairs by split, their sizes and modes, and what is wrong with the files."""
+    """Pairs by split, their sizes and modes, and what is wrong with the files; where most pictures of two folders have
+    no pair, what `check_unpaired` says."""
+    both, one = shared_stems(_names(source))
+    if len(one) > len(both):
+        return check_unpaired(source, settings)
     return _checked(open_pairs(source, settings.model_copy(update={"bad_records": "skip"})))
 
 

@@ -23,7 +23,6 @@ from orchard.inference.loading import Loaded
 from orchard.models import configuration, landmark_of
 from orchard.tasks import base
 from orchard.tasks.image_to_image import TASK
-from orchard.tasks.image_to_image.learner import TranslationLearner
 from orchard.tasks.image_to_image.measuring import (
     WAYS,
     Looks,
@@ -37,7 +36,7 @@ from orchard.tasks.image_to_image.settings import Settings
 from orchard.tasks.image_to_image.translating import choose_direction, network_of, translated
 from orchard.tasks.images import in_value_range
 from orchard.tasks.super_resolution.metrics import WINDOW
-from orchard.tasks.unconditional_image_generation.learner import COLUMNS
+from orchard.tasks.unconditional_image_generation.learner import COLUMNS, GenerationLearner
 from orchard.training.feed import LoaderFeed
 from orchard.training.metric import Metric
 from orchard.training.run import RunFolder
@@ -50,7 +49,7 @@ class Job(base.Job):
 
     task = TASK
     objective: Objective
-    model: TranslationLearner
+    model: GenerationLearner
 
     def __init__(self, resolved: Resolved, device: torch.device):
         """Read the data and build the model. Raises UsageError or OrchardError for all that does not fit."""
@@ -138,22 +137,22 @@ class Job(base.Job):
         return [self.looks.pictures(split, paired or way[0], np.array([n])) for way, n in self.shown()]
 
     def evaluate(self, model: nn.Module) -> Mapping[str, float]:
-        made = cast(TranslationLearner, model).model
+        made = cast(GenerationLearner, model).model
         pictures = zip(self.shown(), self.shown_pictures(), strict=True)
         self.model.remember(torch.cat([translated(made, one, cast(Any, way)) for (way, _), one in pictures]))
         return self.measured(made, "validation")[0]
 
     def cost(self, model: nn.Module) -> dict[str, int]:
-        return base.cost_of(cast(TranslationLearner, model).model, *self.inputs)
+        return base.cost_of(cast(GenerationLearner, model).model, *self.inputs)
 
     def write_model(self, model: nn.Module, run: RunFolder) -> None:
-        made = cast(TranslationLearner, model).model
+        made = cast(GenerationLearner, model).model
         given = self.looks.b if self.family.PAIRED and self.settings.direction == "BtoA" else self.looks.a
         facts = {"direction": self.settings.direction} if self.family.PAIRED else {}
         save_portable(run / "model", made, self.portable(made, run.path, preprocess=given.to_json(), facts=facts))
 
     def finish(self, model: nn.Module, run: RunFolder) -> dict[str, Any]:
-        made = cast(TranslationLearner, model).model
+        made = cast(GenerationLearner, model).model
         metrics: dict[str, Any] = {}
         each: dict[str, Tensor] = {}
         for name in self.final_splits:
@@ -174,7 +173,7 @@ class Job(base.Job):
         from orchard.tasks.image_to_image.report import write_report
 
         return write_report(
-            run, split=self.splits[self.report_split], model=cast(TranslationLearner, model).model, looks=self.looks,
+            run, split=self.splits[self.report_split], model=cast(GenerationLearner, model).model, looks=self.looks,
             direction=self.settings.direction, seen=load_file(evaluation_file(run)), curves=self.objective.curves,
         )  # fmt: skip
 

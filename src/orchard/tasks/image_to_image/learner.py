@@ -1,4 +1,4 @@
-"""A translator in training, with what it made of the same pictures along the way, and pools of generated pictures."""
+"""A translator of both directions in training, with pools of generated pictures."""
 
 from __future__ import annotations
 
@@ -6,10 +6,6 @@ import torch
 from torch import Tensor, nn
 
 from orchard.tasks.unconditional_image_generation.learner import GenerationLearner
-
-
-class TranslationLearner(GenerationLearner):
-    """`model`, and a history of what it made of the first validation pictures, which is in the checkpoints."""
 
 
 class ImagePool(nn.Module):
@@ -46,8 +42,8 @@ class ImagePool(nn.Module):
         return torch.stack(found)
 
 
-class CycleLearner(TranslationLearner):
-    """The same with a pool of either side's pictures, and those that the generators made in this step."""
+class CycleLearner(GenerationLearner):
+    """`model` with a history of its pictures, a pool of either side, and what the generators made in this step."""
 
     def __init__(self, model: nn.Module, shape: tuple[int, int, int], pool: int):
         super().__init__(model, shape)

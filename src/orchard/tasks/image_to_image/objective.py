@@ -14,14 +14,14 @@ from torch import nn
 from orchard.errors import UsageError
 from orchard.report.run_page import Curve
 from orchard.tasks.base import Objective as BaseObjective
-from orchard.tasks.image_to_image.learner import TranslationLearner
 from orchard.tasks.image_to_image.settings import Settings
+from orchard.tasks.unconditional_image_generation.learner import GenerationLearner
 
 FAMILIES = ("paired", "unpaired")
 
 
 class Objective(BaseObjective, Protocol):
-    """Phases over a `TranslationLearner`, and what is to be said of them."""
+    """Phases over a `GenerationLearner`, and what is to be said of them."""
 
     @property
     def curves(self) -> Sequence[Curve]: ...  # of the report; their columns are logged
@@ -40,7 +40,7 @@ class Family(Protocol):
         """Can this model learn so?"""
 
     def make_objective(self, settings: Settings) -> Objective: ...
-    def make_learner(self, model: nn.Module, settings: Settings) -> TranslationLearner: ...
+    def make_learner(self, model: nn.Module, settings: Settings) -> GenerationLearner: ...
 
 
 def family_of(model: nn.Module) -> Family:

@@ -14,9 +14,9 @@ from torch import Tensor, nn
 
 from orchard.data.two_sides.loader import SidesBatch
 from orchard.report.run_page import Curve
-from orchard.tasks.image_to_image.learner import TranslationLearner
 from orchard.tasks.image_to_image.losses import LOSSES
 from orchard.tasks.image_to_image.settings import PairedSettings, Settings
+from orchard.tasks.unconditional_image_generation.learner import GenerationLearner
 from orchard.training.phases import Phase
 
 NEEDS = "a generator and a discriminator of pairs"
@@ -31,7 +31,7 @@ def suits(model: nn.Module) -> bool:
 
 
 class Paired:
-    """The phases of a training, of a `TranslationLearner`. `direction` says which side of a pair is given."""
+    """The phases of a training, of a `GenerationLearner`. `direction` says which side of a pair is given."""
 
     curves = (
         Curve("Generator's loss", "generator_loss", "weighted sum"),
@@ -82,6 +82,6 @@ def make_objective(settings: Settings) -> Paired:
     return Paired(settings.paired, settings.direction)
 
 
-def make_learner(model: Any, settings: Settings) -> TranslationLearner:
+def make_learner(model: Any, settings: Settings) -> GenerationLearner:
     size = model.config.image_size
-    return TranslationLearner(cast(nn.Module, model), (model.channels("B"), size, size))
+    return GenerationLearner(cast(nn.Module, model), (model.channels("B"), size, size))
