@@ -177,6 +177,8 @@ def test_stopped_and_resumed_ends_in_the_same_bits(model: str, pairs: Path, two_
     assert again["test"] == whole["test"]
     files = ["model/model.safetensors", "evaluation/images.safetensors"]
     files += [str(path.relative_to(tmp_path / "whole")) for path in (tmp_path / "whole").glob("checkpoints/*/*.safet*")]
+    (checkpoint,) = (file for file in files if file.startswith("checkpoints") and file.endswith("/model.safetensors"))
+    assert paired or "pools.A.images" in load_file(tmp_path / "whole" / checkpoint)
     for file in files:
         one, two = (load_file(tmp_path / name / file) for name in ("whole", "parts"))
         assert one.keys() == two.keys()
