@@ -133,7 +133,7 @@ def test_gradients_reach_every_parameter(small):
     generator = torch.Generator().manual_seed(2)
     given = numbers(small.hooks.outputs(model, inputs))
     found = {name: tensor for name, tensor in given.items() if name not in before_codes}
-    if hasattr(model, "discriminator"):  # it judges what the generator made
+    if hasattr(model, "discriminator") and "" in found:  # it judges what the generator made
         found["score"] = model.discriminator(found[""])
     loss = sum((tensor * torch.randn(tensor.shape, generator=generator)).mean() for tensor in found.values())
     parameters = {name: p for name, p in model.named_parameters() if p.requires_grad}

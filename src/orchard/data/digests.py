@@ -24,6 +24,7 @@ from orchard.data.pairs.contracts import Pairs
 from orchard.data.picture_objects import ObjectSplit
 from orchard.data.resolutions import Resolutions
 from orchard.data.splits import ArraySplit
+from orchard.data.two_sides.contracts import TwoSides
 from orchard.files import atomic
 
 NAME = "records.safetensors"  # in a run's folder: digests by split, (N,) int64 in the order of the split
@@ -69,6 +70,12 @@ def _(split: TsvSplit) -> np.ndarray:
 @digests_of.register
 def _(split: Resolutions) -> np.ndarray:
     return digests_of(split.images)  # type: ignore[no-any-return]
+
+
+@digests_of.register
+def _(split: TwoSides) -> np.ndarray:
+    """Of pairs those of A, else of both sides."""
+    return pack_digests(split.a.digests if split.paired else [*split.a.digests, *split.b.digests])
 
 
 @digests_of.register

@@ -173,6 +173,8 @@ def files_at(source: str, what: str, expected: str, known: Sequence[str]) -> Fil
         return Archive(path)
     if path.exists():
         raise UsageError(f"{source} is no set with {what}; {expected}")
+    if not known:
+        raise UsageError(f"there is no file or folder '{source}'; {expected}")
     near = difflib.get_close_matches(source.lower(), known, cutoff=0.6)
     names = f"the set known by name is {known[0]}" if len(known) == 1 else (
         f"the sets known by name are {' and '.join(known)}"

@@ -14,6 +14,7 @@ from orchard.data.files import FileSplit
 from orchard.data.masks.collect import FileMasks
 from orchard.data.resolutions import Resolutions
 from orchard.data.settings import DataSettings
+from orchard.data.two_sides.contracts import TwoSides
 from orchard.errors import OrchardError
 
 
@@ -49,6 +50,13 @@ def _(split: Resolutions, index: int) -> None:
         read_record(stored, index)
     if split.references:
         read_record(*split.references[index])
+
+
+@read_record.register
+def _(split: TwoSides, index: int) -> None:
+    for side in (split.a, split.b):
+        if index < len(side):
+            side.image(index)
 
 
 def can_break(split: Any) -> bool:

@@ -115,6 +115,8 @@ def learning_rate_factor(
         return _one_cycle(step, steps, warmup or round(0.3 * steps), spent)
     if s.name == "cosine":
         falling = 0.5 * (1 + math.cos(math.pi * progress))
+    elif s.name == "constant_linear":  # as pix2pix and CycleGAN learn
+        falling = min(2 * (1 - progress), 1.0)
     else:  # linear is a polynomial of power 1
         falling = (1 - progress) ** (s.power if s.name == "polynomial" else 1.0)
     return min(rising, s.final_fraction + (1 - s.final_fraction) * falling)

@@ -35,8 +35,12 @@ class OptimizerSettings(Settings):
 
 class ScheduleSettings(Settings):
     name: Literal[
-        "cosine", "constant", "linear", "polynomial", "step", "exponential", "inverse_sqrt", "one_cycle", "range_test"
-    ] = Field("cosine", description="how the learning rate changes after the warm-up; range_test: it only rises")
+        "cosine", "constant", "linear", "constant_linear", "polynomial", "step", "exponential", "inverse_sqrt",
+        "one_cycle", "range_test",
+    ] = Field(
+        "cosine", description="how the learning rate changes after the warm-up; constant_linear: it falls in the "
+        "second half; range_test: it only rises",
+    )  # fmt: skip
     warmup_epochs: float = Field(0.0, ge=0, description="epochs in which the learning rate rises linearly from 0")
     warmup_steps: int | None = Field(None, ge=0, description="the same in steps; takes precedence")
     final_fraction: float = Field(
@@ -110,7 +114,7 @@ READ_BY = {  # the optimizers and schedules that have a use for a setting which 
     "optimizer.beta2": (*ADAM, "rmsprop", "adadelta"),
     "optimizer.eps": (*ADAM, "rmsprop", "adadelta", "adagrad"),
     "optimizer.centered": ("rmsprop",),
-    "schedule.final_fraction": ("cosine", "linear", "polynomial", "range_test"),
+    "schedule.final_fraction": ("cosine", "linear", "constant_linear", "polynomial", "range_test"),
     "schedule.power": ("polynomial",),
     "schedule.milestones": ("step",),
     "schedule.gamma": ("step", "exponential"),

@@ -1,0 +1,1 @@
+"""Landmarks that translate images of one side to the other."""

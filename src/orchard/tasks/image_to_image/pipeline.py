@@ -1,0 +1,68 @@
+"""A trained translator at work on pictures in files or in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from PIL import Image
+
+from orchard.errors import OrchardError, UsageError
+from orchard.inference.fast import Precision, plain_precision
+from orchard.inference.image_files import item_name, read_ahead
+from orchard.inference.loading import Loaded
+from orchard.tasks import base
+from orchard.tasks.image_to_image import TASK
+from orchard.tasks.image_to_image.translating import Translator, choose_direction
+from orchard.tasks.super_resolution.pipeline import read_image
+
+
+@dataclass(frozen=True)
+class TranslatedPicture:
+    """One picture as it was given to the model and what that made of it; or why there is nothing."""
+
+    picture: str
+    given: Image.Image | None = None
+    image: Image.Image | None = None
+    error: str = ""
+
+
+class PictureTranslator:
+    """Pictures of one side made into the other: `pipeline(RUN)("cat.png")`.
+
+    `direction` is for a model that knows both; `keep_size` translates a picture at its own size, where by default its
+    shorter side becomes that of the training. `precision` "auto" is float32 on a processor, bf16 on a GPU that has it.
+    """
+
+    def __init__(
+        self, loaded: Loaded, *, direction: str | None = None, keep_size: bool = False, precision: Precision = "auto"
+    ):
+        """Raises UsageError for a model of another task, and for a direction that it did not learn."""
+        if loaded.task != TASK.name:
+            raise UsageError(f"{loaded.folder} is for {loaded.task}; pictures are translated by {TASK.name}")
+        model, device = base.on_device(loaded.model)
+        self.direction = choose_direction(model, loaded.facts.get("direction", "AtoB"), direction)
+        bf16 = plain_precision(precision, device) == "bf16"
+        self.translator = Translator(model, self.direction, keep_size=keep_size, bf16=bf16)
+
+    def __call__(self, image: Any) -> Image.Image:
+        """One image, a path, the bytes of a file, a PIL image, uint8 numpy (H, W) or (H, W, C) or a uint8 tensor
+        (C, H, W), translated: mode L or RGB. Raises OrchardError for one that cannot be read or is too small."""
+        (found,) = self.predict([image])
+        if found.image is None:
+            raise OrchardError(f"{found.picture}: {found.error}")
+        return found.image
+
+    def predict(self, items: Sequence[Any]) -> Iterator[TranslatedPicture]:
+        """One answer for each path or image in memory, in order."""
+        for number, ((item, pixels),) in enumerate(read_ahead(items, 1, read_image)):
+            read, name = pixels.result(), item_name(item, number)
+            if isinstance(read, str):
+                yield TranslatedPicture(name, error=read)
+                continue
+            given = self.translator.prepare(read)
+            try:
+                yield TranslatedPicture(name, given, self.translator(given))
+            except ValueError as error:
+                yield TranslatedPicture(name, error=str(error))
