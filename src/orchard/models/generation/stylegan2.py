@@ -90,7 +90,8 @@ class StyledConv(nn.Module):
         self.bias = nn.Parameter(torch.zeros(outputs))
 
     def forward(self, x: Tensor, style: Tensor, noise: Tensor | None) -> Tensor:
-        return rectify(self.noise(self.conv(x, style), noise) + self.bias[:, None, None])
+        out = self.noise(self.conv(x, style), noise)
+        return rectify(out + self.bias[:, None, None].to(out.dtype))
 
 
 class ToImage(nn.Module):
