@@ -1,5 +1,6 @@
 """BigGAN and SAGAN: their parts, both networks in training, and official names, against stored figures."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -7,9 +8,15 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from orchard.cards import card_of
+from orchard.errors import UsageError
+from orchard.models import configuration, create_model
 from orchard.nn.conditional_norm import ConditionalBatchNorm2d
 from orchard.nn.self_attention_map import MapAttention
 from orchard.nn.spectral_norm import SpectralConv2d, SpectralEmbedding, SpectralLinear
+from orchard.weights.adapters.conditional_pair import ADAPTER
+from orchard.weights.golden import read_golden
+from orchard.weights.official import export_official, load_official, read_official
 
 GOLDEN = Path(__file__).parent / "golden"
 STATE = {"u0": "u", "sv0": "sigma"}  # what official code calls the state of a spectral norm
@@ -80,3 +87,91 @@ def test_a_conditional_norm_with_zeros_is_batch_norm():
     torch.testing.assert_close(norm(x, labels), scaled)
     for name in ("running_mean", "running_var"):
         torch.testing.assert_close(getattr(norm, name), getattr(plain, name))
+
+
+# Both networks
+
+
+def prefixed(name: str) -> str:
+    return {"G": "generator", "D": "discriminator"}[name[0]] + name[1:]
+
+
+@pytest.mark.parametrize("name", ["biggan128", "sagan"])
+def test_a_step_leaves_the_state_that_the_official_code_leaves(name):
+    row = card_of(name).references[0]
+    case = ADAPTER.stored(read_golden(GOLDEN / row.reference.partition(":")[2]))
+    pair = create_model(name, **row.ours)
+    load_official(pair, case.state, "ajbrock")
+    pair.train()
+    with torch.no_grad():
+        fake = pair.generator(case.given("z"), case.given("y"))
+        labels = torch.cat([case.given("y"), case.given("y_real")])
+        pair.discriminator(torch.cat([fake, case.given("x_real")]), labels)
+    state = export_official(pair, "ajbrock")
+    after = {prefixed(key): tensor for key, tensor in case.below("after_dstep").items()}
+    buffers = {key for key in state if key.rpartition(".")[2] in ("u0", "sv0", "stored_mean", "stored_var")}
+    assert after.keys() == buffers
+    for key, tensor in after.items():
+        torch.testing.assert_close(state[key], tensor, atol=1e-5, rtol=1e-5, msg=lambda text, key=key: f"{key}: {text}")
+
+
+def test_official_files_have_the_names_and_shapes_of_ours():
+    listed = json.loads((GOLDEN / "biggan/official_checkpoint_keys.json").read_text())
+    with torch.device("meta"):
+        pair = create_model("biggan128")
+        theirs = export_official(pair, "ajbrock")
+    expected = {prefixed(f"{side}.{key}"): shape for side in "GD" for key, shape in listed[side].items()}
+    assert {key: list(tensor.shape) for key, tensor in theirs.items()} == expected
+    for side, network in (("G", pair.generator), ("D", pair.discriminator)):
+        assert sum(p.numel() for p in network.parameters()) == listed[f"{side}_parameters"]
+
+
+@pytest.mark.parametrize("name", ["biggan_nano", "sagan_nano"])
+def test_a_file_says_how_many_classes_it_has(name):
+    more = {"noise": 30} if name == "biggan_nano" else {}
+    small = {"generator_widths": (16, 16, 16), "discriminator_widths": (16,) * 3}
+    theirs = export_official(create_model(name, num_classes=3, **small, **more), "ajbrock")
+    found = read_official(name, theirs, None, small)
+    assert vars(found.model.config) == vars(configuration(name, num_classes=3, **small, **more))
+    assert found.about.classes == ("0", "1", "2")
+
+
+@pytest.mark.parametrize("name", ["biggan_nano", "sagan_nano"])
+def test_labels_decide_what_is_made_and_how_it_is_scored(name):
+    torch.manual_seed(0)
+    pair = create_model(name).eval()
+    noise, zeros, ones = pair.sample_noise(3), torch.zeros(3, dtype=torch.int64), torch.ones(3, dtype=torch.int64)
+    images = pair.generate(noise, zeros)
+    assert images.shape == (3, 1, 28, 28) and not torch.allclose(images, pair.generate(noise, ones), atol=1e-4)
+    assert torch.equal(images, pair.generate(noise, zeros)) and float(images.abs().max()) <= 1
+    scores = pair.discriminator(images, zeros)
+    assert scores.shape == (3,) and not torch.allclose(scores, pair.discriminator(images, ones), atol=1e-4)
+    for call in (lambda: pair(noise), lambda: pair.discriminator(images)):
+        with pytest.raises(ValueError, match=r"expected one class for each image, \(3,\) int64, got none"):
+            call()
+
+
+def test_truncated_noise_is_what_drawing_again_gives():
+    pair = create_model("biggan_nano")
+    noise = pair.sample_noise(4000, torch.Generator().manual_seed(0))
+    for threshold in (0.5, 2.0):
+        truncated = pair.truncate(noise, threshold)
+        again = noise[noise.abs() <= threshold]  # what stays when larger numbers are thrown away
+        assert float(truncated.abs().max()) <= threshold and truncated.dtype == noise.dtype
+        assert torch.equal(truncated[:50].flatten().argsort(), noise[:50].flatten().argsort())
+        for share in (0.1, 0.5, 0.9):
+            expected = float(again[:200_000].quantile(share))
+            assert float(truncated[:3000].quantile(share)) == pytest.approx(expected, abs=0.01 * threshold)
+    torch.testing.assert_close(pair.truncate(noise, 20.0), noise)
+
+
+@pytest.mark.parametrize("setting, words", [
+    ({"noise": 61}, "noise is 61, expected a multiple of 3"),
+    ({"image_size": 30}, "30 pixels is not halved evenly 2 times"),
+    ({"halvings": 4}, "halvings is 4, expected 1 to 3"),
+    ({"generator_attention": (2,)}, "generator_attention names block 2, expected 0 to 1"),
+    ({"discriminator_widths": ()}, "discriminator_widths one or more"),
+])  # fmt: skip
+def test_networks_that_cannot_be_are_refused(setting, words):
+    with pytest.raises(UsageError, match=words):
+        create_model("biggan_nano", **setting)

@@ -22,11 +22,12 @@ def adversaries(model: Any) -> Loss:
     c, loss = model.config, LOSSES["non-saturating"]
     real = torch.rand(4, c.in_channels, c.image_size, c.image_size) * 2 - 1
     noise = model.sample_noise(4)
-    first, fake = copy.deepcopy(model.discriminator).requires_grad_(False), model.generate(noise)
+    labels = (torch.arange(4) % c.num_classes,) if hasattr(model.config, "num_classes") else ()
+    first, fake = copy.deepcopy(model.discriminator).requires_grad_(False), model.generate(noise, *labels)
 
     def both() -> tuple[Tensor, Tensor]:
-        judged = loss.discriminator(model.discriminator(real), model.discriminator(fake)) / 2
-        forged = loss.generator(first(model(noise)))
+        judged = loss.discriminator(model.discriminator(real, *labels), model.discriminator(fake, *labels)) / 2
+        forged = loss.generator(first(model(noise, *labels), *labels))
         return judged + forged, torch.maximum(judged, forged)
 
     return both

@@ -31,8 +31,9 @@ class SpectralWeight(nn.Module):
 
     def normalised(self) -> Tensor:
         """The weight over its singular value, through which gradients flow; the vectors are constants."""
-        if torch.is_autocast_enabled(self.weight.device.type):  # three digits of bf16 are too few for an iteration
-            with torch.autocast(self.weight.device.type, enabled=False):
+        device = self.weight.device.type
+        if torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device):
+            with torch.autocast(device, enabled=False):  # three digits of bf16 are too few for an iteration
                 return self.normalised()
         matrix = self.weight.flatten(1)
         with torch.no_grad():

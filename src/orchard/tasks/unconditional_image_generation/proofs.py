@@ -9,6 +9,7 @@ from torch import Tensor
 from orchard.nn.diffusion_loss import SimpleLoss
 from orchard.tasks.unconditional_image_generation.losses import LOSSES
 from orchard.tasks.unconditional_image_generation.regularisers import gradient_penalty
+from orchard.weights.adapters import conditional_pair
 from orchard.weights.adapters.adversarial_pair_in_training import call_in_training
 
 PENALTY = 10.0  # λ of WGAN-GP
@@ -39,6 +40,19 @@ def wgan_gp(model: Any, noise: Tensor, images: Tensor, share: Tensor) -> dict[st
 def wgan_gp_generator(model: Any, noise: Tensor) -> dict[str, Tensor]:
     """The generator's loss of WGAN-GP alone."""
     return {"generator": LOSSES["wasserstein"].generator(model.discriminator(call_in_training(model.generator, noise)))}
+
+
+def biggan(model: Any, noise: Tensor, labels: Tensor, images: Tensor, image_labels: Tensor) -> dict[str, Tensor]:
+    """The hinge losses of one step of ajbrock/BigGAN-PyTorch; the discriminator's also by what they are of."""
+    _, fake, real, forged = conditional_pair.step(model, noise, labels, images, image_labels)
+    loss = LOSSES["hinge"]
+    far = fake.new_full((1,), 2.0)  # beyond the margin, where the hinge is zero
+    return {
+        "real": loss.discriminator(real, -far),
+        "fake": loss.discriminator(far, fake),
+        "discriminator": loss.discriminator(real, fake),
+        "generator": loss.generator(forged),
+    }
 
 
 def ddpm(model: Any, images: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
