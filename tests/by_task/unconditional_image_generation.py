@@ -22,8 +22,9 @@ def adversaries(model: Any) -> Loss:
     c, loss = model.config, LOSSES["non-saturating"]
     real = torch.rand(4, c.in_channels, c.image_size, c.image_size) * 2 - 1
     noise = model.sample_noise(4)
-    labels = (torch.arange(4) % c.num_classes,) if hasattr(model.config, "num_classes") else ()
-    first, fake = copy.deepcopy(model.discriminator).requires_grad_(False), model.generate(noise, *labels)
+    first = copy.deepcopy(model.discriminator).requires_grad_(False)
+    labels = favourite(first, real, c.num_classes) if hasattr(c, "num_classes") else ()
+    fake = model.generate(noise, *labels)
 
     def both() -> tuple[Tensor, Tensor]:
         judged = loss.discriminator(model.discriminator(real, *labels), model.discriminator(fake, *labels)) / 2
@@ -31,6 +32,13 @@ def adversaries(model: Any) -> Loss:
         return judged + forged, torch.maximum(judged, forged)
 
     return both
+
+
+def favourite(discriminator: Any, images: Tensor, classes: int) -> tuple[Tensor]:
+    """The class that a discriminator scores highest. Of one that projects, a fresh embedding may be such that no image
+    of its class can please it."""
+    labels = [torch.full((len(images),), label) for label in range(classes)]
+    return (max(labels, key=lambda one: float(discriminator(images, one).mean())),)
 
 
 def denoiser(name: str, model: Any) -> Loss:

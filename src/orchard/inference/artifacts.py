@@ -222,13 +222,14 @@ class TextArtifact(Artifact):
 
 @dataclass(frozen=True)
 class ImageFiles(Artifact):
-    """The images that were made for a prompt, as files."""
+    """The images that were made for a prompt, as files; `classes` of a model that makes images of classes."""
 
     item: str
     seed: int
     pictures: tuple[str, ...]
     sheet: str = ""
     scores: tuple[float, ...] = ()
+    classes: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         table: dict[str, Any] = {"prompt": self.item, "seed": self.seed, "pictures": list(self.pictures)}
@@ -236,6 +237,8 @@ class ImageFiles(Artifact):
             table["sheet"] = self.sheet
         if self.scores:
             table["scores"] = list(self.scores)
+        if self.classes:
+            table["classes"] = list(self.classes)
         return table
 
     @classmethod

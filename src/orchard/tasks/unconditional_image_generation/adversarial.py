@@ -18,6 +18,7 @@ from orchard.data.batches import ImageBatch
 from orchard.errors import UsageError
 from orchard.inference.generators import generators
 from orchard.report.run_page import Curve
+from orchard.tasks.unconditional_image_generation.classes import labels_of
 from orchard.tasks.unconditional_image_generation.losses import LOSSES
 from orchard.tasks.unconditional_image_generation.regularisers import REGULARISERS
 from orchard.tasks.unconditional_image_generation.settings import AdversarialSettings, Options, Settings
@@ -138,14 +139,19 @@ def steps(model: nn.Module, options: Options) -> int:
     for name in ("steps", "sampler", "eta"):
         if getattr(options, name) is not None:
             raise UsageError(f"option '{name}' is for diffusion models; this model makes an image in one step")
+    if options.truncation is not None and not hasattr(model, "truncate"):
+        raise UsageError("option 'truncation' is for pairs with classes; the noise of this model is not truncated")
     return 1
 
 
 @torch.no_grad()
-def generate(model: Any, seed: int, numbers: Sequence[int], options: Options) -> Iterator[Tensor]:
-    """Images (N, C, H, W) of a pair in evaluation mode; of K classes, where it has any, image n is of class n mod K."""
+def generate(
+    model: Any, seed: int, numbers: Sequence[int], options: Options, labels: Sequence[int] = ()
+) -> Iterator[Tensor]:
+    """Images (N, C, H, W) of a pair in evaluation mode; of the classes in `labels`, or of all in turn, if it has any."""
     noise = torch.cat([model.sample_noise(1, generator) for generator in generators(seed, numbers)])
     device = next(model.parameters()).device
-    classes = getattr(model.config, "num_classes", 0)
-    labels = (torch.tensor(numbers, device=device) % classes,) if classes else ()
-    yield model.generate(noise.to(device), *labels)
+    if options.truncation is not None:
+        noise = model.truncate(noise, options.truncation)
+    wanted = labels or labels_of(model, numbers)
+    yield model.generate(noise.to(device), *([torch.tensor(wanted, device=device)] if wanted else []))

@@ -11,7 +11,8 @@ from orchard.tasks.unconditional_image_generation.settings import Options
 
 
 def answer(folder: Path, items: Sequence[str], options: Options, say: Callable[[str], None]) -> Iterator[Artifact]:
-    """Images in a folder, named by their numbers, with a sheet where there are several."""
+    """Images in a folder, named by their numbers, and by their classes where they have such; with a sheet where there
+    are several, of which each row is a class where some are asked for."""
     if items:
         raise UsageError(f"this model makes images out of noise and takes nothing, got '{items[0]}'; leave it out")
     from rich.progress import Progress
@@ -24,12 +25,16 @@ def answer(folder: Path, items: Sequence[str], options: Options, say: Callable[[
     out = new_images(options.out or Path("generated"), named=options.out is not None)
     generator = ImageGenerator(load(folder))
     with Progress(console=Console(stderr=True), transient=True) as progress:
-        bar = progress.add_task(f"{options.count} image{'s' if options.count > 1 else ''}", total=1.0)
+        each = " of each class" if options.classes else ""
+        bar = progress.add_task(f"{options.count} image{'s' if options.count > 1 else ''}{each}", total=1.0)
         images = list(generator.generate(options, lambda share: progress.update(bar, completed=share)))
-    files = [out / f"{number}.png" for number in range(options.count)]
+    files = [out / generator.file_name(image) for image in images]
     for file, image in zip(files, images, strict=True):
         save_picture(image, file)
     whole = out / "sheet.png"
-    if options.count > 1:
-        save_picture(sheet(images), whole)
-    yield ImageFiles("", options.seed, tuple(map(str, files)), str(whole) if options.count > 1 else "")
+    if len(images) > 1:
+        save_picture(sheet(images, options.count if options.classes else None), whole)
+    classes = tuple(str(image.info["class"]) for image in images if "class" in image.info)
+    yield ImageFiles(
+        "", options.seed, tuple(map(str, files)), str(whole) if len(images) > 1 else "", classes=classes
+    )  # fmt: skip

@@ -13,10 +13,12 @@ from torchvision.transforms.functional import to_pil_image
 from orchard.report.charts import percent, short
 from orchard.report.pictures import data_uri
 from orchard.report.run_page import Curve, Tile, write_run_page
+from orchard.tasks.unconditional_image_generation.judge import ACCURACY
 from orchard.training.run import RunFolder
 
 SHOWN = 40  # images of each kind
 MOST_DOTS = 300  # of each kind in the map of features
+CLASSES, OF_EACH = 20, 10  # classes of which images are shown, and how many of each
 WIDTH, HEIGHT, MARGIN = 640, 360, 10  # of that map
 
 QUALITY = (
@@ -25,17 +27,22 @@ QUALITY = (
     Curve("Coverage", "coverage", "share of real images with a generated one near", percent=True),
     Curve("Precision", "precision", "share of generated images near a real one", percent=True),
     Curve("Spread", "spread", "variance of features, over that of real images"),
+    Curve("Conditional accuracy", ACCURACY, "share that the judge takes for the class asked for", percent=True),
 )
 
 
-def write_generation_report(run: RunFolder, *, seen: Mapping[str, Tensor], curves: Sequence[Curve]) -> Path:
+def write_generation_report(
+    run: RunFolder, *, seen: Mapping[str, Tensor], curves: Sequence[Curve], classes: Sequence[str] = ()
+) -> Path:
     """Write report.html about a run whose other files are written, and return its path.
 
     Args:
         run: the run's folder, with its metrics.
         seen: `real` and `generated` (N, C, H, W) uint8, their features `real_features` and `generated_features` (M, D),
-            and `history` (K, n, C, H, W) uint8 of the moments `steps` (K,).
+            and `history` (K, n, C, H, W) uint8 of the moments `steps` (K,); `by_class` (K, n, C, H, W) uint8 of the
+            first classes, where there are classes.
         curves: those of the objective.
+        classes: the names of all classes.
     """
     metrics = run.metrics()
     split, found, more = metrics.report_split, metrics.reported, metrics.table()
@@ -48,11 +55,15 @@ def write_generation_report(run: RunFolder, *, seen: Mapping[str, Tensor], curve
         Tile("Precision", percent(found["precision"]), "generated images near a real one"),
         Tile("Spread", f"{found['spread']:.2f}", "variance of the features, real images: 1"),
     ]
+    if ACCURACY in found:
+        tiles.append(Tile("Conditional accuracy", percent(found[ACCURACY]), "of the class asked for, says the judge"))
+    quality = [curve for curve in QUALITY if curve.column in found]
+    shown = seen.get("by_class", torch.empty(0))
     return write_run_page(
         run,
         Path(__file__).with_name("report.html.jinja"),
         tiles=tiles,
-        curves=[*QUALITY, *curves],
+        curves=[*quality, *curves],
         more_facts={"judge": judge},
         report_split=split,
         found=found,
@@ -62,6 +73,8 @@ def write_generation_report(run: RunFolder, *, seen: Mapping[str, Tensor], curve
         moments=[
             (step, _uris(images)) for step, images in zip(seen["steps"].tolist(), seen["history"], strict=True) if step
         ],
+        classes=[(name, _uris(images)) for name, images in zip(classes, shown, strict=False)],
+        number_of_classes=len(classes),
         dots=_map(seen["real_features"], seen["generated_features"]),
         box=(WIDTH, HEIGHT),
     )
