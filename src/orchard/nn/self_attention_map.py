@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 
 class MapAttention(nn.Module):
-    """x + γ o(attention of x over itself), (B, C, H, W) → (B, C, H, W); γ begins at 0, so that nothing changes at first.
+    """x + γ o(attention of x over itself), (B, C, H, W) → (B, C, H, W); γ begins at 0, and nothing changes at first.
 
     Queries and keys have C / 8 channels, values C / 2; keys and values are the largest of every 2 x 2 positions, and
     similarities are not scaled. `conv1x1(inputs, outputs)` makes the four 1x1 convolutions. Equation 3 is without the

@@ -1,7 +1,7 @@
 """Spectral normalisation: a weight divided by its largest singular value, so that a layer stretches nothing.
 
-Miyato et al. 2018 (arXiv:1802.05957, section 2.1 and algorithm 1), as BigGAN's authors have it: the singular value comes
-from one power iteration in every call, in evaluation too, and only training keeps the vector that it arrives at.
+Miyato et al. 2018 (arXiv:1802.05957, section 2.1 and algorithm 1), as BigGAN's authors have it: the singular value
+comes from one power iteration in every call, in evaluation too, and only training keeps the vector that it arrives at.
 torch's own parametrisation leaves the iteration out in evaluation, begins with fifteen and keeps two vectors, and so
 gives other numbers.
 """
@@ -19,7 +19,7 @@ class SpectralWeight(nn.Module):
     A weight of any shape is the matrix (outputs, rest).
     """
 
-    weight: nn.Parameter
+    weight: Tensor
     u: Tensor  # (1, outputs), the left singular vector of the largest singular value, as far as it is found
     sigma: Tensor  # (1,), the singular value of the latest call in training; kept to be looked at
 

@@ -83,7 +83,7 @@ class Generator(nn.Module):
 
     def forward(self, noise: Tensor, labels: Tensor) -> Tensor:
         embedded = self.class_embedding(labels)
-        first, *chunks = noise.split(self.chunk, dim=1)
+        first, *chunks = torch.split(noise, self.chunk, dim=1)
         x = self.project(first).unflatten(1, self.start)
         for block, attention, chunk in zip(self.blocks, self.attention, chunks, strict=True):
             x = attention(block(x, torch.cat([embedded, chunk], dim=1)))

@@ -1,8 +1,8 @@
 """What SAGAN and BigGAN are made of: residual blocks under spectral norm, and a discriminator that projects.
 
-Zhang et al. 2018 (arXiv:1805.08318, section 4); Brock et al. 2018 (arXiv:1809.11096, appendix B) and their PyTorch code.
-The blocks are those of SNGAN and of Miyato and Koyama 2018 (arXiv:1802.05637), which has the projection. Legend: B
-images, C channels, K classes, D numbers of a condition.
+Zhang et al. 2018 (arXiv:1805.08318, section 4); Brock et al. 2018 (arXiv:1809.11096, appendix B), and the PyTorch code
+of the latter. The blocks are those of SNGAN and of Miyato and Koyama 2018 (arXiv:1802.05637), which has the projection.
+Legend: B images, C channels, S pixels a side.
 """
 
 from __future__ import annotations

@@ -148,7 +148,7 @@ def steps(model: nn.Module, options: Options) -> int:
 def generate(
     model: Any, seed: int, numbers: Sequence[int], options: Options, labels: Sequence[int] = ()
 ) -> Iterator[Tensor]:
-    """Images (N, C, H, W) of a pair in evaluation mode; of the classes in `labels`, or of all in turn, if it has any."""
+    """Images (N, C, H, W) of a pair in evaluation mode; if it has classes, of those in `labels`, or of all in turn."""
     noise = torch.cat([model.sample_noise(1, generator) for generator in generators(seed, numbers)])
     device = next(model.parameters()).device
     if options.truncation is not None:

@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 
 from orchard.data.contracts import ImageData
-from orchard.data.settings import PictureSource
 from orchard.data.sources import open_data
 from orchard.data.unlabelled import open_pictures
 from orchard.errors import OrchardError, UsageError, unknown
@@ -32,9 +31,12 @@ def learns_classes(name: str) -> bool:
 def open_for(settings: Settings, source: str | Given) -> ImageData:
     """The images that a model learns from: with their classes, as a classifier has them, where it has such.
 
-    Raises OrchardError for images without classes, and for a class without a training image.
+    Raises OrchardError for images without classes, and for a class without a training image; UsageError for folds of
+    images without classes.
     """
     if not learns_classes(settings.model):
+        if settings.data.folds is not None:
+            raise UsageError(f"setting 'data.folds' cuts each class into parts; {settings.model} has no classes")
         return open_pictures(source, settings.data)
     try:
         data = open_data(source, settings.data)
@@ -65,8 +67,8 @@ def with_classes(settings: Settings, classes: Sequence[str]) -> Settings:
         unnamed = known == tuple(map(str, range(len(known))))  # as official files have them
         if len(known) != len(classes) or (known != tuple(classes) and not unnamed):
             raise UsageError(
-                f"{settings.start_from} has learned {_few(known)}, here there are {_few(classes)}; a model with classes "
-                f"starts from one of the same classes"
+                f"{settings.start_from} has learned {_few(known)}, here there are {_few(classes)}; a model with "
+                f"classes starts from one of the same"
             )
     return settings.model_copy(update={"architecture": {**settings.architecture, NUMBER: len(classes)}})
 

@@ -160,8 +160,8 @@ def generate(
 ) -> Iterator[Tensor]:
     """Images in the making, (N, C, H, W) after every step; the last of them are done.
 
-    Image n of a seed is the same whatever is made beside it; where the model has classes and `labels` name none, it is of class
-    n modulo their number.
+    Image n of a seed is the same whatever is made beside it; where the model has classes and `labels` name none, it is
+    of class n modulo their number.
     """
     config, device = model.config, next(model.parameters()).device
     kept = spaced_steps(config.timesteps, [steps(model, options)])

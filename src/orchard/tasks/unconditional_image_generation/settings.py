@@ -102,8 +102,8 @@ class Options(Strict):
     count: int = Field(1, ge=1, description="images to make")
     seed: int = Field(0, ge=0, lt=2**31, description="random seed; the same seed gives the same images")
     classes: str | None = Field(
-        None, description="of a model with classes: which to make --count images of each of, by name or number, such as "
-        "cat,dog [default: all in turn]",
+        None, description="of a model with classes: which to make --count images of each of, by name or number, such "
+        "as cat,dog [default: all in turn]",
     )  # fmt: skip
     out: Path | None = Field(None, description="folder for the images [default: generated]")
     steps: int | None = Field(None, ge=1, description="of a diffusion model: steps from noise to image [default: 50]")
@@ -114,6 +114,6 @@ class Options(Strict):
         None, ge=0, le=1, description="of the ddim sampler: share of new noise in a step [default: 0]"
     )
     truncation: float | None = Field(
-        None, gt=0, description="of a model with classes: largest size of the numbers of its noise, such as 0.5; less of "
-        "it gives typical images and less variety [default: any]",
+        None, gt=0, description="of a model with classes: largest size of the numbers of its noise, such as 0.5; less "
+        "of it gives typical images and less variety [default: any]",
     )  # fmt: skip

@@ -53,7 +53,7 @@ def step(
     generator, discriminator = Training(pair.generator), Training(pair.discriminator)
     fake = generator(noise, labels)
     scores = discriminator(torch.cat([fake.detach(), images]), torch.cat([labels, image_labels]))
-    fake_scores, real_scores = scores.split([len(noise), len(images)])
+    fake_scores, real_scores = torch.split(scores, [len(noise), len(images)])
     return fake, fake_scores, real_scores, discriminator(generator(noise, labels), labels)
 
 
