@@ -13,7 +13,7 @@ from orchard.errors import UsageError
 from orchard.models import configuration, create_model
 from orchard.nn.conditional_norm import ConditionalBatchNorm2d
 from orchard.nn.self_attention_map import MapAttention
-from orchard.nn.spectral_norm import SpectralConv2d, SpectralEmbedding, SpectralLinear
+from orchard.nn.spectral_norm import SpectralConv2d, SpectralEmbedding, SpectralLinear, fold_spectral_norms
 from orchard.weights.adapters.conditional_pair import ADAPTER
 from orchard.weights.golden import read_golden
 from orchard.weights.official import export_official, load_official, read_official
@@ -149,6 +149,19 @@ def test_labels_decide_what_is_made_and_how_it_is_scored(name):
     for call in (lambda: pair(noise), lambda: pair.discriminator(images)):
         with pytest.raises(ValueError, match=r"expected one class for each image, \(3,\) int64, got none"):
             call()
+
+
+def test_a_model_that_no_longer_learns_needs_no_iterations():
+    pair = create_model("biggan_nano").eval()
+    state = {name: tensor.clone() for name, tensor in pair.state_dict().items()}
+    folded, noise, labels = fold_spectral_norms(pair), pair.sample_noise(2), torch.tensor([3, 9])
+    assert torch.equal(folded(noise, labels), pair(noise, labels))
+    assert torch.equal(
+        folded.discriminator(folded(noise, labels), labels), pair.discriminator(pair(noise, labels), labels)
+    )
+    assert all(torch.equal(tensor, state[name]) for name, tensor in pair.state_dict().items())
+    plain = create_model("dcgan_nano")
+    assert fold_spectral_norms(plain) is plain
 
 
 def test_truncated_noise_is_what_drawing_again_gives():

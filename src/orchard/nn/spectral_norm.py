@@ -8,6 +8,8 @@ gives other numbers.
 
 from __future__ import annotations
 
+import copy
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -22,6 +24,7 @@ class SpectralWeight(nn.Module):
     weight: Tensor
     u: Tensor  # (1, outputs), the left singular vector of the largest singular value, as far as it is found
     sigma: Tensor  # (1,), the singular value of the latest call in training; kept to be looked at
+    folded = False  # has the weight been divided for good?
 
     def start_iteration(self, eps: float) -> None:
         """Begin with a random vector. `eps` is the least norm that a vector is divided by."""
@@ -31,6 +34,8 @@ class SpectralWeight(nn.Module):
 
     def normalised(self) -> Tensor:
         """The weight over its singular value, through which gradients flow; the vectors are constants."""
+        if self.folded:
+            return self.weight
         device = self.weight.device.type
         if torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device):
             with torch.autocast(device, enabled=False):  # three digits of bf16 are too few for an iteration
@@ -78,3 +83,17 @@ class SpectralEmbedding(SpectralWeight, nn.Embedding):
 
     def forward(self, input: Tensor) -> Tensor:
         return F.embedding(input, self.normalised())
+
+
+@torch.no_grad()
+def fold_spectral_norms(model: nn.Module) -> nn.Module:
+    """The same function in evaluation without iterations, for a model that no longer learns: a copy whose weights are
+    divided for good, or the model itself where it has no such layer."""
+    if not any(isinstance(module, SpectralWeight) for module in model.modules()):
+        return model
+    model = copy.deepcopy(model).eval()
+    for module in model.modules():
+        if isinstance(module, SpectralWeight):
+            module.weight.copy_(module.normalised())
+            module.folded = True
+    return model

@@ -134,7 +134,7 @@ class ProjectionDiscriminator(nn.Module):
 
     def forward(self, images: Tensor, labels: Tensor | None = None) -> Tensor:
         check_images(images, self.config.in_channels, (self.config.image_size, self.config.image_size))
-        check_labels(labels, len(images), self.config.num_classes)
+        check_labels(labels, images.shape[0], self.config.num_classes)
         x = images
         for block, attention in zip(self.blocks, self.attention, strict=True):
             x = attention(block(x))

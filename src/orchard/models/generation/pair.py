@@ -95,7 +95,7 @@ class ConditionalPair(AdversarialPair):
     def forward(self, noise: Tensor, labels: Tensor | None = None) -> Tensor:
         """Images (B, C, S, S) of the classes asked for; ValueError for inputs of another shape, type or range."""
         self.check_noise(noise)
-        check_labels(labels, len(noise), self.config.num_classes)
+        check_labels(labels, noise.shape[0], self.config.num_classes)
         images: Tensor = self.generator(noise, labels)
         return images
 

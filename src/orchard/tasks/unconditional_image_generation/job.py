@@ -21,6 +21,7 @@ from orchard.given import Given
 from orchard.inference.export import Entry, example_inputs, method_entry
 from orchard.inference.loading import Loaded
 from orchard.models import landmark_of
+from orchard.nn.spectral_norm import fold_spectral_norms
 from orchard.tasks import base
 from orchard.tasks.images import start_model, value_range_preprocess, whole_if_small
 from orchard.tasks.unconditional_image_generation import TASK
@@ -249,4 +250,4 @@ def evaluate_loaded(loaded: Loaded, source: str | Given, split: str, settings: P
 
 def entries(loaded: Loaded) -> list[Entry]:
     """What an export consists of: the network that is called to make images."""
-    return [method_entry("", loaded.model, "forward", example_inputs(loaded), "images")]
+    return [method_entry("", fold_spectral_norms(loaded.model), "forward", example_inputs(loaded), "images")]
