@@ -134,7 +134,7 @@ def test_gradients_reach_every_parameter(small):
     given = numbers(small.hooks.outputs(model, inputs))
     found = {name: tensor for name, tensor in given.items() if name not in before_codes}
     if hasattr(model, "discriminator") and "" in found:  # it judges what the generator made
-        found["score"] = model.discriminator(found[""])
+        found["score"] = model.discriminator(found[""], *([inputs["labels"]] if "labels" in inputs else []))
     loss = sum((tensor * torch.randn(tensor.shape, generator=generator)).mean() for tensor in found.values())
     parameters = {name: p for name, p in model.named_parameters() if p.requires_grad}
     gradients = torch.autograd.grad(loss, list(parameters.values()), allow_unused=True)

@@ -26,15 +26,25 @@ def adversaries(model: Any) -> Loss:
     for module in model.discriminator.modules():
         if isinstance(module, nn.Dropout):
             module.eval()  # with it no two looks at the batch are alike
-    first, fake = copy.deepcopy(model.discriminator).requires_grad_(False), model.generate(noise)
-    steepness = max(1.0, 1 / float(first(fake).std()))  # one that starts nearly flat has nothing that could please it
+    first = copy.deepcopy(model.discriminator).requires_grad_(False)
+    labels = favourite(first, real, c.num_classes) if hasattr(c, "num_classes") else ()
+    fake = model.generate(noise, *labels)
+    # One that starts nearly flat has nothing that could please it.
+    steepness = max(1.0, 1 / float(first(fake, *labels).std()))
 
     def both() -> tuple[Tensor, Tensor]:
-        judged = loss.discriminator(model.discriminator(real), model.discriminator(fake)) / 2
-        forged = loss.generator(steepness * first(model(noise)))
+        judged = loss.discriminator(model.discriminator(real, *labels), model.discriminator(fake, *labels)) / 2
+        forged = loss.generator(steepness * first(model(noise, *labels), *labels))
         return judged + forged, torch.maximum(judged, forged)
 
     return both
+
+
+def favourite(discriminator: Any, images: Tensor, classes: int) -> tuple[Tensor]:
+    """The class that a discriminator scores highest. Of one that projects, a fresh embedding may be such that no image
+    of its class can please it."""
+    labels = [torch.full((len(images),), label) for label in range(classes)]
+    return (max(labels, key=lambda one: float(discriminator(images, one).mean())),)
 
 
 def denoiser(name: str, model: Any) -> Loss:

@@ -222,7 +222,7 @@ class TextArtifact(Artifact):
 
 @dataclass(frozen=True)
 class ImageFiles(Artifact):
-    """The images that were made for a prompt, as files."""
+    """The images that were made for a prompt, as files; `classes` of a model that makes images of classes."""
 
     item: str
     seed: int
@@ -230,6 +230,7 @@ class ImageFiles(Artifact):
     sheet: str = ""
     scores: tuple[float, ...] = ()
     animation: str = ""
+    classes: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         table: dict[str, Any] = {"prompt": self.item, "seed": self.seed, "pictures": list(self.pictures)}
@@ -239,6 +240,8 @@ class ImageFiles(Artifact):
             table["animation"] = self.animation
         if self.scores:
             table["scores"] = list(self.scores)
+        if self.classes:
+            table["classes"] = list(self.classes)
         return table
 
     @classmethod

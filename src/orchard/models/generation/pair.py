@@ -11,6 +11,8 @@ from typing import Any, Literal, Protocol
 import torch
 from torch import Tensor, nn
 
+from orchard.nn.checks import check_labels
+
 # Official code keeps each network in a file of its own. Put together, their names have these before them.
 GENERATOR, DISCRIMINATOR = "generator.", "discriminator."
 
@@ -56,12 +58,16 @@ class AdversarialPair(nn.Module):
 
     def forward(self, noise: Tensor) -> Tensor:
         """Images (B, C, S, S) from noise (B, noise); ValueError for noise of another shape or type."""
+        self.check_noise(noise)
+        images: Tensor = self.generator(noise)
+        return images
+
+    def check_noise(self, noise: Tensor) -> None:
+        """Raise ValueError unless `noise` is a float (B, noise)."""
         if noise.ndim != 2 or noise.shape[1] != self.config.noise:
             raise ValueError(f"expected noise of shape (B, {self.config.noise}), got {tuple(noise.shape)}")
         if not noise.is_floating_point():
             raise ValueError(f"expected noise as float, got {noise.dtype}")
-        images: Tensor = self.generator(noise)
-        return images
 
     @torch.no_grad()
     def generate(self, noise: Tensor) -> Tensor:
@@ -74,6 +80,52 @@ class AdversarialPair(nn.Module):
         return [("generator.",), ("discriminator.",)]
 
 
+class ConditionalPairConfig(PairConfig, Protocol):
+    """What the configuration of a pair with classes has."""
+
+    @property
+    def num_classes(self) -> int: ...
+
+
+class ConditionalPair(AdversarialPair):
+    """A pair with classes: noise (B, noise) and labels (B,) to images, and images with their labels to scores (B,)."""
+
+    config: ConditionalPairConfig
+
+    def forward(self, noise: Tensor, labels: Tensor | None = None) -> Tensor:
+        """Images (B, C, S, S) of the classes asked for; ValueError for inputs of another shape, type or range."""
+        self.check_noise(noise)
+        check_labels(labels, noise.shape[0], self.config.num_classes)
+        images: Tensor = self.generator(noise, labels)
+        return images
+
+    @torch.no_grad()
+    def generate(self, noise: Tensor, labels: Tensor | None = None) -> Tensor:
+        """`forward` without a gradient: what a finished model is used for."""
+        images: Tensor = self(noise, labels)
+        return images
+
+    def truncate(self, noise: Tensor, threshold: float) -> Tensor:
+        """Standard normal noise as normal noise between -threshold and threshold (Brock et al. 2018, section 3.1).
+
+        Of the same distribution as noise whose larger numbers are drawn again, but by quantiles: every number keeps its
+        rank, so that images change smoothly with the threshold. Less of it gives typical images, and less variety.
+        """
+        if self.config.prior != "normal":
+            raise ValueError(f"expected normal noise to truncate, got a prior that is {self.config.prior}")
+        share = torch.special.erf(torch.tensor(threshold / 2**0.5, dtype=torch.float64))
+        quantiles = torch.special.ndtr(noise.double())
+        return torch.special.ndtri(0.5 + share.to(noise.device) * (quantiles - 0.5)).to(noise.dtype)
+
+
 def example_noise(config: PairConfig, count: int, generator: torch.Generator | None) -> dict[str, Tensor]:
     """Arguments of a pair's `forward`."""
     return {"noise": torch.randn(count, config.noise, generator=generator)}
+
+
+def example_noise_and_labels(
+    config: ConditionalPairConfig, count: int, generator: torch.Generator | None
+) -> dict[str, Tensor]:
+    """Arguments of the `forward` of a pair with classes."""
+    labels = torch.randint(config.num_classes, (count,), generator=generator)
+    return {**example_noise(config, count, generator), "labels": labels}

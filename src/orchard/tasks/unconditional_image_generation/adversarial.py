@@ -19,6 +19,7 @@ from orchard.errors import UsageError
 from orchard.inference.generators import generators
 from orchard.report.run_page import Curve
 from orchard.tasks.unconditional_image_generation import styles
+from orchard.tasks.unconditional_image_generation.classes import labels_of
 from orchard.tasks.unconditional_image_generation.discriminator_features import features_before_score
 from orchard.tasks.unconditional_image_generation.losses import (
     LOSSES,
@@ -272,13 +273,16 @@ def steps(model: nn.Module, options: Options) -> int:
 
 
 @torch.no_grad()
-def generate(model: Any, seed: int, numbers: Sequence[int], options: Options) -> Iterator[Tensor]:
-    """Images (N, C, H, W) of a pair in evaluation mode; of K classes, where it has any, image n is of class n mod K."""
+def generate(
+    model: Any, seed: int, numbers: Sequence[int], options: Options, labels: Sequence[int] = ()
+) -> Iterator[Tensor]:
+    """Images (N, C, H, W) of a pair in evaluation mode; if it has classes, of those in `labels`, or of all in turn."""
     if styles.has_styles(model):
         yield styles.generate(model, seed, numbers, options)
         return
     noise = torch.cat([model.sample_noise(1, generator) for generator in generators(seed, numbers)])
     device = next(model.parameters()).device
-    classes = getattr(model.config, "num_classes", 0)
-    labels = (torch.tensor(numbers, device=device) % classes,) if classes else ()
-    yield model.generate(noise.to(device), *labels)
+    if options.truncation is not None:
+        noise = model.truncate(noise, options.truncation)
+    wanted = labels or labels_of(model, numbers)
+    yield model.generate(noise.to(device), *([torch.tensor(wanted, device=device)] if wanted else []))

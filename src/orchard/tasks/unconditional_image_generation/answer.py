@@ -13,7 +13,8 @@ SECONDS = 0.1  # that an image of a walk is shown
 
 
 def answer(folder: Path, items: Sequence[str], options: Options, say: Callable[[str], None]) -> Iterator[Artifact]:
-    """Images in a folder, named by their numbers, with a sheet where there are several and a GIF of a walk."""
+    """Images in a folder, named by their numbers, and by their classes where they have such; with a sheet where there
+    are several, of which each row is a class where some are asked for, and a GIF of a walk."""
     if items:
         raise UsageError(f"this model makes images out of noise and takes nothing, got '{items[0]}'; leave it out")
     from rich.progress import Progress
@@ -27,18 +28,20 @@ def answer(folder: Path, items: Sequence[str], options: Options, say: Callable[[
     out = new_images(options.out or Path("generated"), named=options.out is not None)
     generator = ImageGenerator(load(folder))
     with Progress(console=Console(stderr=True), transient=True) as progress:
-        bar = progress.add_task(f"{options.count} image{'s' if options.count > 1 else ''}", total=1.0)
+        each = " of each class" if options.classes else ""
+        bar = progress.add_task(f"{options.count} image{'s' if options.count > 1 else ''}{each}", total=1.0)
         images = list(generator.generate(options, lambda share: progress.update(bar, completed=share)))
-    files = [out / f"{number}.png" for number in range(options.count)]
+    files = [out / generator.file_name(image) for image in images]
     for file, image in zip(files, images, strict=True):
         save_picture(image, file)
     whole = out / "sheet.png"
-    if options.count > 1:
-        save_picture(sheet(images), whole)
+    if len(images) > 1:
+        save_picture(sheet(images, options.count if options.classes else None), whole)
     walk = out / "walk.gif"
     if options.walk is not None:
         write_bytes(walk, gif_bytes(images, SECONDS, colours=256))
     yield ImageFiles(
-        "", options.seed, tuple(map(str, files)), str(whole) if options.count > 1 else "",
+        "", options.seed, tuple(map(str, files)), str(whole) if len(images) > 1 else "",
         animation=str(walk) if options.walk is not None else "",
+        classes=tuple(str(image.info["class"]) for image in images if "class" in image.info),
     )  # fmt: skip

@@ -156,16 +156,18 @@ def steps(model: Any, options: Options) -> int:
     return options.steps or min(STEPS, most)
 
 
-def generate(model: Any, seed: int, numbers: Sequence[int], options: Options) -> Iterator[Tensor]:
+def generate(
+    model: Any, seed: int, numbers: Sequence[int], options: Options, labels: Sequence[int] = ()
+) -> Iterator[Tensor]:
     """Images in the making, (N, C, H, W) after every step; the last of them are done.
 
-    Image n of a seed is the same whatever is made beside it; where the model has classes, it is of class n modulo their
-    number.
+    Image n of a seed is the same whatever is made beside it; where the model has classes and `labels` name none, it is
+    of class n modulo their number.
     """
     config, device = model.config, next(model.parameters()).device
     kept = spaced_steps(config.timesteps, [steps(model, options)])
     process = process_of(config, device).keep(kept)
     sampler: Sampler = Ancestral() if options.sampler == "ddpm" else DDIM(options.eta or 0.0)
     noise = ImageNoise(seed, numbers, (config.in_channels, config.image_size, config.image_size), device)
-    labels = torch.tensor(numbers, device=device) % max(getattr(config, "classes", 0), 1)
-    return sample(process, predictor(model, labels), noise, sampler, clip=True)
+    wanted = torch.tensor(labels or numbers, device=device) % max(getattr(config, "classes", 0), 1)
+    return sample(process, predictor(model, wanted), noise, sampler, clip=True)

@@ -1,4 +1,4 @@
-"""Training generative models of images: any images, without classes."""
+"""Training generative models of images: any images, or, for models with classes, images with theirs."""
 
 from __future__ import annotations
 
@@ -15,17 +15,26 @@ from torch import Tensor, nn
 from orchard.data.batches import ImageBatch
 from orchard.data.contracts import ImageSplit, Preprocess
 from orchard.data.loader import Loader
-from orchard.data.settings import CaptionSource
-from orchard.data.unlabelled import open_pictures
+from orchard.data.settings import PictureSource
+from orchard.data.unlabelled import open_pictures, open_with_classes
 from orchard.given import Given
 from orchard.inference.export import Entry, example_inputs, method_entry
 from orchard.inference.loading import Loaded
 from orchard.models import landmark_of
+from orchard.nn.spectral_norm import fold_spectral_norms
 from orchard.tasks import base
 from orchard.tasks.images import start_model, value_range_preprocess, whole_if_small
 from orchard.tasks.unconditional_image_generation import TASK
+from orchard.tasks.unconditional_image_generation.classes import labels_of, learns_classes, open_for, with_classes
 from orchard.tasks.unconditional_image_generation.diversity import falls
-from orchard.tasks.unconditional_image_generation.judge import BATCH, METRICS, compare, judge_again, make_judge
+from orchard.tasks.unconditional_image_generation.judge import (
+    ACCURACY,
+    BATCH,
+    METRICS,
+    compare,
+    judge_again,
+    make_judge,
+)
 from orchard.tasks.unconditional_image_generation.learner import GenerationLearner
 from orchard.tasks.unconditional_image_generation.objective import (
     Objective,
@@ -53,7 +62,10 @@ class Job(base.Job):
     def __init__(self, resolved: Resolved, device: torch.device):
         """Read the data and build the model. Raises UsageError or OrchardError for all that does not fit."""
         settings = cast(Settings, resolved.settings)
-        self.data = open_pictures(resolved.source, settings.data)
+        self.data = open_for(settings, resolved.source)
+        self.classes = self.data.classes if learns_classes(settings.model) else ()
+        if self.classes:
+            settings = with_classes(settings, self.classes)
         torch.manual_seed(settings.seed)  # the fresh weights
         model = start_model(settings, self.data)
         self.preprocess = value_range_preprocess(model, self.data)
@@ -82,7 +94,8 @@ class Job(base.Job):
 
     @property
     def logged(self) -> Sequence[str]:
-        return (*METRICS, *self.objective.logged)
+        accuracy = [ACCURACY] if self.judge.knows(self.classes) else []
+        return (*METRICS, *accuracy, *self.objective.logged)
 
     def optimizer_settings(self, name: str) -> OptimizerSettings:
         return self.objective.optimizer_settings(name, self.settings.optimizer)
@@ -96,11 +109,12 @@ class Job(base.Job):
         return batch.to(self.fabric.device, channels_last=self.channels_last)
 
     def describe(self) -> str:
-        count = f"{len(self.data.splits['train']):,} images to learn from"
+        classes = f" of {len(self.classes)} classes" if self.classes else ""
+        count = f"{len(self.data.splits['train']):,} images{classes} to learn from"
         return f"{count}; {self.settings.objective}: {self.objective.describe()}; judged by {self.judge.words}"
 
     def manifest(self) -> dict[str, Any]:
-        return {**base.image_manifest(self.data), "classes": []}
+        return {**base.image_manifest(self.data), "classes": self.classes}
 
     def real_features(self, split: str) -> Tensor:
         """Features of up to `generation.samples` images of a split, at even distances."""
@@ -123,7 +137,11 @@ class Job(base.Job):
         self.coverages.append((int(self.model.step), found["coverage"]))
         for line in falls(self.coverages)[said:]:
             base.warn(line)
-        return found | self.measured(model, "validation")
+        return found | self.asked(images) | self.measured(model, "validation")
+
+    def asked(self, images: Tensor) -> dict[str, float]:
+        """The conditional accuracy of generated images, by a judge that knows their classes."""
+        return self.judge.accuracy(images, labels_of(self.model, range(len(images))), self.classes)
 
     def measured(self, model: nn.Module, split: str) -> dict[str, float]:
         """The family's own metrics, of as many real images as are compared."""
@@ -137,7 +155,7 @@ class Job(base.Job):
     def write_model(self, model: nn.Module, run: RunFolder) -> None:
         made = cast(GenerationLearner, model).model
         facts = {**self.judge.to_json(), "samples": self.settings.generation.samples}
-        about = self.portable(made, run.path, preprocess=self.preprocess.to_json(), facts=facts)
+        about = self.portable(made, run.path, classes=self.classes, preprocess=self.preprocess.to_json(), facts=facts)
         save_portable(run / "model", made, about)
 
     def finish(self, model: nn.Module, run: RunFolder) -> dict[str, Any]:
@@ -150,7 +168,8 @@ class Job(base.Job):
         metrics: dict[str, Any] = {}
         for split in self.final_splits:
             real = self.real_features(split)
-            metrics[split] = compare(real, features[: len(real)]) | self.measured(model, split)
+            found = compare(real, features[: len(real)]) | self.asked(images[: len(real)])
+            metrics[split] = found | self.measured(model, split)
         real = self.real_features(self.report_split)
         training = self.real_features("train")[: len(real)]
         if self.fabric.is_global_zero:
@@ -162,6 +181,7 @@ class Job(base.Job):
                 "real_features": real,
                 "generated_features": features[: len(real)],
                 "history": torch.stack([row for _, row in self.model.moments()] or [self.model.history[0]]),
+                **by_class(images, len(self.classes)),
                 "steps": torch.tensor([step for step, _ in self.model.moments()] or [0]),
             }
             write_tensors({key: value.cpu().contiguous() for key, value in seen.items()}, evaluation_file(run))
@@ -177,7 +197,17 @@ class Job(base.Job):
         from orchard.tasks.unconditional_image_generation.report import write_generation_report
 
         seen = load_file(evaluation_file(run))
-        return write_generation_report(run, seen=seen, curves=self.objective.curves)
+        return write_generation_report(run, seen=seen, curves=self.objective.curves, classes=self.classes)
+
+
+def by_class(images: Tensor, classes: int) -> dict[str, Tensor]:
+    """`by_class` (K, n, C, H, W): a few images of each of the first classes, which come in turn; {} for no classes."""
+    from orchard.tasks.unconditional_image_generation.report import CLASSES, OF_EACH
+
+    each = min(len(images) // max(classes, 1), OF_EACH)
+    if not classes or not each:
+        return {}
+    return {"by_class": torch.stack([images[label::classes][:each] for label in range(min(classes, CLASSES))])}
 
 
 def evaluation_file(run: RunFolder) -> Path:
@@ -215,18 +245,22 @@ def to_pixels(images: Tensor, preprocess: Preprocess) -> Tensor:
     return (255 * (images.float().cpu() * std + mean)).round().clamp(0, 255).to(torch.uint8)
 
 
-def evaluate_loaded(loaded: Loaded, source: str | Given, split: str, settings: CaptionSource) -> dict[str, float]:
-    """How far images of a trained model are from those of one split of `source`, by the judge of its training."""
-    images = base.pick_split(open_pictures(source, settings).splits, split, source)
+def evaluate_loaded(loaded: Loaded, source: str | Given, split: str, settings: PictureSource) -> dict[str, float]:
+    """How far images of a trained model are from those of one split of `source`, by the judge of its training; and of a
+    model with classes which that judge knows, the share of its images that are of the class asked for."""
+    opened = (open_with_classes if loaded.classes else open_pictures)(source, settings)  # the splits of its training
+    images = base.pick_split(opened.splits, split, source)
     preprocess = dataclasses.replace(loaded.pictures, resize=whole_if_small(images))
     model, device = base.on_device(loaded.model)
     judge = judge_again(loaded.facts, preprocess.channels, device)
     count = loaded.facts.get("samples", GenerationSettings().samples)
     real = judge.features(real_images(images, preprocess, count))
-    found = compare(real, judge.features(generated_images(model, preprocess, len(real))))
+    made = generated_images(model, preprocess, len(real))
+    found = compare(real, judge.features(made))
+    found |= judge.accuracy(made, labels_of(model, range(len(made))), loaded.classes)
     return base.counted(loaded, images, len(real)) | found | measure(model, images, preprocess, count)
 
 
 def entries(loaded: Loaded) -> list[Entry]:
     """What an export consists of: the network that is called to make images."""
-    return [method_entry("", loaded.model, "forward", example_inputs(loaded), "images")]
+    return [method_entry("", fold_spectral_norms(loaded.model), "forward", example_inputs(loaded), "images")]

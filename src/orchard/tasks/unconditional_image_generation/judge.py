@@ -9,10 +9,10 @@ distances of one judge say nothing of another's.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -29,6 +29,7 @@ CLASSIFIER = "image-classification"
 BATCH = 256  # images at a time
 NEIGHBOURS = 5  # the k of precision, recall, density and coverage
 RANDOM = "fixed random weights"
+ACCURACY = "conditional_accuracy"
 METRICS = ("fid", "kid", "precision", "recall", "density", "coverage", "spread")
 
 
@@ -71,28 +72,37 @@ class ClassifierFeatures(nn.Module):
         self.head = model.get_submodule(str(model.head_name))
 
     def forward(self, images: Tensor) -> Tensor:
+        given: list[Tensor] = []
+        hook = self.head.register_forward_pre_hook(lambda head, inputs: given.append(inputs[0]))
+        try:
+            self.logits(images)
+        finally:
+            hook.remove()
+        return given[0].flatten(1)
+
+    def logits(self, images: Tensor) -> Tensor:
+        """What the classifier says of them, (B, K)."""
         if self.preprocess.channels == 1 and images.shape[1] == 3:
             images = rgb_to_grayscale(images)
         elif self.preprocess.channels == 3:
             images = images.expand(-1, 3, -1, -1)
         images = resize(images, list(self.preprocess.size), antialias=True)
-        given: list[Tensor] = []
-        hook = self.head.register_forward_pre_hook(lambda head, inputs: given.append(inputs[0]))
-        try:
-            self.model(self.preprocess.normalise(255 * images))
-        finally:
-            hook.remove()
-        return given[0].flatten(1)
+        found: Tensor = self.model(self.preprocess.normalise(255 * images))
+        return found
 
 
 @dataclass(frozen=True)
 class Judge:
-    """A fixed network, and how it is named: `path` of a classifier's run, or empty."""
+    """A fixed network, and how it is named: `path` of a classifier's run, or empty.
+
+    `classes` are those of a classifier that gives an image one of them.
+    """
 
     network: nn.Module
     words: str
     path: str
     fingerprint: str
+    classes: tuple[str, ...] = ()
 
     @torch.no_grad()
     def features(self, images: Tensor) -> Tensor:
@@ -100,6 +110,25 @@ class Judge:
         device = next(self.network.parameters()).device
         found = [self.network(batch.to(device).float() / 255) for batch in torch.split(images, BATCH)]
         return torch.cat(found).float().cpu()
+
+    def knows(self, classes: Sequence[str]) -> bool:
+        """Can it say of images which of these classes they are?"""
+        return bool(classes) and set(classes) <= set(self.classes)
+
+    @torch.no_grad()
+    def accuracy(self, images: Tensor, labels: Sequence[int], classes: Sequence[str]) -> dict[str, float]:
+        """`conditional_accuracy`: the share of images (N, C, H, W) uint8 that it takes for the class asked for.
+
+        `labels` are numbers of `classes`. Nothing where it does not know them all.
+        """
+        if not self.knows(classes):
+            return {}
+        network = cast(ClassifierFeatures, self.network)
+        device = next(network.parameters()).device
+        parts = torch.split(images, BATCH)
+        found = torch.cat([network.logits(part.to(device).float() / 255).argmax(1) for part in parts]).tolist()
+        right = [self.classes[number] == classes[label] for number, label in zip(found, labels, strict=True)]
+        return {ACCURACY: sum(right) / len(right)}
 
     def to_json(self) -> dict[str, str]:
         """What a model's folder says of its judge."""
@@ -120,7 +149,8 @@ def make_judge(path: str | None, channels: int, device: torch.device) -> Judge:
         raise UsageError(f"setting 'generation.judge': {path} is for {loaded.task}; expected a run of {CLASSIFIER}")
     network = ClassifierFeatures(loaded.model, loaded.pictures)
     words = f"{loaded.name} of {Path(path)}"
-    return Judge(network.to(device).eval(), words, str(path), fingerprint_of(loaded.model))
+    classes = loaded.classes if loaded.facts.get("target", "class") == "class" else ()
+    return Judge(network.to(device).eval(), words, str(path), fingerprint_of(loaded.model), classes)
 
 
 def judge_again(facts: Mapping[str, Any], channels: int, device: torch.device) -> Judge:

@@ -48,10 +48,13 @@ class Family(Protocol):
     def steps(self, model: nn.Module, options: Options) -> int:
         """In how many steps images are made; UsageError for options that do not go with the model."""
 
-    def generate(self, model: nn.Module, seed: int, numbers: Sequence[int], options: Options) -> Iterator[Tensor]:
+    def generate(
+        self, model: nn.Module, seed: int, numbers: Sequence[int], options: Options, labels: Sequence[int] = ()
+    ) -> Iterator[Tensor]:
         """Images (N, C, H, W) in the model's `value_range` after every step; the last of them are done.
 
-        Image n of a seed is the same whatever is made beside it.
+        Image n of a seed is the same whatever is made beside it. `labels` are the classes of a model that has such;
+        without them, they come in turn.
         """
 
 
@@ -71,11 +74,17 @@ def family_of(model: nn.Module) -> Family:
 
 
 def make_images(
-    model: nn.Module, seed: int, numbers: Sequence[int], options: Options, watch: Callable[[int], None] | None = None
+    model: nn.Module,
+    seed: int,
+    numbers: Sequence[int],
+    options: Options,
+    watch: Callable[[int], None] | None = None,
+    labels: Sequence[int] = (),
 ) -> Tensor:
     """Images (N, C, H, W) by the model's family; `watch` is told the number of every step when it is done."""
     images = torch.empty(0)
-    for step, images in enumerate(family_of(model).generate(model, seed, numbers, options), 1):  # noqa: B007 the last
+    made = family_of(model).generate(model, seed, numbers, options, labels)
+    for step, images in enumerate(made, 1):  # noqa: B007 the last
         if watch is not None:
             watch(step)
     return images

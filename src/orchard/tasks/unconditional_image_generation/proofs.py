@@ -10,6 +10,7 @@ from orchard.nn.diffusion_loss import SimpleLoss
 from orchard.tasks.unconditional_image_generation.losses import LOSSES
 from orchard.tasks.unconditional_image_generation.path_length import path_lengths, path_penalty
 from orchard.tasks.unconditional_image_generation.regularisers import REGULARISERS, gradient_penalty
+from orchard.weights.adapters import conditional_pair
 from orchard.weights.adapters.adversarial_pair_in_training import call_in_training
 
 PENALTY = 10.0  # λ of WGAN-GP
@@ -67,6 +68,19 @@ def stylegan2(
         "mean": new_mean,
         "path": path,
         "path_length": PATH_LENGTH * path,
+    }
+
+
+def biggan(model: Any, noise: Tensor, labels: Tensor, images: Tensor, image_labels: Tensor) -> dict[str, Tensor]:
+    """The hinge losses of one step of ajbrock/BigGAN-PyTorch; the discriminator's also by what they are of."""
+    _, fake, real, forged = conditional_pair.step(model, noise, labels, images, image_labels)
+    loss = LOSSES["hinge"]
+    far = fake.new_full((1,), 2.0)  # beyond the margin, where the hinge is zero
+    return {
+        "real": loss.discriminator(real, -far),
+        "fake": loss.discriminator(far, fake),
+        "discriminator": loss.discriminator(real, fake),
+        "generator": loss.generator(forged),
     }
 
 

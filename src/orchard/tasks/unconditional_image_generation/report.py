@@ -14,11 +14,13 @@ from orchard.report.charts import percent, short
 from orchard.report.pictures import data_uri
 from orchard.report.run_page import Curve, Tile, write_run_page
 from orchard.tasks.unconditional_image_generation.diversity import falls
+from orchard.tasks.unconditional_image_generation.judge import ACCURACY
 from orchard.training.run import RunFolder, read_log
 
 SHOWN = 40  # images of each kind
 NEAREST = 16  # generated images that are shown beside the nearest training image
 MOST_DOTS = 300  # of each kind in the map of features
+CLASSES, OF_EACH = 20, 10  # classes of which images are shown, and how many of each
 WIDTH, HEIGHT, MARGIN = 640, 360, 10  # of that map
 
 QUALITY = (
@@ -27,18 +29,22 @@ QUALITY = (
     Curve("Coverage", "coverage", "share of real images with a generated one near", percent=True),
     Curve("Precision", "precision", "share of generated images near a real one", percent=True),
     Curve("Spread", "spread", "variance of features, over that of real images"),
+    Curve("Conditional accuracy", ACCURACY, "share that the judge takes for the class asked for", percent=True),
 )
 
 
-def write_generation_report(run: RunFolder, *, seen: Mapping[str, Tensor], curves: Sequence[Curve]) -> Path:
+def write_generation_report(
+    run: RunFolder, *, seen: Mapping[str, Tensor], curves: Sequence[Curve], classes: Sequence[str] = ()
+) -> Path:
     """Write report.html about a run whose other files are written, and return its path.
 
     Args:
         run: the run's folder, with its metrics.
         seen: `real` and `generated` (N, C, H, W) uint8; `nearest`, the training images nearest to the first of the
-            latter; the features `real_features` and `generated_features` (M, D); and `history` (K, n, C, H, W) uint8 of
-            the moments `steps` (K,).
+            latter; the features `real_features` and `generated_features` (M, D); `history` (K, n, C, H, W) uint8 of the
+            moments `steps` (K,); and, where there are classes, `by_class` (K, n, C, H, W) uint8 of the first of them.
         curves: those of the objective.
+        classes: the names of all classes.
     """
     metrics = run.metrics()
     split, found, more = metrics.report_split, metrics.reported, metrics.table()
@@ -53,11 +59,15 @@ def write_generation_report(run: RunFolder, *, seen: Mapping[str, Tensor], curve
         Tile("Precision", percent(found["precision"]), "generated images near a real one"),
         Tile("Spread", f"{found['spread']:.2f}", "variance of the features, real images: 1"),
     ]
+    if ACCURACY in found:
+        tiles.append(Tile("Conditional accuracy", percent(found[ACCURACY]), "of the class asked for, says the judge"))
+    quality = [curve for curve in QUALITY if curve.column in found]
+    shown = seen.get("by_class", torch.empty(0))
     return write_run_page(
         run,
         Path(__file__).with_name("report.html.jinja"),
         tiles=tiles,
-        curves=[*QUALITY, *curves],
+        curves=[*quality, *curves],
         more_facts={"judge": judge},
         report_split=split,
         found=found,
@@ -69,6 +79,8 @@ def write_generation_report(run: RunFolder, *, seen: Mapping[str, Tensor], curve
         moments=[
             (step, _uris(images)) for step, images in zip(seen["steps"].tolist(), seen["history"], strict=True) if step
         ],
+        classes=[(name, _uris(images)) for name, images in zip(classes, shown, strict=False)],
+        number_of_classes=len(classes),
         dots=_map(seen["real_features"], seen["generated_features"]),
         box=(WIDTH, HEIGHT),
     )

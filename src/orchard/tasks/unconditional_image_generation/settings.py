@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from orchard.data.settings import AugmentSettings, CaptionSource
+from orchard.data.settings import AugmentSettings, PictureSource
 from orchard.data.settings import Settings as Strict
 from orchard.training.settings import TrainSettings
 
@@ -130,7 +130,7 @@ OBJECTIVES = {
         path_length_weight=2.0,
         mixing=0.9,
         lazy_correction=True,
-    ),  # fmt: skip
+    ),
     "ddpm": NamedObjective("diffusion"),
 }
 
@@ -138,7 +138,7 @@ OBJECTIVES = {
 class Settings(TrainSettings):
     """What training a generative model may be told beside what all trainings are."""
 
-    data: CaptionSource
+    data: PictureSource
     image_size: int | None = Field(None, ge=1, description="side of the square images that are made")
     augmentation: AugmentSettings = Field(default_factory=AugmentSettings)
     objective: str | None = Field(
@@ -154,6 +154,10 @@ class Options(Strict):
 
     count: int = Field(1, ge=1, description="images to make")
     seed: int = Field(0, ge=0, lt=2**31, description="random seed; the same seed gives the same images")
+    classes: str | None = Field(
+        None, description="of a model with classes: which to make --count images of each of, by name or number, such "
+        "as cat,dog [default: all in turn]",
+    )  # fmt: skip
     out: Path | None = Field(None, description="folder for the images [default: generated]")
     steps: int | None = Field(None, ge=1, description="of a diffusion model: steps from noise to image [default: 50]")
     sampler: Literal["ddim", "ddpm"] | None = Field(
@@ -163,8 +167,10 @@ class Options(Strict):
         None, ge=0, le=1, description="of the ddim sampler: share of new noise in a step [default: 0]"
     )
     truncation: float | None = Field(
-        None, ge=0, le=1, description="of a model with styles: their distance from the mean style [default: 1]"
-    )
+        None, ge=0, description="of a model with styles: their distance from the mean style, up to 1; of one with "
+        "classes: largest size of the numbers of its noise, such as 0.5. Less of it gives typical images and less variety "
+        "[default: all]",
+    )  # fmt: skip
     mixing: int | None = Field(
         None, ge=0, lt=2**31, description="of a model with styles: seed whose images give theirs to the fine layers"
     )

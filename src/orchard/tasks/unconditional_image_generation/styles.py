@@ -37,13 +37,28 @@ def check_settings(settings: AdversarialSettings, model: nn.Module) -> None:
 
 def check_options(model: nn.Module, options: Options) -> None:
     """Raise UsageError for options that the model, or each other, leave no sense to."""
-    given = [name for name in OPTIONS if getattr(options, name) is not None]
-    if given and not has_styles(model):
-        raise UsageError(f"option '{given[0]}' is for models with styles, such as StyleGAN2; this model has none")
+    given = [name for name in OPTIONS if getattr(options, name) is not None and not _knows(model, name)]
+    if given:
+        such = (
+            "styles, such as StyleGAN2, or classes, such as BigGAN"
+            if given[0] == "truncation"
+            else "styles, such as StyleGAN2"
+        )
+        raise UsageError(f"option '{given[0]}' is for models with {such}; this model has none")
+    if options.truncation is not None:
+        if has_styles(model) and options.truncation > 1:
+            raise UsageError(f"option 'truncation' is {options.truncation:g}; of a model with styles it is 0 to 1")
+        if not has_styles(model) and options.truncation == 0:
+            raise UsageError("option 'truncation' is 0; of a model with classes it is more")
     if options.walk is not None and options.mixing is not None:
         raise UsageError("options 'walk' and 'mixing' do not go together; leave one out")
     if options.walk is not None and options.count < 2:
         raise UsageError("option 'walk' needs --count, the images from its beginning to its end, of 2 or more")
+
+
+def _knows(model: nn.Module, option: str) -> bool:
+    """Has the model what an option is for? Noise is truncated by pairs with `truncate`."""
+    return has_styles(model) or (option == "truncation" and hasattr(model, "truncate"))
 
 
 def training_latents(pair: Any, noise: Tensor, mixing: float) -> Tensor:
