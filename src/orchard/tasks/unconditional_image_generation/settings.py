@@ -168,8 +168,8 @@ class Options(Strict):
     )
     truncation: float | None = Field(
         None, ge=0, description="of a model with styles: their distance from the mean style, up to 1; of one with "
-        "classes: largest size of the numbers of its noise, such as 0.5. Less of it gives typical images and less variety "
-        "[default: all]",
+        "classes: largest size of the numbers of its noise, such as 0.5. Less of it gives typical images and less "
+        "variety [default: all]",
     )  # fmt: skip
     mixing: int | None = Field(
         None, ge=0, lt=2**31, description="of a model with styles: seed whose images give theirs to the fine layers"

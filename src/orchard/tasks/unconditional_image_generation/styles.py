@@ -39,12 +39,8 @@ def check_options(model: nn.Module, options: Options) -> None:
     """Raise UsageError for options that the model, or each other, leave no sense to."""
     given = [name for name in OPTIONS if getattr(options, name) is not None and not _knows(model, name)]
     if given:
-        such = (
-            "styles, such as StyleGAN2, or classes, such as BigGAN"
-            if given[0] == "truncation"
-            else "styles, such as StyleGAN2"
-        )
-        raise UsageError(f"option '{given[0]}' is for models with {such}; this model has none")
+        such = "such as StyleGAN2" + (", or classes, such as BigGAN" if given[0] == "truncation" else "")
+        raise UsageError(f"option '{given[0]}' is for models with styles, {such}; this model has none")
     if options.truncation is not None:
         if has_styles(model) and options.truncation > 1:
             raise UsageError(f"option 'truncation' is {options.truncation:g}; of a model with styles it is 0 to 1")
