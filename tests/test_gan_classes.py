@@ -124,9 +124,7 @@ def test_options_that_a_model_has_no_use_for_are_refused(tmp_path: Path) -> None
         about = Portable(name, vars(model.config), "unconditional-image-generation", (), preprocess)
         save_portable(tmp_path / name, model, about)
         make = pipeline(tmp_path / name)
-        with pytest.raises(
-            UsageError, match="option 'truncation' is for models with styles, such as StyleGAN2, or classes"
-        ):
+        with pytest.raises(UsageError, match="option 'truncation' is for models with styles, .* or classes"):
             make(truncation=0.5)
         with pytest.raises(UsageError, match="option 'classes' is for models that have learned classes"):
             make(classes="0")
