@@ -248,7 +248,8 @@ def _whole(path: Path) -> Iterator[IO[bytes]]:
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
     """The exporters' remarks are for their authors; what they print goes to stderr."""
-    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+    for name in ("torch.onnx", "onnxscript"):
+        logging.getLogger(name).setLevel(logging.ERROR)
     with warnings.catch_warnings(), contextlib.redirect_stdout(sys.stderr):
         warnings.simplefilter("ignore")
         yield

@@ -151,7 +151,17 @@ class DETR(nn.Module):
 
     def forward(self, images: Tensor, padding_mask: Tensor | None = None) -> Detections:
         """`padding_mask` (B, H, W) bool is true where there is no picture; none: pictures without padding."""
-        return self.look(images, padding_mask).found
+        if padding_mask is not None:
+            return self.look(images, padding_mask).found
+        check_images(images, self.config.in_channels)
+        return detections(*(one.transpose(0, 1) for one in self.dense_maps(images)))
+
+    def dense_maps(self, images: Tensor) -> list[Tensor]:
+        """Of pictures without padding all that is found: logits (B, L, Q, K + 1) and boxes (B, L, Q, 4) of L decoder
+        layers."""
+        found = self.look(images).found
+        layers = (*found.auxiliary, found)
+        return [torch.stack([one.logits for one in layers], 1), torch.stack([one.boxes for one in layers], 1)]
 
     def look(self, images: Tensor, padding_mask: Tensor | None = None) -> Looked:
         """What is found, and all that a head for masks is made from."""
@@ -159,20 +169,14 @@ class DETR(nn.Module):
         if padding_mask is None:
             padding_mask = torch.zeros_like(images[:, 0], dtype=torch.bool)
         check_padding(padding_mask, images)
-        maps = self.dense_maps(images)
+        maps = self.trunk.feature_maps(images)
         features = self.projection(maps[-1])  # (B, D, h, w)
         padding = F.interpolate(padding_mask[:, None].float(), size=features.shape[2:])[:, 0].bool()  # (B, h, w)
         positions = self.position(padding).to(features.dtype).flatten(1, 2)
         cells, visible = features.flatten(2).transpose(1, 2), ~padding.flatten(1)
         states, memory = self.transformer(cells, positions, visible, self.queries)
-        logits, boxes = self.class_head(states), self.box_head(states).sigmoid()
-        *earlier, last = (Detections(*pair) for pair in zip(logits, boxes, strict=True))
-        found = Detections(last.logits, last.boxes, tuple(earlier))
+        found = detections(self.class_head(states), self.box_head(states).sigmoid())
         return Looked(found, maps, features, memory, visible, states[-1])
-
-    def dense_maps(self, images: Tensor) -> list[Tensor]:
-        """The trunk's, finest first."""
-        return self.trunk.feature_maps(images)
 
     def layer_groups(self) -> list[tuple[str, ...]]:
         """Name prefixes of the parameters from the input to the heads, for layer-wise learning rates."""
@@ -184,6 +188,12 @@ class DETR(nn.Module):
         first = ("projection.", "position.", "queries")
         norms = ("transformer.encoder_norm.", "transformer.decoder_norm.")
         return [*trunk, first, *encoder, *decoder, (*norms, "class_head.", "box_head.")]
+
+
+def detections(logits: Tensor, boxes: Tensor) -> Detections:
+    """What is found after the last decoder layer, with that after the earlier ones; both (L, B, Q, ...)."""
+    *earlier, last = (Detections(*pair) for pair in zip(logits, boxes, strict=True))
+    return Detections(last.logits, last.boxes, tuple(earlier))
 
 
 def build(config: DETRConfig) -> DETR:
