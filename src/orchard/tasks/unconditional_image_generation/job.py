@@ -292,7 +292,11 @@ def to_pixels(images: Tensor, preprocess: Preprocess) -> Tensor:
 
 
 def evaluate_loaded(
-    loaded: Loaded, source: str | Given, split: str, settings: PictureSource, evaluation: GenerationSettings | None = None
+    loaded: Loaded,
+    source: str | Given,
+    split: str,
+    settings: PictureSource,
+    evaluation: GenerationSettings | None = None,
 ) -> dict[str, Any]:
     """How far images of a trained model are from those of one split of `source`, by the judge and the number of samples
     of its training, or by those that `evaluation` sets; and of a model with classes which that judge knows, the share

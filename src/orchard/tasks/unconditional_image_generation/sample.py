@@ -90,7 +90,9 @@ class Sample:
 
 def kept_of(total: int) -> Tensor:
     """The numbers of the images whose features are kept, (min(total, FEW),) int64, rising."""
-    return torch.arange(total) if total <= FEW else torch.linspace(0, total - 1, FEW, dtype=torch.float64).round().long()
+    if total <= FEW:
+        return torch.arange(total)
+    return torch.linspace(0, total - 1, FEW, dtype=torch.float64).round().long()
 
 
 def sample_of(features: Tensor) -> Sample:
