@@ -124,7 +124,7 @@ def test_options_that_a_model_has_no_use_for_are_refused(tmp_path: Path) -> None
         about = Portable(name, vars(model.config), "unconditional-image-generation", (), preprocess)
         save_portable(tmp_path / name, model, about)
         make = pipeline(tmp_path / name)
-        with pytest.raises(UsageError, match="option 'truncation' is for models with styles, .* or classes"):
+        with pytest.raises(UsageError, match=r"option 'truncation' is for models with styles, .* or classes"):
             make(truncation=0.5)
         with pytest.raises(UsageError, match="option 'classes' is for models that have learned classes"):
             make(classes="0")
@@ -198,8 +198,9 @@ class Brightness(nn.Module):
 
 def test_conditional_accuracy_by_hand() -> None:
     network = ClassifierFeatures(Brightness(), Preprocess((4, 4), 1, (0.5,), (1.0,)))
-    judge = Judge(network, "", "", "", ("dark", "bright"))
+    judge = Judge(network, "", "", "", ("dark", "bright"), scores=True)
     images = torch.tensor([0, 255, 255, 0], dtype=torch.uint8).view(4, 1, 1, 1).expand(4, 1, 4, 4)
-    assert judge.accuracy(images, [1, 0, 0, 0], ("bright", "dark")) == {ACCURACY: 0.75}
-    assert judge.accuracy(images, [0, 1, 0, 1], ("bright", "blue")) == {}
-    assert judge.accuracy(images, [], ()) == {}
+    sample = judge.sample(images.split(3), 4)
+    assert judge.accuracy(sample, [1, 0, 0, 0], ("bright", "dark")) == {ACCURACY: 0.75}
+    assert judge.accuracy(sample, [0, 1, 0, 1], ("bright", "blue")) == {}
+    assert judge.accuracy(sample, [], ()) == {}

@@ -35,9 +35,10 @@ from orchard.tasks.unconditional_image_generation import job as generation_job
 from orchard.tasks.unconditional_image_generation.adversarial import Adversarial, generate
 from orchard.tasks.unconditional_image_generation.diversity import falls
 from orchard.tasks.unconditional_image_generation.job import evaluate_loaded
-from orchard.tasks.unconditional_image_generation.judge import ClassifierFeatures, compare, make_judge
+from orchard.tasks.unconditional_image_generation.judge import ClassifierFeatures, make_judge
 from orchard.tasks.unconditional_image_generation.learner import ROWS, GenerationLearner
 from orchard.tasks.unconditional_image_generation.objective import family_of, settle_objective
+from orchard.tasks.unconditional_image_generation.sample import Sample, compare
 from orchard.tasks.unconditional_image_generation.settings import OBJECTIVES, AdversarialSettings, Options, Settings
 from orchard.training.settings import resolve
 from orchard.training.state import DivergedError
@@ -85,14 +86,14 @@ def test_stopped_and_resumed_ends_in_the_same_bits(tmp_path: Path) -> None:
 
 def test_the_run_has_metrics_a_model_and_a_report(run: Path) -> None:
     metrics = json.loads((run / "metrics.json").read_text())
-    names = {"fid", "kid", "precision", "recall", "density", "coverage", "spread"}
+    names = {"fid", "kid", "precision", "recall", "density", "coverage", "spread", "samples"}
     assert set(metrics["test"]) == set(metrics["validation"]) == set(metrics["training_images"]) == names
     assert metrics["training_images"]["fid"] < metrics["test"]["fid"]
     assert metrics["judge"] == "fixed random weights"
     loaded = load(run)
     assert metrics["parameters"] == sum(p.numel() for p in loaded.model.parameters())
     found = evaluate_loaded(loaded, "digits", "test", CaptionSource(source="digits"))
-    assert found.pop("count") > 0
+    assert found.pop("count") == metrics["test"]["samples"] and found.pop("about") == {"judge": metrics["judge"]}
     assert found == pytest.approx(metrics["test"])
     with pytest.raises(UsageError, match="digits has no dev split; it has train"):
         evaluate_loaded(loaded, "digits", "dev", CaptionSource(source="digits"))
@@ -318,7 +319,7 @@ def coverages(*values: float) -> Any:
     """`compare` with these coverages, the last for all further calls."""
     left = list(values)
 
-    def fake(real: Tensor, generated: Tensor) -> dict[str, float]:
+    def fake(real: Sample, generated: Sample) -> dict[str, float]:
         return compare(real, generated) | {"coverage": left.pop(0) if len(left) > 1 else left[0]}
 
     return fake
@@ -387,6 +388,7 @@ def test_judges_are_named_and_recognised(run: Path, classifier: Path, tmp_path: 
     assert loaded.facts["judge"] == str(classifier)
     source = CaptionSource(source="digits")
     again = evaluate_loaded(loaded, "digits", "test", source)
+    assert again.pop("about") == {"judge": found["judge"]}
     assert again == pytest.approx(found["test"] | {"count": again["count"]})
     about, model = load_file(classifier / "model.safetensors"), create_model("lenet5", num_classes=3, image_size=16)
     about["head.bias"] += 1
@@ -409,9 +411,9 @@ def test_random_features_tell_what_is_alike() -> None:
         coarse = torch.rand(60, 1, 16 // smooth, 16 // smooth, generator=generator)
         return (255 * nn.functional.interpolate(coarse, (16, 16))).to(torch.uint8)
 
-    real, same, other = judge.features(noise(1)), judge.features(noise(1)), judge.features(noise(4))
+    real, same, other = (judge.sample([noise(smooth)], 60) for smooth in (1, 1, 4))
     assert compare(real, same)["fid"] < 0.1 * compare(real, other)["fid"]
-    alike = judge.features(noise(1)[:1].repeat(60, 1, 1, 1))
+    alike = judge.sample([noise(1)[:1].repeat(60, 1, 1, 1)], 60)
     assert compare(real, alike)["spread"] < 1e-6 < 0.5 < compare(real, same)["spread"]
 
 

@@ -39,7 +39,7 @@ def page() -> str:
         if task.answer is not None:
             text += "\n" + _table("option", _rows(task.load(task.options), "--"))
         if task.evaluation is not None:
-            judged = [row for row in _rows(task.load(task.evaluation), "evaluation.") if row not in own]
+            judged = [row for row in _rows(task.load(task.evaluation), f"{task.evaluation_key}.") if row not in own]
             text += "\n" + _table("of `orchard evaluate`", judged) if judged else ""
     for name in method_names():
         method = method_named(name)

@@ -41,6 +41,8 @@ def show_figures(metrics: dict[str, Any]) -> None:
     console.print(table)
     for number, run in enumerate(members, 1):
         console.print(f"[{number}] {run}", soft_wrap=True)
+    if "judge" in metrics:
+        console.print(f"judge: {metrics['judge']}", soft_wrap=True)
     for title, rows in metrics.get("tables", {}).items():
         if rows:
             _show_rows(console, title, rows)

@@ -43,7 +43,8 @@ class Task:
     `data` is the kind of data it learns from (`orchard.data.kinds`), `takes` what one question is made of and `gives`
     what one answer is. `metric` selects checkpoints, `other_metrics` do where the data are of another form. The others
     are places in the task's folder: `settings` and `options` are pydantic models (of a training, and of how a model
-    answers), `evaluation` one of how a trained model is judged (`evaluate --set evaluation.*`), `job` a
+    answers), `evaluation` one of how a trained model is judged (`evaluate --set evaluation.*`, or what stands in
+    `evaluation_key` in place of "evaluation", where a training has these settings under that key), `job` a
     `Job`, `evaluate` the metrics of a trained model, `pipeline` what answers in Python and `answer` what answers on
     the command line, `importer` completes an official checkpoint, `peers` times beside other libraries, `entries` says
     what an export consists of, `pixel_entries` what one with the preprocessing inside does, and `compress` the job
@@ -66,6 +67,7 @@ class Task:
     settings: str = "settings:Settings"
     options: str = "settings:Options"
     evaluation: str | None = None
+    evaluation_key: str = "evaluation"
     job: str = "job:Job"
     evaluate: str = "job:evaluate_loaded"
     pipeline: str | None = None

@@ -143,6 +143,7 @@ class InceptionV3(nn.Module):
     def __init__(self, config: InceptionV3Config):
         super().__init__()
         self.config = c = config
+        self.judges_as_fid = c.form == "fid"  # see `tasks/unconditional_image_generation/judge.py`
         w = Wiring(bias=False, eps=1e-3, width=c.width)
         steps = layers_of(c)
         chain = w.chain(c.in_channels, *steps.values())
@@ -210,8 +211,17 @@ SECOND = {"branch3x3": 2, "branch7x7x3": 4}
 
 def torchvision_names(config: InceptionV3Config) -> list[tuple[str, str]]:
     """The names of torchvision, which timm kept."""
-    if config.stem != "valid":
+    if config.stem != "valid" or config.form == "fid":
         return []  # torchvision has no such network
+    return names_of(config)
+
+
+def fid_names(config: InceptionV3Config) -> list[tuple[str, str]]:
+    """Those of pytorch-fid's file pt_inception-2015-12-05, which are torchvision's."""
+    return names_of(config) if config.form == "fid" else []
+
+
+def names_of(config: InceptionV3Config) -> list[tuple[str, str]]:
     rows = [("head.{}", "fc.{}"), ("auxiliaries.0.head.{}", "AuxLogits.fc.{}"), ("auxiliaries.0.{}", "AuxLogits.{}")]
     for name in layers_of(config):
         if name[0] in "1234":
@@ -243,7 +253,10 @@ def infer_config(config: Any, source: str, find: Callable[[str], Tensor | None])
 LANDMARK = Landmark(
     model=InceptionV3,
     variants=VARIANTS,
-    names={"torchvision": torchvision_names, "timm": torchvision_names},
+    names={"torchvision": torchvision_names, "timm": torchvision_names, "pytorch-fid": fid_names},
     infer_config=infer_config,
-    preprocess={"": {"mean": (0.5, 0.5, 0.5), "std": (0.5, 0.5, 0.5)}},
+    preprocess={
+        "": {"mean": (0.5, 0.5, 0.5), "std": (0.5, 0.5, 0.5)},
+        "pytorch-fid": {"crop": 1.0, "resize": "stretch"},  # images as they are, of whatever shape
+    },
 )

@@ -10,6 +10,8 @@ TASK = Task(
     takes=(),
     gives=(Image("image"),),
     metric=Metric("fid", larger_is_better=False),
+    evaluation="settings:GenerationSettings",
+    evaluation_key="generation",
     pipeline="pipeline:ImageGenerator",
     answer="answer:answer",
     importer="importer:complete",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
@@ -13,7 +14,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from orchard.data.batches import ImageBatch
-from orchard.data.contracts import ImageSplit, Preprocess
+from orchard.data.contracts import ImageData, ImageSplit, Preprocess
 from orchard.data.loader import Loader
 from orchard.data.settings import PictureSource
 from orchard.data.unlabelled import open_pictures, open_with_classes
@@ -27,15 +28,8 @@ from orchard.tasks.images import start_model, value_range_preprocess, whole_if_s
 from orchard.tasks.unconditional_image_generation import TASK
 from orchard.tasks.unconditional_image_generation.classes import labels_of, learns_classes, open_for, with_classes
 from orchard.tasks.unconditional_image_generation.diversity import falls
-from orchard.tasks.unconditional_image_generation.judge import (
-    ACCURACY,
-    BATCH,
-    METRICS,
-    compare,
-    judge_again,
-    make_judge,
-)
-from orchard.tasks.unconditional_image_generation.learner import GenerationLearner
+from orchard.tasks.unconditional_image_generation.judge import ACCURACY, BATCH, Judge, judge_again, make_judge
+from orchard.tasks.unconditional_image_generation.learner import COLUMNS, GenerationLearner
 from orchard.tasks.unconditional_image_generation.objective import (
     Objective,
     family_named,
@@ -43,6 +37,7 @@ from orchard.tasks.unconditional_image_generation.objective import (
     make_images,
     settle_objective,
 )
+from orchard.tasks.unconditional_image_generation.sample import METRICS, SCORE, Sample, compare, kept_of, remembered
 from orchard.tasks.unconditional_image_generation.settings import OBJECTIVES, GenerationSettings, Options, Settings
 from orchard.training.feed import LoaderFeed
 from orchard.training.run import RunFolder
@@ -81,7 +76,7 @@ class Job(base.Job):
         self.model = GenerationLearner(model, shape, self.objective.memory)
         self.fabric = base.make_fabric(self.settings, device)
         self.judge = make_judge(settings.generation.judge, self.preprocess.channels, device)
-        self.real: dict[str, Tensor] = {}  # features by split, computed once
+        self.real: dict[str, Sample] = {}  # by split, computed once
         self.coverages: list[tuple[int, float]] = []  # of this process's evaluations, by step
 
     @property
@@ -95,7 +90,8 @@ class Job(base.Job):
     @property
     def logged(self) -> Sequence[str]:
         accuracy = [ACCURACY] if self.judge.knows(self.classes) else []
-        return (*METRICS, *accuracy, *self.objective.logged)
+        score = SCORE if self.judge.scores else ()
+        return (*METRICS, *score, *accuracy, *self.objective.logged)
 
     def optimizer_settings(self, name: str) -> OptimizerSettings:
         return self.objective.optimizer_settings(name, self.settings.optimizer)
@@ -116,32 +112,49 @@ class Job(base.Job):
     def manifest(self) -> dict[str, Any]:
         return {**base.image_manifest(self.data), "classes": self.classes}
 
-    def real_features(self, split: str) -> Tensor:
-        """Features of up to `generation.samples` images of a split, at even distances."""
+    def real_sample(self, split: str) -> Sample:
+        """Up to `generation.samples` images of a split, at even distances, in the eyes of the judge."""
         if split not in self.real:
-            images = real_images(self.data.splits[split], self.preprocess, self.settings.generation.samples)
-            self.real[split] = self.judge.features(images)
+            self.real[split] = real_sample(
+                self.judge, self.data, self.data.splits[split], split, self.preprocess, self.settings.generation.samples
+            )
         return self.real[split]
 
-    def generated(self, model: nn.Module, count: int) -> Tensor:
-        with self.fabric.autocast():
-            return generated_images(model, self.preprocess, count)
+    def generated(self, model: nn.Module, count: int) -> Iterator[Tensor]:
+        """The first `count` images of the noise that all evaluations share, in batches (N, C, H, W) uint8."""
+        for numbers in parts_of(count):
+            with self.fabric.autocast():
+                images = generated_images(model, self.preprocess, numbers)
+            yield images
+
+    def judged(self, model: nn.Module, counts: Sequence[int], keep: int) -> tuple[list[Sample], Tensor]:
+        """Samples of the first generated images, of these sizes, and the first `keep` images; each is made once."""
+        samples, first, done = [Sample(count) for count in counts], torch.empty(0), 0
+        for images in self.generated(model, max(counts)):
+            features, logits = self.judge.look(images)
+            for sample in samples:
+                if rest := min(max(sample.total - done, 0), len(images)):
+                    sample.add(features[:rest], None if logits is None else logits[:rest])
+            if done < keep:
+                first = torch.cat([first, images[: keep - done]]) if done else images[:keep]
+            done += len(images)
+        return samples, first
 
     def evaluate(self, model: nn.Module) -> Mapping[str, float]:
         """The metrics of as many generated images as there are real ones in the sample of the validation split."""
-        real = self.real_features("validation")
-        images = self.generated(cast(GenerationLearner, model).model, len(real))
+        real = self.real_sample("validation")
+        (fake,), images = self.judged(cast(GenerationLearner, model).model, [real.total], COLUMNS)
         self.model.remember(images)
-        found = compare(real, self.judge.features(images))
+        found = compare(real, fake)
         said = len(falls(self.coverages))
         self.coverages.append((int(self.model.step), found["coverage"]))
         for line in falls(self.coverages)[said:]:
             base.warn(line)
-        return found | self.asked(images) | self.measured(model, "validation")
+        return found | self.asked(fake) | self.measured(model, "validation")
 
-    def asked(self, images: Tensor) -> dict[str, float]:
+    def asked(self, sample: Sample) -> dict[str, float]:
         """The conditional accuracy of generated images, by a judge that knows their classes."""
-        return self.judge.accuracy(images, labels_of(self.model, range(len(images))), self.classes)
+        return self.judge.accuracy(sample, labels_of(self.model, range(sample.total)), self.classes)
 
     def measured(self, model: nn.Module, split: str) -> dict[str, float]:
         """The family's own metrics, of as many real images as are compared."""
@@ -159,27 +172,32 @@ class Job(base.Job):
         save_portable(run / "model", made, about)
 
     def finish(self, model: nn.Module, run: RunFolder) -> dict[str, Any]:
-        from orchard.tasks.unconditional_image_generation.report import NEAREST, SHOWN
+        from orchard.tasks.unconditional_image_generation.report import NEAREST, OF_EACH, SHOWN
 
-        made = cast(GenerationLearner, model).model
-        most = max(len(self.real_features(split)) for split in self.final_splits)
-        images = self.generated(made, most)
-        features = self.judge.features(images)
-        metrics: dict[str, Any] = {}
-        for split in self.final_splits:
-            real = self.real_features(split)
-            found = compare(real, features[: len(real)]) | self.asked(images[: len(real)])
-            metrics[split] = found | self.measured(model, split)
-        real = self.real_features(self.report_split)
-        training = self.real_features("train")[: len(real)]
+        made, keep = cast(GenerationLearner, model).model, max(SHOWN, OF_EACH * len(self.classes))
+        reals = {split: self.real_sample(split) for split in self.final_splits}
+        samples, images = self.judged(made, [real.total for real in reals.values()], keep)
+        fakes = dict(zip(reals, samples, strict=True))
+        metrics: dict[str, Any] = {
+            split: compare(reals[split], fake) | self.asked(fake) | self.measured(model, split)
+            for split, fake in fakes.items()
+        }
+        real = reals[self.report_split]
+        if real.bias:
+            base.warn(real.bias)
+        training = self.real_sample("train")
+        if training.total > real.total:  # as many, so that distances compare
+            training = real_sample(
+                self.judge, self.data, self.data.splits["train"], "train", self.preprocess, real.total
+            )  # fmt: skip
         if self.fabric.is_global_zero:
             (run / "evaluation").mkdir(exist_ok=True)
             seen = {
                 "real": real_images(self.data.splits[self.report_split], self.preprocess, SHOWN),
                 "generated": images[:SHOWN],
-                "nearest": self.nearest(features[:NEAREST]),
-                "real_features": real,
-                "generated_features": features[: len(real)],
+                "nearest": self.nearest(self.judge.features(images[:NEAREST])),
+                "real_features": real.few,
+                "generated_features": fakes[self.report_split].few,
                 "history": torch.stack([row for _, row in self.model.moments()] or [self.model.history[0]]),
                 **by_class(images, len(self.classes)),
                 "steps": torch.tensor([step for step, _ in self.model.moments()] or [0]),
@@ -190,8 +208,11 @@ class Job(base.Job):
 
     def nearest(self, features: Tensor) -> Tensor:
         """The training images, of those that are compared, nearest to features (N, D): (N, C, H, W) uint8."""
-        found = torch.cdist(features, self.real_features("train")).argmin(1)
-        return real_images(self.data.splits["train"], self.preprocess, self.settings.generation.samples)[found]
+        known = self.real_sample("train")
+        found = torch.cdist(features, known.few).argmin(1)
+        split = self.data.splits["train"]
+        numbers = chosen(split, self.settings.generation.samples)[kept_of(known.total)[found].numpy()]
+        return torch.cat(list(real_batches(split, self.preprocess, numbers)))
 
     def report(self, model: nn.Module, run: RunFolder) -> Path:
         from orchard.tasks.unconditional_image_generation.report import write_generation_report
@@ -214,29 +235,54 @@ def evaluation_file(run: RunFolder) -> Path:
     return run / "evaluation" / "images.safetensors"
 
 
-def chosen_batches(split: ImageSplit, preprocess: Preprocess, count: int) -> Iterator[ImageBatch]:
-    """Up to `count` images of a split at even distances, as the model sees them."""
-    chosen = np.unique(np.linspace(0, len(split) - 1, min(count, len(split))).round().astype(np.int64))
+def chosen(split: ImageSplit, count: int) -> np.ndarray:
+    """The numbers of up to `count` images of a split, at even distances."""
+    return np.unique(np.linspace(0, len(split) - 1, min(count, len(split))).round().astype(np.int64))
+
+
+def chosen_batches(split: ImageSplit, preprocess: Preprocess, numbers: np.ndarray) -> Iterator[ImageBatch]:
+    """Images of a split by their numbers, as the model sees them."""
     loader = Loader(split, preprocess, None, batch_size=BATCH, seed=0, workers=0)
-    return (loader.make(0, part, slice(None)) for part in np.array_split(chosen, -(-len(chosen) // BATCH)))
+    return (loader.make(0, part, slice(None)) for part in np.array_split(numbers, -(-len(numbers) // BATCH)))
+
+
+def real_batches(split: ImageSplit, preprocess: Preprocess, numbers: np.ndarray) -> Iterator[Tensor]:
+    """The same images as pixels, in batches (N, C, H, W) uint8."""
+    return (to_pixels(batch.images, preprocess) for batch in chosen_batches(split, preprocess, numbers))
 
 
 def real_images(split: ImageSplit, preprocess: Preprocess, count: int) -> Tensor:
-    """The same images as pixels, (N, C, H, W) uint8."""
-    batches = [batch.images for batch in chosen_batches(split, preprocess, count)]
-    return to_pixels(torch.cat(batches), preprocess)
+    """Up to `count` images of a split at even distances, (N, C, H, W) uint8."""
+    return torch.cat(list(real_batches(split, preprocess, chosen(split, count))))
+
+
+def real_sample(
+    judge: Judge, data: ImageData, split: ImageSplit, name: str, preprocess: Preprocess, count: int
+) -> Sample:
+    """Up to `count` images of the split `name` of `data`, at even distances, in the eyes of a judge; judged once on a
+    machine, as the user's cache keeps it."""
+    numbers = chosen(split, count)
+    about = (data.fingerprint, name, json.dumps(preprocess.to_json()), *judge.about)
+    return remembered(
+        len(numbers), about, lambda: judge.sample(real_batches(split, preprocess, numbers), len(numbers))
+    )  # fmt: skip
 
 
 def measure(model: nn.Module, split: ImageSplit, preprocess: Preprocess, count: int) -> dict[str, float]:
     """The metrics of the model's family, of the same images."""
     device = next(model.parameters()).device
-    return family_of(model).measure(model, (batch.to(device) for batch in chosen_batches(split, preprocess, count)))
+    batches = chosen_batches(split, preprocess, chosen(split, count))
+    return family_of(model).measure(model, (batch.to(device) for batch in batches))
 
 
-def generated_images(model: nn.Module, preprocess: Preprocess, count: int) -> Tensor:
-    """The first `count` images of the noise that all evaluations share, (count, C, H, W) uint8."""
-    parts = [range(start, min(start + BATCH, count)) for start in range(0, count, BATCH)]
-    return torch.cat([to_pixels(make_images(model, SEED, part, Options()), preprocess) for part in parts])
+def parts_of(count: int) -> list[range]:
+    """The numbers of the first `count` images, as many as are made at a time."""
+    return [range(start, min(start + BATCH, count)) for start in range(0, count, BATCH)]
+
+
+def generated_images(model: nn.Module, preprocess: Preprocess, numbers: range) -> Tensor:
+    """Images of the noise that all evaluations share, by their numbers, (N, C, H, W) uint8."""
+    return to_pixels(make_images(model, SEED, numbers, Options()), preprocess)
 
 
 def to_pixels(images: Tensor, preprocess: Preprocess) -> Tensor:
@@ -245,20 +291,37 @@ def to_pixels(images: Tensor, preprocess: Preprocess) -> Tensor:
     return (255 * (images.float().cpu() * std + mean)).round().clamp(0, 255).to(torch.uint8)
 
 
-def evaluate_loaded(loaded: Loaded, source: str | Given, split: str, settings: PictureSource) -> dict[str, float]:
-    """How far images of a trained model are from those of one split of `source`, by the judge of its training; and of a
-    model with classes which that judge knows, the share of its images that are of the class asked for."""
+def evaluate_loaded(
+    loaded: Loaded,
+    source: str | Given,
+    split: str,
+    settings: PictureSource,
+    evaluation: GenerationSettings | None = None,
+) -> dict[str, Any]:
+    """How far images of a trained model are from those of one split of `source`, by the judge and the number of samples
+    of its training, or by those that `evaluation` sets; and of a model with classes which that judge knows, the share
+    of its images that are of the class asked for."""
+    wanted = evaluation or GenerationSettings()
     opened = (open_with_classes if loaded.classes else open_pictures)(source, settings)  # the splits of its training
     images = base.pick_split(opened.splits, split, source)
     preprocess = dataclasses.replace(loaded.pictures, resize=whole_if_small(images))
     model, device = base.on_device(loaded.model)
-    judge = judge_again(loaded.facts, preprocess.channels, device)
-    count = loaded.facts.get("samples", GenerationSettings().samples)
-    real = judge.features(real_images(images, preprocess, count))
-    made = generated_images(model, preprocess, len(real))
-    found = compare(real, judge.features(made))
-    found |= judge.accuracy(made, labels_of(model, range(len(made))), loaded.classes)
-    return base.counted(loaded, images, len(real)) | found | measure(model, images, preprocess, count)
+    own = "judge" not in wanted.model_fields_set
+    judge = (
+        judge_again(loaded.facts, preprocess.channels, device)
+        if own
+        else make_judge(wanted.judge, preprocess.channels, device)
+    )
+    count = wanted.samples if "samples" in wanted.model_fields_set else loaded.facts.get("samples", wanted.samples)
+    real = real_sample(judge, opened, images, split, preprocess, count)
+    if real.bias:
+        base.warn(real.bias)
+    fake = judge.sample(
+        (generated_images(model, preprocess, numbers) for numbers in parts_of(real.total)), real.total
+    )  # fmt: skip
+    found = compare(real, fake) | judge.accuracy(fake, labels_of(model, range(fake.total)), loaded.classes)
+    metrics = base.counted(loaded, images, real.total) | found | measure(model, images, preprocess, count)
+    return {**metrics, "about": {"judge": judge.words}}
 
 
 def entries(loaded: Loaded) -> list[Entry]:

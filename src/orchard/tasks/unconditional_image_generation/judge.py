@@ -4,15 +4,20 @@ A trained classifier of the same kind of images knows what matters in them, and 
 (`generation.judge`). Without one, the judge is a small convolutional network with fixed random weights, which needs no
 download and still tells textures and shapes apart (random networks as judges: Naeem et al. 2020, arXiv:2002.09797). The
 distances of one judge say nothing of another's.
+
+The field's own judge is the Inception network of 2015 (`orchard import inception_v3_fid`). A network with
+`judges_as_fid` is asked as pytorch-fid asks it: images are resized without antialiasing, and the inception score is of
+logits without the head's bias.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+import json
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -21,16 +26,14 @@ from torchvision.transforms.v2.functional import resize, rgb_to_grayscale
 
 from orchard.data.contracts import Preprocess
 from orchard.errors import OrchardError, UsageError
-from orchard.inference.frechet import frechet_distance, kernel_distance, neighbourhoods
 from orchard.inference.loading import load
+from orchard.tasks.unconditional_image_generation.sample import Sample
 from orchard.weights.portable import fingerprint_of
 
 CLASSIFIER = "image-classification"
-BATCH = 256  # images at a time
-NEIGHBOURS = 5  # the k of precision, recall, density and coverage
+BATCH, PIXELS = 256, 2**22  # images at a time, and pixels of one channel that a classifier is given at a time
 RANDOM = "fixed random weights"
 ACCURACY = "conditional_accuracy"
-METRICS = ("fid", "kid", "precision", "recall", "density", "coverage", "spread")
 
 
 class RandomFeatures(nn.Module):
@@ -71,31 +74,33 @@ class ClassifierFeatures(nn.Module):
         self.preprocess = preprocess
         self.head = model.get_submodule(str(model.head_name))
 
-    def forward(self, images: Tensor) -> Tensor:
-        given: list[Tensor] = []
-        hook = self.head.register_forward_pre_hook(lambda head, inputs: given.append(inputs[0]))
-        try:
-            self.logits(images)
-        finally:
-            hook.remove()
-        return given[0].flatten(1)
+        self.as_fid = bool(getattr(model, "judges_as_fid", False))
 
-    def logits(self, images: Tensor) -> Tensor:
-        """What the classifier says of them, (B, K)."""
+    def forward(self, images: Tensor) -> Tensor:
+        return self.look(images)[0]
+
+    def look(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """The features, and what the classifier says of the images, logits (B, K)."""
         if self.preprocess.channels == 1 and images.shape[1] == 3:
             images = rgb_to_grayscale(images)
         elif self.preprocess.channels == 3:
             images = images.expand(-1, 3, -1, -1)
-        images = resize(images, list(self.preprocess.size), antialias=True)
-        found: Tensor = self.model(self.preprocess.normalise(255 * images))
-        return found
+        images = resize(images, list(self.preprocess.size), antialias=not self.as_fid)
+        given: list[Tensor] = []
+        hook = self.head.register_forward_pre_hook(lambda head, inputs: given.append(inputs[0]))
+        try:
+            logits: Tensor = self.model(self.preprocess.normalise(255 * images))
+        finally:
+            hook.remove()
+        return given[0].flatten(1), logits - self.head.bias if self.as_fid else logits
 
 
 @dataclass(frozen=True)
 class Judge:
     """A fixed network, and how it is named: `path` of a classifier's run, or empty.
 
-    `classes` are those of a classifier that gives an image one of them.
+    `classes` are those of a classifier that gives an image one of them. With `scores`, its logits are of classes, known
+    by name or not, so that there is an inception score.
     """
 
     network: nn.Module
@@ -103,30 +108,63 @@ class Judge:
     path: str
     fingerprint: str
     classes: tuple[str, ...] = ()
+    scores: bool = False
 
     @torch.no_grad()
+    def look(self, images: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Features (N, D) of images (N, C, H, W) uint8 and, where it scores, logits (N, K); float32 on the CPU."""
+        device = next(self.network.parameters()).device
+        features, logits = [], []
+        for batch in torch.split(images, self.batch):
+            given = batch.to(device).float() / 255
+            if isinstance(self.network, ClassifierFeatures):
+                found, said = self.network.look(given)
+                logits.append(said.float().cpu())
+            else:
+                found = self.network(given)
+            features.append(found.float().cpu())
+        return torch.cat(features), torch.cat(logits) if self.scores else None
+
+    @property
+    def batch(self) -> int:
+        """How many images it takes at a time: the maps of 256 of 299x299 would take gigabytes."""
+        if not isinstance(self.network, ClassifierFeatures):
+            return BATCH
+        height, width = self.network.preprocess.size
+        return max(1, min(BATCH, PIXELS // (height * width)))
+
     def features(self, images: Tensor) -> Tensor:
         """(N, D) float32 on the CPU, of images (N, C, H, W) uint8."""
-        device = next(self.network.parameters()).device
-        found = [self.network(batch.to(device).float() / 255) for batch in torch.split(images, BATCH)]
-        return torch.cat(found).float().cpu()
+        return self.look(images)[0]
+
+    def sample(self, batches: Iterable[Tensor], total: int) -> Sample:
+        """`total` images in its eyes, which come in batches (N, C, H, W) uint8."""
+        found = Sample(total)
+        for images in batches:
+            found.add(*self.look(images))
+        return found
+
+    @property
+    def about(self) -> tuple[str, ...]:
+        """What the features of an image depend on."""
+        where = next(self.network.parameters()).device.type
+        if isinstance(self.network, ClassifierFeatures):
+            how = json.dumps(self.network.preprocess.to_json())
+            return (self.fingerprint, how, str(self.scores), where)
+        return (self.fingerprint, where)
 
     def knows(self, classes: Sequence[str]) -> bool:
         """Can it say of images which of these classes they are?"""
         return bool(classes) and set(classes) <= set(self.classes)
 
-    @torch.no_grad()
-    def accuracy(self, images: Tensor, labels: Sequence[int], classes: Sequence[str]) -> dict[str, float]:
-        """`conditional_accuracy`: the share of images (N, C, H, W) uint8 that it takes for the class asked for.
+    def accuracy(self, sample: Sample, labels: Sequence[int], classes: Sequence[str]) -> dict[str, float]:
+        """`conditional_accuracy`: the share of a sample's images that it takes for the class asked for.
 
         `labels` are numbers of `classes`. Nothing where it does not know them all.
         """
         if not self.knows(classes):
             return {}
-        network = cast(ClassifierFeatures, self.network)
-        device = next(network.parameters()).device
-        parts = torch.split(images, BATCH)
-        found = torch.cat([network.logits(part.to(device).float() / 255).argmax(1) for part in parts]).tolist()
+        found = sample.predicted.tolist()
         right = [self.classes[number] == classes[label] for number, label in zip(found, labels, strict=True)]
         return {ACCURACY: sum(right) / len(right)}
 
@@ -149,8 +187,9 @@ def make_judge(path: str | None, channels: int, device: torch.device) -> Judge:
         raise UsageError(f"setting 'generation.judge': {path} is for {loaded.task}; expected a run of {CLASSIFIER}")
     network = ClassifierFeatures(loaded.model, loaded.pictures)
     words = f"{loaded.name} of {Path(path)}"
-    classes = loaded.classes if loaded.facts.get("target", "class") == "class" else ()
-    return Judge(network.to(device).eval(), words, str(path), fingerprint_of(loaded.model), classes)
+    scores = loaded.facts.get("target", "class") == "class"
+    classes = loaded.classes if scores and not network.as_fid else ()  # its 1008 classes have numbers for names
+    return Judge(network.to(device).eval(), words, str(path), fingerprint_of(loaded.model), classes, scores)
 
 
 def judge_again(facts: Mapping[str, Any], channels: int, device: torch.device) -> Judge:
@@ -166,17 +205,3 @@ def judge_again(facts: Mapping[str, Any], channels: int, device: torch.device) -
     if found.fingerprint != facts.get("judge_fingerprint", found.fingerprint):
         raise OrchardError(f"{path or RANDOM} has other weights now than when it judged the training of this model")
     return found
-
-
-def compare(real: Tensor, fake: Tensor) -> dict[str, float]:
-    """The metrics of generated images, from features (N, D) of real ones and (M, D) of theirs.
-
-    `spread` is the variance of the generated images' features over that of the real ones', all directions together:
-    near 0 they are all alike.
-    """
-    return {
-        "fid": frechet_distance(real, fake),
-        "kid": kernel_distance(real, fake),
-        **vars(neighbourhoods(real, fake, NEIGHBOURS)),
-        "spread": float(fake.double().var(0).sum() / real.double().var(0).sum()),
-    }

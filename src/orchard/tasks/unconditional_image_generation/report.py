@@ -15,6 +15,7 @@ from orchard.report.pictures import data_uri
 from orchard.report.run_page import Curve, Tile, write_run_page
 from orchard.tasks.unconditional_image_generation.diversity import falls
 from orchard.tasks.unconditional_image_generation.judge import ACCURACY
+from orchard.tasks.unconditional_image_generation.sample import SCORE
 from orchard.training.run import RunFolder, read_log
 
 SHOWN = 40  # images of each kind
@@ -29,6 +30,7 @@ QUALITY = (
     Curve("Coverage", "coverage", "share of real images with a generated one near", percent=True),
     Curve("Precision", "precision", "share of generated images near a real one", percent=True),
     Curve("Spread", "spread", "variance of features, over that of real images"),
+    Curve("Inception score", "inception_score", "of the judge's classes, more is better"),
     Curve("Conditional accuracy", ACCURACY, "share that the judge takes for the class asked for", percent=True),
 )
 
@@ -49,7 +51,8 @@ def write_generation_report(
     metrics = run.metrics()
     split, found, more = metrics.report_split, metrics.reported, metrics.table()
     best, judge = more["training_images"], more["judge"]
-    count = len(seen["real_features"])
+    count = int(found.get("samples", len(seen["real_features"])))  # runs of before kept them all
+    few = count <= seen["real_features"].shape[1]
     log = read_log(run / "log.csv")
     validations = [row for row in log if row["split"] == "validation" and row["coverage"]]
     tiles = [
@@ -59,6 +62,9 @@ def write_generation_report(
         Tile("Precision", percent(found["precision"]), "generated images near a real one"),
         Tile("Spread", f"{found['spread']:.2f}", "variance of the features, real images: 1"),
     ]
+    if SCORE[0] in found:
+        score, deviation = (found[name] for name in SCORE)
+        tiles.append(Tile("Inception score", f"{score:.2f}", f"± {deviation:.2f} over parts of {count:,} images"))
     if ACCURACY in found:
         tiles.append(Tile("Conditional accuracy", percent(found[ACCURACY]), "of the class asked for, says the judge"))
     quality = [curve for curve in QUALITY if curve.column in found]
@@ -68,7 +74,10 @@ def write_generation_report(
         Path(__file__).with_name("report.html.jinja"),
         tiles=tiles,
         curves=[*quality, *curves],
-        more_facts={"judge": judge},
+        more_facts={"judge": judge, "judged samples": f"{count:,}"},
+        samples=count,
+        compared=len(seen["real_features"]),
+        dimensions=seen["real_features"].shape[1] if few else 0,
         report_split=split,
         found=found,
         judge=judge,

@@ -18,10 +18,14 @@ class GenerationSettings(Strict):
     """How generated images are judged."""
 
     judge: str | None = Field(
-        None, description="run or model folder of an image classifier in whose features images are compared"
+        None,
+        description="run or model folder of an image classifier in whose features images are compared, such as of "
+        "inception_v3_fid; also of `orchard evaluate`",
     )
     samples: int = Field(
-        1000, ge=10, description="real and generated images that are compared, or as many as there are"
+        1000,
+        ge=10,
+        description="real and generated images that are compared, or as many as there are; also of `orchard evaluate`",
     )
 
 
