@@ -29,6 +29,7 @@ from orchard.weights.official import export_official, read_official
 
 SMALL: dict[str, dict[str, Any]] = {
     "progan_nano": {"widths": (8, 6, 4), "noise": 6, "image_size": 8},
+    "stylegan_nano": {"widths": (8, 6, 4), "noise": 6, "image_size": 8, "mapping_layers": 2},
 }
 names = pytest.mark.parametrize("name", SMALL)
 
@@ -127,8 +128,8 @@ def test_real_images_are_reduced_and_mixed_as_generated_ones_are() -> None:
 TRAINING: dict[str, Any] = {
     "image_size": 8,
     "batch_size": 16,
-    "max_steps": 11,
-    "evaluate_steps": 5,
+    "max_steps": 12,
+    "evaluate_steps": 6,
     "generation.samples": 40,
     "adversarial.phase_images": 64,
     "optimizer.name": "adam",
@@ -156,7 +157,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 def test_stopped_while_a_level_is_faded_in_and_resumed_ends_in_the_same_bits(
     name: str, runs: dict[str, Path], tmp_path: Path
 ) -> None:
-    with stopped_after(6, 11):
+    with stopped_after(6, 12):
         train(name, "digits", tmp_path / "parts", **training(name))
     (checkpoint,) = (tmp_path / "parts" / "checkpoints").glob("step_*")
     kept = load_file(checkpoint / "model.safetensors")
@@ -171,7 +172,7 @@ def test_a_run_says_its_sides_and_its_images_have_the_full_one(name: str, runs: 
     run = runs[name]
     with (run / "log.csv").open() as file:
         rows = [row for row in csv.DictReader(file) if row["split"] == "train"]
-    assert [float(row["side"]) for row in rows] == [2] * 4 + [4] * 4 + [8] * 3
+    assert [float(row["side"]) for row in rows] == [2] * 4 + [4] * 4 + [8] * 4
     assert "Side" in (run / "report.html").read_text()
     model: Any = load(run).model
     assert (model.level, model.alpha) == (2, 1.0)
@@ -235,3 +236,66 @@ def test_official_files_tell_the_form_widths_and_classes_and_draw_their_classes_
         create_model("progan_nano", classes=64)
     with pytest.raises(UsageError, match="an image of 30 pixels is not halved evenly 2 times"):
         create_model("progan_nano", image_size=30)
+
+
+# StyleGAN's parts
+
+
+def test_a_style_gives_each_map_its_mean_and_spread() -> None:
+    pair = small("stylegan_nano")
+    norm = pair.generator.epilogues[0].norm
+    maps, style = norm(3 + 2 * torch.randn(2, 8, 16, 16), w := torch.randn(2, 6)), norm.style
+    scale, shift = F.linear(w, style.weight / 6**0.5, style.bias).chunk(2, 1)
+    torch.testing.assert_close(maps.mean((2, 3)), shift)
+    torch.testing.assert_close(maps.std((2, 3), correction=0), scale.abs())
+    assert float(style.bias[:8].min()) == 1 and float(style.bias[8:].abs().max()) == 0
+
+
+def test_styles_are_those_of_the_level_and_are_mixed_truncated_and_walked_between() -> None:
+    pair = small("stylegan_nano")
+    with torch.no_grad():
+        for epilogue in pair.generator.epilogues:
+            epilogue.noise.strength.fill_(0.1)
+    for level in range(3):
+        pair.grow_to(level, 1.0)
+        assert pair.latents(torch.randn(2, 6)).shape == (2, 2 * (level + 1), 6)
+
+    def images(**options: Any) -> Tensor:
+        (found,) = generate(pair, 1, range(4), Options(count=4, **options))
+        return found
+
+    plain, other = images(), next(generate(pair, 2, range(4), Options()))
+    assert float(plain.std(0).max()) > 1e-3 and not torch.allclose(images(mixing=2), plain)
+    torch.testing.assert_close(images(truncation=1.0), plain)
+    walk = images(walk=2)
+    torch.testing.assert_close(walk[0], plain[0])
+    maps = pair.noise_maps(1)
+    torch.testing.assert_close(
+        pair.synthesise(pair.mean_latent().expand(1, 6, -1), maps),
+        pair.synthesise(torch.lerp(pair.mean_latent(), pair.latents(torch.randn(1, 6)), 0.0), maps),
+    )
+    assert not torch.allclose(walk[3], plain[3]) and other.shape == walk.shape
+
+
+def test_noise_of_an_export_is_always_the_same_and_in_no_file() -> None:
+    one, two = small("stylegan_nano"), create_model("stylegan_nano", **SMALL["stylegan_nano"]).eval()
+    assert not any("stored" in name for name in one.state_dict())
+    two.load_state_dict(one.state_dict())
+    with torch.no_grad():
+        for pair in (one, two):
+            pair.generator.epilogues[3].noise.strength.fill_(1.0)  # type: ignore[index,union-attr]
+    noise = torch.randn(2, 6)
+    assert torch.equal(one(noise), two(noise))
+
+
+def test_the_paper_s_and_the_port_s_form_of_an_upsampling() -> None:
+    """Away from the borders a bias may change places with the filter, whose taps sum to one."""
+    x = torch.randn(1, 8, 4, 4)
+    paper, port = (small("stylegan_nano", form=form).generator.upsamplings[0] for form in ("paper", "rosinality"))
+    port.load_state_dict(paper.state_dict())
+    with torch.no_grad():
+        paper.bias.copy_(torch.randn(6))
+        port.bias.copy_(paper.bias)
+    inner = (..., slice(1, -1), slice(1, -1))
+    torch.testing.assert_close(paper(x)[inner], port(x)[inner])
+    assert not torch.allclose(paper(x), port(x))
