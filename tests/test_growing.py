@@ -60,7 +60,7 @@ def test_a_pair_works_at_each_side_and_begins_a_level_where_the_last_one_ended(n
             half = pair(noise)
             pair.grow_to(level + 1, 1.0)
             torch.testing.assert_close(half, (wide + pair(noise)) / 2)
-    with pytest.raises(ValueError, match="expected pictures of shape .*8, 8"):
+    with pytest.raises(ValueError, match=r"expected pictures of shape .*8, 8"):
         pair.discriminator(torch.randn(2, 1, 4, 4))
 
 
@@ -248,7 +248,7 @@ def test_a_style_gives_each_map_its_mean_and_spread() -> None:
     scale, shift = F.linear(w, style.weight / 6**0.5, style.bias).chunk(2, 1)
     torch.testing.assert_close(maps.mean((2, 3)), shift)
     torch.testing.assert_close(maps.std((2, 3), correction=0), scale.abs())
-    assert float(style.bias[:8].min()) == 1 and float(style.bias[8:].abs().max()) == 0
+    assert float(style.bias.detach()[:8].min()) == 1 and float(style.bias.detach()[8:].abs().max()) == 0
 
 
 def test_styles_are_those_of_the_level_and_are_mixed_truncated_and_walked_between() -> None:

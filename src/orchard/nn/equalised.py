@@ -20,9 +20,7 @@ class EqualisedLinear(nn.Module):
         gain: of the weights; √2 makes up for a rectifier that follows.
     """
 
-    def __init__(
-        self, inputs: int, outputs: int, *, bias: float = 0.0, lr_multiplier: float = 1.0, gain: float = 1.0
-    ):
+    def __init__(self, inputs: int, outputs: int, *, bias: float = 0.0, lr_multiplier: float = 1.0, gain: float = 1.0):
         super().__init__()
         self.weight = nn.Parameter(torch.randn(outputs, inputs) / lr_multiplier)
         self.bias = nn.Parameter(torch.full((outputs,), bias / lr_multiplier))

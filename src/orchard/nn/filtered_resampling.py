@@ -28,9 +28,7 @@ class LowPass(nn.Module):
 
     kernel: Tensor
 
-    def __init__(
-        self, before: int, after: int, *, stride: int = 1, gain: float = 1.0, taps: tuple[float, ...] = TAPS
-    ):
+    def __init__(self, before: int, after: int, *, stride: int = 1, gain: float = 1.0, taps: tuple[float, ...] = TAPS):
         super().__init__()
         self.register_buffer("kernel", kernel_of(taps, gain)[None, None], persistent=False)
         self.padding, self.stride = [before, after, before, after], stride

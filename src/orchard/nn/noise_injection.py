@@ -20,9 +20,7 @@ class NoiseInjection(nn.Module):
 
     stored: Tensor
 
-    def __init__(
-        self, side: int, strengths: tuple[int, ...] = (1,), gain: float = 1.0, seed: int | None = None
-    ):
+    def __init__(self, side: int, strengths: tuple[int, ...] = (1,), gain: float = 1.0, seed: int | None = None):
         super().__init__()
         self.strength = nn.Parameter(torch.zeros(strengths))
         self.gain = gain

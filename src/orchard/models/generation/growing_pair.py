@@ -8,6 +8,7 @@ channels, W channels of a map, s pixels of the side at a level.
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -75,7 +76,7 @@ class GrowingDiscriminator(nn.Module):
         self.convs1, self.convs2 = nn.ModuleList(), nn.ModuleList()
         self.convs1.append(conv(widths[0] + 1, widths[0], 3, padding=1))
         self.convs2.append(conv(widths[0], widths[0], sides[0]))
-        for smaller, larger in zip(widths, widths[1:], strict=False):
+        for smaller, larger in pairwise(widths):
             middle = smaller if widen_first else larger
             self.convs1.append(conv(larger, middle, 3, padding=1))
             self.convs2.append(halving(middle, smaller))

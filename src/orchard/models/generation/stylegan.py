@@ -2,8 +2,8 @@
 
 Karras et al. 2018 (arXiv:1812.04948). A mapping network makes noise z into a style w; a synthesis network begins with a
 learned constant, and after every convolution adds noise and gives its maps the mean and the spread that w says (AdaIN).
-It grows as ProGAN does, whose discriminator it has. Legend: B images, C channels, s pixels a side at a level, W channels
-of a map, D numbers of z and of w, L styles that an image takes, two for each level.
+It grows as ProGAN does, whose discriminator it has. Legend: B images, C channels, s pixels a side at a level, W those of
+a map, D numbers of z and of w, L styles that an image takes, two for each level.
 """
 
 from __future__ import annotations
@@ -138,9 +138,7 @@ class Generator(nn.Module):
         self.constant = nn.Parameter(torch.ones(1, widths[0], sides[0], sides[0]))
         self.upsamplings = nn.ModuleList(Upsampling(c, widths[n - 1], widths[n], n) for n in range(1, len(widths)))
         self.convs = nn.ModuleList(conv(width, width, 3, padding=1) for width in widths)
-        self.epilogues = nn.ModuleList(
-            Epilogue(c, widths[n // 2], sides[n // 2], n) for n in range(2 * len(widths))
-        )
+        self.epilogues = nn.ModuleList(Epilogue(c, widths[n // 2], sides[n // 2], n) for n in range(2 * len(widths)))
         self.to_image = nn.ModuleList(EqualisedConv2d(width, c.in_channels, 1, gain=c.plain_gain) for width in widths)
 
     def latents(self, noise: Tensor) -> Tensor:

@@ -1,7 +1,7 @@
 """Pairs that grow: how far they are at each step of a training, and the real images that they are shown then.
 
-Karras et al. 2017 (arXiv:1710.10196, section 2). Such a pair offers `sides`, `grow_to(level, alpha)`, `level`, `alpha` and
-`read_growth()`. A finished one is as any other.
+Karras et al. 2017 (arXiv:1710.10196, section 2). Such a pair offers `sides`, `grow_to(level, alpha)`, `level`, `alpha`
+and `read_growth()`. A finished one is as any other.
 """
 
 from __future__ import annotations

@@ -79,7 +79,7 @@ class Job(base.Job):
 
     @property
     def metric(self) -> Metric:
-        """Of a pair that grows the last evaluation is kept: small images, enlarged, may be nearer than the first large."""
+        """Of a pair that grows the last evaluation is kept: small images, enlarged, may be nearer than large ones."""
         return dataclasses.replace(self.task.metric, selects=not growing.grows(self.model.model))
 
     @property

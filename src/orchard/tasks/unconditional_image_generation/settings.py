@@ -142,7 +142,7 @@ OBJECTIVES = {
         path_length_weight=2.0,
         mixing=0.9,
         lazy_correction=True,
-    ),  # fmt: skip
+    ),
     "ddpm": NamedObjective("diffusion"),
 }
 
