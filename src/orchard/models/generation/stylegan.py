@@ -2,8 +2,8 @@
 
 Karras et al. 2018 (arXiv:1812.04948). A mapping network makes noise z into a style w; a synthesis network begins with a
 learned constant, and after every convolution adds noise and gives its maps the mean and the spread that w says (AdaIN).
-It grows as ProGAN does, whose discriminator it has. Legend: B images, C channels, s pixels a side at a level, W those of
-a map, D numbers of z and of w, L styles that an image takes, two for each level.
+It grows as ProGAN does, whose discriminator it has. Legend: B images, C channels of an image and W of a map, s pixels a
+side at a level, D numbers of z and of w, L styles that an image takes, two for each level.
 """
 
 from __future__ import annotations
