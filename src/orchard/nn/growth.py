@@ -32,7 +32,7 @@ class Growth(nn.Module):
         self.register_buffer("reached", torch.tensor(levels - 1))
         self.register_buffer("faded", torch.tensor(PARTS))
         self.level, self.alpha = levels - 1, 1.0
-        self.register_load_state_dict_post_hook(_read)
+        self.register_load_state_dict_post_hook(_read)  # type: ignore[no-untyped-call]
 
     def set(self, level: int, alpha: float) -> None:
         """Work at this level, with this share of it. ValueError for what there is not."""

@@ -19,7 +19,7 @@ ALPHA = 0.35
 def run(model: nn.Module, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
     """What the generator makes of `noise`, and the discriminator's answers to `small` and `large` images."""
     pair: Any = model
-    found = {}
+    found: dict[str, Tensor] = {}
     for name, images, level, alpha in (
         ("small_", "small", SMALL, 1.0), ("", "large", LARGE, 1.0), ("fading_", "large", LARGE, ALPHA)
     ):  # fmt: skip

@@ -24,7 +24,7 @@ def run(model: nn.Module, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
     """
     pair: Any = model
     maps = [inputs[f"map_{n // 2}"] for n in range(12)]
-    found = {}
+    found: dict[str, Tensor] = {}
     for name, level in LEVELS.items():
         for start, alpha in (("", 1.0), ("fading_", ALPHA)):
             pair.grow_to(level, alpha)
