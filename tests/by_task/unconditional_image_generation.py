@@ -59,4 +59,16 @@ def denoiser(name: str, model: Any) -> Loss:
     return loss
 
 
-HOOKS = Hooks(learn)
+def outputs(model: Any, inputs: dict[str, Tensor]) -> Any:
+    """Of a pair that grows, the images and scores of every level, of which each has layers of its own."""
+    if not hasattr(model, "grow_to"):
+        return model(**inputs)
+    found = {}
+    for level in range(len(model.sides)):
+        model.grow_to(level, 1.0)
+        images = model(**inputs)
+        found |= {f"images {level}": images, f"scores {level}": model.discriminator(images)}
+    return {**found, "": images}
+
+
+HOOKS = Hooks(learn, outputs=outputs)

@@ -23,14 +23,14 @@ def kernel_of(taps: tuple[float, ...], gain: float) -> Tensor:
 class LowPass(nn.Module):
     """The filter over (B, C, H, W), with this much zero padding before and after each axis and this stride.
 
-    `gain` is 4 after an upsampling that has put three zeros beside every value, else 1.
+    `gain` is 4 after an upsampling that has put three zeros beside every value, else 1. StyleGAN's taps are [1, 2, 1].
     """
 
     kernel: Tensor
 
-    def __init__(self, before: int, after: int, *, stride: int = 1, gain: float = 1.0):
+    def __init__(self, before: int, after: int, *, stride: int = 1, gain: float = 1.0, taps: tuple[float, ...] = TAPS):
         super().__init__()
-        self.register_buffer("kernel", kernel_of(TAPS, gain)[None, None], persistent=False)
+        self.register_buffer("kernel", kernel_of(taps, gain)[None, None], persistent=False)
         self.padding, self.stride = [before, after, before, after], stride
 
     def forward(self, x: Tensor) -> Tensor:

@@ -23,7 +23,7 @@ class MinibatchStddev(nn.Module):
         self.group = group
 
     def forward(self, x: Tensor) -> Tensor:
-        size = next(size for size in range(self.group, 0, -1) if len(x) % size == 0)
+        size = next(size for size in range(min(self.group, len(x)), 0, -1) if len(x) % size == 0)
         groups = x.reshape(size, len(x) // size, -1).float()
         spread = (groups.var(0, unbiased=False) + EPSILON).sqrt().mean(1)  # (B / size,)
         extra = spread.repeat(size).to(x.dtype)[:, None, None, None].expand(-1, 1, *x.shape[2:])

@@ -18,11 +18,12 @@ from orchard.data.batches import ImageBatch
 from orchard.errors import UsageError
 from orchard.inference.generators import generators
 from orchard.report.run_page import Curve
-from orchard.tasks.unconditional_image_generation import styles
+from orchard.tasks.unconditional_image_generation import growing, styles
 from orchard.tasks.unconditional_image_generation.classes import labels_of
 from orchard.tasks.unconditional_image_generation.discriminator_features import features_before_score
 from orchard.tasks.unconditional_image_generation.losses import (
     LOSSES,
+    drift_term,
     matched_features,
     raised_by_margin,
     smoothing_term,
@@ -50,9 +51,15 @@ def suits(model: nn.Module) -> bool:
 class Adversarial:
     """The phases of training a pair, which is `learner.model`."""
 
-    def __init__(self, settings: AdversarialSettings, pair: nn.Module | None = None):
-        """`pair` is needed for historical averaging alone. UsageError for settings that do not go with the loss."""
+    def __init__(
+        self, settings: AdversarialSettings, pair: nn.Module | None = None, growth: growing.Schedule | None = None
+    ):
+        """`pair` is needed for historical averaging alone, `growth` for a pair that grows.
+
+        UsageError for settings that do not go with the loss.
+        """
         self.settings = s = settings
+        self.growth = growth
         self.loss = LOSSES[s.loss]
         if s.smoothing and not self.loss.labels:
             known = ", ".join(name for name, loss in LOSSES.items() if loss.labels)
@@ -98,6 +105,8 @@ class Adversarial:
             self.curves += (Curve("Path length", PATH_LENGTH, "running mean"),)
         if s.orthogonality:
             self.curves += (Curve("Orthogonality", "orthogonality", "before its weight", falling=True),)
+        if growth is not None:
+            self.curves += (Curve("Side", "side", "pixels"),)
         self.logged = tuple(curve.column for curve in self.curves if curve.column not in LOG_COLUMNS)
 
     def describe(self) -> str:
@@ -113,6 +122,8 @@ class Adversarial:
             parts.append("feature matching")
         if self.regulariser is not None:
             parts.append(f"{s.regulariser} x {s.regulariser_weight:g}")
+        if s.drift:
+            parts.append(f"drift x {s.drift:g}")
         if s.path_length_weight:
             parts.append(f"path length x {s.path_length_weight:g}")
         if s.historical_averaging:
@@ -123,6 +134,8 @@ class Adversarial:
             parts.append(f"weights clipped at {s.weight_clip:g}")
         if s.discriminator_steps > 1:
             parts.append(f"{s.discriminator_steps} discriminator steps for one of the generator")
+        if self.growth is not None:
+            parts.append(self.growth.describe())
         return ", ".join(parts)
 
     def optimizer_settings(self, name: str, common: OptimizerSettings) -> OptimizerSettings:
@@ -145,6 +158,10 @@ class Adversarial:
             update |= {"momentum": common.momentum**share, "beta2": common.beta2**share}
         return common.model_copy(update=update)
 
+    def staged(self, learner: Any, batch: ImageBatch, step: int) -> ImageBatch:
+        """The batch as the pair sees it: one that grows is brought to the level of the step, and images to its side."""
+        return batch if self.growth is None else self.growth.stage(learner.model, batch, step)
+
     def make(self, pair: Any, batch: ImageBatch) -> Tensor:
         """As many generated images as the batch has real ones, with the styles of two noises where they are mixed."""
         noise = noise_for(pair, batch)
@@ -155,6 +172,7 @@ class Adversarial:
 
     def discriminator_loss(self, learner: Any, batch: ImageBatch, step: int) -> tuple[Tensor, dict[str, Tensor]]:
         """The adversarial loss, with the regulariser unless that has a phase of its own; the generator is fixed."""
+        batch = self.staged(learner, batch, step)
         pair, real = learner.model, batch.images
         with torch.no_grad():
             fake = self.make(pair, batch)
@@ -167,11 +185,15 @@ class Adversarial:
             ACCURACY: self.loss.accuracy(real_scores.detach(), fake_scores.detach()),
         }
         s = self.settings
+        if self.growth is not None:
+            metrics["side"] = torch.tensor(float(real.shape[2]))
         if s.margin:
             fake_scores = raised_by_margin(fake_scores, real, fake, s.margin)
         loss = self.loss.discriminator(real_scores, fake_scores)
         if s.smoothing:
             loss = loss + smoothing_term(real_scores, s.smoothing)
+        if s.drift:
+            loss = loss + s.drift * drift_term(real_scores)
         if self.regulariser is not None and not self.lazy:
             penalty = self.regulariser(score, real, fake)
             loss = loss + s.regulariser_weight * penalty
@@ -181,6 +203,7 @@ class Adversarial:
     def regulariser_loss(self, learner: Any, batch: ImageBatch, step: int) -> tuple[Tensor, dict[str, Tensor]]:
         """The regulariser alone, weighted by the steps that pass between two of its updates."""
         assert self.regulariser is not None, "a training without a regulariser has no such phase"
+        batch = self.staged(learner, batch, step)
         pair = learner.model
         with torch.no_grad():
             fake = self.make(pair, batch)
@@ -194,6 +217,7 @@ class Adversarial:
 
         Of these only the labels are used, unless the features of both are matched.
         """
+        batch = self.staged(learner, batch, step)
         pair, s = learner.model, self.settings
         metrics: dict[str, Tensor] = {}
         if s.path_length_weight:
@@ -214,6 +238,7 @@ class Adversarial:
 
     def path_length_loss(self, learner: Any, batch: ImageBatch, step: int) -> tuple[Tensor, dict[str, Tensor]]:
         """The path-length regulariser of fewer images, weighted by the steps that pass between two of its updates."""
+        batch = self.staged(learner, batch, step)
         pair, running = learner.model, learner.get_buffer(PATH_LENGTH)
         noise = pair.sample_noise(max(1, len(batch) // SHRINK), device=batch.images.device)
         latents = styles.training_latents(pair, noise, self.settings.mixing)
@@ -239,7 +264,11 @@ class Adversarial:
 
 def make_objective(settings: Settings, model: nn.Module) -> Adversarial:
     styles.check_settings(settings.adversarial, model)
-    return Adversarial(settings.adversarial, model)
+    growth = None
+    if growing.grows(model):
+        sides = cast(Any, model).sides
+        growth = growing.Schedule(sides, settings.adversarial.phase_images, settings.batch_size)
+    return Adversarial(settings.adversarial, model, growth)
 
 
 def measure(model: nn.Module, batches: Iterable[ImageBatch]) -> dict[str, float]:
@@ -277,12 +306,15 @@ def generate(
     model: Any, seed: int, numbers: Sequence[int], options: Options, labels: Sequence[int] = ()
 ) -> Iterator[Tensor]:
     """Images (N, C, H, W) of a pair in evaluation mode; if it has classes, of those in `labels`, or of all in turn."""
+    if growing.grows(model):
+        model.read_growth()
     if styles.has_styles(model):
-        yield styles.generate(model, seed, numbers, options)
+        yield growing.full_size(styles.generate(model, seed, numbers, options), model)
         return
     noise = torch.cat([model.sample_noise(1, generator) for generator in generators(seed, numbers)])
     device = next(model.parameters()).device
     if options.truncation is not None:
         noise = model.truncate(noise, options.truncation)
     wanted = labels or labels_of(model, numbers)
-    yield model.generate(noise.to(device), *([torch.tensor(wanted, device=device)] if wanted else []))
+    images = model.generate(noise.to(device), *([torch.tensor(wanted, device=device)] if wanted else []))
+    yield growing.full_size(images, model)

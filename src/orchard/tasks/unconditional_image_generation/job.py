@@ -25,7 +25,7 @@ from orchard.models import landmark_of
 from orchard.nn.spectral_norm import fold_spectral_norms
 from orchard.tasks import base
 from orchard.tasks.images import start_model, value_range_preprocess, whole_if_small
-from orchard.tasks.unconditional_image_generation import TASK
+from orchard.tasks.unconditional_image_generation import TASK, growing
 from orchard.tasks.unconditional_image_generation.classes import labels_of, learns_classes, open_for, with_classes
 from orchard.tasks.unconditional_image_generation.diversity import falls
 from orchard.tasks.unconditional_image_generation.judge import ACCURACY, BATCH, Judge, judge_again, make_judge
@@ -40,6 +40,7 @@ from orchard.tasks.unconditional_image_generation.objective import (
 from orchard.tasks.unconditional_image_generation.sample import METRICS, SCORE, Sample, compare, kept_of, remembered
 from orchard.tasks.unconditional_image_generation.settings import OBJECTIVES, GenerationSettings, Options, Settings
 from orchard.training.feed import LoaderFeed
+from orchard.training.metric import Metric
 from orchard.training.run import RunFolder
 from orchard.training.settings import OptimizerSettings, Resolved
 from orchard.weights.portable import save_portable, write_tensors
@@ -82,6 +83,11 @@ class Job(base.Job):
     @property
     def settings(self) -> Settings:
         return self.resolved.settings  # type: ignore[return-value]
+
+    @property
+    def metric(self) -> Metric:
+        """Of a pair that grows the last evaluation is kept: small images, enlarged, may be nearer than large ones."""
+        return dataclasses.replace(self.task.metric, selects=not growing.grows(self.model.model))
 
     @property
     def splits(self) -> Mapping[str, ImageSplit]:

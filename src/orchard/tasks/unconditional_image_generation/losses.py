@@ -114,6 +114,14 @@ def smoothing_term(real_scores: Tensor, smoothing: float) -> Tensor:
     return smoothing * real_scores.mean()
 
 
+def drift_term(real_scores: Tensor) -> Tensor:
+    """The mean squared score of real images, which keeps the scores of a Wasserstein loss from drifting away.
+
+    Karras et al. 2017 (arXiv:1710.10196, appendix A.1), which weighs it by 0.001.
+    """
+    return real_scores.square().mean()
+
+
 def matched_features(real: Tensor, fake: Tensor) -> Tensor:
     """The squared distance of the mean features (B, D) of two batches (Salimans et al. 2016, section 3.1)."""
     return (real.mean(0) - fake.mean(0)).square().sum()

@@ -51,6 +51,7 @@ class AdversarialSettings(Strict):
     smoothing: float = Field(
         0.0, ge=0, lt=1, description="how far the label of real images is moved from 1 (one-sided label smoothing)"
     )
+    drift: float = Field(0.0, ge=0, description="weight of the mean squared score of real images")
     feature_matching: bool = Field(
         False, description="whether the generator learns from the discriminator's mean features in place of its scores"
     )
@@ -77,6 +78,11 @@ class AdversarialSettings(Strict):
         4, gt=0, description="steps between two updates by the path length, which weighs as much more"
     )
     mixing: float = Field(0.0, ge=0, le=1, description="share of batches whose images mix the styles of two noises")
+    phase_images: int = Field(
+        1_600_000,
+        gt=0,
+        description="of a pair that grows: images for each side, in the first half of which its layers are faded in",
+    )
     lazy_correction: bool = Field(
         False, description="whether a lazy regulariser's updates lower its network's learning rate and Adam's betas"
     )
@@ -125,7 +131,13 @@ OBJECTIVES = {
     "wgan-gp": adversarial(
         "wasserstein", regulariser="gradient-penalty", regulariser_weight=10.0, discriminator_steps=5
     ),
+    "progan": adversarial(
+        "wasserstein", regulariser="gradient-penalty", regulariser_weight=10.0, drift=0.001, phase_images=1_600_000
+    ),
     "r1": adversarial("non-saturating", regulariser="r1", regulariser_weight=10.0),
+    "stylegan": adversarial(
+        "non-saturating", regulariser="r1", regulariser_weight=10.0, mixing=0.9, phase_images=1_200_000
+    ),
     "stylegan2": adversarial(
         "non-saturating",
         regulariser="r1",
