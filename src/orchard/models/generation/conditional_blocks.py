@@ -180,7 +180,9 @@ def ajbrock_names(config: BlocksConfig) -> list[Rule | tuple[str, str]]:
         ours, theirs = f"discriminator.quantizers.{n}", f"discriminator.blocks.{n}"
         rows += [Rule(f"{ours}.{one}", (f"{theirs}.1.{other}",), torch.t, lambda t: (t.t(),))
                  for one, other in _DICTIONARY.items()]  # fmt: skip
-        rows.append(Rule(f"{ours}.restart.idle", (), partial(torch.zeros, config.codes, dtype=torch.int64), lambda _: ()))
+        rows.append(
+            Rule(f"{ours}.restart.idle", (), partial(torch.zeros, config.codes, dtype=torch.int64), lambda _: ())
+        )
         attention = f"discriminator.attention.{n}"
         rows.append((f"{attention}.gamma", f"{theirs}.2.gamma"))
         rows += [(f"{attention}.{{}}.{leaf}", f"{theirs}.2.{{}}.{name}") for leaf, name in (*_LEAVES, ("{}", "{}"))]

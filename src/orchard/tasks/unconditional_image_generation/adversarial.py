@@ -78,7 +78,9 @@ class Adversarial:
         counted = self.history.update if self.history else None
         making = Phase("generator", self.generator_loss, ("model.generator.",), after=counted)
         straightening = Phase("path_length", self.path_length_loss, ("model.generator.",), every=s.path_length_every)
-        self.dictionaries = dictionaries.dictionaries_of(pair.get_submodule("discriminator")) if pair is not None else []
+        self.dictionaries = (
+            dictionaries.dictionaries_of(pair.get_submodule("discriminator")) if pair is not None else []
+        )
         self.phases: tuple[Phase, ...] = (
             judging, *([regularising] if self.lazy else []), making, *([straightening] if s.path_length_weight else [])
         )  # fmt: skip
