@@ -120,3 +120,8 @@ class FeatureQuantizer(nn.Module):
         self.codebook[places] = vectors.to(self.codebook.dtype)
         self.sums[places] = vectors.to(self.sums.dtype)
         self.counts[places] = 1.0
+
+
+def all_idle(codes: int) -> Tensor:
+    """What revives codes begins with: none of them has been chosen yet, (K,) int64."""
+    return torch.full((codes,), PATIENCE)

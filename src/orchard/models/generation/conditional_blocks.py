@@ -20,7 +20,7 @@ from orchard.models import Rule
 from orchard.models.generation.quantized_blocks import Quantizers, Quantizing, check_quantization
 from orchard.nn.checks import check_images, check_labels
 from orchard.nn.conditional_norm import ConditionalBatchNorm2d
-from orchard.nn.feature_quantizer import QuantizedFeatures
+from orchard.nn.feature_quantizer import QuantizedFeatures, all_idle
 from orchard.nn.self_attention_map import MapAttention
 from orchard.nn.spectral_norm import SpectralConv2d, SpectralEmbedding, SpectralLinear
 
@@ -180,9 +180,7 @@ def ajbrock_names(config: BlocksConfig) -> list[Rule | tuple[str, str]]:
         ours, theirs = f"discriminator.quantizers.{n}", f"discriminator.blocks.{n}"
         rows += [Rule(f"{ours}.{one}", (f"{theirs}.1.{other}",), torch.t, lambda t: (t.t(),))
                  for one, other in _DICTIONARY.items()]  # fmt: skip
-        rows.append(
-            Rule(f"{ours}.restart.idle", (), partial(torch.zeros, config.codes, dtype=torch.int64), lambda _: ())
-        )
+        rows.append(Rule(f"{ours}.restart.idle", (), partial(all_idle, config.codes), lambda _: ()))  # not in files
         attention = f"discriminator.attention.{n}"
         rows.append((f"{attention}.gamma", f"{theirs}.2.gamma"))
         rows += [(f"{attention}.{{}}.{leaf}", f"{theirs}.2.{{}}.{name}") for leaf, name in (*_LEAVES, ("{}", "{}"))]

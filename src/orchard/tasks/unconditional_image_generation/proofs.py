@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from orchard.nn.diffusion_loss import SimpleLoss
@@ -88,9 +89,10 @@ def fq_biggan(model: Any, fake: Tensor, fake_labels: Tensor, real: Tensor, real_
     """The losses of one step of YangNaruto/FQ-GAN, given generated images: those of dictionaries are both networks'."""
     both, forged, _ = quantizing_discriminator.step(model, fake, fake_labels, real, real_labels)
     loss, sizes = LOSSES["hinge"], [len(fake), len(real)]
-    (fake_scores, real_scores), losses = both[0].split(sizes), both[1].split(sizes)
+    (fake_scores, real_scores), losses = (torch.split(one, sizes) for one in both[:2])
     return {
-        "discriminator": loss.discriminator(real_scores, fake_scores) + sum(half.mean() for half in losses),
+        "discriminator": loss.discriminator(real_scores, fake_scores)
+        + torch.stack([half.mean() for half in losses]).sum(),
         "generator": loss.generator(forged[0]) + forged[1].mean(),
     }
 

@@ -59,7 +59,7 @@ def run(model: nn.Module, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
     fake, fake_labels, real, real_labels = (inputs[key] for key in ("fake", "fake_labels", "real", "real_labels"))
     scores, losses, perplexity = judge(pair.discriminator, real, real_labels)
     both, forged, _ = step(pair, fake, fake_labels, real, real_labels)
-    fake_scores, real_scores = both[0].split([len(fake), len(real)])
+    fake_scores, real_scores = torch.split(both[0], [len(fake), len(real)])
     return {
         "scores": scores[:, None],
         "losses": losses[:, None],
