@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Protocol
 
 import torch
 import torch.distributed as distributed
@@ -195,6 +195,13 @@ class GumbelQuantizer(nn.Module):
         return F.embedding(codes, self.codebook).movedim(-1, 1)
 
 
+class Restartable(Protocol):
+    """A quantizer whose codes can be moved."""
+
+    def lookup(self, codes: Tensor) -> Tensor: ...
+    def replace(self, places: Tensor, vectors: Tensor) -> None: ...
+
+
 class CodeRestart(nn.Module):
     """Moves codes that nobody has chosen for `patience` batches to where they are wanted.
 
@@ -211,11 +218,12 @@ class CodeRestart(nn.Module):
         self.register_buffer("idle", torch.full((codes,), patience))  # batches since a code was last chosen
 
     @torch.no_grad()
-    def forward(self, quantizer: VectorQuantizer | EmaQuantizer, latents: Tensor, codes: Tensor) -> None:
+    def forward(self, quantizer: Restartable, latents: Tensor, codes: Tensor) -> None:
         """To be called with every batch of training: latents (B, D, h, w) and the codes (B, h, w) they chose."""
         flat = latents.detach().movedim(1, -1).flatten(0, -2).float()
         error = (flat - quantizer.lookup(codes).movedim(1, -1).flatten(0, -2)).square().sum(1)
         used = torch.bincount(codes.flatten(), minlength=len(self.idle)) > 0
+        error = error.nan_to_num(0.0, 0.0)  # of a training that diverges: its loss says so better than the draw
         picked = flat[torch.multinomial(error + 1e-12, len(self.idle), replacement=True)]
         if distributed.is_initialized():  # all processes see all codes and take the same vectors
             used = used.to(torch.int64)

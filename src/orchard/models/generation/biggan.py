@@ -26,6 +26,7 @@ from orchard.models.generation.conditional_blocks import (
     initialise_weights,
 )
 from orchard.models.generation.pair import ConditionalPair, example_noise_and_labels
+from orchard.models.generation.quantized_blocks import QuantizationConfig
 from orchard.nn.conditional_norm import ConditionalBatchNorm2d, UncountedBatchNorm2d
 from orchard.nn.spectral_norm import SpectralConv2d, SpectralLinear
 
@@ -33,7 +34,7 @@ SPECTRAL_EPS, NORM_EPS = 1e-6, 1e-5
 
 
 @dataclass(frozen=True)
-class BigGANConfig:
+class BigGANConfig(QuantizationConfig):
     generator_widths: tuple[int, ...]  # channels of the first map, and after each block, which doubles its side
     generator_attention: tuple[int, ...]  # numbers of the blocks that attention follows
     discriminator_widths: tuple[int, ...]  # channels after each block

@@ -12,16 +12,20 @@ from functools import partial
 from itertools import pairwise
 from typing import Protocol
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from orchard.models import Rule
+from orchard.models.generation.quantized_blocks import Quantizers, Quantizing, check_quantization
 from orchard.nn.checks import check_images, check_labels
 from orchard.nn.conditional_norm import ConditionalBatchNorm2d
+from orchard.nn.feature_quantizer import QuantizedFeatures, all_idle
 from orchard.nn.self_attention_map import MapAttention
 from orchard.nn.spectral_norm import SpectralConv2d, SpectralEmbedding, SpectralLinear
 
 
-class BlocksConfig(Protocol):
+class BlocksConfig(Quantizing, Protocol):
     """What the configurations of both landmarks have."""
 
     @property
@@ -58,6 +62,7 @@ def check_blocks(c: BlocksConfig) -> None:
         for n in after:
             if not 0 <= n < blocks[side]:
                 raise ValueError(f"{side}_attention names block {n}, expected 0 to {blocks[side] - 1}")
+    check_quantization(c, blocks["discriminator"])
 
 
 class GeneratorBlock(nn.Module):
@@ -128,16 +133,19 @@ class ProjectionDiscriminator(nn.Module):
             DiscriminatorBlock(inputs, outputs, first=n == 0, halves=n < c.halvings, eps=eps)
             for n, (inputs, outputs) in enumerate(pairwise((c.in_channels, *widths)))
         )
+        self.quantizers = Quantizers(c, widths)
         self.attention = attention_after(c.discriminator_attention, widths, eps)
         self.score = SpectralLinear(widths[-1], 1, bias=True, eps=eps)
         self.class_embedding = SpectralEmbedding(c.num_classes, widths[-1], eps=eps)
 
-    def forward(self, images: Tensor, labels: Tensor | None = None) -> Tensor:
+    def forward(
+        self, images: Tensor, labels: Tensor | None = None, heard: list[QuantizedFeatures] | None = None
+    ) -> Tensor:
         check_images(images, self.config.in_channels, (self.config.image_size, self.config.image_size))
         check_labels(labels, images.shape[0], self.config.num_classes)
         x = images
-        for block, attention in zip(self.blocks, self.attention, strict=True):
-            x = attention(block(x))
+        for n, (block, attention) in enumerate(zip(self.blocks, self.attention, strict=True)):
+            x = attention(self.quantizers.after(n, block(x), heard))
         features = F.relu(x).sum((2, 3))
         scores: Tensor = self.score(features).flatten() + (self.class_embedding(labels) * features).sum(1)
         return scores
@@ -162,9 +170,20 @@ _MODULES = {
 _LEAVES = (("u", "u0"), ("sigma", "sv0"), ("running_mean", "stored_mean"), ("running_var", "stored_var"))
 
 
-def ajbrock_names(config: BlocksConfig) -> list[tuple[str, str]]:
-    """The names of ajbrock/BigGAN-PyTorch."""
-    rows = [("generator.norm.weight", "generator.output_layer.0.gain")]
+_DICTIONARY = {"codebook": "embed", "counts": "cluster_size", "sums": "embed_avg"}  # of FQ-GAN, codes in columns
+
+
+def ajbrock_names(config: BlocksConfig) -> list[Rule | tuple[str, str]]:
+    """The names of ajbrock/BigGAN-PyTorch, and of YangNaruto/FQ-GAN, where a dictionary comes before attention."""
+    rows: list[Rule | tuple[str, str]] = [("generator.norm.weight", "generator.output_layer.0.gain")]
+    for n in config.quantize:
+        ours, theirs = f"discriminator.quantizers.{n}", f"discriminator.blocks.{n}"
+        rows += [Rule(f"{ours}.{one}", (f"{theirs}.1.{other}",), torch.t, lambda t: (t.t(),))
+                 for one, other in _DICTIONARY.items()]  # fmt: skip
+        rows.append(Rule(f"{ours}.restart.idle", (), partial(all_idle, config.codes), lambda _: ()))  # not in files
+        attention = f"discriminator.attention.{n}"
+        rows.append((f"{attention}.gamma", f"{theirs}.2.gamma"))
+        rows += [(f"{attention}.{{}}.{leaf}", f"{theirs}.2.{{}}.{name}") for leaf, name in (*_LEAVES, ("{}", "{}"))]
     for side, modules in _MODULES.items():
         rows.append((f"{side}.attention.{{}}.gamma", f"{side}.blocks.{{}}.1.gamma"))
         pairs = [(f"blocks.{{}}.{ours}", f"blocks.{{}}.0.{theirs}") for ours, theirs in _BLOCKS]

@@ -19,9 +19,11 @@ from torch import Tensor, nn
 
 from orchard.models import Landmark
 from orchard.models.generation.pair import AdversarialPair, example_noise
+from orchard.models.generation.quantized_blocks import QuantizationConfig, Quantizers, check_quantization
 from orchard.models.generation.stylegan2_names import NOT_WEIGHTS, rosinality_names
 from orchard.nn.checks import check_images
 from orchard.nn.equalised import EqualisedConv2d, EqualisedLinear
+from orchard.nn.feature_quantizer import QuantizedFeatures
 from orchard.nn.filtered_resampling import Doubling, LowPass, halving
 from orchard.nn.minibatch_stddev import MinibatchStddev
 from orchard.nn.modulated_conv import ModulatedConv2d
@@ -33,7 +35,7 @@ SAMPLES = 4096  # of w, whose mean truncation goes towards
 
 
 @dataclass(frozen=True)
-class StyleGAN2Config:
+class StyleGAN2Config(QuantizationConfig):
     image_size: int
     widths: tuple[int, ...]  # channels of the smallest map, and after each doubling of its side; of both networks
     in_channels: int = 3
@@ -47,6 +49,7 @@ class StyleGAN2Config:
             raise ValueError(f"widths has 2 numbers or more, got {len(self.widths)}")
         if self.image_size % 2**times:
             raise ValueError(f"an image of {self.image_size} pixels is not halved evenly {times} times")
+        check_quantization(self, times)
 
     @property
     def side(self) -> int:
@@ -173,14 +176,17 @@ class Discriminator(nn.Module):
         widths = c.widths[::-1]
         self.from_image = EqualisedConv2d(c.in_channels, widths[0], 1)
         self.blocks = nn.Sequential(*(ResidualBlock(inputs, outputs) for inputs, outputs in pairwise(widths)))
+        self.quantizers = Quantizers(c, widths[1:])
         self.differences = MinibatchStddev()
         self.conv = EqualisedConv2d(widths[-1] + 1, widths[-1], 3, padding=1)
         self.hidden = EqualisedLinear(widths[-1] * c.side**2, widths[-1])
         self.score = EqualisedLinear(widths[-1], 1)
 
-    def forward(self, images: Tensor) -> Tensor:
+    def forward(self, images: Tensor, heard: list[QuantizedFeatures] | None = None) -> Tensor:
         check_images(images, self.config.in_channels, (self.config.image_size, self.config.image_size))
-        x = self.blocks(rectify(self.from_image(images)))
+        x = rectify(self.from_image(images))
+        for n, block in enumerate(self.blocks):
+            x = self.quantizers.after(n, block(x), heard)
         x = rectify(self.conv(self.differences(x)))
         scores: Tensor = self.score(rectify(self.hidden(x.flatten(1))))
         return scores.flatten()

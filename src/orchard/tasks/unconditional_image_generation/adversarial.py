@@ -17,8 +17,9 @@ from torch import Tensor, nn
 from orchard.data.batches import ImageBatch
 from orchard.errors import UsageError
 from orchard.inference.generators import generators
+from orchard.nn.feature_quantizer import QuantizedFeatures
 from orchard.report.run_page import Curve
-from orchard.tasks.unconditional_image_generation import growing, styles
+from orchard.tasks.unconditional_image_generation import dictionaries, growing, styles
 from orchard.tasks.unconditional_image_generation.classes import labels_of
 from orchard.tasks.unconditional_image_generation.discriminator_features import features_before_score
 from orchard.tasks.unconditional_image_generation.losses import (
@@ -54,7 +55,7 @@ class Adversarial:
     def __init__(
         self, settings: AdversarialSettings, pair: nn.Module | None = None, growth: growing.Schedule | None = None
     ):
-        """`pair` is needed for historical averaging alone, `growth` for a pair that grows.
+        """`pair` is needed for historical averaging and for dictionaries of features, `growth` for a pair that grows.
 
         UsageError for settings that do not go with the loss.
         """
@@ -83,6 +84,9 @@ class Adversarial:
         counted = self.history.update if self.history else None
         making = Phase("generator", self.generator_loss, ("model.generator.",), after=counted)
         straightening = Phase("path_length", self.path_length_loss, ("model.generator.",), every=s.path_length_every)
+        self.dictionaries = (
+            dictionaries.dictionaries_of(pair.get_submodule("discriminator")) if pair is not None else []
+        )
         self.phases: tuple[Phase, ...] = (
             judging, *([regularising] if self.lazy else []), making, *([straightening] if s.path_length_weight else [])
         )  # fmt: skip
@@ -107,6 +111,8 @@ class Adversarial:
             self.curves += (Curve("Orthogonality", "orthogonality", "before its weight", falling=True),)
         if growth is not None:
             self.curves += (Curve("Side", "side", "pixels"),)
+        if self.dictionaries:
+            self.curves += dictionaries.CURVES
         self.logged = tuple(curve.column for curve in self.curves if curve.column not in LOG_COLUMNS)
 
     def describe(self) -> str:
@@ -132,6 +138,8 @@ class Adversarial:
             parts.append(f"orthogonal regularisation x {s.orthogonality:g}")
         if s.weight_clip is not None:
             parts.append(f"weights clipped at {s.weight_clip:g}")
+        if self.dictionaries:
+            parts.append(dictionaries.describe(self.dictionaries))
         if s.discriminator_steps > 1:
             parts.append(f"{s.discriminator_steps} discriminator steps for one of the generator")
         if self.growth is not None:
@@ -176,7 +184,8 @@ class Adversarial:
         pair, real = learner.model, batch.images
         with torch.no_grad():
             fake = self.make(pair, batch)
-        score = scores_for(pair, batch)
+        heard: list[QuantizedFeatures] | None = [] if self.dictionaries else None
+        score = scores_for(pair, batch, heard)
         # Real and generated images are apart: a batch norm would mix them.
         real_scores, fake_scores = score(real), score(fake)
         metrics = {
@@ -194,8 +203,11 @@ class Adversarial:
             loss = loss + smoothing_term(real_scores, s.smoothing)
         if s.drift:
             loss = loss + s.drift * drift_term(real_scores)
+        if heard:
+            loss = loss + dictionaries.loss_of(heard)
+            metrics |= dictionaries.metrics_of(pair.discriminator, heard)
         if self.regulariser is not None and not self.lazy:
-            penalty = self.regulariser(score, real, fake)
+            penalty = self.regulariser(scores_for(pair, batch), real, fake)
             loss = loss + s.regulariser_weight * penalty
             metrics["regulariser"] = penalty.detach()
         return self._with_history(loss, learner, "discriminator"), metrics
@@ -229,7 +241,11 @@ class Adversarial:
                 real_features = features_before_score(pair.discriminator, batch.images, *labels)
             loss = matched_features(real_features, features_before_score(pair.discriminator, fake, *labels))
         else:
-            loss = self.loss.generator(scores_for(pair, batch)(fake))
+            released = any(one.behaviour == "released" for one in self.dictionaries)
+            heard: list[QuantizedFeatures] | None = [] if released else None
+            loss = self.loss.generator(scores_for(pair, batch, heard)(fake))
+            if heard:
+                loss = loss + dictionaries.loss_of(heard)
         if s.orthogonality:
             penalty = orthogonality(pair.generator)
             loss = loss + s.orthogonality * penalty
@@ -286,10 +302,13 @@ def noise_for(pair: Any, batch: ImageBatch) -> tuple[Tensor, ...]:
     return (pair.sample_noise(len(batch), device=batch.images.device), *labels_for(pair, batch))
 
 
-def scores_for(pair: Any, batch: ImageBatch) -> Any:
-    """The discriminator as a function of images, given the labels of a batch; scores are float32."""
-    labels = labels_for(pair, batch)
-    return lambda images: pair.discriminator(images, *labels).float()
+def scores_for(pair: Any, batch: ImageBatch, heard: list[QuantizedFeatures] | None = None) -> Any:
+    """The discriminator as a function of images, given the labels of a batch; scores are float32.
+
+    With `heard`, for a pair that has dictionaries, these learn from the images, and what they say is put there.
+    """
+    labels, more = labels_for(pair, batch), {} if heard is None else {"heard": heard}
+    return lambda images: pair.discriminator(images, *labels, **more).float()
 
 
 def steps(model: nn.Module, options: Options) -> int:

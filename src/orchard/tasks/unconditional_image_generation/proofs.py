@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from orchard.nn.diffusion_loss import SimpleLoss
 from orchard.tasks.unconditional_image_generation.losses import LOSSES
 from orchard.tasks.unconditional_image_generation.path_length import path_lengths, path_penalty
 from orchard.tasks.unconditional_image_generation.regularisers import REGULARISERS, gradient_penalty
-from orchard.weights.adapters import conditional_pair
+from orchard.weights.adapters import conditional_pair, quantizing_discriminator
 from orchard.weights.adapters.adversarial_pair_in_training import call_in_training
 
 PENALTY = 10.0  # λ of WGAN-GP
@@ -81,6 +82,18 @@ def biggan(model: Any, noise: Tensor, labels: Tensor, images: Tensor, image_labe
         "fake": loss.discriminator(far, fake),
         "discriminator": loss.discriminator(real, fake),
         "generator": loss.generator(forged),
+    }
+
+
+def fq_biggan(model: Any, fake: Tensor, fake_labels: Tensor, real: Tensor, real_labels: Tensor) -> dict[str, Tensor]:
+    """The losses of one step of YangNaruto/FQ-GAN, given generated images: those of dictionaries are both networks'."""
+    both, forged, _ = quantizing_discriminator.step(model, fake, fake_labels, real, real_labels)
+    loss, sizes = LOSSES["hinge"], [len(fake), len(real)]
+    (fake_scores, real_scores), losses = (torch.split(one, sizes) for one in both[:2])
+    return {
+        "discriminator": loss.discriminator(real_scores, fake_scores)
+        + torch.stack([half.mean() for half in losses]).sum(),
+        "generator": loss.generator(forged[0]) + forged[1].mean(),
     }
 
 
