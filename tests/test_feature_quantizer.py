@@ -41,24 +41,24 @@ def test_released_is_the_released_layer(case: str) -> None:
     io, start = (load_file(GOLDEN / case / f"{part}.safetensors") for part in ("io", "params"))
     layer = FeatureQuantizer(codes, width, decay=decay, commitment=commitment, behaviour="released")
     layer.load_state_dict({ours: start[theirs].t().contiguous() for theirs, ours in OFFICIAL.items()})
-    for step in ("step0", "step1", "step2", "eval"):
-        layer.train(step != "eval")
-        x = io[f"in.x_{step}" if step != "eval" else "in.x_step0"].requires_grad_()
+    for stage in ("step0", "step1", "step2", "eval"):
+        layer.train(stage != "eval")
+        x = io[f"in.x_{stage}" if stage != "eval" else "in.x_step0"].requires_grad_()
         heard: list[QuantizedFeatures] = []
         assert layer(x, heard) is x  # features go on as they are
         (found,) = heard
-        stored = {name: io.get(f"out.{step}.{name}") for name in ("quantized", "diff", "perplexity", "indices")}
+        stored = {name: io.get(f"out.{stage}.{name}") for name in ("quantized", "diff", "perplexity", "indices")}
         torch.testing.assert_close(found.vectors, stored["quantized"], atol=1e-5, rtol=1e-5)
         torch.testing.assert_close(found.loss[:, None], stored["diff"], atol=1e-5, rtol=1e-5)
         torch.testing.assert_close(found.perplexity, stored["perplexity"], atol=1e-5, rtol=1e-5)
-        if step == "eval":
+        if stage == "eval":
             break
         assert torch.equal(found.codes, stored["indices"])
         scalar = found.loss.mean() + (found.vectors * io["in.upstream_grad"]).sum()
         (gradient,) = torch.autograd.grad(scalar, x)
-        torch.testing.assert_close(gradient, io[f"out.{step}.grad_x"], atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(gradient, io[f"out.{stage}.grad_x"], atol=1e-5, rtol=1e-5)
         for theirs, ours in OFFICIAL.items():
-            after = io[f"out.{step}.after.{theirs}"].t()
+            after = io[f"out.{stage}.after.{theirs}"].t()
             torch.testing.assert_close(getattr(layer, ours), after, atol=1e-5, rtol=1e-5)
 
 

@@ -72,7 +72,7 @@ class ClassifierFeatures(nn.Module):
         super().__init__()
         self.model = model
         self.preprocess = preprocess
-        self.head = model.get_submodule(str(model.head_name))
+        self.head: Any = model.get_submodule(str(model.head_name))
 
         self.as_fid = bool(getattr(model, "judges_as_fid", False))
 
