@@ -52,8 +52,8 @@ class Adversarial:
     """The phases of training a pair, which is `learner.model`."""
 
     def __init__(self, settings: AdversarialSettings, pair: nn.Module | None = None):
-        """`pair` is needed for historical averaging and for dictionaries of features. UsageError for settings that do not
-        go with the loss."""
+        """`pair` is needed for historical averaging and where its discriminator has dictionaries. UsageError for settings
+        that do not go with the loss."""
         self.settings = s = settings
         self.loss = LOSSES[s.loss]
         if s.smoothing and not self.loss.labels:
