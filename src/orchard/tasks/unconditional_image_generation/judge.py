@@ -17,7 +17,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -92,7 +92,7 @@ class ClassifierFeatures(nn.Module):
             logits: Tensor = self.model(self.preprocess.normalise(255 * images))
         finally:
             hook.remove()
-        return given[0].flatten(1), logits - self.head.bias if self.as_fid else logits
+        return given[0].flatten(1), logits - cast(nn.Linear, self.head).bias if self.as_fid else logits
 
 
 @dataclass(frozen=True)
