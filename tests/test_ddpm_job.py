@@ -70,7 +70,7 @@ def test_the_run_has_metrics_a_model_and_a_report(run: Path) -> None:
     assert 0.5 < metrics["test"]["squared_error"] < 1.1  # knowing nothing costs 1, and little is known after six steps
     assert metrics["test"]["bits_per_dimension"] > 2 and metrics["test"]["fid"] > 0
     found = evaluate_loaded(load(run), "digits", "test", CaptionSource(source="digits"))
-    assert found.pop("count") > 0
+    assert found.pop("count") > 0 and found.pop("about") == {"judge": metrics["judge"]}
     assert found == pytest.approx(metrics["test"])
     log = (run / "log.csv").read_text().splitlines()
     columns = log[0].split(",")
