@@ -88,9 +88,12 @@ def _are_figures(value: Any) -> bool:
 
 
 def _number(value: float | None) -> str:
-    """Four places behind the point, or four figures where that would say nothing; empty where there is none."""
+    """Four places behind the point, or four figures where that would say nothing; a count as it is; empty where there
+    is none."""
     if value is None:
         return ""
+    if isinstance(value, int):
+        return f"{value:,}"
     return f"{value:.4f}" if 1e-3 <= abs(value) < 1e6 or value == 0 else f"{value:.4g}"
 
 
