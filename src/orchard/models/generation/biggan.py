@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any, Literal
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -18,15 +18,14 @@ from torch import Tensor, nn
 
 from orchard.models import Landmark
 from orchard.models.generation.conditional_blocks import (
+    BlocksConfig,
     GeneratorBlock,
     ProjectionDiscriminator,
     ajbrock_names,
     attention_after,
-    check_blocks,
     initialise_weights,
 )
 from orchard.models.generation.pair import ConditionalPair, example_noise_and_labels
-from orchard.models.generation.quantized_blocks import QuantizationConfig
 from orchard.nn.conditional_norm import ConditionalBatchNorm2d, UncountedBatchNorm2d
 from orchard.nn.spectral_norm import SpectralConv2d, SpectralLinear
 
@@ -34,21 +33,12 @@ SPECTRAL_EPS, NORM_EPS = 1e-6, 1e-5
 
 
 @dataclass(frozen=True)
-class BigGANConfig(QuantizationConfig):
-    generator_widths: tuple[int, ...]  # channels of the first map, and after each block, which doubles its side
-    generator_attention: tuple[int, ...]  # numbers of the blocks that attention follows
-    discriminator_widths: tuple[int, ...]  # channels after each block
-    discriminator_attention: tuple[int, ...]
-    halvings: int  # of the discriminator's blocks, the first ones halve the side
-    image_size: int = 128
-    in_channels: int = 3
-    num_classes: int = 1000
+class BigGANConfig(BlocksConfig):
     noise: int = 120  # numbers that an image is made of, the same share for its beginning and each block
-    prior: Literal["normal", "uniform"] = "normal"
     class_width: int = 128  # of the embedding that all blocks share
 
     def __post_init__(self) -> None:
-        check_blocks(self)
+        super().__post_init__()
         if self.noise % len(self.generator_widths):
             raise ValueError(f"noise is {self.noise}, expected a multiple of {len(self.generator_widths)} (blocks + 1)")
 

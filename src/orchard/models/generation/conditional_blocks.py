@@ -8,16 +8,17 @@ Legend: B images, C channels, S pixels a side.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
-from typing import Protocol
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from orchard.models import Rule
-from orchard.models.generation.quantized_blocks import Quantizers, Quantizing, check_quantization
+from orchard.models.generation.quantized_blocks import QuantizationConfig, Quantizers, check_quantization
 from orchard.nn.checks import check_images, check_labels
 from orchard.nn.conditional_norm import ConditionalBatchNorm2d
 from orchard.nn.feature_quantizer import QuantizedFeatures, all_idle
@@ -25,44 +26,40 @@ from orchard.nn.self_attention_map import MapAttention
 from orchard.nn.spectral_norm import SpectralConv2d, SpectralEmbedding, SpectralLinear
 
 
-class BlocksConfig(Quantizing, Protocol):
-    """What the configurations of both landmarks have."""
+@dataclass(frozen=True)
+class BlocksConfig(QuantizationConfig):
+    """What the configurations of both landmarks have. ValueError for sizes that do not halve and for attention after a
+    block that is not there."""
 
-    @property
-    def image_size(self) -> int: ...
-    @property
-    def in_channels(self) -> int: ...
-    @property
-    def num_classes(self) -> int: ...
-    @property
-    def generator_widths(self) -> tuple[int, ...]: ...
-    @property
-    def generator_attention(self) -> tuple[int, ...]: ...
-    @property
-    def discriminator_widths(self) -> tuple[int, ...]: ...
-    @property
-    def discriminator_attention(self) -> tuple[int, ...]: ...
-    @property
-    def halvings(self) -> int: ...
+    generator_widths: tuple[int, ...]  # channels of the first map, and after each block, which doubles its side
+    generator_attention: tuple[int, ...]  # numbers of the blocks that attention follows
+    discriminator_widths: tuple[int, ...]  # channels after each block
+    discriminator_attention: tuple[int, ...]
+    halvings: int  # of the discriminator's blocks, the first ones halve the side
+    image_size: int = 128
+    in_channels: int = 3
+    num_classes: int = 1000
+    noise: int = 128  # numbers that an image is made of
+    prior: Literal["normal", "uniform"] = "normal"
 
-
-def check_blocks(c: BlocksConfig) -> None:
-    """Raise ValueError for sizes that do not halve and for attention after a block that is not there."""
-    blocks = {"generator": len(c.generator_widths) - 1, "discriminator": len(c.discriminator_widths)}
-    if min(blocks.values()) < 1:
-        raise ValueError("generator_widths names the first map and one block or more, discriminator_widths one or more")
-    if not 0 < c.halvings <= blocks["discriminator"]:
-        raise ValueError(
-            f"halvings is {c.halvings}, expected 1 to {blocks['discriminator']}, the blocks that there are"
-        )
-    for times in (blocks["generator"], c.halvings):
-        if c.image_size % 2**times:
-            raise ValueError(f"an image of {c.image_size} pixels is not halved evenly {times} times")
-    for side, after in (("generator", c.generator_attention), ("discriminator", c.discriminator_attention)):
-        for n in after:
-            if not 0 <= n < blocks[side]:
-                raise ValueError(f"{side}_attention names block {n}, expected 0 to {blocks[side] - 1}")
-    check_quantization(c, blocks["discriminator"])
+    def __post_init__(self) -> None:
+        blocks = {"generator": len(self.generator_widths) - 1, "discriminator": len(self.discriminator_widths)}
+        if min(blocks.values()) < 1:
+            raise ValueError(
+                "generator_widths names the first map and one block or more, discriminator_widths one or more"
+            )
+        if not 0 < self.halvings <= blocks["discriminator"]:
+            raise ValueError(
+                f"halvings is {self.halvings}, expected 1 to {blocks['discriminator']}, the blocks that there are"
+            )
+        for times in (blocks["generator"], self.halvings):
+            if self.image_size % 2**times:
+                raise ValueError(f"an image of {self.image_size} pixels is not halved evenly {times} times")
+        for side, after in (("generator", self.generator_attention), ("discriminator", self.discriminator_attention)):
+            for n in after:
+                if not 0 <= n < blocks[side]:
+                    raise ValueError(f"{side}_attention names block {n}, expected 0 to {blocks[side] - 1}")
+        check_quantization(self, blocks["discriminator"])
 
 
 class GeneratorBlock(nn.Module):

@@ -8,26 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 from torch import Tensor, nn
 
 from orchard.nn.feature_quantizer import Behaviour, FeatureQuantizer, QuantizedFeatures
-
-
-class Quantizing(Protocol):
-    """What functions here ask of a configuration."""
-
-    @property
-    def quantize(self) -> tuple[int, ...]: ...
-    @property
-    def quantization(self) -> Behaviour: ...
-    @property
-    def codes(self) -> int: ...
-    @property
-    def code_decay(self) -> float: ...
-    @property
-    def commitment(self) -> float: ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,7 +25,7 @@ class QuantizationConfig:
     commitment: float = 1.0  # weight of its loss
 
 
-def check_quantization(c: Quantizing, blocks: int) -> None:
+def check_quantization(c: QuantizationConfig, blocks: int) -> None:
     """Raise ValueError for a block that is not there and for a dictionary that cannot be."""
     for n in c.quantize:
         if not 0 <= n < blocks:
@@ -59,7 +43,7 @@ def check_quantization(c: Quantizing, blocks: int) -> None:
 class Quantizers(nn.ModuleDict):
     """The dictionaries of a discriminator by the numbers of its blocks, which give maps of `widths` channels."""
 
-    def __init__(self, c: Quantizing, widths: Sequence[int]):
+    def __init__(self, c: QuantizationConfig, widths: Sequence[int]):
         super().__init__({
             str(n): FeatureQuantizer(
                 c.codes, widths[n], decay=c.code_decay, commitment=c.commitment, behaviour=c.quantization

@@ -8,51 +8,32 @@ a side.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any, Literal
+from typing import Any
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from orchard.models import Landmark
 from orchard.models.generation.conditional_blocks import (
+    BlocksConfig,
     GeneratorBlock,
     ProjectionDiscriminator,
     ajbrock_names,
     attention_after,
-    check_blocks,
     initialise_weights,
 )
 from orchard.models.generation.pair import ConditionalPair, example_noise_and_labels
-from orchard.models.generation.quantized_blocks import QuantizationConfig
 from orchard.nn.conditional_norm import ConditionalBatchNorm2d, UncountedBatchNorm2d
 from orchard.nn.spectral_norm import SpectralConv2d, SpectralLinear
 
 SPECTRAL_EPS, NORM_EPS = 1e-8, 1e-5
 
 
-@dataclass(frozen=True)
-class SAGANConfig(QuantizationConfig):
-    generator_widths: tuple[int, ...]  # channels of the first map, and after each block, which doubles its side
-    generator_attention: tuple[int, ...]  # numbers of the blocks that attention follows
-    discriminator_widths: tuple[int, ...]  # channels after each block
-    discriminator_attention: tuple[int, ...]
-    halvings: int  # of the discriminator's blocks, the first ones halve the side
-    image_size: int = 128
-    in_channels: int = 3
-    num_classes: int = 1000
-    noise: int = 128
-    prior: Literal["normal", "uniform"] = "normal"
-
-    def __post_init__(self) -> None:
-        check_blocks(self)
-
-
 class Generator(nn.Module):
     """Noise (B, noise) and labels (B,) → images (B, C, S, S) in [-1, 1]; a class has gains and biases of its own."""
 
-    def __init__(self, c: SAGANConfig):
+    def __init__(self, c: BlocksConfig):
         super().__init__()
         widths, side = c.generator_widths, c.image_size // 2 ** (len(c.generator_widths) - 1)
         self.start = (widths[0], side, side)
@@ -82,14 +63,14 @@ class SAGAN(ConditionalPair):
 
     objective = "hinge"
 
-    def __init__(self, config: SAGANConfig):
+    def __init__(self, config: BlocksConfig):
         super().__init__(config, Generator(config), ProjectionDiscriminator(config, eps=SPECTRAL_EPS))
         initialise_weights(self, nn.init.xavier_uniform_)
 
 
 VARIANTS = {
-    "sagan": SAGANConfig((1024, 1024, 512, 256, 128, 64), (3,), (64, 128, 256, 512, 1024, 1024), (0,), halvings=5),
-    "sagan_nano": SAGANConfig(
+    "sagan": BlocksConfig((1024, 1024, 512, 256, 128, 64), (3,), (64, 128, 256, 512, 1024, 1024), (0,), halvings=5),
+    "sagan_nano": BlocksConfig(
         (64, 64, 32), (0,), (32, 64, 64), (0,), halvings=2, image_size=28, in_channels=1, num_classes=10, noise=64
     ),
 }

@@ -31,6 +31,7 @@ from orchard.models.generation.growing_pair import (
     sides_of,
 )
 from orchard.models.generation.pair import example_noise
+from orchard.models.generation.styled import Styled
 from orchard.nn.equalised import EqualisedConv2d, EqualisedLinear
 from orchard.nn.filtered_resampling import LowPass
 from orchard.nn.growth import Growth
@@ -39,7 +40,6 @@ from orchard.nn.noise_injection import NoiseInjection
 from orchard.nn.pixel_norm import pixel_norm
 
 MAPPING_SPEED = 0.01  # learning rate of the mapping network beside that of the rest
-SAMPLES = 4096  # of w, whose mean truncation goes towards
 WHOLE_BATCH = 2**31  # a group that no batch is larger than
 
 
@@ -180,7 +180,7 @@ def discriminator(c: StyleGANConfig) -> GrowingDiscriminator:
     )
 
 
-class StyleGAN(GrowingPair):
+class StyleGAN(Styled, GrowingPair):
     """Noise (B, D) to images (B, C, s, s), and those to scores (B,); between noise and image, styles (B, L, D)."""
 
     objective = "stylegan"
@@ -189,25 +189,10 @@ class StyleGAN(GrowingPair):
     def __init__(self, config: StyleGANConfig):
         super().__init__(config, Generator(config), discriminator(config))
 
-    def latents(self, noise: Tensor) -> Tensor:
-        """Styles (B, L, D) of noise (B, D)."""
-        return self.generator.latents(noise)
-
-    def synthesise(self, latents: Tensor, maps: Sequence[Tensor] | None = None) -> Tensor:
-        """Images (B, C, s, s) of styles (B, L, D); `maps` as `noise_maps` gives them."""
-        return self.generator.synthesise(latents, maps)
-
     def noise_maps(self, count: int, generator: torch.Generator | None = None) -> list[Tensor]:
         """The noise (count, 1, s, s) of every convolution, of all levels."""
         sides = [side for side in self.sides for _ in range(2)]
         return [torch.randn(count, 1, side, side, generator=generator) for side in sides]
-
-    @torch.no_grad()
-    def mean_latent(self) -> Tensor:
-        """The mean style (D,), which truncation goes towards: of as many as official code takes, from a fixed seed."""
-        noise = self.sample_noise(SAMPLES, torch.Generator().manual_seed(0))
-        w: Tensor = self.generator.mapping(noise.to(self.generator.constant.device))
-        return w.mean(0)
 
 
 VARIANTS = {

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from orchard.models import Landmark
 from orchard.models.generation.pair import AdversarialPair, example_noise
 from orchard.models.generation.quantized_blocks import QuantizationConfig, Quantizers, check_quantization
+from orchard.models.generation.styled import Styled
 from orchard.models.generation.stylegan2_names import NOT_WEIGHTS, rosinality_names
 from orchard.nn.checks import check_images
 from orchard.nn.equalised import EqualisedConv2d, EqualisedLinear
@@ -31,7 +32,6 @@ from orchard.nn.noise_injection import NoiseInjection
 
 EPSILON = 1e-8  # of the norm of z
 MAPPING_SPEED = 0.01  # learning rate of the mapping network beside that of the rest
-SAMPLES = 4096  # of w, whose mean truncation goes towards
 
 
 @dataclass(frozen=True)
@@ -192,7 +192,7 @@ class Discriminator(nn.Module):
         return scores.flatten()
 
 
-class StyleGAN2(AdversarialPair):
+class StyleGAN2(Styled, AdversarialPair):
     """Noise (B, D) to images (B, C, S, S), and images to scores (B,); between noise and image, styles (B, L, D)."""
 
     objective = "stylegan2"
@@ -201,25 +201,10 @@ class StyleGAN2(AdversarialPair):
     def __init__(self, config: StyleGAN2Config):
         super().__init__(config, Generator(config), Discriminator(config))
 
-    def latents(self, noise: Tensor) -> Tensor:
-        """Styles (B, L, D) of noise (B, D)."""
-        return self.generator.latents(noise)
-
-    def synthesise(self, latents: Tensor, maps: Sequence[Tensor] | None = None) -> Tensor:
-        """Images (B, C, S, S) of styles (B, L, D); `maps` as `noise_maps` gives them."""
-        return self.generator.synthesise(latents, maps)
-
     def noise_maps(self, count: int, generator: torch.Generator | None = None) -> list[Tensor]:
         """The noise (count, 1, s, s) of every convolution."""
         stored = (noise for name, noise in self.generator.named_buffers() if name.endswith(".stored"))
         return [torch.randn(count, *noise.shape[1:], generator=generator) for noise in stored]
-
-    @torch.no_grad()
-    def mean_latent(self) -> Tensor:
-        """The mean style (D,), which truncation goes towards: of as many as official code takes, from a fixed seed."""
-        noise = self.sample_noise(SAMPLES, torch.Generator().manual_seed(0))
-        w: Tensor = self.generator.mapping(noise.to(self.generator.constant.device))
-        return w.mean(0)
 
 
 def config_f(image_size: int) -> StyleGAN2Config:
