@@ -20,6 +20,7 @@ from orchard.inference.generators import generators
 from orchard.nn.feature_quantizer import QuantizedFeatures
 from orchard.report.run_page import Curve
 from orchard.tasks.unconditional_image_generation import dictionaries, growing, styles
+from orchard.tasks.unconditional_image_generation.calls import labels_for, noise_for, scores_for
 from orchard.tasks.unconditional_image_generation.classes import labels_of
 from orchard.tasks.unconditional_image_generation.discriminator_features import features_before_score
 from orchard.tasks.unconditional_image_generation.losses import (
@@ -42,6 +43,17 @@ NEEDS = "a generator and a discriminator"
 DISCRIMINATOR = "discriminator"  # its optimizer
 ACCURACY = "discriminator_accuracy"
 PATH_LENGTH = "path_length"  # the learner's buffer of its running mean
+IN_WORDS = {  # settings that are said where they are set
+    "leak": "leak {:g}",
+    "margin": "margin {:g}",
+    "smoothing": "real labels smoothed by {:g}",
+    "feature_matching": "feature matching",
+    "drift": "drift x {:g}",
+    "path_length_weight": "path length x {:g}",
+    "historical_averaging": "historical averaging x {:g}",
+    "orthogonality": "orthogonal regularisation x {:g}",
+    "weight_clip": "weights clipped at {:g}",
+}
 
 
 def suits(model: nn.Module) -> bool:
@@ -118,26 +130,9 @@ class Adversarial:
     def describe(self) -> str:
         s = self.settings
         parts = [f"{s.loss} loss"]
-        if s.leak:
-            parts.append(f"leak {s.leak:g}")
-        if s.margin:
-            parts.append(f"margin {s.margin:g}")
-        if s.smoothing:
-            parts.append(f"real labels smoothed by {s.smoothing:g}")
-        if s.feature_matching:
-            parts.append("feature matching")
         if self.regulariser is not None:
             parts.append(f"{s.regulariser} x {s.regulariser_weight:g}")
-        if s.drift:
-            parts.append(f"drift x {s.drift:g}")
-        if s.path_length_weight:
-            parts.append(f"path length x {s.path_length_weight:g}")
-        if s.historical_averaging:
-            parts.append(f"historical averaging x {s.historical_averaging:g}")
-        if s.orthogonality:
-            parts.append(f"orthogonal regularisation x {s.orthogonality:g}")
-        if s.weight_clip is not None:
-            parts.append(f"weights clipped at {s.weight_clip:g}")
+        parts += [words.format(value) for name, words in IN_WORDS.items() if (value := getattr(s, name))]
         if self.dictionaries:
             parts.append(dictionaries.describe(self.dictionaries))
         if s.discriminator_steps > 1:
@@ -290,25 +285,6 @@ def make_objective(settings: Settings, model: nn.Module) -> Adversarial:
 def measure(model: nn.Module, batches: Iterable[ImageBatch]) -> dict[str, float]:
     """Nothing: a pair says nothing of real images that could be compared between trainings."""
     return {}
-
-
-def labels_for(pair: Any, batch: ImageBatch) -> tuple[Tensor, ...]:
-    """The labels of a batch, where the pair has classes: both of its networks are called with them too."""
-    return (batch.labels,) if getattr(pair.config, "num_classes", 0) else ()
-
-
-def noise_for(pair: Any, batch: ImageBatch) -> tuple[Tensor, ...]:
-    """What a generator makes as many images of as there are in a batch."""
-    return (pair.sample_noise(len(batch), device=batch.images.device), *labels_for(pair, batch))
-
-
-def scores_for(pair: Any, batch: ImageBatch, heard: list[QuantizedFeatures] | None = None) -> Any:
-    """The discriminator as a function of images, given the labels of a batch; scores are float32.
-
-    With `heard`, for a pair that has dictionaries, these learn from the images, and what they say is put there.
-    """
-    labels, more = labels_for(pair, batch), {} if heard is None else {"heard": heard}
-    return lambda images: pair.discriminator(images, *labels, **more).float()
 
 
 def steps(model: nn.Module, options: Options) -> int:

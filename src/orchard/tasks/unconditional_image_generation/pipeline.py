@@ -12,7 +12,7 @@ from torchvision.transforms.functional import to_pil_image
 from orchard.inference.loading import Loaded
 from orchard.tasks import base
 from orchard.tasks.unconditional_image_generation.classes import class_numbers, labels_of
-from orchard.tasks.unconditional_image_generation.job import to_pixels
+from orchard.tasks.unconditional_image_generation.compared import to_pixels
 from orchard.tasks.unconditional_image_generation.objective import family_of, make_images
 from orchard.tasks.unconditional_image_generation.settings import Options
 from orchard.tasks.unconditional_image_generation.styles import OPTIONS
