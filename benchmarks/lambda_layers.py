@@ -41,7 +41,9 @@ class StandIn(nn.Module):
         self.shapes = layer.shapes
         sizes = [count * size for count, size in layer.shapes]
         self.to_q, self.to_k, self.to_v = (nn.Conv2d(CHANNELS, size, 1, bias=False) for size in sizes)
-        for conv, weight in zip((self.to_q, self.to_k, self.to_v), layer.to_qkv.weight.split(sizes), strict=True):
+        for conv, weight in zip(
+            (self.to_q, self.to_k, self.to_v), torch.split(layer.to_qkv.weight, sizes), strict=True
+        ):
             conv.weight.data.copy_(weight)
         self.norm_q, self.norm_v = nn.BatchNorm2d(sizes[0]), nn.BatchNorm2d(sizes[2])
         local: Any = layer.positions

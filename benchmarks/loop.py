@@ -38,7 +38,7 @@ def main() -> None:
 
     def bare() -> None:
         loss = F.cross_entropy(network(batch.images), batch.labels, label_smoothing=settings.label_smoothing)
-        loss.backward()
+        torch.autograd.backward(loss)
         torch.nn.utils.clip_grad_norm_(network.parameters(), settings.clip_norm or 1.0)
         optimizer.step()
         optimizer.zero_grad()

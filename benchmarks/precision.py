@@ -20,33 +20,38 @@ from torch import Tensor
 from orchard.app.evaluate import source_settings
 from orchard.data.captions import open_captions
 from orchard.data.text import open_text, tokenize
+from orchard.data.text_tokenizer import read_text_tokenizer
 from orchard.inference.decoding import Decoder, Precision
 from orchard.inference.loading import Loaded, load
 from orchard.tasks.image_tokenization.image_tokenizer import FOLDER, read_image_tokenizer
-from orchard.tasks.text_generation.job import tokenizer_of
-from orchard.tasks.text_generation.objective import TextGeneration
+from orchard.tasks.registry import task_named
+from orchard.tasks.text_generation import TASK as WRITING
+from orchard.tasks.text_generation.pipeline import tokenizer_of
 from orchard.tasks.text_to_image.caption_ids import CaptionIds
 from orchard.tasks.text_to_image.encoded_captions import encode_split
-from orchard.tasks.text_to_image.job import Captions, read_text_tokenizer
+from orchard.tasks.text_to_image.job import Captions, CodeLoader, token_counts
 
 ROWS = 8
+TEXT = WRITING.name
 PRECISIONS: tuple[Precision, ...] = ("fp32", "bf16", "int8")
 
 
 def painter_questions(loaded: Loaded, source: str, count: int, settings: dict[str, Any]) -> tuple[Tensor, Tensor]:
     """Prompts (N, P) and the codes that follow, (N, n), of validation records."""
-    wanted = source_settings(source, settings)
+    wanted: Any = source_settings(task_named(loaded.task), source, settings)
     data = open_captions(source, wanted)
     coded = encode_split(data, "validation", read_image_tokenizer(loaded.folder / FOLDER), wanted.workers)
     ids = CaptionIds(read_text_tokenizer(loaded.folder), int(loaded.facts["text_length"]))
-    batch = next(Captions(coded, ids).in_order(count, 0))
+    captions = Captions(coded, ids, token_counts(coded, ids.tokenizer))
+    batch = next(iter(CodeLoader(captions, batch_size=count, seed=0, training=False).batches(0)))
     model: Any = loaded.model
     return model.prompt(batch.text), batch.codes
 
 
 def text_questions(loaded: Loaded, source: str, count: int, settings: dict[str, Any]) -> tuple[Tensor, Tensor]:
     """First tokens (N, 1) of pieces of the validation text and what follows them, (N, context - 1)."""
-    text = tokenize(open_text(source, source_settings(source, settings)), tokenizer_of(loaded)).splits["validation"]
+    wanted: Any = source_settings(task_named(loaded.task), source, settings)
+    text = tokenize(open_text(source, wanted), tokenizer_of(loaded)).splits["validation"]
     model: Any = loaded.model
     length = model.config.context
     count = min(count, len(text) // length)
@@ -58,10 +63,10 @@ def text_questions(loaded: Loaded, source: str, count: int, settings: dict[str, 
 def told(loaded: Loaded, precision: Precision, prompts: Tensor, rest: Tensor) -> Tensor:
     """Logits (N, n, V) of every token of `rest` before it is told."""
     model: Any = loaded.model
-    paints = loaded.task != TextGeneration.name
+    paints = loaded.task != TEXT
     decoder = Decoder(model, ROWS, prompts.shape[1] + rest.shape[1] - 1, precision=precision, compiled=False)
     found = []
-    for some, answers in zip(prompts.split(ROWS), rest.split(ROWS), strict=True):
+    for some, answers in zip(torch.split(prompts, ROWS), torch.split(rest, ROWS), strict=True):
         logits, said = [decoder.prefill(some.tolist())], answers
         if len(said) < decoder.rows:
             said = torch.cat([said, said[-1:].expand(decoder.rows - len(said), -1)])
@@ -82,7 +87,7 @@ def main() -> None:
     asked = parser.parse_args()
     loaded = load(asked.run)
     loaded.model.eval()
-    questions = text_questions if loaded.task == TextGeneration.name else painter_questions
+    questions = text_questions if loaded.task == TEXT else painter_questions
     settings = {"language": asked.language} if asked.language else {}
     prompts, rest = questions(loaded, asked.data, asked.count, settings)
     print(f"{loaded.name}: {rest.numel():,} tokens of {len(rest)} validation records")

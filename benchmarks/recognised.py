@@ -101,7 +101,7 @@ def pixels(pictures: list[Image.Image], size: tuple[int, int]) -> Tensor:
 def within(rows: Tensor, labels: Tensor) -> float:
     """Mean difference of two pictures of a class."""
     means = []
-    for label in labels.unique():
+    for label in torch.unique(labels):
         some = rows[labels == label][:200]
         between = torch.cdist(some, some) / rows.shape[1] ** 0.5
         means.append(between.sum() / (len(some) * (len(some) - 1)))
