@@ -10,6 +10,7 @@ from types import SimpleNamespace
 from typing import Any
 from unittest.mock import patch
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -523,3 +524,16 @@ def test_parts_of_objectives_that_do_not_meet_are_refused() -> None:
         Adversarial(AdversarialSettings(loss="hinge", smoothing=0.1))
     with pytest.raises(UsageError, match=r"'adversarial\.leak' is the loss-sensitive loss's, not that of hinge"):
         Adversarial(AdversarialSettings(loss="hinge", leak=0.1))
+
+
+def test_a_few_images_are_enough_and_one_of_a_split_is_not(tmp_path: Path) -> None:
+    folder = tmp_path / "few"
+    folder.mkdir()
+    chance = np.random.default_rng(0)
+    for number in range(24):
+        Image.fromarray(chance.integers(0, 256, (9, 8), dtype=np.uint8)).save(folder / f"{number}.png")
+    settings = {**SMALL, "max_steps": 1, "data.test_fraction": 0.1}
+    with pytest.raises(OrchardError, match="the validation split has one picture, and a distance needs 2: add some"):
+        train("dcgan_nano", str(folder), tmp_path / "run", **settings, **{"data.validation_fraction": 0.04})
+    metrics = train("dcgan_nano", str(folder), tmp_path / "run", **settings, **{"data.validation_fraction": 0.1})
+    assert 2 <= metrics["test"]["samples"] < 6 and 0 <= metrics["test"]["coverage"] <= 1

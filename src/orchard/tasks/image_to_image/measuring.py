@@ -13,11 +13,11 @@ from torch import Tensor, nn
 from orchard.data.contracts import Preprocess
 from orchard.data.two_sides.contracts import SIDES, TwoSides
 from orchard.data.two_sides.loader import evaluation_pictures
-from orchard.errors import OrchardError
 from orchard.inference.frechet import frechet_distance
 from orchard.models.translation.contract import Direction
 from orchard.tasks.image_to_image.translating import TOP, network_of, translated
 from orchard.tasks.super_resolution.metrics import psnr, ssim
+from orchard.tasks.unconditional_image_generation.compared import need_two
 from orchard.tasks.unconditional_image_generation.judge import make_judge
 
 WAYS: tuple[Direction, ...] = ("AtoB", "BtoA")
@@ -89,12 +89,8 @@ def measure_sides(model: nn.Module, split: TwoSides, looks: Looks) -> tuple[dict
 def check_counts(splits: Mapping[str, TwoSides]) -> None:
     """OrchardError for a split that `measure_sides` cannot compare: with one picture of a side."""
     for name, split in splits.items():
-        side = next((side for side in SIDES if len(split.side(side)) < 2), None)
-        if side is not None:
-            raise OrchardError(
-                f"the {name} split has one picture of side {side}, and a distance needs 2: add some, or set a larger "
-                f"data.{name}_fraction"
-            )
+        for side in SIDES:
+            need_two(name, len(split.side(side)), f" of side {side}")
 
 
 def _chunks(indices: range) -> list[np.ndarray]:

@@ -12,12 +12,22 @@ from torch import Tensor, nn
 from orchard.data.batches import ImageBatch
 from orchard.data.contracts import ImageData, ImageSplit, Preprocess
 from orchard.data.loader import Loader
+from orchard.errors import OrchardError
 from orchard.tasks.unconditional_image_generation.judge import BATCH, Judge
 from orchard.tasks.unconditional_image_generation.objective import family_of, make_images
 from orchard.tasks.unconditional_image_generation.sample import Sample, remembered
 from orchard.tasks.unconditional_image_generation.settings import Options
 
 SEED = 0  # of the noise that is judged: the same in every evaluation of every run
+
+
+def need_two(split: str, count: int, of: str = "") -> None:
+    """OrchardError for a split with fewer pictures (`of` something) than a distance can be computed from."""
+    if count < 2:
+        raise OrchardError(
+            f"the {split} split has {'one' if count else 'no'} picture{of}, and a distance needs 2: add some, or set a "
+            f"larger data.{split}_fraction"
+        )
 
 
 def chosen(split: ImageSplit, count: int) -> np.ndarray:

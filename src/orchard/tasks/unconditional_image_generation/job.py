@@ -28,6 +28,7 @@ from orchard.tasks.unconditional_image_generation.compared import (
     chosen,
     generated_images,
     measure,
+    need_two,
     parts_of,
     real_batches,
     real_images,
@@ -61,6 +62,8 @@ class Job(base.Job):
         """Read the data and build the model. Raises UsageError or OrchardError for all that does not fit."""
         settings = cast(Settings, resolved.settings)
         self.data = open_for(settings, resolved.source)
+        for name in self.final_splits:
+            need_two(name, len(self.data.splits[name]))
         self.classes = self.data.classes if learns_classes(settings.model) else ()
         if self.classes:
             settings = with_classes(settings, self.classes)
@@ -256,6 +259,7 @@ def evaluate_loaded(
     wanted = evaluation or GenerationSettings()
     opened = (open_with_classes if loaded.classes else open_pictures)(source, settings)  # the splits of its training
     images = base.pick_split(opened.splits, split, source)
+    need_two(split, len(images))
     preprocess = dataclasses.replace(loaded.pictures, resize=whole_if_small(images))
     model, device = base.on_device(loaded.model)
     if "judge" in wanted.model_fields_set:

@@ -23,7 +23,7 @@ from orchard.weights.portable import read_tensors, write_tensors
 
 FEW = 5000  # samples that KID, precision, recall, density and coverage are of
 SPLITS = 10  # of the inception score, as in its paper
-NEIGHBOURS = 5  # the k of precision, recall, density and coverage
+NEIGHBOURS = 5  # the k of precision, recall, density and coverage; of fewer samples, as many as there are others
 METRICS = ("fid", "kid", "precision", "recall", "density", "coverage", "spread")
 SCORE = ("inception_score", "inception_score_std")  # of a judge that tells classes apart
 KIND, KEPT = "judged", 20  # of the cache: its name, and how many samples stay there
@@ -103,7 +103,7 @@ def sample_of(features: Tensor) -> Sample:
 
 
 def compare(real: Sample, fake: Sample) -> dict[str, float]:
-    """The metrics of generated images beside real ones, with their number.
+    """The metrics of generated images beside real ones, two of each or more, with their number.
 
     `spread` is the variance of the generated images' features over that of the real ones', all directions together:
     near 0 they are all alike. The inception score, where the judge allows it, is of the generated ones alone.
@@ -111,7 +111,7 @@ def compare(real: Sample, fake: Sample) -> dict[str, float]:
     found = {
         "fid": frechet_distance_of_moments(real.moments, fake.moments),
         "kid": kernel_distance(real.few, fake.few),
-        **vars(neighbourhoods(real.few, fake.few, NEIGHBOURS)),
+        **vars(neighbourhoods(real.few, fake.few, min(NEIGHBOURS, len(real.few) - 1, len(fake.few) - 1))),
         "spread": float(fake.moments.covariance.trace() / real.moments.covariance.trace()),
     }
     if fake.score is not None:
