@@ -17,7 +17,8 @@ from torch import nn
 from orchard.app.importing import import_checkpoint
 from orchard.cli.imports import import_model
 from orchard.cli.output import run_app
-from orchard.data.tokenizers import load_tokenizer, train_bpe
+from orchard.data.tokenizers import load_tokenizer
+from orchard.data.train_tokenizers import train_bpe
 from orchard.errors import OrchardError, UsageError
 from orchard.inference.loading import load
 from orchard.models import create_model, landmark_of

@@ -17,7 +17,8 @@ from orchard.data.contracts import DataSettings
 from orchard.data.settings import TextSource
 from orchard.data.text import TextSplit, encode_array, open_text, pieces, tokenize
 from orchard.data.text_loader import TextLoader
-from orchard.data.tokenizers import Characters, train_bpe
+from orchard.data.tokenizers import Characters
+from orchard.data.train_tokenizers import train_bpe
 from orchard.errors import OrchardError, UsageError
 from orchard.tasks.text_generation.objective import TextGeneration, TokenNLL, measure
 

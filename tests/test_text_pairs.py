@@ -11,7 +11,8 @@ from orchard.data.kinds import kind_named
 from orchard.data.pairs import PairLoader, open_pairs
 from orchard.data.pairs.loader import ROLES, PairEncoder
 from orchard.data.settings import TextPairSource
-from orchard.data.tokenizers import Characters, train_bpe
+from orchard.data.tokenizers import Characters
+from orchard.data.train_tokenizers import train_bpe
 from orchard.errors import OrchardError, UsageError
 
 GERMAN = [f"Satz {'sehr ' * (n % 5)}lang {n}" for n in range(40)]

@@ -18,8 +18,8 @@ from orchard.data.tokenizers import (
     load_tokenizer,
     read_bpe,
     read_wordpiece,
-    train_bpe,
 )
+from orchard.data.train_tokenizers import train_bpe, train_unigram, train_wordpiece, train_words
 from orchard.errors import OrchardError, UsageError
 
 TEXT = (
@@ -298,3 +298,30 @@ def test_what_is_cut_is_counted() -> None:
         "2 of 3 captions are longer than 4 tokens and are cut; the longest has 9 (--set text.length=9 reads them whole)"
     ]
     assert cut_words("captions", [3, 4], 4) == []
+
+
+ROLES = ("pad", "class", "separator", "mask")
+REVIEWS = ["Das Café war naïve!", "the film was good, the film was bad", "电影很好看"] * 3
+
+
+@pytest.mark.parametrize("learn", [train_wordpiece, train_unigram, train_words])
+def test_learned_tokenizers_have_marks_and_are_kept(learn: Any, tmp_path: Path) -> None:
+    tokenizer = learn(REVIEWS, 300, ROLES)
+    assert tokenizer.specials.keys() == {"unknown", *ROLES}
+    tokenizer.save(tmp_path)
+    again = load_tokenizer(tmp_path)
+    assert again.fingerprint == tokenizer.fingerprint and again.specials == tokenizer.specials
+    for text in REVIEWS:
+        ids = again.encode(text)
+        assert ids == tokenizer.encode(text) and tokenizer.specials["unknown"] not in ids
+    assert tokenizer.specials["unknown"] in tokenizer.encode("☃☃")
+    assert "film" in tokenizer.decode(tokenizer.encode("the film"))
+
+
+def test_a_piece_with_a_wrong_unknown_one_is_told(tmp_path: Path) -> None:
+    train_unigram(REVIEWS, 300, ROLES).save(tmp_path)
+    file = tmp_path / "tokenizer.json"
+    table = json.loads(file.read_text())
+    file.write_text(json.dumps(table | {"model": table["model"] | {"unk_id": 10**6}}))
+    with pytest.raises(OrchardError, match="unknown one with the id 1000000"):
+        load_tokenizer(tmp_path)

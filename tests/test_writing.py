@@ -10,7 +10,8 @@ import torch
 import torch.nn.functional as F
 from commands import orchard
 
-from orchard.data.tokenizers import Characters, Tokenizer, train_bpe
+from orchard.data.tokenizers import Characters, Tokenizer
+from orchard.data.train_tokenizers import train_bpe
 from orchard.errors import OrchardError, UsageError
 from orchard.inference.detokenizer import StreamingDetokenizer
 from orchard.inference.loading import load

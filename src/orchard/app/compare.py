@@ -36,7 +36,7 @@ from orchard.report import charts
 from orchard.report.charts import Spot, percent, spot_chart, write_page
 from orchard.tasks.base import Job
 from orchard.tasks.record import Task
-from orchard.tasks.registry import task_named, task_of
+from orchard.tasks.registry import task_learned, task_named
 from orchard.terminal import note
 from orchard.training.loop import steps_per_epoch
 from orchard.training.metric import Metric
@@ -101,7 +101,7 @@ def compare(
         raise UsageError("a model is named twice; name each contestant once")
     if seeds < 1:
         raise UsageError(f"--seeds {seeds}: at least one is needed")
-    tasks = {task_of(model).name for model in models}
+    tasks = {task_learned(model, source).name for model in models}
     if len(tasks) > 1:
         raise UsageError(f"models for {' and '.join(sorted(tasks))} cannot be compared; name models for one task")
     task = task_named(tasks.pop())

@@ -15,7 +15,7 @@ from orchard.data.kinds import canonical_name, data_name, folder_name, kind_name
 from orchard.errors import OrchardError, UsageError
 from orchard.given import MODULE, Given, given_name
 from orchard.tasks.record import Task
-from orchard.tasks.registry import task_named, task_names, task_of
+from orchard.tasks.registry import task_learned, task_named, task_names
 from orchard.training.callbacks import check_callbacks
 from orchard.training.loggers import require_loggers
 from orchard.training.settings import SHARED, Objects, Resolved, TrainSettings, flatten, known_keys, resolve
@@ -52,6 +52,7 @@ def train(
     out: Path | str | None = None,
     *,
     recipe: str | None = None,
+    task: str | None = None,
     callbacks: Sequence[Any] = (),
     metrics: Mapping[str, Callable[[Tensor, Tensor], float]] | None = None,
     **settings: Any,
@@ -69,6 +70,7 @@ def train(
             stored: to resume, hand the same in again.
         out: the run folder; default: runs/MODEL-DATA.
         recipe: take the recipe of the model's card for the set of this name.
+        task: what a model of several tasks learns; default: what suits the data.
         callbacks: objects with `on_step(moment)` or `on_epoch(moment)` (`orchard.Callback`).
         metrics: your own for image classification, by name: functions of logits (N, K) float32 and labels (N,) int64 of
             a split, computed at every evaluation.
@@ -79,10 +81,10 @@ def train(
     OrchardError for data that cannot be learned from and for a training that fails.
     """
     check_callbacks(callbacks)
-    resolved, task = resolve_training(model, data, settings, recipe, metrics)
+    resolved, learned = resolve_training(model, data, settings, recipe, metrics, task)
     model, source = resolved.settings.model, resolved.settings.data.source
     if resolved.objects.data is None:
-        kind_named(task.data).require(source)
+        kind_named(learned.data).require(source)
     from orchard.app.out_of_memory import explained
     from orchard.tasks.base import is_first_process, say
     from orchard.training.run import RunFolder, free_folder
@@ -100,8 +102,8 @@ def train(
             say(f"{run.path} is finished already")
             return {"run": str(run.path), **run.metrics().table()}
         resolved = as_begun(resolved, run)
-        with explained(resolved.settings, task):
-            return _train(resolved, task, requested, run, recipe, callbacks)
+        with explained(resolved.settings, learned):
+            return _train(resolved, learned, requested, run, recipe, callbacks)
     finally:
         run.close()
 
@@ -112,6 +114,7 @@ def resolve_training(
     settings: Mapping[str, Any],
     recipe: str | None = None,
     metrics: Mapping[str, Any] | None = None,
+    wanted: str | None = None,
 ) -> tuple[Resolved, Task]:
     """The settings of a training with the objects beside them, and its task.
 
@@ -122,7 +125,7 @@ def resolve_training(
     model = model if isinstance(model, str) else _module_name(model, settings)
     if not model.startswith(FOREIGN):
         card_of(model)
-    task = task_of(model)
+    task = task_learned(model, data, wanted)
     if metrics and not task.own_metrics:
         raise UsageError(f"{model} is for {task.name}, which computes no metrics beside its own; leave out metrics=")
     kind: type[TrainSettings] = task.load(task.settings)

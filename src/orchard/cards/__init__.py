@@ -126,6 +126,7 @@ class Card:
     diagram: str
     variants: dict[str, Variant]
     code: str = ""
+    tasks: tuple[str, ...] = ()  # other tasks that its models learn, where the data that they are given are of these
     ancestors: tuple[str, ...] = ()
     deviations: tuple[str, ...] = ()
     references: tuple[Reference, ...] = ()
@@ -217,7 +218,7 @@ def _card(path: Path, table: dict[str, Any]) -> Card:
     ]
     for key, kind in TABLES:
         table[key] = tuple(_fill(kind, row, f"{where}, {key} {n}") for n, row in enumerate(table.get(key, []), 1))
-    for key in ("ancestors", "deviations"):
+    for key in ("tasks", "ancestors", "deviations"):
         table[key] = tuple(table.get(key, ()))
     card: Card = _fill(Card, table, where)
     named = [reference.variant for reference in card.references] + [recipe.model for recipe in card.recipes]

@@ -38,6 +38,7 @@ def list_models(
             "landmark": card.name,
             "year": card.year,
             "task": card.task,
+            "tasks": [card.task, *card.tasks],
             "family": card.family,
             "parameters": variant.parameters,
             "macs": variant.macs,
@@ -45,7 +46,7 @@ def list_models(
             "recipes": [recipe.data for recipe in card.recipes if recipe.model == name],
         }
         for card in all_cards().values()
-        if task in (None, card.task) and family in (None, card.family)
+        if task in (None, card.task, *card.tasks) and family in (None, card.family)
         for name, variant in card.variants.items()
     ]
     emit(rows, as_json, _show_rows)
@@ -60,7 +61,7 @@ def _show_rows(rows: list[dict[str, Any]]) -> None:
         if row["landmark"] != before:
             before = row["landmark"]
             title = bold(all_cards()[before].label)
-            lines += ["", f"{title} ({row['year']}), {row['task']}, proof: {row['proof']}"]
+            lines += ["", f"{title} ({row['year']}), {', '.join(row['tasks'])}, proof: {row['proof']}"]
         sizes = f"{millions(row['parameters']):>10}{millions(row['macs']):>15}"
         lines.append(f"  {row['name']:32}{sizes}  {', '.join(row['recipes'])}".rstrip())
     tell_all(lines)

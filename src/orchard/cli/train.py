@@ -117,6 +117,7 @@ def train(
         Path | None, typer.Option(help="Run or model folder of the image tokenizer that a painter writes codes for.")
     ] = None,
     recipe: Annotated[str | None, typer.Option(help="Use the recipe for this named set.")] = None,
+    task: Annotated[str | None, typer.Option(help="What a model of several tasks learns; default: by the data.")] = None,
     seed: Annotated[int | None, typer.Option(help="Random seed.")] = None,
     find_lr: Annotated[
         bool, typer.Option("--find-lr", help="Do not train: let the learning rate rise for 100 steps, and suggest one.")
@@ -133,9 +134,9 @@ def train(
     """
     from orchard.data.kinds import kind_named
     from orchard.errors import UsageError
-    from orchard.tasks.registry import task_of
+    from orchard.tasks.registry import task_learned
 
-    kind_named(task_of(model).data).require(data)  # said before what takes longer is imported
+    kind_named(task_learned(model, data, task).data).require(data)  # said before what takes longer is imported
     command: dict[str, Any] = {
         "epochs": epochs,
         "batch_size": batch_size,
@@ -164,7 +165,7 @@ def train(
         return
     from orchard.app.train import train as run_training
 
-    metrics = run_training(model, data, out, recipe=recipe, **command)
+    metrics = run_training(model, data, out, recipe=recipe, task=task, **command)
     emit(metrics, as_json, show_figures)
 
 

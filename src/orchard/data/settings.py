@@ -9,6 +9,11 @@ from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationInfo, 
 Resize = Literal["shorter-side", "stretch", "letterbox"]
 Interpolation = Literal["nearest", "bilinear", "bicubic", "lanczos"]
 Target = Literal["class", "classes", "number"]
+TokenizerName = Literal["bytes", "characters", "chinese", "bpe", "wordpiece", "unigram", "words"]
+TOKENIZERS = (
+    "bytes; characters of the training text; chinese (GB 2312); byte-level BPE; WordPiece; unigram pieces (as "
+    "SentencePiece); whole words in lower case"
+)
 
 
 class Settings(BaseModel):
@@ -282,11 +287,9 @@ class AnySource(ImageSource, CaptionSource, MaskSource, TextPairSource, TextSour
 class TextSettings(Settings):
     """How text becomes tokens; a run or model that is resumed or fine-tuned keeps the tokenizer it has."""
 
-    tokenizer: Literal["bytes", "characters", "chinese", "bpe", "wordpiece"] = Field(
-        "characters", description="bytes; characters of the training text; GB 2312; byte-level BPE; WordPiece of a file"
-    )
-    vocabulary: int = Field(4096, ge=257, description="tokens of a BPE that is trained on the training text")
+    tokenizer: TokenizerName = Field("characters", description=TOKENIZERS)
+    vocabulary: int = Field(4096, ge=257, description="tokens of a tokenizer that is learned from the training text")
     files: tuple[str, ...] = Field(
-        (), description="vocab.json and merges.txt of a BPE, or the vocab.txt of a WordPiece"
+        (), description="vocab.json and merges.txt of a BPE, or the vocab.txt of a WordPiece; default: one is learned"
     )
     length: int = Field(32, ge=1, description="tokens of a caption; longer ones are cut")

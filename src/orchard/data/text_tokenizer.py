@@ -10,10 +10,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from orchard.data.settings import TextSettings
-from orchard.data.tokenizers import Characters, Pieces, Tokenizer, load_tokenizer, read_bpe, read_wordpiece, train_bpe
+from orchard.data.tokenizers import Characters, Pieces, Tokenizer, load_tokenizer, read_bpe, read_wordpiece
+from orchard.data.train_tokenizers import train_bpe, train_unigram, train_wordpiece, train_words
 from orchard.errors import OrchardError, UsageError
 from orchard.weights.folders import model_folder
 
+TRAINED = {"wordpiece": train_wordpiece, "unigram": train_unigram, "words": train_words}
 FOLDER = "text_tokenizer"  # in the folder of a model that reads text
 
 
@@ -28,9 +30,9 @@ def make_text_tokenizer(
     """
     if start_from:
         return read_text_tokenizer(model_folder(Path(start_from)))
-    wanted = {"wordpiece": (1,), "bpe": (0, 2)}.get(settings.tokenizer, (0,))
+    wanted = {"wordpiece": (0, 1), "bpe": (0, 2)}.get(settings.tokenizer, (0,))
     if len(settings.files) not in wanted:
-        files = {"wordpiece": "one, a vocab.txt", "bpe": "two, vocab.json and merges.txt, or none to learn one"}
+        files = {"wordpiece": "one, a vocab.txt, or none to learn one", "bpe": "two, vocab.json and merges.txt, or none to learn one"}
         expected = files.get(settings.tokenizer, "none")
         raise UsageError(f"text.files names {len(settings.files)} files; text.tokenizer={settings.tokenizer} "
                          f"expects {expected}")  # fmt: skip
@@ -44,7 +46,9 @@ def make_text_tokenizer(
         if settings.files:
             return read_bpe(*settings.files)
         return train_bpe(texts, settings.vocabulary, specials or ("end",))
-    return _wordpiece(Path(settings.files[0]))
+    if settings.files:
+        return _wordpiece(Path(settings.files[0]))
+    return TRAINED[settings.tokenizer](texts, settings.vocabulary, specials)
 
 
 def read_text_tokenizer(model: Path) -> Tokenizer:

@@ -20,6 +20,9 @@ from orchard.files import read_as
 CHINESE = r"[\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff]"  # the blocks of ideographs that BERT keeps apart, too
 
 
+MODELS = {"bpe": "BPE", "wordpiece": "WordPiece", "unigram": "Unigram", "words": "WordLevel"}  # the library's words
+
+
 class _Part(BaseModel):
     """A part of a file whose other keys are switches; the library checks their form."""
 
@@ -59,11 +62,19 @@ class _Sequence(_Exact):
 
 
 class _Bert(_Part):
-    type: Literal["BertNormalizer", "BertPreTokenizer"]
+    type: Literal["BertPreTokenizer"]
+
+
+class _Metaspace(_Part):
+    type: Literal["Metaspace"]
+
+
+class _Normalizer(_Part):
+    type: Literal["BertNormalizer", "NFKC"]
 
 
 class _Decoder(_Part):
-    type: Literal["ByteLevel", "WordPiece"]
+    type: Literal["ByteLevel", "WordPiece", "Metaspace"]
 
 
 class _Bpe(_Part):
@@ -81,6 +92,18 @@ class _WordPiece(_Part):
     max_input_chars_per_word: Annotated[int, Field(ge=1, le=1000)]
 
 
+class _Words(_Part):
+    type: Literal["WordLevel"]
+    vocab: dict[str, int]
+    unk_token: str
+
+
+class _Unigram(_Part):
+    type: Literal["Unigram"]
+    vocab: list[tuple[str, float]]
+    unk_id: int | None
+
+
 class _Added(_Part):
     id: int
     content: str
@@ -92,10 +115,10 @@ class _Library(_Part):
     truncation: None = None
     padding: None = None
     post_processor: None = None
-    normalizer: _Bert | None = None
-    pre_tokenizer: Annotated[_Sequence | _ByteLevel | _Bert, Field(discriminator="type")]
-    decoder: _Decoder
-    model: Annotated[_Bpe | _WordPiece, Field(discriminator="type")]
+    normalizer: _Normalizer | None = None
+    pre_tokenizer: Annotated[_Sequence | _ByteLevel | _Bert | _Metaspace, Field(discriminator="type")]
+    decoder: _Decoder | None = None
+    model: Annotated[_Bpe | _WordPiece | _Words | _Unigram, Field(discriminator="type")]
     added_tokens: list[_Added] = []
 
 
@@ -109,9 +132,9 @@ def check_library_file(path: Path, kind: str, tokens: Collection[str]) -> None:
     `tokens` are special ones that must be in it.
     """
     found = read_as(path, _Library)
-    if found.model.type.lower() != kind:
+    if found.model.type != MODELS[kind]:
         raise OrchardError(f"{path} holds a {found.model.type}, the text.json beside it says {kind}")
-    vocabulary = dict(found.model.vocab)
+    vocabulary = _ids(path, found.model)
     for added in found.added_tokens:
         if vocabulary.setdefault(added.content, added.id) != added.id:
             raise OrchardError(f"{path} gives '{added.content[:80]}' two ids, {added.id} and another")
@@ -119,6 +142,15 @@ def check_library_file(path: Path, kind: str, tokens: Collection[str]) -> None:
     absent = [token for token in tokens if token not in vocabulary]
     if absent:
         raise OrchardError(f"{path} has no token '{absent[0][:80]}', which the text.json beside it names")
+
+
+def _ids(path: Path, model: _Bpe | _WordPiece | _Words | _Unigram) -> dict[str, int]:
+    """Pieces and their ids; those of a unigram are their places in a list, which the unknown one must be in."""
+    if not isinstance(model, _Unigram):
+        return dict(model.vocab)
+    if model.unk_id is not None and not 0 <= model.unk_id < len(model.vocab):
+        raise OrchardError(f"{path} has {len(model.vocab)} pieces and an unknown one with the id {model.unk_id}")
+    return {piece: place for place, (piece, _) in enumerate(model.vocab)}
 
 
 def check_vocabulary(path: Path) -> None:

@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 import tokenizers
-from tokenizers import decoders, models, normalizers, pre_tokenizers, trainers
+from tokenizers import decoders, models, normalizers, pre_tokenizers
 
 from orchard.data.tokenizer_files import (
-    CHINESE,
+    MODELS,
     check_library_file,
     check_unicode,
     check_vocabulary,
@@ -29,7 +29,6 @@ from orchard.files import read_json
 
 END = "<|endoftext|>"  # what GPT-2 calls the end of a text
 BERT_SPECIALS = {"unknown": "[UNK]", "pad": "[PAD]", "class": "[CLS]", "separator": "[SEP]", "mask": "[MASK]"}
-LONGEST = 128  # bytes of a word that are learned from at once; the time goes with the square of a word's length
 LOST = "\ufffd"  # stands in a decoded text for what no character was
 Fallback = Literal["unknown", "bytes"]
 
@@ -37,7 +36,7 @@ Fallback = Literal["unknown", "bytes"]
 class Tokenizer(ABC):
     """Text to ids in 0 .. vocabulary - 1, and ids to text."""
 
-    kind: str  # "bpe", "wordpiece", "characters"
+    kind: str  # "characters", "bpe", "wordpiece", "unigram", "words"
     vocabulary: int
     specials: Mapping[str, int]  # ids that are no text, by role: "end" of a text, "pad", "unknown", "mask", ...
 
@@ -170,36 +169,6 @@ class Pieces(Tokenizer):
         }
 
 
-def train_bpe(texts: Iterable[str], vocabulary: int, specials: Sequence[str] = ("end",)) -> Pieces:
-    """Byte-level BPE as GPT-2's, learned from `texts`: special tokens for the roles in `specials`, 256 bytes, and the
-    most frequent pairs.
-
-    Chinese characters stand for themselves: without spaces, whole phrases would be learned as one token each, and a
-    phrase that is new would have nothing in common with them. A vocabulary of 257 is bytes alone. Pairs that occur once
-    are not joined, so that a short text gives fewer. Long texts come in pieces (`orchard.data.text.pieces`); words of
-    more than `LONGEST` bytes are learned from in parts.
-    """
-    roles = {role: END if role == "end" else f"<|{role}|>" for role in specials}
-    if vocabulary < 256 + len(roles):
-        needed = "bytes and the end of a text need 257" if len(roles) == 1 else f"bytes and {len(roles)} special tokens"
-        raise UsageError(f"a vocabulary of {vocabulary} is too small: {needed}")
-    inner = _byte_level(models.BPE())
-    apart = pre_tokenizers.Split(tokenizers.Regex(CHINESE), "isolated")
-    reading = pre_tokenizers.Sequence([apart, inner.pre_tokenizer])
-    cut = pre_tokenizers.Split(tokenizers.Regex(f".{{{LONGEST}}}"), "isolated")
-    inner.pre_tokenizer = pre_tokenizers.Sequence([apart, inner.pre_tokenizer, cut])
-    trainer = trainers.BpeTrainer(
-        vocab_size=vocabulary,
-        min_frequency=2,
-        special_tokens=list(roles.values()),
-        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),  # the library gives it in any order
-        show_progress=False,
-    )
-    inner.train_from_iterator(texts, trainer)
-    inner.pre_tokenizer = reading
-    return Pieces("bpe", inner, roles)
-
-
 def read_bpe(vocabulary: str | Path, merges: str | Path) -> Pieces:
     """GPT-2's two files, `vocab.json` and `merges.txt` (OpenAI: `encoder.json` and `vocab.bpe`)."""
     for path in (vocabulary, merges):
@@ -207,11 +176,12 @@ def read_bpe(vocabulary: str | Path, merges: str | Path) -> Pieces:
             raise UsageError(f"there is no file '{path}'; byte-level BPE needs vocab.json and merges.txt")
     check_vocabulary(Path(vocabulary))
     with library_reads(f"{vocabulary} and {merges} are no byte-level BPE"):
-        inner = _byte_level(models.BPE.from_file(str(vocabulary), str(merges)))
+        inner = byte_level(models.BPE.from_file(str(vocabulary), str(merges)))
     return Pieces("bpe", inner, {"end": END} if inner.token_to_id(END) is not None else {})
 
 
-def _byte_level(model: models.BPE) -> tokenizers.Tokenizer:
+def byte_level(model: models.BPE) -> tokenizers.Tokenizer:
+    """What reads text as GPT-2 does, byte by byte."""
     inner = tokenizers.Tokenizer(model)
     inner.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     inner.decoder = decoders.ByteLevel()
@@ -253,8 +223,8 @@ def load_tokenizer(folder: str | Path) -> Tokenizer:
             return Characters(about.characters, about.fallback, about.specials)
         except UsageError as error:
             raise OrchardError(f"{path}: {error}") from None
-    if about.kind not in ("bpe", "wordpiece"):
-        raise unknown("kind of tokenizer", about.kind, ("bpe", "characters", "wordpiece"))
+    if about.kind not in MODELS:
+        raise unknown("kind of tokenizer", about.kind, ("characters", *MODELS))
     if not isinstance(about.specials, dict):
         raise OrchardError(f"{path} is not of the form that save() writes: 'specials' has no token for each role")
     check_library_file(library, about.kind, about.specials.values())

@@ -5,9 +5,10 @@ from __future__ import annotations
 import functools
 import importlib
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from orchard.cards import FOREIGN, card_of
+from orchard.data.kinds import kind_named
 from orchard.errors import UsageError, unknown
 from orchard.tasks.record import Task
 
@@ -36,6 +37,21 @@ def task_named(name: str) -> Task:
 def task_of(model: str) -> Task:
     """The task that a variant, a landmark or another library's model is for."""
     return task_named(CLASSIFIERS if model.startswith(FOREIGN) else card_of(model).task)
+
+
+def task_learned(model: str, data: Any, wanted: str | None = None) -> Task:
+    """The task that a model learns from some data: the one that is asked for, else, of those in its card, the first
+    whose kind of data these are, else its own.
+
+    Raises UsageError for a task that the model does not learn.
+    """
+    own = task_of(model)
+    names = () if model.startswith(FOREIGN) else card_of(model).tasks
+    if wanted is not None:
+        if wanted not in (own.name, *names):
+            raise UsageError(f"{model} does not learn {wanted}; it learns {', '.join((own.name, *names))}")
+        return task_named(wanted)
+    return next((task for task in map(task_named, names) if kind_named(task.data).is_of(data)), own)
 
 
 def task_for(found: ModelFolder, wanted: str | None) -> Task:

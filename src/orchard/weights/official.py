@@ -125,7 +125,7 @@ def read_official(
     about = Portable(
         model=name,
         architecture=architecture_of(model),
-        task=card.task,
+        task=getattr(config, "head", card.task),  # the head that the checkpoint has, of a model of several tasks
         classes=beside.names(getattr(config, "num_classes", 0), landmark.first_class),
         preprocess=preprocess_of(landmark, config, source, beside) if hasattr(config, "image_size") else {},
         origin=f"{origin}, {source} names",

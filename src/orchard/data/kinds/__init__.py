@@ -57,6 +57,21 @@ class Kind:
             )
         return self.load(self.objects)(data)  # type: ignore[no-any-return]
 
+    def is_of(self, data: Any) -> bool:
+        """Whether data are of this kind, by their name or by the look of what is there; of an object, whether it can be
+        read as such."""
+        if isinstance(data, Given):
+            return False  # it was taken as another kind
+        if not isinstance(data, str | Path):
+            try:
+                return bool(self.objects) and self.take(data) is not None
+            except UsageError:
+                return False
+        name = str(data).partition(":")[0]
+        if name in self.named or name in self.schemes:
+            return True
+        return bool(self.recognise) and Path(data).expanduser().exists() and bool(self.load(self.recognise)(str(data)))
+
     def require(self, source: str) -> None:
         """UsageError where `source` can be no data of this kind: no set of that name, and nothing at that path."""
         if handed := given_name(source, DATA):

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 from pydantic import Field
 
 from orchard.data.settings import Settings as Strict
-from orchard.data.settings import TextPairSource, TextSettings
+from orchard.data.settings import TOKENIZERS, TextPairSource, TextSettings, TokenizerName
 from orchard.tasks.text_generation.settings import SamplingOptions
 from orchard.training.settings import SEQUENCE_FINE_TUNING, TrainSettings
 
@@ -16,10 +16,8 @@ from orchard.training.settings import SEQUENCE_FINE_TUNING, TrainSettings
 class PairTextSettings(TextSettings):
     """How both texts of a pair become tokens of one vocabulary."""
 
-    tokenizer: Literal["bytes", "characters", "chinese", "bpe", "wordpiece"] = Field(
-        "bpe", description="byte-level BPE; bytes; characters of the training texts; GB 2312; WordPiece of a file"
-    )
-    vocabulary: int = Field(4000, ge=259, description="tokens of a BPE that is trained on sources and targets together")
+    tokenizer: TokenizerName = Field("bpe", description=TOKENIZERS)
+    vocabulary: int = Field(4000, ge=259, description="tokens of one that is learned from sources and targets together")
     length: int = Field(64, ge=2, description="tokens of a text, its end included; longer ones are cut")
 
 

@@ -13,7 +13,9 @@ from orchard.data.batches import TokenBatch
 from orchard.data.settings import Source, TextSettings
 from orchard.data.text import Texts, TextSplit, open_text, pieces, tokenize
 from orchard.data.text_loader import TextLoader
-from orchard.data.tokenizers import Characters, Tokenizer, load_tokenizer, read_bpe, read_wordpiece, train_bpe
+from orchard.data.text_tokenizer import TRAINED
+from orchard.data.tokenizers import Characters, Tokenizer, load_tokenizer, read_bpe, read_wordpiece
+from orchard.data.train_tokenizers import train_bpe
 from orchard.errors import OrchardError, UsageError
 from orchard.given import Given
 from orchard.inference.export import Entry, example_inputs, method_entry
@@ -196,7 +198,10 @@ def make_tokenizer(wanted: TextSettings, texts: Texts) -> Tokenizer:
     train = texts.splits["train"]
     ends = ("end",) if any(len(documents) > 1 for documents in texts.splits.values()) else ()
     needed = {"wordpiece": 1, "bpe": 2}.get(wanted.tokenizer, 0)
-    if len(wanted.files) != needed and (wanted.files or wanted.tokenizer == "wordpiece"):
+    if wanted.tokenizer in TRAINED and not wanted.files:
+        learned = (piece for document in train for piece in pieces(document))
+        return TRAINED[wanted.tokenizer](learned, wanted.vocabulary, ends)
+    if wanted.files and len(wanted.files) != needed:
         raise UsageError(
             f"text.files has {len(wanted.files)} files; {wanted.tokenizer} takes "
             + {0: "none", 1: "one, BERT's vocab.txt", 2: "two, vocab.json and merges.txt"}[needed]

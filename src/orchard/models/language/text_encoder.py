@@ -1,0 +1,49 @@
+"""What models that read a text offer, whatever they answer: their checks, and examples for proofs and tests.
+
+A text encoder takes `forward(tokens, mask, segments)`: ids (B, T) int64, a mask (B, T) bool that is true at tokens, and
+the segments (B, T) int64 of pairs (0 and 1). `config.head` is the name of the task whose head it carries, and says what
+`forward` returns:
+
+    text-classification, sentence pairs, regression    (B, num_classes)
+    token-classification                               (B, T, num_classes)
+    question-answering                                 (B, T, 2), begin and end
+    fill-mask                                          (B, T, vocabulary)
+    feature-extraction                                 (B, T, D)
+
+`features(tokens, mask, segments)` → (B, D) is what stands for the whole text, `hidden(tokens, mask, segments)` →
+(B, T, D) for each token. `config` has `vocabulary`, `pad`, `context` (the longest T), `head` and `num_classes`;
+`head_name` is what the names of the head's parameters begin with, and `template` how texts are marked.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from orchard.models.language.source_target import check_source
+
+# How one text, and how two are laid out: the text a, the text b, and special tokens by role; ":1" begins segment 1.
+PLAIN = ("a", "a separator b:1")
+BERT = ("class a separator", "class a separator b:1 separator")
+ROBERTA = ("class a separator", "class a separator separator b:1 separator")
+LENGTH = 12  # tokens of an example, where the context allows them
+
+
+def check_text(config: Any, tokens: Tensor, mask: Tensor | None, segments: Tensor | None) -> None:
+    """Raise ValueError for what is no batch of texts: see `check_source`; segments are of the tokens' shape."""
+    check_source(tokens, mask, vocabulary=config.vocabulary, most=config.context)
+    if segments is not None and (segments.dtype != torch.int64 or segments.shape != tokens.shape):
+        raise ValueError(f"expected segments {tuple(tokens.shape)} int64, got {tuple(segments.shape)} {segments.dtype}")
+
+
+def example_texts(config: Any, count: int, generator: torch.Generator | None) -> dict[str, Tensor]:
+    """Ids at random in two segments; every second text is a quarter padding."""
+    length = min(LENGTH, config.context)
+    ids = torch.randint(config.vocabulary - 1, (count, length), generator=generator)
+    lengths = torch.where(torch.arange(count) % 2 == 1, length - length // 4, length)
+    mask = torch.arange(length) < lengths[:, None]
+    tokens = (ids + (ids >= config.pad)).where(mask, config.pad)  # no token is the padding's
+    segments = (torch.arange(length) >= length // 2).long().expand(count, -1).contiguous()
+    return {"tokens": tokens, "mask": mask, "segments": segments.where(mask, 0)}
