@@ -93,7 +93,7 @@ def test_lists_in_a_field(table: Table) -> None:
     data = opened(table("label", words), label_separator="|")
     assert (data.target, data.classes) == ("classes", ("all", "even", "third"))
     assert labels_by_key(data)[4] == [1, 1, 0] and "'|' between classes" in data.reason
-    assert [p.what for p in data.problems] == ["every training image has the label 'all', which tells none apart"]
+    assert [p.what for p in data.problems] == ["every training record has the label 'all', which tells none apart"]
     guessed = opened(table("label", words), target="classes")
     assert guessed.fingerprint == data.fingerprint
     assert opened(table("label", words)).target == "class"  # nothing was said
@@ -134,7 +134,7 @@ def test_labels_that_training_never_sees(table: Table) -> None:
         return f"{words(n)},{'val' if n % 4 == 0 else 'train'}"
 
     source = table("label,split", row, row8="even|fourth,val")
-    with pytest.raises(OrchardError, match=r"1 of 60 .* never sees: .*8.png: label 'fourth' is on no training image"):
+    with pytest.raises(OrchardError, match=r"1 of 60 .* never sees: .*8.png: label 'fourth' is on no training record"):
         opened(source, label_separator="|")
     assert 8 not in labels_by_key(opened(source, label_separator="|", bad_records="skip"))
     asked = open_data(source, ImageSource(source="x", label_separator="|").for_evaluation(whole=False))
@@ -161,12 +161,12 @@ def test_settings_that_contradict(
 
 
 def test_what_cannot_be_learned(table: Table) -> None:
-    with pytest.raises(OrchardError, match="same labels on every training image; nothing can be learned"):
+    with pytest.raises(OrchardError, match="same labels on every training record; nothing can be learned"):
         opened(table("a,b", lambda n: "1,0"))
-    with pytest.raises(OrchardError, match="every training image has 3 as age; expected numbers that differ"):
+    with pytest.raises(OrchardError, match="every training record has 3 as age; expected numbers that differ"):
         opened(table("age", lambda n: "3.0"), label="age", target="number")
     data = opened(table("a,b", lambda n: f"{n % 2},0"))
-    assert data.problems[0].what == "no training image has the label 'b', which will hardly be answered"
+    assert data.problems[0].what == "no training record has the label 'b', which will hardly be answered"
     for settings in ({"columns": {"label": "a,a"}}, {"columns": {"label": ["a", ""]}}, {"label_separator": ""}):
         with pytest.raises(ValueError, match=r"each once|at least 1"):
             ImageSource(source="x", **settings)  # type: ignore[arg-type]

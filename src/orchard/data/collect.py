@@ -97,6 +97,7 @@ def settle_labels(
     settings: DataSettings,
     problems: list[Problem],
     nothing: tuple[str, str],
+    records: str = "pictures",
 ) -> tuple[list[int], np.ndarray, tuple[str, ...]]:
     """Which records have a label that can be learned or asked about, those labels as they are stored, and their names.
 
@@ -111,24 +112,24 @@ def settle_labels(
             labels[place] = kind.read(raw)
         except ValueError as error:
             bad.append(Problem(key, str(error)))
-    settle(bad, "have a label that is not right", "mend or remove them", settings, problems, len(keys))
+    settle(bad, "have a label that is not right", "mend or remove them", settings, problems, len(keys), records)
     learned = [label for place, label in labels.items() if splits[place] in ("", "train")]
     if not labels or (settings.training and not learned):
         given = ", ".join(sorted({splits[place] for place in labels}))
-        raise OrchardError(f"{source} has no training pictures{nothing[0].format(given) if given else nothing[1]}")
+        raise OrchardError(f"{source} has no training {records}{nothing[0].format(given) if given else nothing[1]}")
     names = kind.names(learned if settings.training else list(labels.values()))
     if settings.training:
         problems += [Problem(source, line) for line in kind.check(source, learned, names)]
     known = frozenset(names)
     strange = [Problem(keys[place], what) for place, label in labels.items() if (what := kind.unknown(label, known))]
     what = "have a class that training never sees"
-    settle(strange, what, "add it to the training pictures", settings, problems, len(labels))
+    settle(strange, what, f"add it to the training {records}", settings, problems, len(labels), records)
     taken = [place for place, label in labels.items() if not kind.unknown(label, known)]
     if settings.held_fold and settings.training:
         if any(splits[place] == "validation" for place in taken):
             raise UsageError(
-                f"{source} has a validation split of its own, and each fold takes another part of the training images "
-                "for it; put its images among those of train, or train without folds"
+                f"{source} has a validation split of its own, and each fold takes another part of the training records "
+                "for it; put its records among those of train, or train without folds"
             )
         check_folds(source, kind.counts(kind.encode(learned, names), names), settings.held_fold[1])
     return taken, kind.encode([labels[place] for place in taken], names), names
@@ -146,12 +147,18 @@ def strangers(names: Sequence[str], endings: Collection[str], what: str = "pictu
 
 
 def settle(
-    bad: Sequence[Problem], what: str, remedy: str, settings: DataSettings, problems: list[Problem], total: int
+    bad: Sequence[Problem],
+    what: str,
+    remedy: str,
+    settings: DataSettings,
+    problems: list[Problem],
+    total: int,
+    records: str = "pictures",
 ) -> None:
     """Refuse bad records, naming the first of them, or put them on the list of problems."""
     if bad and settings.bad_records == "refuse":
         first = "; ".join(f"{p.key}: {p.what}" for p in bad[:3]) + ("; ..." if len(bad) > 3 else "")
-        raise OrchardError(f"{len(bad)} of {total} pictures {what}: {first}\n{remedy}, {GO_ON}")
+        raise OrchardError(f"{len(bad)} of {total} {records} {what}: {first}\n{remedy}, {GO_ON}")
     problems.extend(bad)
 
 

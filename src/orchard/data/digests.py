@@ -19,6 +19,7 @@ from orchard.data.boxes.collect import FileBoxes
 from orchard.data.captions.tsv import TsvSplit
 from orchard.data.collect import pack_digests
 from orchard.data.files import FileSplit
+from orchard.data.labelled_text.contracts import LabelledTexts
 from orchard.data.masks.collect import FileMasks
 from orchard.data.pairs.contracts import Pairs
 from orchard.data.picture_objects import ObjectSplit
@@ -76,6 +77,11 @@ def _(split: Resolutions) -> np.ndarray:
 def _(split: TwoSides) -> np.ndarray:
     """Of pairs those of A, else of both sides."""
     return pack_digests(split.a.digests if split.paired else [*split.a.digests, *split.b.digests])
+
+
+@digests_of.register
+def _(split: LabelledTexts) -> np.ndarray:
+    return split.digests
 
 
 @digests_of.register

@@ -14,17 +14,17 @@ _REGRESSION = "numbers, so that this is a regression, which --set data.target=nu
 
 
 def look_at_labels(source: str, labels: Sequence[str]) -> list[str]:
-    """Whether these are classes at all. OrchardError where most have one picture, a remark where they are measures."""
+    """Whether these are classes at all. OrchardError where most have one record, a remark where they are measures."""
     counts = Counter(labels)
     single = sum(count == 1 for count in counts.values())
     numbers = all(_NUMBER.fullmatch(label) for label in counts)
     measured = numbers and not all(label.isdigit() for label in counts)
     if len(counts) >= _MANY and single > len(counts) / 2:
-        why = _REGRESSION if numbers else "as good as a name for each picture; expected a class that several have"
+        why = _REGRESSION if numbers else "as good as a name for each record; expected a class that several have"
         separator = next((s for s in "|;" if 2 * sum(s in label for label in counts) > len(counts)), "")
         if separator:
-            why = f"lists; --set data.label_separator='{separator}' learns several classes of an image (multi-label)"
-        raise OrchardError(f"{single} of {len(counts)} classes of {source} have one picture each: the labels are {why}")
+            why = f"lists; --set data.label_separator='{separator}' learns several classes of a record (multi-label)"
+        raise OrchardError(f"{single} of {len(counts)} classes of {source} have one record each: the labels are {why}")
     if len(counts) >= _MANY and measured:
         return [f"the labels are {_REGRESSION}; here {len(counts)} classes are told apart, near ones or far"]
     return []

@@ -57,10 +57,9 @@ class DataSettings(Settings):
         return copy
 
 
-class ImageColumns(Settings):
-    """Which column of a table of images is what, by its name in the header."""
+class LabelColumns(Settings):
+    """Which columns of a table are labels and splits, by their names in the header."""
 
-    path: str | None = Field(None, description="column with the image's path; default: path, file, filename or image")
     label: str | tuple[str, ...] | None = Field(
         None, description="column with its class, or several with 0 and 1 or with numbers, as a,b,c; default: label, "
         "class or category, else all others where they hold 0 and 1",
@@ -81,19 +80,21 @@ class ImageColumns(Settings):
         return value
 
 
-class FolderSettings(DataSettings):
-    """How files of images with classes become splits."""
+class ImageColumns(LabelColumns):
+    """Which column of a table of images is what, by its name in the header."""
 
-    classes: Literal["top", "leaf", "path"] = Field(
-        "top", description="class of an image in nested folders: the outermost, the innermost, or all of them"
-    )
-    columns: ImageColumns = Field(default_factory=ImageColumns, description="columns of a table of images")
+    path: str | None = Field(None, description="column with the image's path; default: path, file, filename or image")
+
+
+class LabelSettings(DataSettings):
+    """How records with labels become splits."""
+
     target: Target | None = Field(
-        None, description="what is learned of an image: its class, several classes (multi-label) or a number "
+        None, description="what is learned of a record: its class, several classes (multi-label) or a number "
         "(regression); default: found by looking, and a number where it is said",
     )  # fmt: skip
     label_separator: str | None = Field(
-        None, min_length=1, description="what stands between the labels of an image in one field, such as ;"
+        None, min_length=1, description="what stands between the labels of a record in one field, such as ;"
     )
     folds: int | None = Field(
         None, ge=2, description="parts into which train and validation are cut for cross-validation, by content and "
@@ -114,6 +115,43 @@ class FolderSettings(DataSettings):
     @property
     def held_fold(self) -> tuple[int, int] | None:
         return None if self.fold is None or self.folds is None else (self.fold, self.folds)
+
+
+class FolderSettings(LabelSettings):
+    """How files of images with classes become splits."""
+
+    classes: Literal["top", "leaf", "path"] = Field(
+        "top", description="class of an image in nested folders: the outermost, the innermost, or all of them"
+    )
+    columns: ImageColumns = Field(default_factory=ImageColumns, description="columns of a table of images")
+
+
+class LabelledTextColumns(LabelColumns):
+    """Which column of a table of texts with labels is what: by its name, or by its number, counted from 1."""
+
+    text: str | int | None = Field(
+        None, description="column with the text; default: text, sentence, review and the like, else the longest"
+    )
+    text_pair: str | int | None = Field(
+        None, description="column with a second text; default: sentence2, hypothesis and the like, where there is one"
+    )
+
+
+class LabelledTextSettings(LabelSettings):
+    """How texts with labels become splits."""
+
+    columns: LabelledTextColumns = Field(
+        default_factory=LabelledTextColumns, description="columns of a table of texts"
+    )  # fmt: skip
+    column_names: tuple[str, ...] = Field(
+        (), description="names of the columns of a table without a header, as a,b,c or as label:str:1,text:str:1"
+    )
+
+    @field_validator("column_names", mode="before")
+    @classmethod
+    def _names(cls, value: object) -> object:
+        """EasyNLP's notation has types and lengths behind the names."""
+        return tuple(one.split(":")[0].strip() for one in value.split(",")) if isinstance(value, str) else value
 
 
 class PreprocessSettings(Settings):
@@ -222,6 +260,10 @@ class ImageSource(FolderSettings, Source):
     )
 
 
+class LabelledTextSource(LabelledTextSettings, Source):
+    """Texts with labels, and where they are."""
+
+
 class MaskSource(MaskSettings, Source):
     """Images with masks, and where they are."""
 
@@ -274,11 +316,11 @@ class PictureSource(FolderSettings, CaptionSource):
     columns: PictureColumns = Field(default_factory=PictureColumns, description="columns of a table of images")
 
 
-class AnyColumns(Columns, ImageColumns, TextColumns):
+class AnyColumns(Columns, ImageColumns, LabelledTextColumns, TextColumns):
     """Which column of any table is what."""
 
 
-class AnySource(ImageSource, CaptionSource, MaskSource, TextPairSource, TextSource):
+class AnySource(ImageSource, CaptionSource, MaskSource, LabelledTextSource, TextPairSource, TextSource):
     """Data of any kind, for who only looks at it."""
 
     columns: AnyColumns = Field(default_factory=AnyColumns, description="columns of a table; default: found by looking")

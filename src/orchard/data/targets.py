@@ -1,4 +1,4 @@
-"""What is learned of an image: its class, several classes or numbers. Read without torch.
+"""What is learned of an image or a text: its class, several classes or numbers. Read without torch.
 
 A reader of data finds raw labels: the text of a field, the cells of several columns, a list of names, or numbers. A
 target makes labels of them and says what is wrong with one, which names they have, how they are stored and which
@@ -16,7 +16,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from orchard.data.label_words import look_at_labels, sort_classes
-from orchard.data.settings import DataSettings, FolderSettings, Target
+from orchard.data.settings import DataSettings, LabelSettings, Target
 from orchard.errors import OrchardError, UsageError
 
 Raw = str | tuple[str, ...] | tuple[float, ...]  # a field; cells of columns, or names; numbers
@@ -72,7 +72,7 @@ class TargetKind(ABC):
 
 
 class OneClass(TargetKind):
-    """One class for each image; `known` are all there are, in their order, where a data set names them."""
+    """One class for each record; `known` are all there are, in their order, where a data set names them."""
 
     target = "class"
 
@@ -116,7 +116,7 @@ class OneClass(TargetKind):
 
 
 class SeveralClasses(TargetKind):
-    """Any number of classes for each image: a column of 0 and 1 for each, a field with a separated list, or a list."""
+    """Any number of classes for each record: a column of 0 and 1 for each, a field with a separated list, or a list."""
 
     target = "classes"
 
@@ -143,16 +143,16 @@ class SeveralClasses(TargetKind):
 
     def unknown(self, label: frozenset[str], names: Collection[str]) -> str:
         strange = sorted(label.difference(names))
-        return f"label '{strange[0]}' is on no training image" if strange else ""
+        return f"label '{strange[0]}' is on no training record" if strange else ""
 
     def check(self, source: str, labels: Sequence[frozenset[str]], names: Sequence[str]) -> list[str]:
         counts = {name: sum(name in label for label in labels) for name in names}
         if all(count in (0, len(labels)) for count in counts.values()):
             raise OrchardError(
-                f"{source} has the same labels on every training image; nothing can be learned from them"
+                f"{source} has the same labels on every training record; nothing can be learned from them"
             )
-        none = "no training image has the label '{}', which will hardly be answered"
-        every = "every training image has the label '{}', which tells none apart"
+        none = "no training record has the label '{}', which will hardly be answered"
+        every = "every training record has the label '{}', which tells none apart"
         return [none.format(n) for n, c in counts.items() if not c] + [
             every.format(n) for n, c in counts.items() if c == len(labels)
         ]
@@ -183,7 +183,7 @@ class SeveralClasses(TargetKind):
 
 
 class Numbers(TargetKind):
-    """Numbers for each image, each of a column or of a place in a list."""
+    """Numbers for each record, each of a column or of a place in a list."""
 
     target = "number"
 
@@ -202,7 +202,7 @@ class Numbers(TargetKind):
     def check(self, source: str, labels: Sequence[tuple[float, ...]], names: Sequence[str]) -> list[str]:
         for name, values in zip(names, zip(*labels, strict=True), strict=True):
             if len(np.unique(np.array(values, np.float32))) == 1:
-                raise OrchardError(f"{source}: every training image has {values[0]:g} as {name}; expected numbers that "
+                raise OrchardError(f"{source}: every training record has {values[0]:g} as {name}; expected numbers that "
                                    "differ")  # fmt: skip
         return []
 
@@ -251,7 +251,7 @@ def choose_target(
     Raises UsageError for settings that contradict the data or each other.
     """
     asked, separator = None, None
-    if isinstance(settings, FolderSettings):
+    if isinstance(settings, LabelSettings):
         asked, separator = settings.target, settings.label_separator
     if columns:
         if asked == "class" or separator:
@@ -267,7 +267,7 @@ def choose_target(
     target = asked or ("number" if numbers else "classes" if lists or separator else "class")
     if separator and target != "classes":
         raise UsageError(
-            f"{source}: data.label_separator is for several classes of an image, not for data.target={target}"
+            f"{source}: data.label_separator is for several classes of a record, not for data.target={target}"
         )
     if target == "class":
         return OneClass(known), ""

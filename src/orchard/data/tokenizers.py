@@ -44,6 +44,10 @@ class Tokenizer(ABC):
     def encode(self, text: str) -> list[int]:
         """The ids of a text, no special ones added at its ends."""
 
+    def encode_many(self, texts: Sequence[str]) -> list[list[int]]:
+        """The ids of every text, as `encode` gives them."""
+        return [self.encode(text) for text in texts]
+
     @abstractmethod
     def decode(self, ids: Iterable[int]) -> str:
         """The text of ids; special ones say nothing. Raises OrchardError for an id beyond the vocabulary."""
@@ -156,6 +160,12 @@ class Pieces(Tokenizer):
     def encode(self, text: str) -> list[int]:
         check_unicode(text)
         return self.inner.encode_batch_fast([text], add_special_tokens=False)[0].ids  # without places in the text
+
+    def encode_many(self, texts: Sequence[str]) -> list[list[int]]:
+        """In threads."""
+        for text in texts:
+            check_unicode(text)
+        return [one.ids for one in self.inner.encode_batch_fast(list(texts), add_special_tokens=False)]
 
     def decode(self, ids: Iterable[int]) -> str:
         tokens = [int(token) for token in ids]

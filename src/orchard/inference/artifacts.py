@@ -45,21 +45,22 @@ class Artifact(ABC):
 
 @dataclass(frozen=True)
 class ClassesArtifact(Artifact):
-    """Classes of an image with their probabilities, most likely first."""
+    """Classes of an image or a text with their probabilities, most likely first."""
 
     item: str
     top: tuple[tuple[str, float], ...] = ()
     error: str = ""
     count: int = 0  # of classes in a line of a table
+    what: str = "picture"  # that was asked about
 
     def to_json(self) -> dict[str, Any]:
         if self.error:
-            return {"picture": self.item, "error": self.error}
-        return {"picture": self.item, "top": [{"class": name, "probability": p} for name, p in self.top]}
+            return {self.what: self.item, "error": self.error}
+        return {self.what: self.item, "top": [{"class": name, "probability": p} for name, p in self.top]}
 
     def columns(self) -> list[str]:
         ranks = [f"{what}_{n}" for n in range(1, self.count + 1) for what in ("class", "probability")]
-        return ["picture", *ranks, "error"]
+        return [self.what, *ranks, "error"]
 
     def cells(self) -> list[str]:
         found = [cell for name, p in self.top for cell in (name, f"{p:.6f}")]
@@ -71,12 +72,14 @@ class ClassesArtifact(Artifact):
         from rich.table import Table
         from rich.text import Text
 
-        table = Table("picture", "answer")
-        table.add_column("probability", justify="right")
-        table.add_column("then")
+        table: Table | None = None
         for one in artifacts:
+            if table is None:
+                table = Table(one.what, "answer")
+                table.add_column("probability", justify="right")
+                table.add_column("then")
             if one.error:
-                table.add_row(one.item, "", "", Text(one.error, "red"))
+                table.add_row(plain(one.item), "", "", Text(one.error, "red"))
             else:
                 (name, p), *others = one.top
                 rest = ", ".join(f"{other} {q:.1%}" for other, q in others)
@@ -127,14 +130,15 @@ class LabelsArtifact(Artifact):
     item: str
     labels: tuple[tuple[str, float], ...] = ()
     error: str = ""
+    what: str = "picture"
 
     def to_json(self) -> dict[str, Any]:
         if self.error:
-            return {"picture": self.item, "error": self.error}
-        return {"picture": self.item, "labels": [{"class": name, "probability": p} for name, p in self.labels]}
+            return {self.what: self.item, "error": self.error}
+        return {self.what: self.item, "labels": [{"class": name, "probability": p} for name, p in self.labels]}
 
     def columns(self) -> list[str]:
-        return ["picture", "labels", "probabilities", "error"]
+        return [self.what, "labels", "probabilities", "error"]
 
     def cells(self) -> list[str]:
         names, shares = (
@@ -149,8 +153,9 @@ class LabelsArtifact(Artifact):
         from rich.table import Table
         from rich.text import Text
 
-        table = Table("picture", "labels")
+        table: Table | None = None
         for one in artifacts:
+            table = table or Table(one.what, "labels")
             said = ", ".join(f"{name} {p:.1%}" for name, p in one.labels) or "none"
             table.add_row(one.item, Text(one.error, "red") if one.error else said)
         console.print(table)
@@ -164,14 +169,15 @@ class NumbersArtifact(Artifact):
     values: tuple[tuple[str, float], ...] = ()
     error: str = ""
     names: tuple[str, ...] = ()  # of all numbers, for a table
+    what: str = "picture"
 
     def to_json(self) -> dict[str, Any]:
         if self.error:
-            return {"picture": self.item, "error": self.error}
-        return {"picture": self.item, "numbers": dict(self.values)}
+            return {self.what: self.item, "error": self.error}
+        return {self.what: self.item, "numbers": dict(self.values)}
 
     def columns(self) -> list[str]:
-        return ["picture", *self.names, "error"]
+        return [self.what, *self.names, "error"]
 
     def cells(self) -> list[str]:
         found = [f"{value:.7g}" for _, value in self.values] or [""] * len(self.names)
@@ -186,7 +192,7 @@ class NumbersArtifact(Artifact):
         table: Table | None = None
         for one in artifacts:
             if table is None:
-                table = Table("picture", *one.names, "")
+                table = Table(one.what, *one.names, "")
                 for column in table.columns[1:-1]:
                     column.justify = "right"
             table.add_row(one.item, *(one.cells()[1:-1]), Text(one.error, "red"))

@@ -227,10 +227,10 @@ class Job(base.Job):
         )  # fmt: skip
 
 
-def missing_classes(missing: Sequence[str], split: str) -> str:
+def missing_classes(missing: Sequence[str], split: str, record: str = "picture") -> str:
     """Which classes a split cannot be asked about; empty if it has all."""
     more = f" and {len(missing) - 5} more" if len(missing) > 5 else ""
-    return f"the {split} split has no picture of {', '.join(missing[:5])}{more}" if missing else ""
+    return f"the {split} split has no {record} of {', '.join(missing[:5])}{more}" if missing else ""
 
 
 def start_model(settings: Settings, data: ImageData) -> nn.Module:

@@ -9,12 +9,12 @@ from typing import Any
 
 import numpy as np
 from scipy.stats import binomtest
-from sklearn.calibration import calibration_curve
-from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
+from sklearn.metrics import confusion_matrix
 from torch import nn
 
 from orchard.data.contracts import ImageSplit, Preprocess
-from orchard.report.charts import Chart, Line, line_chart, percent, short
+from orchard.report.charts import percent, short
+from orchard.report.classes import calibration, confused_pairs, per_class
 from orchard.report.confusion import confusion_cells
 from orchard.report.pictures import record_uri
 from orchard.report.run_page import Curve, Tile, write_run_page
@@ -25,7 +25,6 @@ from orchard.tasks.image_classification.report_parts import insights, own_tiles
 from orchard.training.run import RunFolder
 
 MOST_MISTAKES = 24
-MOST_PAIRS = 12  # of confused classes in the list
 INSIGHTS = 6
 
 
@@ -87,42 +86,13 @@ def write_report(
         count=len(labels),
         right=right,
         matrix=confusion_cells(matrix, objective.classes),
-        pairs=_confused(matrix, objective.classes),
-        table=_per_class(labels, said, objective.classes),
-        calibration=_calibration(labels == said, confidence),
+        pairs=confused_pairs(matrix, objective.classes),
+        table=per_class(labels, said, objective.classes),
+        calibration=calibration(labels == said, confidence),
         mistakes=_mistakes(split, predictions, probabilities, objective.classes),
         generative=filters_and_reconstructions(model, split, preprocess, [index for index, _, _ in chosen]),
         **insights(model, split, preprocess, chosen),
     )
-
-
-def _confused(matrix: np.ndarray, classes: Sequence[str]) -> list[dict[str, Any]]:
-    """The pairs of classes most often taken for each other, in one direction each."""
-    wrong = matrix * (1 - np.eye(len(classes), dtype=matrix.dtype))
-    totals = matrix.sum(1)
-    pairs = sorted(zip(*wrong.nonzero(), strict=True), key=lambda p: (-wrong[p], -wrong[p] / totals[p[0]]))
-    return [
-        {"truth": classes[t], "predicted": classes[p], "count": int(wrong[t, p]), "total": int(totals[t])}
-        for t, p in pairs[:MOST_PAIRS]
-    ]
-
-
-def _per_class(labels: np.ndarray, said: np.ndarray, classes: Sequence[str]) -> list[dict[str, Any]]:
-    """Precision, recall, F1 and count of each class, weakest first; classes without a picture come last."""
-    columns = precision_recall_fscore_support(labels, said, labels=range(len(classes)), zero_division=0.0)
-    rows = [
-        {"name": name, "precision": float(p), "recall": float(r), "f1": float(f), "count": int(n)}
-        for name, p, r, f, n in zip(classes, *columns, strict=True)
-    ]
-    return sorted(rows, key=lambda row: (row["count"] == 0, row["f1"]))
-
-
-def _calibration(right: np.ndarray, confidence: np.ndarray) -> Chart | None:
-    """How often the model is right where it claims a certain confidence."""
-    shares, claims = calibration_curve(right, confidence.clip(0, 1), n_bins=10)
-    points = [(float(c), float(s)) for c, s in zip(claims, shares, strict=True)]
-    lines = [Line("as claimed", [(0.0, 0.0), (1.0, 1.0)], "ideal"), Line("as it was", points, "train", dots=True)]
-    return line_chart("Calibration", lines, x_label="confidence", y_label="share correct", percent=True)
 
 
 def _mistakes(

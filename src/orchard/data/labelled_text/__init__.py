@@ -1,0 +1,1 @@
+"""Texts with labels: a class, several classes or numbers for each text, or for two texts together."""

@@ -1,0 +1,92 @@
+"""Answers for texts: batches of like lengths, in the order in which they were asked."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from orchard.data.text_inputs import EncodedText
+from orchard.errors import OrchardError, UsageError
+from orchard.inference.loading import Loaded, load
+from orchard.inference.outputs import Named
+from orchard.tasks.text_classification import TASK
+from orchard.tasks.text_start import loaded_inputs
+
+TOKENS = 8192  # in a batch, with padding
+POOL = 4096  # texts that are sorted by length together
+Question = tuple[str, str | None]  # a text, and the second one of a pair
+
+
+@dataclass(frozen=True)
+class Answer:
+    """Classes and probabilities, most likely first; numbers by name and value, where it has learned some."""
+
+    text: str
+    top: Named = ()
+    error: str = ""
+
+
+class TextClassifier:
+    """A trained classifier of texts.
+
+    >>> TextClassifier("runs/textcnn_nano-reviews")("a wonderful film")
+
+    Raises UsageError for a model of another task and OrchardError for one without a text tokenizer.
+    """
+
+    def __init__(self, loaded: Loaded | str | Path):
+        self.loaded = loaded if isinstance(loaded, Loaded) else load(loaded)
+        if self.loaded.task != TASK.name:
+            raise UsageError(f"{self.loaded.folder} is for {self.loaded.task}; texts are classified by {TASK.name}")
+        self.model, self.inputs = loaded_inputs(self.loaded)
+        self.paired = bool(self.loaded.facts.get("paired", False))
+
+    def __call__(self, texts: str | tuple[str, str] | Sequence[str | tuple[str, str]], top: int = 5) -> list[Answer]:
+        """One answer for each text, or pair of texts (a tuple)."""
+        single = isinstance(texts, str | tuple)
+        items: Sequence[str | tuple[str, str]] = [texts] if single else texts  # type: ignore[assignment, list-item]
+        return list(self.predict([one if isinstance(one, tuple) else (one, None) for one in items], top))
+
+    def predict(self, questions: Sequence[Question], top: int = 5) -> Iterator[Answer]:
+        """Answers in order, a pool of texts at a time. An empty text is answered with what is wrong with it."""
+        for begin in range(0, len(questions), POOL):
+            yield from self._pool(questions[begin : begin + POOL], top)
+
+    def _pool(self, questions: Sequence[Question], top: int) -> list[Answer]:
+        answers: dict[int, Answer] = {}
+        rows: dict[int, EncodedText] = {}
+        for number, (text, pair) in enumerate(questions):
+            if fault := self._fault(text, pair):
+                answers[number] = Answer(text, error=fault)
+                continue
+            try:
+                rows[number] = self.inputs.encode(text, pair)
+            except OrchardError as error:
+                answers[number] = Answer(text, error=str(error))
+        order = sorted(rows, key=lambda number: -len(rows[number].ids))
+        while order:
+            size = max(1, TOKENS // max(len(rows[order[0]].ids), 1))
+            numbers, order = order[:size], order[size:]
+            for number, values in zip(numbers, self._answers([rows[n] for n in numbers]), strict=True):
+                answers[number] = Answer(questions[number][0], self.loaded.outputs.named(values, top))
+        return [answers[number] for number in range(len(questions))]
+
+    @torch.no_grad()
+    def _answers(self, rows: Sequence[EncodedText]) -> list[list[float]]:
+        device = next(self.model.parameters()).device
+        tokens, segments = self.inputs.batch(rows)
+        outputs = self.model(tokens.values.to(device), tokens.mask.to(device), segments.to(device)).float()
+        found: list[list[float]] = self.loaded.outputs.tensor(outputs).cpu().tolist()
+        return found
+
+    def _fault(self, text: str, pair: str | None) -> str:
+        if not text.strip():
+            return "the text is empty"
+        if (pair is not None) != self.paired:
+            return "the model has learned pairs of texts; give a second one" if self.paired else (
+                "the model has learned single texts; leave out the second one"
+            )  # fmt: skip
+        return ""
