@@ -68,12 +68,18 @@ class _Curve:
 
 
 def find_lr(
-    model: str | nn.Module, data: Any, out: Path | str | None = None, *, recipe: str | None = None, **settings: Any
+    model: str | nn.Module,
+    data: Any,
+    out: Path | str | None = None,
+    *,
+    recipe: str | None = None,
+    task: str | None = None,
+    **settings: Any,
 ) -> dict[str, Any]:
     """Train for 100 steps while the learning rate rises from 1e-5 to 10, and say which rate suits.
 
     Args:
-        model, data, recipe, settings: as `train` takes them, but for the learning rate, its schedule and how long the
+        model, data, recipe, task, settings: as `train` takes them, but for the learning rate, its schedule and how long the
             training lasts. Nothing that is learned is kept.
         out: the page with the curve; default: runs/MODEL-DATA-lr.html.
 
@@ -83,10 +89,10 @@ def find_lr(
     """
     if given := FIXED.keys() & flatten(settings).keys():
         raise UsageError(f"{min(given)} is set by the range test itself, which takes {STEPS} steps; leave it out")
-    resolved, task = resolve_training(model, data, {**settings, **FIXED}, recipe)
+    resolved, learned = resolve_training(model, data, {**settings, **FIXED}, recipe, wanted=task)
     name, source = resolved.settings.model, resolved.settings.data.source
     if resolved.objects.data is None:
-        kind_named(task.data).require(source)
+        kind_named(learned.data).require(source)
     import torch
 
     from orchard.app.out_of_memory import explained
@@ -97,9 +103,9 @@ def find_lr(
     from orchard.training.state import DivergedError
 
     curve = _Curve()
-    with tempfile.TemporaryDirectory() as folder, explained(resolved.settings, task):
+    with tempfile.TemporaryDirectory() as folder, explained(resolved.settings, learned):
         run = RunFolder(Path(folder))
-        job = task.load(task.job)(resolved, torch.device("cuda" if torch.cuda.is_available() else "cpu"))
+        job = learned.load(learned.job)(resolved, torch.device("cuda" if torch.cuda.is_available() else "cpu"))
         if len(job.phases) > 1:
             raise UsageError(f"{name} learns from several losses, and a range test follows one; set the rates by hand")
         set_threads(job, run)

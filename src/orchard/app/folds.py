@@ -28,6 +28,7 @@ def train_folds(
     out: Path | str | None = None,
     *,
     recipe: str | None = None,
+    task: str | None = None,
     callbacks: Sequence[Any] = (),
     metrics: Mapping[str, Callable[[Tensor, Tensor], float]] | None = None,
     **settings: Any,
@@ -39,7 +40,7 @@ def train_folds(
     The runs together are an ensemble: `evaluate` and `pipeline` take their folder.
 
     Args:
-        model, data, recipe, callbacks, metrics, settings: as `train` takes them, for each run.
+        model, data, recipe, task, callbacks, metrics, settings: as `train` takes them, for each run.
         folds: at least 2, and no more than a class has images.
         out: the folder of the runs fold-0, fold-1, ...; default: runs/MODEL-DATA-folds.
 
@@ -51,9 +52,9 @@ def train_folds(
         raise UsageError(f"{min(given)} is set by the cross-validation itself; leave it out")
     if folds < 2:
         raise UsageError(f"{folds} folds are asked for; expected at least 2")
-    resolved, task = resolve_training(model, data, settings, recipe, metrics)
+    resolved, learned = resolve_training(model, data, settings, recipe, metrics, task)
     if "data.folds" not in known_keys(type(resolved.settings)):
-        raise UsageError(f"{resolved.settings.model} is for {task.name}, whose data are not cut into folds; train "
+        raise UsageError(f"{resolved.settings.model} is for {learned.name}, whose data are not cut into folds; train "
                          "without them")  # fmt: skip
     if resolved.settings.devices * resolved.settings.nodes > 1:
         raise UsageError("folds are trained one after another on one device; leave out devices and nodes")
@@ -63,18 +64,21 @@ def train_folds(
     if (folder / "run.json").exists():
         raise UsageError(f"{folder} is a run; name another folder for the folds with --out")
     if resolved.objects.data is None:
-        kind_named(task.data).require(source)
+        kind_named(learned.data).require(source)
     from orchard.tasks.base import say
 
     runs = []
     for fold in range(folds):
         say(f"fold-{fold}, {fold + 1} of {folds}")
-        cut = {"data.folds": folds, "data.fold": fold}
+        cut: dict[str, Any] = {"data.folds": folds, "data.fold": fold}
         path = fold_folder(folder, fold)
         runs.append(
-            train(model, resolved.source, path, recipe=recipe, callbacks=callbacks, metrics=metrics, **settings, **cut)
+            train(
+                model, resolved.source, path, recipe=recipe, task=task, callbacks=callbacks, metrics=metrics,
+                **settings, **cut,
+            )  # fmt: skip
         )
-    table = {"model": name, "task": task.name, "data": data_name(source), "metric": task.metric.name, **table_of(runs)}
+    table = {"model": name, "task": learned.name, "data": data_name(source), "metric": learned.metric.name, **table_of(runs)}
     try:
         write_json(folder / FOLDS, table)
     except OSError as error:

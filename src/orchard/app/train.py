@@ -32,14 +32,14 @@ if TYPE_CHECKING:
 FINE_TUNING = "recipe for fine-tuning"
 
 
-def pick_recipe(model: str, source: str, wanted: str | None) -> tuple[Recipe | None, str]:
-    """The recipe for a model on some data, and how settings.json shall call it.
+def pick_recipe(model: str, source: str, wanted: str | None, kind: str | None = None) -> tuple[Recipe | None, str]:
+    """The recipe for a model on some data of a kind, and how settings.json shall call it.
 
     `wanted` names the data set whose recipe is asked for, where it is not the one of `source`.
     """
     if model.startswith(FOREIGN):
         return None, ""
-    recipe = find_recipe(model, wanted or canonical_name(source))
+    recipe = find_recipe(model, wanted or canonical_name(source), kind)
     if wanted and (recipe is None or recipe.data != wanted):
         known = ", ".join(r.data for r in card_of(model).recipes if r.model == model) or "none"
         raise UsageError(f"{model} has no recipe for '{wanted}'; it has: {known}")
@@ -137,7 +137,7 @@ def resolve_training(
     if command.get("start_from") and kind.fine_tuning and recipe is None:
         found, name = Recipe(model, "", dict(kind.fine_tuning)), FINE_TUNING
     else:
-        found, name = pick_recipe(model, source, recipe)
+        found, name = pick_recipe(model, source, recipe, task.data)
     refuse_foreign(command, task, kind)
     resolved = resolve(command, found, name, kind)
     require_loggers(resolved.settings.loggers)

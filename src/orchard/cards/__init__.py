@@ -22,8 +22,8 @@ from orchard.errors import OrchardError, UsageError, unknown
 FOLDER = Path(__file__).parent
 FOREIGN = ("timm:", "hf:", "module:")  # how models of others begin, a person's own too, which have no cards
 SIZES = FOLDER / "sizes.json"
-# What recipes call one's own data.
-ANY = ("images", "text", "captions", "boxes", "masks", "panoptic", "text-pairs", "environments")
+# What recipes call one's own data: in most cases the kind that it is of.
+ANY = ("images", "text", "captions", "boxes", "masks", "panoptic", "text-pairs", "environments", "labelled-text")
 
 
 @dataclass(frozen=True)
@@ -260,10 +260,14 @@ def descendants_of(name: str) -> list[str]:
     return [card.name for card in all_cards().values() if name in card.ancestors]
 
 
-def find_recipe(model: str, data: str) -> Recipe | None:
-    """The recipe for this model on this set, else the model's recipe for any data of its kind, else none."""
-    recipes = [recipe for recipe in card_of(model).recipes if recipe.model == model]
-    for wanted in (data, *ANY):
+def find_recipe(model: str, data: str, kind: str | None = None) -> Recipe | None:
+    """The recipe for this model on this set, else the model's recipe for any data of its kind, else none.
+
+    A model of several tasks has recipes for several kinds of data; `kind` says which is asked for.
+    """
+    card = card_of(model)
+    recipes = [recipe for recipe in card.recipes if recipe.model == model]
+    for wanted in (data, *((kind,) if card.tasks and kind else ANY)):
         for recipe in recipes:
             if recipe.data == wanted:
                 return recipe

@@ -117,7 +117,9 @@ def train(
         Path | None, typer.Option(help="Run or model folder of the image tokenizer that a painter writes codes for.")
     ] = None,
     recipe: Annotated[str | None, typer.Option(help="Use the recipe for this named set.")] = None,
-    task: Annotated[str | None, typer.Option(help="What a model of several tasks learns; default: by the data.")] = None,
+    task: Annotated[
+        str | None, typer.Option(help="What a model of several tasks learns; default: by the data.")
+    ] = None,
     seed: Annotated[int | None, typer.Option(help="Random seed.")] = None,
     find_lr: Annotated[
         bool, typer.Option("--find-lr", help="Do not train: let the learning rate rise for 100 steps, and suggest one.")
@@ -156,12 +158,12 @@ def train(
     if folds is not None:
         from orchard.app.folds import train_folds
 
-        emit(train_folds(model, data, folds, out, recipe=recipe, **command), as_json, _show_folds)
+        emit(train_folds(model, data, folds, out, recipe=recipe, task=task, **command), as_json, _show_folds)
         return
     if find_lr:
         from orchard.app.find_lr import find_lr as run_test
 
-        emit(run_test(model, data, out, recipe=recipe, **command), as_json, _show_rates)
+        emit(run_test(model, data, out, recipe=recipe, task=task, **command), as_json, _show_rates)
         return
     from orchard.app.train import train as run_training
 

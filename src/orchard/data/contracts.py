@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Annotated, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Generic, Protocol, TypeVar
 
 import numpy as np
 from PIL import Image
@@ -146,6 +146,21 @@ class Problem:
 
     key: str
     what: str
+
+
+class LabelledData(Protocol):
+    """Data with labels, of images or of texts: the names of the columns of labels, and what is learned of a record."""
+
+    @property
+    def source(self) -> str: ...
+    @property
+    def classes(self) -> tuple[str, ...]: ...
+    @property
+    def target(self) -> Target: ...
+    @property
+    def kind(self) -> type[TargetKind]: ...
+    @property
+    def splits(self) -> Mapping[str, Any]: ...
 
 
 @dataclass(frozen=True)

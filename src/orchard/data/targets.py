@@ -202,8 +202,9 @@ class Numbers(TargetKind):
     def check(self, source: str, labels: Sequence[tuple[float, ...]], names: Sequence[str]) -> list[str]:
         for name, values in zip(names, zip(*labels, strict=True), strict=True):
             if len(np.unique(np.array(values, np.float32))) == 1:
-                raise OrchardError(f"{source}: every training record has {values[0]:g} as {name}; expected numbers that "
-                                   "differ")  # fmt: skip
+                raise OrchardError(
+                    f"{source}: every training record has {values[0]:g} as {name}; expected numbers that differ"
+                )
         return []
 
     def encode(self, labels: Sequence[tuple[float, ...]], names: Sequence[str]) -> np.ndarray:

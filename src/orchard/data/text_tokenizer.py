@@ -32,7 +32,10 @@ def make_text_tokenizer(
         return read_text_tokenizer(model_folder(Path(start_from)))
     wanted = {"wordpiece": (0, 1), "bpe": (0, 2)}.get(settings.tokenizer, (0,))
     if len(settings.files) not in wanted:
-        files = {"wordpiece": "one, a vocab.txt, or none to learn one", "bpe": "two, vocab.json and merges.txt, or none to learn one"}
+        files = {
+            "wordpiece": "one, a vocab.txt, or none to learn one",
+            "bpe": "two, vocab.json and merges.txt, or none to learn one",
+        }
         expected = files.get(settings.tokenizer, "none")
         raise UsageError(f"text.files names {len(settings.files)} files; text.tokenizer={settings.tokenizer} "
                          f"expects {expected}")  # fmt: skip

@@ -142,8 +142,8 @@ def scatter_chart(title: str, points: Sequence[Point], *, x_label: str, y_label:
     path = f"M{x.place(low):g},{y.place(low):g}L{x.place(high):g},{y.place(high):g}"
     chart.lines.append({"label": "exact", "style": "ideal", "path": path, "dots": [], "radius": 0})
     dots = [(x.place(a), y.place(b), f"{x_label} {short(a)}, {y_label} {short(b)}") for a, b in points]
-    chart.lines.append({"label": "images", "style": "train", "path": "", "dots": dots, "radius": 2.6})
-    chart.summary = f"{title}: {y_label} against {x_label} of {len(points)} images"
+    chart.lines.append({"label": "records", "style": "train", "path": "", "dots": dots, "radius": 2.6})
+    chart.summary = f"{title}: {y_label} against {x_label} of {len(points)} records"
     return chart
 
 

@@ -1,4 +1,4 @@
-"""How a text encoder begins: fresh for a tokenizer and a head, or with the weights of another run, whatever its head."""
+"""How a text encoder begins: fresh for a tokenizer and a head, or with the weights of a run, whatever its head."""
 
 from __future__ import annotations
 
@@ -32,16 +32,18 @@ def start_encoder(settings: Any, tokenizer: Tokenizer, head: str, num_classes: i
               "num_classes": num_classes}  # fmt: skip
     for key, value in needed.items():
         if settings.architecture.get(key, value) != value:
-            raise UsageError(f"architecture.{key} is {settings.architecture[key]}, but it follows from the data: {value}; "
-                             "leave it out")  # fmt: skip
+            given = settings.architecture[key]
+            raise UsageError(f"architecture.{key} is {given}, but it follows from the data: {value}; leave it out")
     try:
         if not settings.start_from:
             model = create_model(settings.model, **{**settings.architecture, **needed})
             return _checked(model, settings)
         folder, about, state = read_start(settings)
         if about.architecture["vocabulary"] != tokenizer.vocabulary:
-            raise OrchardError(f"{folder} holds a model of {about.architecture['vocabulary']} tokens, its text tokenizer "
-                               f"has {tokenizer.vocabulary}")  # fmt: skip
+            known = about.architecture["vocabulary"]
+            raise OrchardError(
+                f"{folder} holds a model of {known} tokens, its text tokenizer has {tokenizer.vocabulary}"
+            )
         model = about.build(**{**settings.architecture, "head": head, "num_classes": num_classes})
     except ValueError as error:
         raise UsageError(f"{settings.model} cannot be built so: {error}") from None
@@ -70,7 +72,7 @@ def loaded_inputs(loaded: Loaded) -> tuple[nn.Module, TextInputs]:
     tokenizer = read_text_tokenizer(loaded.folder)
     config: Any = loaded.model.config
     if tokenizer.vocabulary > config.vocabulary:
-        raise OrchardError(f"{loaded.folder / FOLDER} has {tokenizer.vocabulary} tokens, the model {config.vocabulary}; it "
+        raise OrchardError(f"{loaded.folder / FOLDER} has {tokenizer.vocabulary} tokens, its model {config.vocabulary}; it "
                            "is of another one")  # fmt: skip
     model, _ = on_device(loaded.model)
     length = loaded.facts.get(LENGTH, config.context)

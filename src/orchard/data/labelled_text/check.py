@@ -21,7 +21,10 @@ def check_labelled_texts(source: str, settings: CaptionSource) -> Checked:
     known["columns"] = {key: value for key, value in known["columns"].items()
                         if key in ("text", "text_pair", "label", "split")}  # fmt: skip
     data = open_labelled_texts(source, LabelledTextSource.model_validate(known))
-    counts = {name: {"texts": len(split), **data.kind.counts(split.labels, data.classes)} for name, split in data.splits.items()}
+    counts = {
+        name: {"texts": len(split), **data.kind.counts(split.labels, data.classes)}
+        for name, split in data.splits.items()
+    }
     lengths = np.array([len(text.split()) for text in _sample(data.splits["train"])])
     signs = np.array([len(text) for text in _sample(data.splits["train"])])
     facts = {
@@ -58,7 +61,9 @@ def _lists(data: LabelledTextData) -> dict[str, tuple[str, ...]]:
         for n, digest in enumerate(split.digests.tolist()):
             where.setdefault(digest, []).append((name, n))
     again = [places for places in where.values() if len(places) > 1]
-    same, other, leaks = [], [], []
+    same: list[str] = []
+    other: list[str] = []
+    leaks: list[str] = []
     for places in again:
         said = " = ".join(data.splits[name].key(n) for name, n in places[:3])
         labels = Counter(str(data.splits[name].labels[n].tolist()) for name, n in places)

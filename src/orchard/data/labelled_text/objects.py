@@ -13,6 +13,8 @@ from orchard.data.objects import is_frame, name_of, parts_of, require_records
 from orchard.errors import UsageError
 from orchard.given import DATA, Given, source_of
 
+USUAL = ((TEXTS, "text"), (LABELS, "label"))
+
 
 def take_labelled_texts(data: Any) -> Given:
     """The texts and labels of each split, read once.
@@ -45,7 +47,7 @@ def take_labelled_texts(data: Any) -> Given:
 def _records(data: Any, name: str) -> Iterator[tuple[Any, Any, Any]]:
     if is_frame(data):
         header = [str(one) for one in data.columns]
-        places = [_place(header, usual, role, name) for usual, role in ((TEXTS, "text"), (LABELS, "label"))]
+        places = [_place(header, usual, role, name) for usual, role in USUAL]
         pair = next((n for n, word in enumerate(header) if word.lower() in PAIRS), None)
         if not len(data):
             raise UsageError(f"{name} is empty: it has no row")
@@ -61,7 +63,9 @@ def _record(record: Any, key: str) -> tuple[Any, Any, Any]:
     if isinstance(record, Mapping):
         header = [str(one) for one in record]
         keys = list(record)
-        text, label = (record[keys[_place(header, usual, role, key)]] for usual, role in ((TEXTS, "text"), (LABELS, "label")))
+        text, label = (
+            record[keys[_place(header, usual, role, key)]] for usual, role in USUAL
+        )
         pair = next((one for one in keys if str(one).lower() in PAIRS), None)
         return text, None if pair is None else record[pair], label
     if isinstance(record, list | tuple) and len(record) in (2, 3) and isinstance(record[0], str):

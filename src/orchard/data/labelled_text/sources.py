@@ -48,7 +48,9 @@ def open_labelled_texts(source: str | Given, settings: LabelledTextSettings) -> 
         raise UsageError(f"there is no file or folder '{source}'; sets known by name: {', '.join(NAMED)}")
     tables = _by_split(path)
     if tables:
-        return _tables(tables, settings, OWN, source, "table", f"{', '.join(f.name for f in tables.values())} are tables")
+        return _tables(
+            tables, settings, OWN, source, "table", f"{', '.join(f.name for f in tables.values())} are tables"
+        )
     return _folders(path, settings, source)
 
 
@@ -81,7 +83,10 @@ def _is_labelled(path: Path) -> bool:
     if len(first.cells) != 2:
         return False
     layout, rows = find_layout(str(path), (), rows, LabelledTextSettings())
-    found = [(str(row.cells[layout.labels[0]]), str(row.cells[layout.text])) for row, _ in zip(rows, range(200), strict=False)]
+    found = [
+        (str(row.cells[layout.labels[0]]), str(row.cells[layout.text]))
+        for row, _ in zip(rows, range(200), strict=False)
+    ]
     labels = {label for label, _ in found}
     return len(found) >= 10 and len(labels) <= len(found) // 5 and all(len(label.split()) == 1 for label in labels)
 
@@ -154,6 +159,10 @@ def _folders(folder: Path, settings: LabelledTextSettings, source: str) -> Label
         try:
             text = read_bytes(path).decode("utf-8-sig")
         except UnicodeDecodeError as error:
-            raise OrchardError(f"{path}: not UTF-8 (byte 0x{error.object[error.start]:02x}); save it as UTF-8") from None
+            raise OrchardError(
+                f"{path}: not UTF-8 (byte 0x{error.object[error.start]:02x}); save it as UTF-8"
+            ) from None
         found.add(0, text, None, label, split)
-    return make_data(found, settings, OWN, source, "text folder", "its text files lie in folders by class", (), "folder")
+    return make_data(
+        found, settings, OWN, source, "text folder", "its text files lie in folders by class", (), "folder"
+    )

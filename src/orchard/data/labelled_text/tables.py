@@ -67,9 +67,12 @@ def _escaped(path: Path) -> str:
 def opened(path: Path) -> Iterator[TextIO]:
     """The text of a file, packed by gzip or not; what goes wrong while it is read names the file."""
     try:
-        with gzip.open(path) if path.name.lower().endswith(".gz") else open_regular(path) as file:
-            with io.TextIOWrapper(file, encoding="utf-8-sig", newline="") as text:  # type: ignore[arg-type, type-var]
-                yield text
+        packed = path.name.lower().endswith(".gz")
+        with (
+            gzip.open(path) if packed else open_regular(path) as file,
+            io.TextIOWrapper(file, encoding="utf-8-sig", newline="") as text,  # type: ignore[arg-type, type-var]
+        ):
+            yield text
     except DAMAGE as error:
         raise OrchardError(f"{path} cannot be unpacked: {error}") from None
     except OSError as error:
@@ -157,7 +160,9 @@ def _parquet(path: Path) -> tuple[tuple[str, ...], Iterator[Row], str]:
     try:
         import pyarrow.parquet as parquet
     except ImportError:
-        raise OrchardError(f"{path}: Parquet is read with pyarrow; install it with pip install 'orchard[text]'") from None
+        raise OrchardError(
+            f"{path}: Parquet is read with pyarrow; install it with pip install 'orchard[text]'"
+        ) from None
     try:
         file = parquet.ParquetFile(path)
     except (OSError, ValueError) as error:

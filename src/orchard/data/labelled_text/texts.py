@@ -22,7 +22,9 @@ def read_texts(source: str, paired: bool) -> Iterator[tuple[str, str | None]]:
     if not path.is_file():
         raise UsageError(f"there is no file '{source}'; expected a table of texts, or a .txt file with one a line")
     if not is_table(path):
-        raise UsageError(f"{source} is no table of texts; expected .csv, .tsv, .jsonl, .parquet, or .txt with one a line")
+        raise UsageError(
+            f"{source} is no table of texts; expected .csv, .tsv, .jsonl, .parquet, or .txt with one a line"
+        )
     if stem_and_ending(path)[1] == ".txt":
         yield from ((line, None) for _, line in lines_of(path))
         return

@@ -11,12 +11,12 @@ import torch
 from torch import Tensor, nn
 
 from orchard.data.batches import ImageBatch
-from orchard.data.contracts import ImageData
+from orchard.data.contracts import LabelledData
 from orchard.data.settings import MixSettings
 from orchard.errors import UsageError
 from orchard.inference.outputs import Outputs
 from orchard.tasks.image_classification.joint import LOSS
-from orchard.tasks.image_classification.settings import JointSettings, Settings
+from orchard.tasks.image_classification.settings import JointSettings, LabelSettings
 from orchard.training.phases import one_phase
 
 OwnMetric = Callable[[Tensor, Tensor], float]
@@ -82,7 +82,7 @@ class ImageObjective(ABC):
 
     @classmethod
     @abstractmethod
-    def for_training(cls, data: ImageData, settings: Settings, **common: Any) -> Self:
+    def for_training(cls, data: LabelledData, settings: LabelSettings, **common: Any) -> Self:
         """That of a training on `data`."""
 
     @classmethod

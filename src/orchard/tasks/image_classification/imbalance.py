@@ -6,16 +6,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from orchard.data.contracts import ImageData
+from orchard.data.contracts import ImageData, LabelledData
 from orchard.errors import UsageError, unknown
-from orchard.tasks.image_classification.settings import Settings
+from orchard.tasks.image_classification.settings import LabelSettings, Settings
 
 
-def class_weights(settings: Settings, data: ImageData) -> Tensor | None:
+def class_weights(settings: LabelSettings, data: LabelledData) -> Tensor | None:
     """(K,) weights in the loss, or None where there are none.
 
-    "balanced" weighs a class by what it lacks: where an image has one class by N / (K n), with n of N training images
-    of the class; where it may have several, images of the class by (N - n) / n, so that they weigh as much as those
+    "balanced" weighs a class by what it lacks: where a record has one class by N / (K n), with n of N training records
+    of the class; where it may have several, records of the class by (N - n) / n, so that they weigh as much as those
     without it. Raises UsageError for a class that is not there.
     """
     asked = settings.class_weights

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from orchard.data.augment import mix
 from orchard.data.batches import ImageBatch
-from orchard.data.contracts import ImageData
+from orchard.data.contracts import LabelledData
 from orchard.data.settings import MixSettings
 from orchard.inference.outputs import Outputs
 from orchard.tasks.image_classification.image_objective import ImageObjective, Predictions, unknown_class
@@ -22,7 +22,7 @@ from orchard.tasks.image_classification.multi_label_metrics import (
     choose_thresholds,
     multi_label_metrics,
 )  # fmt: skip
-from orchard.tasks.image_classification.settings import Settings
+from orchard.tasks.image_classification.settings import LabelSettings
 
 
 class MultiLabel(ImageObjective):
@@ -53,7 +53,7 @@ class MultiLabel(ImageObjective):
         self.thresholds = tuple(thresholds) or (HALF,) * len(self.classes)
 
     @classmethod
-    def for_training(cls, data: ImageData, settings: Settings, **common: Any) -> Self:
+    def for_training(cls, data: LabelledData, settings: LabelSettings, **common: Any) -> Self:
         weights = class_weights(settings, data)
         return cls(data.classes, label_smoothing=settings.label_smoothing, weights=weights, **common)
 

@@ -11,13 +11,13 @@ from torch import Tensor
 
 from orchard.data.augment import mix
 from orchard.data.batches import ImageBatch
-from orchard.data.contracts import ImageData
+from orchard.data.contracts import LabelledData
 from orchard.data.settings import MixSettings
 from orchard.inference.outputs import OneClass, Outputs
 from orchard.tasks.image_classification.image_objective import ImageObjective, Predictions, unknown_class
 from orchard.tasks.image_classification.imbalance import class_weights
 from orchard.tasks.image_classification.metrics import best_temperature, classification_metrics
-from orchard.tasks.image_classification.settings import Settings
+from orchard.tasks.image_classification.settings import LabelSettings
 
 
 class ImageClassification(ImageObjective):
@@ -47,7 +47,7 @@ class ImageClassification(ImageObjective):
         )  # fmt: skip
 
     @classmethod
-    def for_training(cls, data: ImageData, settings: Settings, **common: Any) -> Self:
+    def for_training(cls, data: LabelledData, settings: LabelSettings, **common: Any) -> Self:
         return cls(
             data.classes, label_smoothing=settings.label_smoothing, weights=class_weights(settings, data),
             scaled=settings.temperature_scaling, **common,

@@ -10,11 +10,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from orchard.data.contracts import ImageData
+from orchard.data.contracts import LabelledData
 from orchard.errors import OrchardError
 from orchard.inference.outputs import Numbers, Outputs
 from orchard.tasks.image_classification.image_objective import ImageObjective, Predictions
-from orchard.tasks.image_classification.settings import Settings
+from orchard.tasks.image_classification.settings import LabelSettings
 
 
 class Regression(ImageObjective):
@@ -46,7 +46,7 @@ class Regression(ImageObjective):
         self.mean, self.std, self.median = (torch.tensor(values) for values in (mean, std, median))
 
     @classmethod
-    def for_training(cls, data: ImageData, settings: Settings, **common: Any) -> Self:
+    def for_training(cls, data: LabelledData, settings: LabelSettings, **common: Any) -> Self:
         labels = data.splits["train"].labels.astype(np.float64)
         mean, std, median = labels.mean(0), labels.std(0), np.median(labels, 0)
         if not std.all():

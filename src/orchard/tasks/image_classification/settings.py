@@ -39,7 +39,19 @@ class JointSettings(Strict):
     )
 
 
-class Settings(TrainSettings):
+class LabelSettings(TrainSettings):
+    """What the loss of labels may be told, of images or of texts."""
+
+    label_smoothing: float = Field(0.0, ge=0, lt=1, description="share of the target spread over all classes")
+    class_weights: Literal["balanced"] | dict[str, Annotated[float, Field(ge=0)]] | None = Field(
+        None, description="weight of each class in the loss, by its name, the others 1; balanced: as it is rare"
+    )
+    temperature_scaling: bool = Field(
+        False, description="divide logits by what makes validation probabilities most likely (arXiv:1706.04599)"
+    )
+
+
+class Settings(LabelSettings):
     """What training a classifier may be told beside what all trainings are."""
 
     fine_tuning: ClassVar[Mapping[str, Any]] = {
@@ -57,14 +69,7 @@ class Settings(TrainSettings):
 
     data: ImageSource
     image_size: int | None = Field(None, ge=1, description="side of the square images the model sees")
-    label_smoothing: float = Field(0.0, ge=0, lt=1, description="share of the target spread over all classes")
-    class_weights: Literal["balanced"] | dict[str, Annotated[float, Field(ge=0)]] | None = Field(
-        None, description="weight of each class in the loss, by its name, the others 1; balanced: as it is rare"
-    )
     balanced_sampling: bool = Field(False, description="draw all classes equally often, records of small ones again")
-    temperature_scaling: bool = Field(
-        False, description="divide logits by what makes validation probabilities most likely (arXiv:1706.04599)"
-    )
     freeze_trunk: bool = Field(False, description="learn the head only, of a model that is gone on with")
     head_epochs: float = Field(0.0, ge=0, description="epochs at first in which the head alone learns")
     distillation: DistillationSettings = Field(default_factory=DistillationSettings)

@@ -1,4 +1,4 @@
-"""Text classification: which of K classes is a text, or a pair of texts, or which of them are, or which numbers has it?"""
+"""Text classification: which of K classes is a text or a pair of texts, which of them are, or which numbers has it?"""
 
 from orchard.tasks.record import Classes, Task, Text
 from orchard.training.metric import Metric

@@ -1,4 +1,4 @@
-"""Answers of a classifier of texts: classes, or numbers, of texts on the command line, in files of lines and in tables."""
+"""Answers of a classifier of texts: classes, or numbers, of texts on the command line, in lines and in tables."""
 
 from __future__ import annotations
 

@@ -51,7 +51,9 @@ class Job(base.Job):
         self.data = open_labelled_texts(resolved.objects.data or settings.data.source, settings.data)
         resolved = settle_for_target(resolved, self.data)
         settings = resolved.settings
-        self.tokenizer = make_text_tokenizer(settings.text, _texts(self.data.splits["train"]), settings.start_from, ROLES)
+        self.tokenizer = make_text_tokenizer(
+            settings.text, _texts(self.data.splits["train"]), settings.start_from, ROLES
+        )
         self.inputs = TextInputs(self.tokenizer, settings.text.length, template_of(settings.model))
         torch.manual_seed(settings.seed)  # the fresh weights
         self.model = start_encoder(settings, self.tokenizer, TASK.name, len(self.data.classes))
@@ -174,7 +176,9 @@ def evaluate_loaded(loaded: Loaded, source: str, split: str, settings: LabelledT
         settings = settings.model_copy(update={"target": learned})
     data = open_labelled_texts(source, settings)
     if data.target != learned:
-        raise UsageError(f"the model of {loaded.folder} has learned data.target={learned}; {data.source} is {data.target}")
+        raise UsageError(
+            f"the model of {loaded.folder} has learned data.target={learned}; {data.source} is {data.target}"
+        )
     texts = base.pick_split(data.splits, split, data.source)
     if data.paired != bool(loaded.facts.get("paired", False)):
         counts = "pairs of texts" if loaded.facts.get("paired") else "single texts"

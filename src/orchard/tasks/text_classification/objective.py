@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
@@ -22,7 +23,7 @@ class TextClassification:
     def __init__(self, labels: ImageObjective):
         self.labels = labels
         self.logged = labels.validated
-        self.phases = one_phase(self.loss, through_forward=True)
+        self.phases = (replace(one_phase(self.loss, through_forward=True)[0], after=project),)
 
     @classmethod
     def for_training(cls, data: LabelledTextData, settings: Settings) -> TextClassification:
@@ -49,12 +50,20 @@ class TextClassification:
         return {**found, "pearson": mean[0], "spearman": mean[1]}
 
 
+def project(model: nn.Module) -> None:
+    """Weights go back to where they may be after each update, of a model that says so (`project`)."""
+    if hasattr(model, "project"):
+        model.project()
+
+
 @torch.no_grad()
 def predict_texts(model: nn.Module, batches: Iterable[TextBatch]) -> Predictions:
     """Run `model`, as it stands, over batches that are already on its device."""
     found = [
         Predictions(
-            model(batch.tokens.values, batch.tokens.mask, batch.segments).float().cpu(), batch.labels.cpu(), batch.indices
+            model(batch.tokens.values, batch.tokens.mask, batch.segments).float().cpu(),
+            batch.labels.cpu(),
+            batch.indices,
         )
         for batch in batches
     ]

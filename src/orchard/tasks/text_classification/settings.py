@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 from pydantic import Field
 
 from orchard.data.settings import TOKENIZERS, LabelledTextSource, TextSettings, TokenizerName
 from orchard.data.settings import Settings as Strict
-from orchard.training.settings import TrainSettings
+from orchard.tasks.image_classification.settings import LabelSettings
 
 
 class EncodedTextSettings(TextSettings):
@@ -20,7 +20,7 @@ class EncodedTextSettings(TextSettings):
     length: int = Field(128, ge=4, description="tokens of a text with its special tokens; longer ones are cut")
 
 
-class Settings(TrainSettings):
+class Settings(LabelSettings):
     """What training a classifier of texts may be told beside what all trainings are."""
 
     fine_tuning: ClassVar[Mapping[str, Any]] = {
@@ -35,13 +35,6 @@ class Settings(TrainSettings):
 
     data: LabelledTextSource
     text: EncodedTextSettings = Field(default_factory=EncodedTextSettings)
-    label_smoothing: float = Field(0.0, ge=0, lt=1, description="share of the target spread over all classes")
-    class_weights: Literal["balanced"] | dict[str, Annotated[float, Field(ge=0)]] | None = Field(
-        None, description="weight of each class in the loss, by its name, the others 1; balanced: as it is rare"
-    )
-    temperature_scaling: bool = Field(
-        False, description="divide logits by what makes validation probabilities most likely (arXiv:1706.04599)"
-    )
 
 
 class Options(Strict):
