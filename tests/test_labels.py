@@ -150,7 +150,7 @@ def test_labels_that_training_never_sees(table: Table) -> None:
             {"label": "a,b", "target": "class"},
             "the labels are in 2 columns; data.target",
         ),
-        ("label", words, {"label_separator": "|", "target": "number"}, "is for several classes of an image, not for"),
+        ("label", words, {"label_separator": "|", "target": "number"}, "is for several classes of a record, not for"),
     ],
 )
 def test_settings_that_contradict(

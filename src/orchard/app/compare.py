@@ -131,6 +131,7 @@ def compare(
         "out": str(out),
         "contestants": rows,
     }
+    out.mkdir(parents=True, exist_ok=True)  # every contestant may have failed before it had a folder
     _write_csv(out / "compare.csv", rows, metric)
     _write_json(out / TABLE, result)
     _write_page(out / "compare.html", result, budget)

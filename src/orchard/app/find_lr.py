@@ -79,8 +79,8 @@ def find_lr(
     """Train for 100 steps while the learning rate rises from 1e-5 to 10, and say which rate suits.
 
     Args:
-        model, data, recipe, task, settings: as `train` takes them, but for the learning rate, its schedule and how long the
-            training lasts. Nothing that is learned is kept.
+        model, data, recipe, task, settings: as `train` takes them, but for the learning rate, its schedule and how
+            long the training lasts. Nothing that is learned is kept.
         out: the page with the curve; default: runs/MODEL-DATA-lr.html.
 
     Returns "steepest", the rate at which the mean loss falls fastest; "lowest", the rate at which it is lowest, beyond

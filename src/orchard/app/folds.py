@@ -74,11 +74,24 @@ def train_folds(
         path = fold_folder(folder, fold)
         runs.append(
             train(
-                model, resolved.source, path, recipe=recipe, task=task, callbacks=callbacks, metrics=metrics,
-                **settings, **cut,
-            )  # fmt: skip
+                model,
+                resolved.source,
+                path,
+                recipe=recipe,
+                task=task,
+                callbacks=callbacks,
+                metrics=metrics,
+                **settings,
+                **cut,
+            )
         )
-    table = {"model": name, "task": learned.name, "data": data_name(source), "metric": learned.metric.name, **table_of(runs)}
+    table = {
+        "model": name,
+        "task": learned.name,
+        "data": data_name(source),
+        "metric": learned.metric.name,
+        **table_of(runs),
+    }
     try:
         write_json(folder / FOLDS, table)
     except OSError as error:

@@ -72,8 +72,8 @@ def loaded_inputs(loaded: Loaded) -> tuple[nn.Module, TextInputs]:
     tokenizer = read_text_tokenizer(loaded.folder)
     config: Any = loaded.model.config
     if tokenizer.vocabulary > config.vocabulary:
-        raise OrchardError(f"{loaded.folder / FOLDER} has {tokenizer.vocabulary} tokens, its model {config.vocabulary}; it "
-                           "is of another one")  # fmt: skip
+        more = f"{tokenizer.vocabulary} tokens, its model {config.vocabulary}"
+        raise OrchardError(f"{loaded.folder / FOLDER} has {more}; it is of another one")
     model, _ = on_device(loaded.model)
     length = loaded.facts.get(LENGTH, config.context)
     if not isinstance(length, int) or not 1 <= length <= config.context:

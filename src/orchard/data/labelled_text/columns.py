@@ -67,7 +67,7 @@ def find_layout(
         wanted |= {one.lower() for one in labels if one is not None}
         words = [str(cell).strip() for cell in first[0].cells]
         lower = [word.lower() for word in words]
-        if has_names(words) or wanted & {word for word in lower if not word.isdigit()} or _looks_named(lower):
+        if wanted & {word for word in lower if not word.isdigit()} or _looks_named(lower, first[1:]):
             names, first = words, first[1:]
     width = len(names) or len(first[0].cells) if first else len(names)
     given = tuple(names) or tuple(str(number) for number in range(1, width + 1))
@@ -75,9 +75,11 @@ def find_layout(
     return layout, chain(first, rows)
 
 
-def _looks_named(lower: Sequence[str]) -> bool:
-    """Whether at least two cells of a first line are usual names of columns."""
-    return sum(word in (*TEXTS, *PAIRS, *LABELS, *SPLIT) for word in lower) > 1
+def _looks_named(lower: Sequence[str], rows: Sequence[Row]) -> bool:
+    """Whether a first line has usual names of columns, or one that stands nowhere below it."""
+    usual = [place for place, word in enumerate(lower) if word in (*TEXTS, *PAIRS, *LABELS, *SPLIT)]
+    alone = [place for place in usual if all(str(cell(row, place)).strip().lower() != lower[place] for row in rows)]
+    return len(usual) > 1 or bool(alone)
 
 
 def _settle(
@@ -102,7 +104,9 @@ def _settle(
     elif not labels and free:
         few = min(free, key=lambda place: len({str(cell(row, place)) for row in rows}))
         kinds = {str(cell(row, few)) for row in rows}
-        if len(free) == 1 or (len(kinds) <= max(2, len(rows) // 4) and all(len(kind) <= SHORT for kind in kinds)):
+        texts = 0 if text is None else len({str(cell(row, text)) for row in rows})
+        few_kinds = len(kinds) <= max(2, len(rows) // 4) and all(len(kind) <= SHORT for kind in kinds)
+        if len(free) == 1 or (few_kinds and texts > 2 * len(kinds)):
             labels = (few,)
             free.remove(few)
             if pair is None and not named and len(free) == 1 and _length(rows, free[0]) > SHORT / 4:

@@ -63,15 +63,13 @@ def _record(record: Any, key: str) -> tuple[Any, Any, Any]:
     if isinstance(record, Mapping):
         header = [str(one) for one in record]
         keys = list(record)
-        text, label = (
-            record[keys[_place(header, usual, role, key)]] for usual, role in USUAL
-        )
+        text, label = (record[keys[_place(header, usual, role, key)]] for usual, role in USUAL)
         pair = next((one for one in keys if str(one).lower() in PAIRS), None)
         return text, None if pair is None else record[pair], label
     if isinstance(record, list | tuple) and len(record) in (2, 3) and isinstance(record[0], str):
         return record[0], record[1] if len(record) == 3 else None, record[-1]
-    raise UsageError(f"{key} is a {type(record).__name__}; expected (text, label), (text, text, label), or a record with "
-                     "a text and a label")  # fmt: skip
+    raise UsageError(f"{key} is a {type(record).__name__}; expected (text, label), (text, text, label), or a record "
+                     "with a text and a label")  # fmt: skip
 
 
 def _place(header: Sequence[str], usual: Sequence[str], role: str, key: str) -> int:

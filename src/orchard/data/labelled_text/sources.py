@@ -122,8 +122,8 @@ def _tables(
         asked = settings if known is None else settings.model_copy(update={"column_names": columns})
         own, rows = find_layout(str(files[split]), names, rows, asked)
         if layout is not None and found is not None and (own.pair is None) != (layout.pair is None):
-            raise OrchardError(f"{files[split]} has {'one text' if own.pair is None else 'two texts'} in a row, another "
-                               "file of the set has not")  # fmt: skip
+            count = "one text" if own.pair is None else "two texts"
+            raise OrchardError(f"{files[split]} has {count} in a row, another file of the set has not")
         layout = layout or own
         found = found or Collected(paired=own.pair is not None)
         found.add_source(said)

@@ -65,37 +65,43 @@ def _escaped(path: Path) -> str:
 
 @contextmanager
 def opened(path: Path) -> Iterator[TextIO]:
-    """The text of a file, packed by gzip or not; what goes wrong while it is read names the file."""
+    """The text of a file, packed by gzip or not; what goes wrong while it is read names the file, and the line that is
+    no UTF-8."""
     try:
-        packed = path.name.lower().endswith(".gz")
-        with (
-            gzip.open(path) if packed else open_regular(path) as file,
-            io.TextIOWrapper(file, encoding="utf-8-sig", newline="") as text,  # type: ignore[arg-type, type-var]
-        ):
+        with _bytes(path) as file, io.TextIOWrapper(file, encoding="utf-8-sig", newline="") as text:
             yield text
+    except UnicodeDecodeError:
+        raise _not_utf8(path) from None
     except DAMAGE as error:
         raise OrchardError(f"{path} cannot be unpacked: {error}") from None
     except OSError as error:
         raise OrchardError(f"{path} cannot be read: {error.strerror or error}") from None
 
 
+def _bytes(path: Path) -> Any:
+    return gzip.open(path) if path.name.lower().endswith(".gz") else open_regular(path)
+
+
+def _not_utf8(path: Path) -> OrchardError:
+    """Which line it is: a text is decoded in blocks, so it is looked for again."""
+    with _bytes(path) as file:
+        for number, line in enumerate(file, 1):
+            try:
+                line.decode()
+            except UnicodeDecodeError as error:
+                byte = f"byte 0x{line[error.start]:02x}"
+                return OrchardError(
+                    f"{path}, line {number}: not UTF-8 ({byte}); save it as UTF-8, for example with iconv"
+                )
+    return OrchardError(f"{path} is not UTF-8")
+
+
 def lines_of(path: Path) -> Iterator[tuple[int, str]]:
     """Lines that are not blank, by their numbers from 1, without their ends."""
-    number = 0
     with opened(path) as file:
-        try:
-            for number, line in enumerate(file, 1):
-                if line.strip():
-                    yield number, line.rstrip("\r\n")
-        except UnicodeDecodeError as error:
-            raise not_utf8(path, number + 1, error) from None
-
-
-def not_utf8(path: Path, line: int, error: UnicodeDecodeError) -> OrchardError:
-    return OrchardError(
-        f"{path}, at line {line} or soon after: not UTF-8 (byte 0x{error.object[error.start]:02x}); save it as UTF-8, "
-        "for example with iconv"
-    )
+        for number, line in enumerate(file, 1):
+            if line.strip():
+                yield number, line.rstrip("\r\n")
 
 
 def _cells(path: Path) -> Iterator[Row]:
@@ -112,8 +118,6 @@ def _cells(path: Path) -> Iterator[Row]:
             for row in rows:
                 if any(cell.strip() for cell in row):
                     yield Row(rows.line_num, row)
-        except UnicodeDecodeError as error:
-            raise not_utf8(path, rows.line_num + 1, error) from None
         except csv.Error as error:
             raise OrchardError(f"{path}, line {rows.line_num}: {error}") from None
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -69,8 +68,9 @@ class FastText(nn.Module):
     def forward(self, tokens: Tensor, mask: Tensor | None = None, segments: Tensor | None = None) -> Tensor:
         return self.head(self.dropout(self.features(tokens, mask, segments)))
 
-    def layer_groups(self) -> list[list[nn.Module]]:
-        return [[*filter(None, (self.token, self.ngram))], [self.head]]
+    def layer_groups(self) -> list[tuple[str, ...]]:
+        """Name prefixes of the parameters from the input to the head."""
+        return [("token.", "ngram."), ("head.",)]
 
 
 VARIANTS = {

@@ -36,6 +36,15 @@ def check_text(config: Any, tokens: Tensor, mask: Tensor | None, segments: Tenso
     check_source(tokens, mask, vocabulary=config.vocabulary, most=config.context)
     if segments is not None and (segments.dtype != torch.int64 or segments.shape != tokens.shape):
         raise ValueError(f"expected segments {tuple(tokens.shape)} int64, got {tuple(segments.shape)} {segments.dtype}")
+    if (
+        segments is not None
+        and segments.device.type == "cpu"
+        and segments.numel()
+        and not torch.compiler.is_compiling()
+    ):
+        low, high = segments.aminmax()
+        if low < 0 or high > 1:
+            raise ValueError(f"expected segments 0 and 1, got {int(low)} to {int(high)}")
 
 
 def example_texts(config: Any, count: int, generator: torch.Generator | None) -> dict[str, Tensor]:

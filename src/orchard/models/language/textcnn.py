@@ -75,8 +75,9 @@ class TextCNN(nn.Module):
         if self.config.max_norm:
             self.head.weight.copy_(torch.renorm(self.head.weight, 2, 0, self.config.max_norm))
 
-    def layer_groups(self) -> list[list[nn.Module]]:
-        return [[self.token], [*self.convs], [self.head]]
+    def layer_groups(self) -> list[tuple[str, ...]]:
+        """Name prefixes of the parameters from the input to the head."""
+        return [("token.",), ("convs.",), ("head.",)]
 
 
 VARIANTS = {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -52,8 +53,9 @@ class TextClassification:
 
 def project(model: nn.Module) -> None:
     """Weights go back to where they may be after each update, of a model that says so (`project`)."""
-    if hasattr(model, "project"):
-        model.project()
+    back: Any = getattr(model, "project", None)
+    if back is not None:
+        back()
 
 
 @torch.no_grad()

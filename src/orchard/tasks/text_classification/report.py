@@ -1,4 +1,4 @@
-"""The report of a classifier of texts: confusions, metrics by class, mistakes with the words that made them, lengths."""
+"""The report of a classifier of texts: confusions, metrics by class, mistakes and their words, lengths."""
 
 from __future__ import annotations
 
@@ -60,7 +60,9 @@ def write_text_report(
     figures, name = metrics.reported, metrics.report_split
     lengths = np.array([inputs.tokens(*split.text(index)) for index in range(len(split))])[predictions.indices.numpy()]
     cut = int((lengths > inputs.length).sum())
-    tile = Tile("Cut", percent(cut / len(lengths)), f"of the texts are longer than the {inputs.length} tokens that are read")
+    tile = Tile(
+        "Cut", percent(cut / len(lengths)), f"of the texts are longer than the {inputs.length} tokens that are read"
+    )
     write = {ImageClassification: _classes, MultiLabel: _several, Regression: _numbers}[type(labels)]
     tiles, curves, content = write(labels, split, inputs, predictions, model, figures, name, lengths)
     return write_run_page(
@@ -91,7 +93,8 @@ def _classes(
     wrong = sorted((true != said).nonzero()[0].tolist(), key=lambda place: -float(sure[place]))
     mistakes = [
         _mistake(
-            split, inputs, model, int(predictions.indices[place]), int(said[place]), classes[said[place]], classes[true[place]],
+            split, inputs, model, int(predictions.indices[place]), int(said[place]), classes[said[place]],
+            classes[true[place]],
             f"{percent(float(sure[place]))}, true class {percent(float(shares[place, true[place]]))}",
         )
         for place in wrong[:MOST_MISTAKES]
@@ -111,7 +114,7 @@ def _several(
     shares, there = probabilities(predictions), predictions.labels.numpy() > HALF
     said = answered(shares, labels.thresholds)
     tiles = [
-        Tile(f"{name.capitalize()} mAP", percent(figures["map"]), f"always the same answer: {percent(figures['constant_map'])}"),
+        Tile(f"{name.capitalize()} mAP", percent(figures["map"]), f"of a constant: {percent(figures['constant_map'])}"),
         Tile("Macro F1", percent(figures["macro_f1"]), "mean over the classes, at their thresholds"),
         Tile("All labels right", percent(figures["subset_accuracy"]), "share of the texts"),
     ]  # fmt: skip
@@ -144,8 +147,12 @@ def _numbers(
     ]
     shown = np.unique(np.linspace(0, len(true) - 1, min(len(true), MOST_POINTS)).round().astype(int))
     scatters = [
-        scatter_chart(column, list(zip(true[shown, k].tolist(), values[shown, k].tolist(), strict=True)),
-                      x_label="true", y_label="predicted")
+        scatter_chart(
+            column,
+            list(zip(true[shown, k].tolist(), values[shown, k].tolist(), strict=True)),
+            x_label="true",
+            y_label="predicted",
+        )
         for k, column in enumerate(labels.classes[:6])
     ]
     errors = np.abs(values - true).max(1)
