@@ -7,8 +7,8 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
 .PHONY: quickstart test test-all lint sizes proofs clean
 
-# Tests of one file, or of one landmark, run in one process.
-PYTEST := $(BIN)/python -m pytest -n 2 --dist loadgroup
+# The tests of a file run in one process, where they share what fixtures made; files come in the order of conftest.py.
+PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 quickstart: .venv/.installed
 	$(BIN)/orchard train vit_nano --data digits

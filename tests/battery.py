@@ -36,9 +36,9 @@ def numbers(result: Any) -> dict[str, Tensor]:
     return {name: tensor.where(tensor.abs() < FORBIDDEN, 0) for name, tensor in floats.items()}
 
 
-def marks(card: Card, slow: bool) -> list[pytest.MarkDecorator]:
-    """Tests of one module run in one process, which builds its models once."""
-    return [pytest.mark.xdist_group(card.module), *([pytest.mark.slow] if slow else [])]
+def marks(slow: bool) -> list[pytest.MarkDecorator]:
+    """What is `slow` is left to `make test-all`."""
+    return [pytest.mark.slow] if slow else []
 
 
 # On paper
@@ -74,7 +74,7 @@ def papers(cards: Iterable[Card]) -> pytest.MarkDecorator:
     return pytest.mark.parametrize(
         "variants",
         [
-            pytest.param(Paper(card, every), id=f"{card.name}-all" if every else card.name, marks=marks(card, every))
+            pytest.param(Paper(card, every), id=f"{card.name}-all" if every else card.name, marks=marks(every))
             for card in cards
             for every in (False, True)
         ],
@@ -170,7 +170,7 @@ def smalls(wanted: Iterable[str] = SMALL, once: str = "module", elsewhere: Itera
     for id in wanted:
         card = SMALL[id].card
         one = getattr(card, once)
-        params.append(pytest.param(SMALL[id], id=id, marks=marks(card, slow=one in seen)))
+        params.append(pytest.param(SMALL[id], id=id, marks=marks(slow=one in seen)))
         seen.add(one)
     return pytest.mark.parametrize("small", params)
 

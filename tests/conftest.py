@@ -11,16 +11,15 @@ from PIL import Image
 from orchard.data import DataSettings, open_data
 from orchard.data.contracts import ImageData
 
+LONGEST = ("test_battery", "test_training", "test_readme", "test_recipes", "test_battery_references")
+
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests of one file run in one process, where they share what fixtures made; the battery's go by landmark.
+    """The files that take longest come first, so that no process waits for them at the end.
 
-    The README's commands take longest and come first, so that no process waits for them at the end.
+    A file runs in one process (`--dist loadfile`), where its tests share what fixtures made, and the battery its models.
     """
-    items.sort(key=lambda item: item.path.stem != "test_readme")
-    for item in items:
-        if item.get_closest_marker("xdist_group") is None:
-            item.add_marker(pytest.mark.xdist_group(item.path.stem))
+    items.sort(key=lambda item: LONGEST.index(item.path.stem) if item.path.stem in LONGEST else len(LONGEST))
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -25,7 +25,7 @@ from orchard.tasks.registry import task_named
 from orchard.training.settings import resolve
 
 WITH_RECIPES = [
-    pytest.param(card, id=card.name, marks=marks(card, slow=False)) for card in all_cards().values() if card.recipes
+    pytest.param(card, id=card.name, marks=marks(slow=False)) for card in all_cards().values() if card.recipes
 ]
 
 
@@ -56,9 +56,7 @@ def steps() -> list[Any]:
     params = []
     for card in all_cards().values():
         for recipe in (recipe for recipe in card.recipes if small(recipe, card)):
-            params.append(
-                pytest.param(recipe, id=f"{recipe.model}-{recipe.data}", marks=marks(card, slow=card.task in seen))
-            )
+            params.append(pytest.param(recipe, id=f"{recipe.model}-{recipe.data}", marks=marks(slow=card.task in seen)))
             seen.add(card.task)
     return params
 

@@ -162,7 +162,11 @@ def test_a_trained_model_is_judged_on_other_text(whole: Path, text: Path) -> Non
         ),
         ({"tokenizer": "bpe"}, UsageError, "setting 'tokenizer' is for text-to-image"),
         ({"text.files": ["vocab.json"]}, UsageError, "text.files has 1 files; characters takes none"),
-        ({"text.tokenizer": "wordpiece"}, UsageError, "wordpiece takes one, BERT's vocab.txt"),
+        (
+            {"text.tokenizer": "wordpiece", "text.files": ["a", "b"]},
+            UsageError,
+            "wordpiece takes one, BERT's vocab.txt",
+        ),
         ({"text.tokenizer": "bpe", "text.files": ["a", "b"]}, UsageError, "there is no file 'a'"),
         ({"start_from": "."}, UsageError, "is neither a run nor a model's folder"),
     ],

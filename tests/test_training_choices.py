@@ -132,6 +132,7 @@ def test_time_that_is_over_ends_the_training_with_everything_written(tmp_path: P
     assert list((tmp_path / "run" / "tensorboard").glob("events*"))
 
 
+@pytest.mark.slow  # compiling takes most of a minute
 def test_compiled_steps_learn_what_plain_steps_learn(tmp_path: Path) -> None:
     settings = {"image_size": 16, "batch_size": 128, "max_steps": 2, "log_every": 1}  # few layers: compiling is slow
     for name, compiled in (("plain", False), ("compiled", True)):
