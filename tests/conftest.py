@@ -17,7 +17,7 @@ LONGEST = ("test_battery", "test_training", "test_readme", "test_recipes", "test
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The files that take longest come first, so that no process waits for them at the end.
 
-    A file runs in one process (`--dist loadfile`), where its tests share what fixtures made, and the battery its models.
+    A file runs in one process (`--dist loadfile`), where its tests share what fixtures made, the battery its models.
     """
     items.sort(key=lambda item: LONGEST.index(item.path.stem) if item.path.stem in LONGEST else len(LONGEST))
 
