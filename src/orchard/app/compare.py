@@ -66,7 +66,7 @@ class Budget:
         if self.kind == "minutes":
             return {"max_minutes": self.amount, "epochs": 100_000}  # the time is over long before
         resolved, task = resolve_training(model, source, others)
-        job: Job = task.load(task.job)(resolved, torch.device("cpu"))
+        job: Job = task.load(str(task.job))(resolved, torch.device("cpu"))
         per_step = TRAINING_PASSES * resolved.settings.batch_size * job.cost(job.model)["macs"]
         steps = int(self.amount // per_step)
         if steps == 0:

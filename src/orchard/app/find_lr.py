@@ -105,7 +105,7 @@ def find_lr(
     curve = _Curve()
     with tempfile.TemporaryDirectory() as folder, explained(resolved.settings, learned):
         run = RunFolder(Path(folder))
-        job = learned.load(learned.job)(resolved, torch.device("cuda" if torch.cuda.is_available() else "cpu"))
+        job = learned.load(str(learned.job))(resolved, torch.device("cuda" if torch.cuda.is_available() else "cpu"))
         if len(job.phases) > 1:
             raise UsageError(f"{name} learns from several losses, and a range test follows one; set the rates by hand")
         set_threads(job, run)

@@ -212,7 +212,7 @@ def _train(
     from orchard.training.run import RunFolder
 
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    job: Job = task.load(task.job)(resolved, device)
+    job: Job = task.load(str(task.job))(resolved, device)
     set_threads(job, run)
     settings, fabric = job.settings, job.fabric
     fabric.launch()

@@ -89,19 +89,20 @@ class ClassesArtifact(Artifact):
 
 @dataclass(frozen=True)
 class EmbeddingArtifact(Artifact):
-    """The features of an image: D numbers."""
+    """The features of an image or a text: D numbers."""
 
     item: str
     values: tuple[float, ...] = ()
     error: str = ""
+    what: str = "picture"
 
     def to_json(self) -> dict[str, Any]:
         if self.error:
-            return {"picture": self.item, "error": self.error}
-        return {"picture": self.item, "features": list(self.values)}
+            return {self.what: self.item, "error": self.error}
+        return {self.what: self.item, "features": list(self.values)}
 
     def columns(self) -> list[str]:
-        return ["picture", "error", *(f"feature_{n}" for n in range(1, len(self.values) + 1))]
+        return [self.what, "error", *(f"feature_{n}" for n in range(1, len(self.values) + 1))]
 
     def cells(self) -> list[str]:
         return [self.item, self.error, *(f"{value:.7g}" for value in self.values)]
@@ -112,10 +113,12 @@ class EmbeddingArtifact(Artifact):
         from rich.table import Table
         from rich.text import Text
 
-        table = Table("picture")
-        table.add_column("features", justify="right")
-        table.add_column("the first of them")
+        table: Table | None = None
         for one in artifacts:
+            if table is None:
+                table = Table(one.what)
+                table.add_column("features", justify="right")
+                table.add_column("the first of them")
             if one.error:
                 table.add_row(one.item, "", Text(one.error, "red"))
             else:

@@ -68,7 +68,7 @@ class Task:
     options: str = "settings:Options"
     evaluation: str | None = None
     evaluation_key: str = "evaluation"
-    job: str = "job:Job"
+    job: str | None = "job:Job"  # None: answered by models of other tasks, and not learned by itself
     evaluate: str = "job:evaluate_loaded"
     pipeline: str | None = None
     answer: str | None = None

@@ -25,7 +25,8 @@ def template_of(name: str) -> tuple[str, str]:
 def start_encoder(settings: Any, tokenizer: Tokenizer, head: str, num_classes: int) -> nn.Module:
     """A model with the head of a task, fresh or with the weights of another run or model of this tokenizer.
 
-    Of a model with another head, or with other classes, all but the head is taken over. Raises UsageError for a
+    Of a model with another head, or with other classes, all but the head is taken over; parts in `may_be_fresh`, where the
+    other model has none, begin anew too (a pooler). Raises UsageError for a
     configuration that cannot be built, OrchardError for weights that do not fit.
     """
     needed = {"vocabulary": tokenizer.vocabulary, "pad": tokenizer.specials["pad"], "head": head,
@@ -49,7 +50,10 @@ def start_encoder(settings: Any, tokenizer: Tokenizer, head: str, num_classes: i
         raise UsageError(f"{settings.model} cannot be built so: {error}") from None
     own, prefix = model.state_dict(), f"{model.head_name}."
     same = about.architecture.get("head") == head and about.architecture.get("num_classes") == num_classes
-    wanted = {name for name in own if same or not name.startswith(prefix)}
+    fresh = tuple(f"{part}." for part in getattr(model, "may_be_fresh", ()))
+    wanted = {
+        name for name in own if same or not (name.startswith(prefix) or (name.startswith(fresh) and name not in state))
+    }
     if missing := sorted(name for name in wanted if name not in state or state[name].shape != own[name].shape):
         raise OrchardError(f"{folder} has no weights of the right shape for {missing[0]}, which {settings.model} needs")
     model.load_state_dict({**own, **{name: state[name] for name in wanted}})

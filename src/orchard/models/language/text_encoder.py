@@ -12,7 +12,8 @@ the segments (B, T) int64 of pairs (0 and 1). `config.head` is the name of the t
 
 `features(tokens, mask, segments)` → (B, D) is what stands for the whole text, `hidden(tokens, mask, segments)` →
 (B, T, D) for each token. `config` has `vocabulary`, `pad`, `context` (the longest T), `head` and `num_classes`;
-`head_name` is what the names of the head's parameters begin with, and `template` how texts are marked.
+`head_name` is what the names of the head's parameters begin with, `may_be_fresh` those of what other heads do not need
+(a pooler), `token` the table that looks ids up, and `template` how texts are marked.
 """
 
 from __future__ import annotations

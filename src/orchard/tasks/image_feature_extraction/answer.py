@@ -37,8 +37,8 @@ def answer(folder: Path, items: Sequence[str], options: Options, say: object) ->
     return answers if options.out is None else iter([write_npz(answers, options.out)])
 
 
-def write_npz(answers: Iterator[EmbeddingArtifact], out: Path) -> Summary:
-    """`names` (N,) and `features` (N, D) float32 of all images that can be read, in one file.
+def write_npz(answers: Iterator[EmbeddingArtifact], out: Path, records: str = "images") -> Summary:
+    """`names` (N,) and `features` (N, D) float32 of all records that can be read, in one file.
 
     Raises OrchardError where some cannot, after the file is written; it has the others.
     """
@@ -48,10 +48,10 @@ def write_npz(answers: Iterator[EmbeddingArtifact], out: Path) -> Summary:
     good, bad = [one for one in found if not one.error], [one for one in found if one.error]
     if good:
         names, features = np.array([one.item for one in good]), np.array([one.values for one in good], np.float32)
-        summary = _write({"names": names, "features": features}, out)
+        summary = _write({"names": names, "features": features}, out, records)
     if bad:
         count, left = len(good) + len(bad), f"; {out} has the features of the others" if good else ""
-        raise OrchardError(f"{len(bad)} of {count} images cannot be read: {bad[0].item}: {bad[0].error}{left}")
+        raise OrchardError(f"{len(bad)} of {count} {records} cannot be read: {bad[0].item}: {bad[0].error}{left}")
     return summary
 
 
@@ -87,7 +87,7 @@ def _of_data(folder: Path, items: Sequence[str], split: str, out: Path | None) -
     return iter([_write(table, out)])
 
 
-def _write(table: Mapping[str, np.ndarray], out: Path) -> Summary:
+def _write(table: Mapping[str, np.ndarray], out: Path, records: str = "images") -> Summary:
     """The file, and what is said of it."""
     import numpy as np
 
@@ -99,6 +99,6 @@ def _write(table: Mapping[str, np.ndarray], out: Path) -> Summary:
     except OSError as error:
         raise disk_error(error, out, "make room, or name another file with --out") from None
     count, width = table["features"].shape
-    values = {"out": str(out), "images": count, "features": width}
+    values = {"out": str(out), records: count, "features": width}
     what = "names, labels and features" if "labels" in table else "names and features"
-    return Summary(f"{out}: {what} of {count:,} images, {width:,} numbers each", values)
+    return Summary(f"{out}: {what} of {count:,} {records}, {width:,} numbers each", values)
