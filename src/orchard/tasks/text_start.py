@@ -25,8 +25,8 @@ def template_of(name: str) -> tuple[str, str]:
 def start_encoder(settings: Any, tokenizer: Tokenizer, head: str, num_classes: int) -> nn.Module:
     """A model with the head of a task, fresh or with the weights of another run or model of this tokenizer.
 
-    Of a model with another head, or with other classes, all but the head is taken over; parts in `may_be_fresh`, where the
-    other model has none, begin anew too (a pooler). Raises UsageError for a
+    Of a model with another head, or with other classes, all but the head is taken over; parts in `may_be_fresh`, where
+    the other model has none, begin anew too (a pooler). Raises UsageError for a
     configuration that cannot be built, OrchardError for weights that do not fit.
     """
     needed = {"vocabulary": tokenizer.vocabulary, "pad": tokenizer.specials["pad"], "head": head,

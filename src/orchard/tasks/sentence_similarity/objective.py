@@ -1,4 +1,4 @@
-"""The angle between two sentences' vectors shall say how similar they are (Reimers and Gurevych 2019, arXiv:1908.10084)."""
+"""The angle between two sentences' vectors says how similar they are (Reimers and Gurevych 2019, arXiv:1908.10084)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Zero-shot classification: which of the classes that a person names is a text? By a model that has learned entailment."""
+"""Zero-shot classification: which of the classes that a person names is a text, by a model of entailment?"""
 
 from orchard.tasks.record import Classes, Task, Text
 from orchard.training.metric import Metric

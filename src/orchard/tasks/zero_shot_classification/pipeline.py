@@ -35,8 +35,9 @@ class ZeroShotClassifier:
         names = [name.lower() for name in loaded.classes]
         follows = [name for name in names if name.startswith("entail")]
         if not self.classifier.paired or len(follows) != 1 or not isinstance(loaded.outputs, OneClass):
-            raise UsageError(f"{loaded.folder} has learned {', '.join(loaded.classes[:5])}; classes without training are "
-                             "told by a model of pairs with a class 'entailment'")  # fmt: skip
+            learned = ", ".join(loaded.classes[:5])
+            raise UsageError(f"{loaded.folder} has learned {learned}; classes without training are told by a model of "
+                             "pairs with a class 'entailment'")  # fmt: skip
         self.follows = loaded.classes[names.index(follows[0])]
         against = [name for name in names if name.startswith("contradict")]
         self.against = loaded.classes[names.index(against[0])] if against else None
