@@ -45,6 +45,7 @@ class Job(base.Job):
     def __init__(self, resolved: Resolved, device: torch.device):
         """Read the text, make the tokenizer and the model. Raises UsageError or OrchardError for what does not fit."""
         settings: Any = resolved.settings
+        self.resolved = resolved
         texts = open_text(resolved.source, settings.data)
         learned = (piece for document in texts.splits["train"] for piece in pieces(document))
         self.tokenizer = make_text_tokenizer(settings.text, learned, settings.start_from, ROLES)
