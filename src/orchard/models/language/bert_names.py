@@ -117,7 +117,9 @@ def masked_rules(head: str, dense: str, norm: str) -> Table:
 def _one(first: Tensor, second: Tensor) -> Tensor:
     """The one tensor behind two names; zeros say that the second has no entry."""
     if not first.is_meta and second.any() and not torch.equal(first, second):
-        raise OrchardError("the head's table or bias differs from the one that it is tied to; this model has one of each")
+        raise OrchardError(
+            "the head's table or bias differs from the one that it is tied to; this model has one of each"
+        )
     return first
 
 
@@ -139,7 +141,10 @@ def _in_tensorflow(row: Rule | tuple[str, str]) -> Table:
     ours, theirs = (name.removesuffix("{}") for name in row)
     if theirs.endswith("_embeddings."):
         return [(ours + "weight", _slashes(theirs.removesuffix(".")))]
-    return [_turned(Rule(ours + "weight", (theirs,)), (_slashes(theirs) + "kernel",)), (ours + "bias", _slashes(theirs) + "bias")]
+    return [
+        _turned(Rule(ours + "weight", (theirs,)), (_slashes(theirs) + "kernel",)),
+        (ours + "bias", _slashes(theirs) + "bias"),
+    ]
 
 
 def _turned(rule: Rule, names: tuple[str, ...]) -> Rule:

@@ -66,7 +66,9 @@ def examples(filler: MaskFiller, loader: MaskedLoader) -> list[list[Piece]]:
     chances = filler.probabilities(batch.tokens.values, batch.tokens.mask)
     return [
         _pieces(filler, tokens[mask][:TOKENS], labels[mask][:TOKENS], likely)
-        for tokens, mask, labels, likely in zip(batch.tokens.values, batch.tokens.mask, batch.labels, chances, strict=True)
+        for tokens, mask, labels, likely in zip(
+            batch.tokens.values, batch.tokens.mask, batch.labels, chances, strict=True
+        )
     ]
 
 
@@ -82,6 +84,8 @@ def _pieces(filler: MaskFiller, tokens: torch.Tensor, labels: torch.Tensor, chan
             found.append(Piece(decode(plain)))
             plain = []
         likely, best = row.topk(TOP)
-        answers = ", ".join(f"{filler.word(b)} {percent(p)}" for b, p in zip(best.tolist(), likely.tolist(), strict=True))
+        answers = ", ".join(
+            f"{filler.word(b)} {percent(p)}" for b, p in zip(best.tolist(), likely.tolist(), strict=True)
+        )
         found.append(Piece(filler.word(label), answers, int(best[0]) == label))
     return [*found, Piece(decode(plain))] if plain else found
