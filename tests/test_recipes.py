@@ -17,7 +17,7 @@ from by_task import hooks_of
 from orchard.app.looking import look_settings
 from orchard.app.train import train
 from orchard.cards import Card, Recipe, all_cards, card_of, find_recipe
-from orchard.data.kinds import canonical_name
+from orchard.data.kinds import canonical_name, kind_named
 from orchard.data.settings import AugmentSettings
 from orchard.models import create_model
 from orchard.tasks.record import Task
@@ -31,9 +31,9 @@ WITH_RECIPES = [
 
 @pytest.mark.parametrize("card", WITH_RECIPES)
 def test_the_settings_of_a_recipe_exist_and_its_model_can_be_built(card: Card) -> None:
-    task = task_named(card.task)
     built = []
     for recipe in card.recipes:
+        task = task_named(task_of(recipe))
         command = {"model": recipe.model, "data.source": recipe.data}
         resolved = resolve(command, recipe, "recipe", task.load(task.settings))
         settings = resolved.settings
@@ -43,6 +43,16 @@ def test_the_settings_of_a_recipe_exist_and_its_model_can_be_built(card: Card) -
                 create_model(recipe.model, **size, **settings.architecture)
             built.append((recipe.model, size, settings.architecture))
         assert {key for key in resolved.origins if resolved.origins[key] == "recipe"} == set(recipe.settings), recipe
+
+
+def task_of(recipe: Recipe) -> str:
+    """What a recipe teaches: of a model of several tasks, the one that learns from such data."""
+    card = card_of(recipe.model)
+    for name in card.tasks:
+        kind = kind_named(task_named(name).data)
+        if recipe.data in (kind.name, *kind.named):
+            return name
+    return card.task
 
 
 def small(recipe: Recipe, card: Card) -> bool:
@@ -56,8 +66,8 @@ def steps() -> list[Any]:
     params = []
     for card in all_cards().values():
         for recipe in (recipe for recipe in card.recipes if small(recipe, card)):
-            params.append(pytest.param(recipe, id=f"{recipe.model}-{recipe.data}", marks=marks(slow=card.task in seen)))
-            seen.add(card.task)
+            params.append(pytest.param(recipe, id=f"{recipe.model}-{recipe.data}", marks=marks(slow=task_of(recipe) in seen)))
+            seen.add(task_of(recipe))
     return params
 
 
@@ -77,7 +87,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Any:
 @pytest.mark.parametrize("recipe", steps())
 def test_a_recipe_of_a_small_model_takes_a_step(recipe: Recipe, tmp_path: Path, data: Any) -> None:
     """On the digits, which need no files (or what its task has instead), by the settings for whatever set it is for."""
-    source, settings = data(card_of(recipe.model).task)
+    source, settings = data(task_of(recipe))
     shorter = {"max_steps": 1, "batch_size": 16, "log_every": 1, **settings}
     metrics = train(recipe.model, source, tmp_path / "run", recipe=recipe.data, **shorter)
     assert metrics["steps"] == 1
@@ -106,4 +116,4 @@ def test_data_can_be_checked_with_every_recipe() -> None:
                 chosen = find_recipe(recipe.model, canonical_name(source))
                 flips = chosen is not None and chosen.settings.get("augmentation.flip", False)
                 assert data.source == source
-                assert augmentation.flip == (flips and is_common(task_named(card.task)))
+                assert augmentation.flip == (flips and is_common(task_named(task_of(recipe))))

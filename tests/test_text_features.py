@@ -116,5 +116,5 @@ def test_the_data_say_what_is_learned(pairs: Path, similar: Path) -> None:
     assert task_learned("bert_nano", str(pairs), "sentence-similarity").name == "sentence-similarity"
     with pytest.raises(UsageError, match="bert_nano does not learn image-classification; it learns fill-mask"):
         task_learned("bert_nano", str(pairs), "image-classification")
-    with pytest.raises(UsageError, match="has learned yes, no|is for sentence-similarity, not for zero-shot"):
+    with pytest.raises(UsageError, match="is for sentence-similarity, not for zero-shot"):
         pipeline("zero-shot-classification", similar)
