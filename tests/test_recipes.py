@@ -66,7 +66,9 @@ def steps() -> list[Any]:
     params = []
     for card in all_cards().values():
         for recipe in (recipe for recipe in card.recipes if small(recipe, card)):
-            params.append(pytest.param(recipe, id=f"{recipe.model}-{recipe.data}", marks=marks(slow=task_of(recipe) in seen)))
+            params.append(
+                pytest.param(recipe, id=f"{recipe.model}-{recipe.data}", marks=marks(slow=task_of(recipe) in seen))
+            )
             seen.add(task_of(recipe))
     return params
 

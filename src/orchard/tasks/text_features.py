@@ -13,10 +13,10 @@ from orchard.data.text_inputs import EncodedText
 from orchard.errors import UsageError
 from orchard.inference.loading import Loaded
 from orchard.nn.text_pooling import masked_mean
+from orchard.tasks.text_classification.pipeline import in_batches
 from orchard.tasks.text_start import loaded_inputs
 
 Pooling = Literal["model", "mean"]
-TOKENS = 8192  # in a batch, with padding
 POOL = 4096  # texts that are sorted by length together
 
 
@@ -51,20 +51,13 @@ class TextFeatures:
             if not text.strip():
                 raise UsageError("one of the texts is empty; leave it out")
         rows = [self.inputs.lay_out(ids) for ids in self.inputs.tokenizer.encode_many(texts)]
-        found: dict[int, np.ndarray] = {}
-        order = sorted(range(len(rows)), key=lambda number: -len(rows[number].ids))
-        while order:
-            size = max(1, TOKENS // max(len(rows[order[0]].ids), 1))
-            numbers, order = order[:size], order[size:]
-            found |= dict(zip(numbers, self._vectors([rows[n] for n in numbers]), strict=True))
-        return [found[number] for number in range(len(rows))]
+        return list(in_batches(rows, self._vectors).numpy())
 
     @torch.no_grad()
-    def _vectors(self, rows: Sequence[EncodedText]) -> np.ndarray:
+    def _vectors(self, rows: Sequence[EncodedText]) -> Tensor:
         device = next(self.model.parameters()).device
         tokens, segments = self.inputs.batch(rows)
         vectors = pooled(
             self.model, self.pooling, tokens.values.to(device), tokens.mask.to(device), segments.to(device)
         )
-        found: np.ndarray = vectors.float().cpu().numpy()
-        return found
+        return vectors.float().cpu()

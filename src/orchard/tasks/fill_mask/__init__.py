@@ -13,5 +13,6 @@ TASK = Task(
     pipeline="pipeline:MaskFiller",
     answer="answer:answer",
     importer="importer:complete",
+    peers="peers:bench",
     entries="job:entries",
 )

@@ -13,5 +13,6 @@ TASK = Task(
     other_metrics=(Metric("map", larger_is_better=True, percent=True), Metric("mae", larger_is_better=False)),
     pipeline="pipeline:TextClassifier",
     answer="answer:answer",
+    peers="peers:bench",
     entries="job:entries",
 )

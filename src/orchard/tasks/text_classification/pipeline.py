@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from orchard.data.text_inputs import EncodedText
 from orchard.errors import OrchardError, UsageError
@@ -18,6 +19,17 @@ from orchard.tasks.text_start import loaded_inputs
 TOKENS = 8192  # in a batch, with padding
 POOL = 4096  # texts that are sorted by length together
 Question = tuple[str, str | None]  # a text, and the second one of a pair
+
+
+def in_batches(rows: Sequence[EncodedText], outputs: Callable[[list[EncodedText]], Tensor]) -> Tensor:
+    """`outputs` (N, K) of rows in their order, computed in batches of like lengths."""
+    order = sorted(range(len(rows)), key=lambda number: -len(rows[number].ids))
+    done, begin = [], 0
+    while begin < len(order):
+        size = max(1, TOKENS // max(len(rows[order[begin]].ids), 1))
+        done.append(outputs([rows[number] for number in order[begin : begin + size]]))
+        begin += size
+    return torch.cat(done)[torch.tensor(order).argsort()]
 
 
 @dataclass(frozen=True)
@@ -66,21 +78,19 @@ class TextClassifier:
                 rows[number] = self.inputs.encode(text, pair)
             except OrchardError as error:
                 answers[number] = Answer(text, error=str(error))
-        order = sorted(rows, key=lambda number: -len(rows[number].ids))
-        while order:
-            size = max(1, TOKENS // max(len(rows[order[0]].ids), 1))
-            numbers, order = order[:size], order[size:]
-            for number, values in zip(numbers, self._answers([rows[n] for n in numbers]), strict=True):
-                answers[number] = Answer(questions[number][0], self.loaded.outputs.named(values, top))
+        if rows:
+            values = self.loaded.outputs.tensor(in_batches(list(rows.values()), self._outputs)).tolist()
+            for number, row in zip(rows, values, strict=True):
+                answers[number] = Answer(questions[number][0], self.loaded.outputs.named(row, top))
         return [answers[number] for number in range(len(questions))]
 
     @torch.no_grad()
-    def _answers(self, rows: Sequence[EncodedText]) -> list[list[float]]:
+    def _outputs(self, rows: Sequence[EncodedText]) -> Tensor:
+        """(B, K) float32 on the CPU."""
         device = next(self.model.parameters()).device
         tokens, segments = self.inputs.batch(rows)
-        outputs = self.model(tokens.values.to(device), tokens.mask.to(device), segments.to(device)).float()
-        found: list[list[float]] = self.loaded.outputs.tensor(outputs).cpu().tolist()
-        return found
+        outputs: Tensor = self.model(tokens.values.to(device), tokens.mask.to(device), segments.to(device))
+        return outputs.float().cpu()
 
     def _fault(self, text: str, pair: str | None) -> str:
         if not text.strip():
