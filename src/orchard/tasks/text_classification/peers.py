@@ -7,6 +7,7 @@ the same logits before anything is timed.
 from __future__ import annotations
 
 import copy
+import importlib
 from typing import Any
 
 import numpy as np
@@ -75,7 +76,8 @@ def bert_of(model: nn.Module) -> Any:
         hidden_dropout_prob=c.dropout, attention_probs_dropout_prob=c.attention_dropout, layer_norm_eps=c.norm_eps,
         num_labels=c.num_classes,
     )  # fmt: skip
-    twin: Any = BertForSequenceClassification(settings).eval()
+    twin: Any = BertForSequenceClassification(settings)
+    twin.eval()
     twin.load_state_dict(export_official(model, "hf"))
     return twin
 
@@ -85,10 +87,10 @@ def bench_inference(
 ) -> dict[str, Any]:
     """All texts from words to logits. The peer by default is its own pipeline as documented, one text at a time; at its
     best a loop of length-sorted batches as large as ours, with its fused attention."""
-    from transformers import BertTokenizerFast, TextClassificationPipeline
-
-    words: Any = BertTokenizerFast(tokenizer_object=inputs.tokenizer.inner, model_max_length=inputs.length)  # type: ignore[attr-defined]
-    pipeline = TextClassificationPipeline(model=twin, tokenizer=words, device=-1)
+    transformers: Any = importlib.import_module("transformers")
+    tokenizer: Any = inputs.tokenizer
+    words = transformers.BertTokenizerFast(tokenizer_object=tokenizer.inner, model_max_length=inputs.length)
+    pipeline = transformers.TextClassificationPipeline(model=twin, tokenizer=words, device=-1)
 
     @torch.inference_mode()
     def ours() -> Tensor:
