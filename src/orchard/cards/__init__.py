@@ -23,7 +23,10 @@ FOLDER = Path(__file__).parent
 FOREIGN = ("timm:", "hf:", "module:")  # how models of others begin, a person's own too, which have no cards
 SIZES = FOLDER / "sizes.json"
 # What recipes call one's own data: in most cases the kind that it is of.
-ANY = ("images", "text", "captions", "boxes", "masks", "panoptic", "text-pairs", "environments", "labelled-text")
+ANY = (
+    "images", "text", "captions", "boxes", "masks", "panoptic", "text-pairs", "environments", "games", "labelled-text",
+    "tagged-text", "questions",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,7 @@ COMMANDS = {  # in the order of the help: where each is, `module:name` in this f
     "evaluate": "train:evaluate",
     "predict": "answer:predict_command",
     "generate": "answer:generate_command",
+    "play": "play:play_game",
     "explain": "explain:explain_model",
     "compare": "compare:compare_models",
     "compress": "compress:compress_command",

@@ -60,6 +60,16 @@ def check_environment(source: str, settings: CaptionSource) -> Checked:
     return Checked(source, "environment", reason, {}, facts, (), data.fingerprint)
 
 
+def check_game(source: str, settings: CaptionSource) -> Checked:
+    """What is played on, and by what moves."""
+    from orchard.data.games import open_game
+
+    game = open_game(source)
+    facts = {"rules": game.rules, "board": [game.rows, game.columns], "actions": game.actions,
+             "symmetries": len(game.symmetries[0])}  # fmt: skip
+    return Checked(source, "game", "its source begins with game:", {}, facts, (), game.fingerprint)
+
+
 def check_pairs(source: str, settings: CaptionSource) -> Checked:
     """Pairs by split, and how long their sides are in words."""
     from orchard.data.pairs import open_pairs

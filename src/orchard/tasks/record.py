@@ -50,7 +50,7 @@ class Task:
     what an export consists of, `pixel_entries` what one with the preprocessing inside does, and `compress` the job
     that goes on with a model that is compressed (`orchard.compression.subject.CompressJob`). `explain` shows what a
     model looks at, `image_encoder` makes an encoder of images of one that takes none, and `as_trunk` the start of a
-    model that has it as its trunk. With `own_metrics`, a
+    model that has it as its trunk; `play` is how a person plays against a model. With `own_metrics`, a
     person's functions of (logits, labels) are computed beside the task's own metrics. With `ensembles`, what
     answers and evaluates takes more models beside the first, as `others`.
     """
@@ -82,6 +82,7 @@ class Task:
     explain: str | None = None
     image_encoder: str | None = None
     as_trunk: str | None = None
+    play: str | None = None
     whole_batch: bool = False  # every sample of a batch is told from all others, so that a batch is not cut
 
     @property
