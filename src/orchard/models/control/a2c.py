@@ -8,24 +8,11 @@ with a GRU in place of a stack of frames.
 from __future__ import annotations
 
 from orchard.models import Landmark
-from orchard.models.control.actor_critic import ActorCritic, ActorCriticConfig, example
-
-FRAMES = (4, 84, 84)  # the last four, in grey
+from orchard.models.control.actor_critic import FRAMES, NAMES, NOT_WEIGHTS, ActorCritic, ActorCriticConfig, example
 
 
-def sb3_names(config: ActorCriticConfig) -> list[tuple[str, str]]:
-    """Stable-Baselines3, policy.pth of ActorCriticPolicy; the extractor of frames stands there three times."""
-    if config.channels:
-        parts = [(f"convolutions.{n}", f"cnn.{2 * n}") for n in range(len(config.channels))]
-        parts += [(f"hidden.{n}", f"linear.{2 * n}") for n in range(len(config.hidden))]
-        names = [(f"observer.{ours}.{{}}", f"features_extractor.{theirs}.{{}}") for ours, theirs in parts]
-    else:
-        names = [
-            (f"{ours}.hidden.{n}.{{}}", f"mlp_extractor.{theirs}.{2 * n}.{{}}")
-            for ours, theirs in (("observer", "policy_net"), ("critic_observer", "value_net"))
-            for n in range(len(config.hidden))
-        ]
-    return [*names, ("policy.{}", "action_net.{}"), ("value.{}", "value_net.{}"), ("log_std", "log_std")]
+class A2C(ActorCritic):
+    """Observations (B, *observation) → `Decision`, as `ActorCritic` has it."""
 
 
 def deepchem_names(config: ActorCriticConfig) -> list[tuple[str, str]]:
@@ -39,13 +26,9 @@ VARIANTS = {
     "a2c_nano": ActorCriticConfig((4,), 2, (64, 64), activation="tanh", shared=False),
     "a2c": ActorCriticConfig(FRAMES, 6, (512,), (32, 64, 64), (8, 4, 3), (4, 2, 1)),
     "a2c_pong": ActorCriticConfig(
-        (1, 80, 80), 6, (256,), (16, 32), (8, 4), (4, 2), memory=16, initialisation="fan_in", view="pong"
+        (1, 80, 80), 6, (256,), (16, 32), (8, 4), (4, 2), memory=16, start="fan_in", view="pong"
     ),
 }
 LANDMARK = Landmark(
-    model=ActorCritic,
-    variants=VARIANTS,
-    names={"sb3": sb3_names, "deepchem": deepchem_names},
-    not_weights={"sb3": ("pi_features_extractor.*", "vf_features_extractor.*")},
-    example=example,
+    model=A2C, variants=VARIANTS, names={**NAMES, "deepchem": deepchem_names}, not_weights=NOT_WEIGHTS, example=example
 )

@@ -17,6 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from orchard.models import Rule
 from orchard.nn.observer import Observer, ObserverConfig
 
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"relu": F.relu, "tanh": torch.tanh}
@@ -28,7 +29,7 @@ class ActorCriticConfig(ObserverConfig):
     shared: bool = True  # one observer for both heads; else the critic has its own
     memory: int = 0  # units of the GRU; the heads see the observer's features and the GRU's state side by side
     continuous: bool = False  # actions are `actions` real numbers, not one of so many
-    initialisation: Literal["orthogonal", "fan_in"] = "orthogonal"
+    start: Literal["orthogonal", "fan_in"] = "orthogonal"
     view: str = "grey"  # how the frames of a game are made: a `view` of orchard.data.open_environment
 
     def __post_init__(self) -> None:
@@ -72,7 +73,7 @@ class ActorCritic(nn.Module):
         self.policy = nn.Linear(width + c.memory, c.actions)
         self.value = nn.Linear(width + c.memory, 1)
         self.log_std = nn.Parameter(torch.zeros(c.actions)) if c.continuous else None
-        if c.initialisation == "orthogonal":
+        if c.start == "orthogonal":
             self._start_orthogonal()
 
     def _start_orthogonal(self) -> None:
@@ -135,3 +136,40 @@ class ActorCritic(nn.Module):
 def example(config: ActorCriticConfig, count: int, generator: torch.Generator | None) -> dict[str, Tensor]:
     """Observations as float in [0, 1]."""
     return {"observations": torch.rand(count, *config.observation, generator=generator)}
+
+
+def sb3_names(config: ActorCriticConfig) -> list[tuple[str, str]]:
+    """Stable-Baselines3, policy.pth of ActorCriticPolicy; the extractor of frames stands there three times."""
+    if config.channels:
+        parts = [(f"convolutions.{n}", f"cnn.{2 * n}") for n in range(len(config.channels))]
+        parts += [(f"hidden.{n}", f"linear.{2 * n}") for n in range(len(config.hidden))]
+        names = [(f"observer.{ours}.{{}}", f"features_extractor.{theirs}.{{}}") for ours, theirs in parts]
+    else:
+        names = [
+            (f"{ours}.hidden.{n}.{{}}", f"mlp_extractor.{theirs}.{2 * n}.{{}}")
+            for ours, theirs in (("observer", "policy_net"), ("critic_observer", "value_net"))
+            for n in range(len(config.hidden))
+        ]
+    return [*names, ("policy.{}", "action_net.{}"), ("value.{}", "value_net.{}"), ("log_std", "log_std")]
+
+
+def cleanrl_names(config: ActorCriticConfig) -> list[Rule | tuple[str, str]]:
+    """vwxyzjn/cleanrl: ppo.py, ppo_continuous_action.py and ppo_atari.py, whose Sequentials number activations too."""
+    hidden, convolutions = len(config.hidden), len(config.channels)
+    if config.shared:
+        first = 2 * convolutions + (1 if convolutions else 0)
+        names: list[Rule | tuple[str, str]] = [
+            (f"observer.convolutions.{n}.{{}}", f"network.{2 * n}.{{}}") for n in range(convolutions)
+        ]
+        names += [(f"observer.hidden.{n}.{{}}", f"network.{first + 2 * n}.{{}}") for n in range(hidden)]
+        return [*names, ("policy.{}", "actor.{}"), ("value.{}", "critic.{}")]
+    actor = "actor_mean" if config.continuous else "actor"
+    names = [(f"observer.hidden.{n}.{{}}", f"{actor}.{2 * n}.{{}}") for n in range(hidden)]
+    names += [(f"critic_observer.hidden.{n}.{{}}", f"critic.{2 * n}.{{}}") for n in range(hidden)]
+    deviation = Rule("log_std", ("actor_logstd",), lambda row: row.squeeze(0), lambda std: (std[None],))
+    return [*names, ("policy.{}", f"{actor}.{2 * hidden}.{{}}"), ("value.{}", f"critic.{2 * hidden}.{{}}"), deviation]
+
+
+FRAMES = (4, 84, 84)  # the last four, in grey
+NAMES = {"cleanrl": cleanrl_names, "sb3": sb3_names}
+NOT_WEIGHTS = {"sb3": ("pi_features_extractor.*", "vf_features_extractor.*")}
