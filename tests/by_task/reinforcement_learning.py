@@ -1,4 +1,4 @@
-"""Values of ±1 for eight observations, of which knowing nothing costs 1."""
+"""Values of ±1 for eight observations, of which knowing nothing costs 1; an actor learns what to do in each, too."""
 
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,13 @@ def learn(name: str, model: Any) -> tuple[nn.Module, Loss]:
         found = squared_error(values_of(model(**inputs), actions), targets)
         return found, found
 
-    return model, loss
+    def both() -> tuple[Tensor, Tensor]:
+        decision = model(**inputs)
+        values = squared_error(decision.values, targets)
+        taken = actions[:, None].expand(-1, model.config.actions) / 8 if model.config.continuous else actions
+        return values - 0.1 * decision.distribution().log_prob(taken).mean(), values
+
+    return model, both if hasattr(model, "policy") else loss
 
 
 def environment(folder: Path) -> tuple[str, dict[str, Any]]:

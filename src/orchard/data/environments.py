@@ -8,6 +8,7 @@ emulator included, wrappers and all.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -17,7 +18,11 @@ import torch
 from torch import Tensor
 
 from orchard.data.open_environment import make_environment, missing
-from orchard.errors import UsageError
+from orchard.data.time_limit import time_limit
+from orchard.errors import OrchardError, UsageError
+
+STEP_SECONDS = 60.0  # that an environment may take for a step
+KEPT = "what was trained before is kept, and the same command goes on from there"
 
 
 def _numbers(observation: Any) -> np.ndarray:
@@ -56,45 +61,87 @@ class Environments:
     """`count` environments side by side, which begin a new episode by themselves when one is over.
 
     Environment i plays the episodes i, i + count, i + 2 count, ... `observations` (count, ...) is what they show now.
+    What they raise, and what they give that is no number or has another shape, is an OrchardError that names the step.
     """
 
-    def __init__(self, source: str, count: int, seed: int, *, film: bool = False):
-        self.source, self.seed = source, seed
-        self.envs = [make_environment(source, film=film) for _ in range(count)]
+    def __init__(
+        self, source: str, count: int, seed: int, *, film: bool = False, view: str = "grey",
+        step_seconds: float = STEP_SECONDS,
+    ):  # fmt: skip
+        self.source, self.seed, self.step_seconds = source, seed, step_seconds
+        self.envs = [make_environment(source, film=film, view=view) for _ in range(count)]
+        space = self.envs[0].action_space
+        self.bounds = (space.low, space.high) if hasattr(space, "high") else None  # of actions that are real numbers
+        self.shape: tuple[int, ...] = self.envs[0].observation_space.shape
         self.numbers = list(range(count))
-        self.played: list[list[int]] = [[] for _ in range(count)]  # actions of the episode that each is in
+        self.played: list[list[Any]] = [[] for _ in range(count)]  # actions of the episode that each is in
         self.scores, self.lives = [0.0] * count, [0] * count
-        self.observations = np.stack([self._begin(place) for place in range(count)])
+        with time_limit(step_seconds * count, f"{source}: reset()"):
+            self.observations = np.stack([self._begin(place) for place in range(count)])
 
     def _begin(self, place: int) -> np.ndarray:
         """The first observation of the episode that this environment is to play."""
-        observation, info = self.envs[place].reset(seed=episode_seed(self.seed, self.numbers[place]))
-        self.played[place], self.scores[place], self.lives[place] = [], 0.0, info.get("lives", 0)
-        return _numbers(observation)
+        self.played[place], self.scores[place] = [], 0.0
+        try:
+            observation, info = self.envs[place].reset(seed=episode_seed(self.seed, self.numbers[place]))
+        except OrchardError:
+            raise
+        except Exception as error:
+            raise self._failed(place, error) from error
+        self.lives[place] = info.get("lives", 0)
+        return self._checked(place, observation, 0.0)
 
     def step(self, actions: np.ndarray) -> Step:
-        """Take `actions` (count,) int64, one in each environment."""
+        """Take `actions`, one in each environment: (count,) int64, or (count, A) real numbers, which are clipped to
+        the bounds that the environment states."""
         seen = np.empty_like(self.observations)
         rewards = np.empty(len(self.envs), np.float32)
         terminated, ended, lost = (np.zeros(len(self.envs), bool) for _ in range(3))
-        finished = []
-        for place, action in enumerate(actions.tolist()):
-            seen[place], rewards[place], terminated[place], truncated, lives = self._step(place, action)
-            ended[place] = terminated[place] or truncated
-            lost[place] = lives < self.lives[place]
-            self.lives[place] = lives
-        self.observations = seen.copy()
-        for place in np.flatnonzero(ended).tolist():
-            finished.append(Episode(self.numbers[place], self.scores[place], len(self.played[place])))
-            self.numbers[place] += len(self.envs)
-            self.observations[place] = self._begin(place)
+        with time_limit(self.step_seconds, f"{self.source}: a step"):
+            for place, action in enumerate(actions.tolist()):
+                seen[place], rewards[place], terminated[place], truncated, lives = self._step(place, action)
+                ended[place] = terminated[place] or truncated
+                lost[place] = lives < self.lives[place]
+                self.lives[place] = lives
+            self.observations = seen.copy()
+            finished = []
+            for place in np.flatnonzero(ended).tolist():
+                finished.append(Episode(self.numbers[place], self.scores[place], len(self.played[place])))
+                self.numbers[place] += len(self.envs)
+                self.observations[place] = self._begin(place)
         return Step(seen, rewards, terminated, ended, lost, tuple(finished))
 
-    def _step(self, place: int, action: int) -> tuple[np.ndarray, float, bool, bool, int]:
-        observation, reward, terminated, truncated, info = self.envs[place].step(action)
+    def _step(self, place: int, action: Any) -> tuple[np.ndarray, float, bool, bool, int]:
         self.played[place].append(action)
-        self.scores[place] += float(reward)
-        return _numbers(observation), float(reward), terminated, truncated, info.get("lives", 0)
+        given = action if self.bounds is None else np.clip(np.asarray(action, np.float32), *self.bounds)
+        try:
+            observation, reward, terminated, truncated, info = self.envs[place].step(given)
+            reward = float(reward)
+        except OrchardError:
+            raise
+        except Exception as error:
+            raise self._failed(place, error) from error
+        self.scores[place] += reward
+        return self._checked(place, observation, reward), reward, terminated, truncated, info.get("lives", 0)
+
+    def _checked(self, place: int, observation: Any, reward: float) -> np.ndarray:
+        """What is seen, as an array. Raises OrchardError for another shape, or what is no number."""
+        array = _numbers(observation)
+        if array.shape != self.shape:
+            raise OrchardError(
+                f"{self._where(place)} has an observation of shape {array.shape}, expected {self.shape}; {KEPT}"
+            )
+        if not math.isfinite(reward) or (array.dtype != np.uint8 and not np.isfinite(array).all()):
+            what = "observation" if math.isfinite(reward) else "reward"
+            raise OrchardError(f"{self._where(place)} has a {what} that is not a finite number; {KEPT}")
+        return array
+
+    def _failed(self, place: int, error: Exception) -> OrchardError:
+        first = (str(error).strip().splitlines() or [""])[0]
+        return OrchardError(f"{self._where(place)} raised {type(error).__name__}: {first}; {KEPT}")
+
+    def _where(self, place: int) -> str:
+        return f"{self.source}: step {len(self.played[place])} of episode {self.numbers[place]}"
 
     def picture(self) -> np.ndarray:
         """What the first environment looks like, (H, W, 3) uint8; UsageError where it draws nothing."""
@@ -114,26 +161,36 @@ class Environments:
             env.close()
 
     def state(self) -> dict[str, Tensor]:
-        """Where each episode stands: its number, the actions so far (padded with -1) and what is seen now."""
+        """Where each episode stands: its number, the actions so far and what is seen now.
+
+        Numbered actions are padded with -1 (N, T), real ones with what is no number (N, T, A).
+        """
         longest = max(map(len, self.played))
-        actions = [played + [-1] * (longest - len(played)) for played in self.played]
+        if self.bounds is None:
+            rows = [played + [-1] * (longest - len(played)) for played in self.played]
+            actions = torch.tensor(rows, dtype=torch.int64).view(len(self.envs), longest)
+        else:
+            actions = torch.full((len(self.envs), longest, len(self.bounds[0])), math.nan)
+            for place, played in enumerate(self.played):
+                actions[place, : len(played)] = torch.tensor(played).view(len(played), actions.shape[2])
         return {
             "numbers": torch.tensor(self.numbers),
-            "actions": torch.tensor(actions, dtype=torch.int64).view(len(self.envs), longest),
+            "actions": actions,
             "observations": torch.from_numpy(self.observations),
         }
 
     def load(self, state: dict[str, Tensor], warn: Callable[[str], None]) -> None:
         """Play every episode up to where it stood. One that comes out otherwise begins anew, and `warn` says so."""
         self.numbers = state["numbers"].tolist()
-        for place, actions in enumerate(state["actions"].tolist()):
+        done = state["actions"] >= 0 if self.bounds is None else ~state["actions"].isnan().any(2)
+        for place, actions in enumerate(state["actions"]):
             self.observations[place] = self._begin(place)
             over = False
-            for action in actions:
-                if action < 0 or over:
-                    break
+            for action in actions[done[place]].tolist():
                 self.observations[place], _, terminated, truncated, self.lives[place] = self._step(place, action)
                 over = terminated or truncated
+                if over:
+                    break
             if over or not np.array_equal(self.observations[place], state["observations"][place].numpy()):
                 warn(f"{self.source} does not repeat an episode from its seed and actions: resumed with a new episode")
                 self.observations[place] = self._begin(place)

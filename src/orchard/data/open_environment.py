@@ -25,43 +25,45 @@ class EnvironmentData:
     """What there is to observe and to do."""
 
     source: str
-    observation: tuple[int, ...]  # shape, the stack of frames in front where there is one
-    pixels: bool  # a stack of frames in uint8, else a vector of numbers
-    actions: int
+    observation: tuple[int, ...]  # shape, the frames in front where there are some
+    pixels: bool  # frames in uint8, else a vector of numbers
+    frames: int  # how many frames an observation is a stack of
+    actions: int  # how many there are to choose from, or how many numbers an action has
+    continuous: bool  # an action is real numbers
     action_names: tuple[str, ...]
     solved_at: float | None  # the mean return that counts as solved, where the environment states it
     fingerprint: str
 
-    @property
-    def frames(self) -> int:
-        """How many frames an observation is a stack of."""
-        return FRAMES if self.pixels else 1
 
-
-def open_environment(source: str) -> EnvironmentData:
+def open_environment(source: str, *, view: str = "grey") -> EnvironmentData:
     """Make an environment once and say what it is. Errors are those of `make_environment`."""
-    env = make_environment(source)
+    env = make_environment(source, view=view)
     space, spec = env.observation_space, env.spec
     names = env.unwrapped.get_action_meanings() if hasattr(env.unwrapped, "get_action_meanings") else ()
     facts = {"source": source, "spec": spec.to_json() if spec else "", "space": str(space)}
+    continuous = hasattr(env.action_space, "high")
+    actions = env.action_space.shape[0] if continuous else int(env.action_space.n)
     env.close()
     return EnvironmentData(
         source=source,
         observation=tuple(space.shape),
         pixels=len(space.shape) == 3,
-        actions=int(env.action_space.n),
-        action_names=tuple(names) or tuple(str(n) for n in range(env.action_space.n)),
+        frames=FRAMES if len(space.shape) == 3 and space.shape[0] == FRAMES else 1,
+        actions=actions,
+        continuous=continuous,
+        action_names=tuple(names) or tuple(str(n) for n in range(actions)),
         solved_at=spec.reward_threshold if spec else None,
         fingerprint=hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest(),
     )
 
 
-def make_environment(source: str, *, film: bool = False) -> Any:
-    """A gymnasium environment with arrays as observations and numbered actions.
+def make_environment(source: str, *, film: bool = False, view: str = "grey") -> Any:
+    """A gymnasium environment with arrays as observations, and actions that are numbered or vectors of real numbers.
 
-    Observations are vectors (N,), or frames (H, W) in uint8, stacked (4, H, W); Atari games become such frames as in
-    the 2015 paper. With `film`, `render()` gives a picture. Raises UsageError where a package is missing, the name is
-    not known, or observations or actions are of another kind.
+    Observations are vectors (N,), or frames (H, W) in uint8, stacked (4, H, W). Atari games become such frames as in
+    the 2015 paper, or, by the `view` "pong", (1, 80, 80) as in DeepChem's tutorial. With `film`, `render()` gives a
+    picture. Raises UsageError where a package is missing, the name is not known, or observations or actions are of
+    another kind.
     """
     gymnasium = _gymnasium(source)
     scheme, _, name = source.partition(":")
@@ -73,16 +75,36 @@ def make_environment(source: str, *, film: bool = False) -> Any:
     try:
         env = _registered(gymnasium, name, mode) if scheme == "gym" else _own(name, mode)
         if env.spec is not None and env.spec.namespace == "ALE":
-            env = gymnasium.wrappers.AtariPreprocessing(env, **ATARI)
+            env = _as_seen(gymnasium, env, view)
     except gymnasium.error.DependencyNotInstalled as error:
         raise missing(source, error) from None
-    space = env.observation_space
-    if not isinstance(env.action_space, gymnasium.spaces.Discrete) or env.action_space.start != 0:
-        raise UsageError(f"{source} has actions {env.action_space}, expected Discrete: a choice among some")
-    frames = space.dtype == np.uint8 and len(space.shape or ()) == 2
-    if not isinstance(space, gymnasium.spaces.Box) or not (frames or len(space.shape) == 1):
+    space, spaces = env.observation_space, gymnasium.spaces
+    _check_actions(source, env.action_space, spaces)
+    box = isinstance(space, spaces.Box)
+    frames = box and space.dtype == np.uint8 and len(space.shape) in (2, 3)
+    if not box or not (frames or len(space.shape) == 1):
         raise UsageError(f"{source} has observations {space}, expected a vector, or grey frames (H, W) in uint8")
-    return gymnasium.wrappers.FrameStackObservation(env, FRAMES) if frames else env
+    stacked = frames and len(space.shape) == 2
+    return gymnasium.wrappers.FrameStackObservation(env, FRAMES) if stacked else env
+
+
+def _as_seen(gymnasium: Any, env: Any, view: str) -> Any:
+    """An Atari game as a network sees it."""
+    if view == "pong":
+        from orchard.data.pong_frames import PongFrames  # here, as gymnasium is no requirement
+
+        return PongFrames(env)
+    return gymnasium.wrappers.AtariPreprocessing(env, **ATARI)
+
+
+def _check_actions(source: str, space: Any, spaces: Any) -> None:
+    numbered = isinstance(space, spaces.Discrete) and space.start == 0
+    real = isinstance(space, spaces.Box) and len(space.shape) == 1 and np.issubdtype(space.dtype, np.floating)
+    if not numbered and not real:
+        raise UsageError(
+            f"{source} has actions {space}, expected Discrete (a choice among some), or a Box of one axis of real "
+            "numbers"
+        )
 
 
 def _gymnasium(source: str) -> Any:

@@ -16,85 +16,35 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from orchard.models import Landmark
+from orchard.nn.duelling import DuellingHead
+from orchard.nn.observer import Observer, ObserverConfig
 
 
 @dataclass(frozen=True)
-class DQNConfig:
-    observation: tuple[int, ...]  # (frames, H, W), or (N,) for a vector of numbers
-    actions: int
-    hidden: tuple[int, ...]  # widths of the fully connected layers
-    channels: tuple[int, ...] = ()  # of each convolution; none for vectors
-    kernels: tuple[int, ...] = ()
-    strides: tuple[int, ...] = ()
-
-    def __post_init__(self) -> None:
-        if not len(self.channels) == len(self.kernels) == len(self.strides):
-            raise ValueError("channels, kernels and strides name the same convolutions, expected as many of each")
-        if self.channels and len(self.observation) != 3:
-            raise ValueError(f"convolutions expect observations of shape (frames, H, W), got {self.observation}")
-        if min(self.map_size) < 1:
-            raise ValueError(f"frames of {self.observation[1:]} pixels are too small for these convolutions")
-        if self.actions < 1:
-            raise ValueError(f"actions is 1 or more, got {self.actions}")
-
-    @property
-    def map_size(self) -> tuple[int, ...]:
-        """Height and width of what the last convolution gives: no convolution pads."""
-        size = self.observation[-2:]
-        for kernel, stride in zip(self.kernels, self.strides, strict=True):
-            size = tuple((side - kernel) // stride + 1 for side in size)
-        return size
+class DQNConfig(ObserverConfig):
+    duelling: bool = False  # the last hidden layer and the head are two streams, of a value and of advantages
 
 
-class QNetwork(nn.Module):
-    """Observations (B, *observation) → Q values (B, actions).
-
-    Observations are float (pixels in [0, 1]), or uint8 as a replay buffer holds frames; those are divided by 255.
-    Weights and biases start uniform within ±1/√fan-in, as PyTorch's layers and those of the official code do.
-    """
+class QNetwork(Observer):
+    """Observations (B, *observation) → Q values (B, actions). What observations are, `Observer` says."""
 
     def __init__(self, config: DQNConfig):
-        super().__init__()
-        self.config = c = config
-        inputs = c.observation[0]
-        self.convolutions = nn.ModuleList()
-        for width, kernel, stride in zip(c.channels, c.kernels, c.strides, strict=True):
-            self.convolutions.append(nn.Conv2d(inputs, width, kernel, stride))
-            inputs = width
-        features = inputs * torch.Size(c.map_size).numel() if c.channels else torch.Size(c.observation).numel()
-        self.hidden = nn.ModuleList()
-        for width in c.hidden:
-            self.hidden.append(nn.Linear(features, width))
-            features = width
-        self.head = nn.Linear(features, c.actions)
+        super().__init__(config, F.relu, layers=len(config.hidden) - 1 if config.duelling else None)
+        self.config = config
+        self.head: nn.Module
+        if config.duelling:
+            self.head = DuellingHead(self.features, config.hidden[-1], config.actions)
+        else:
+            self.head = nn.Linear(self.features, config.actions)
 
     def forward(self, observations: Tensor) -> Tensor:
         """Raises ValueError for another shape, or integers other than uint8."""
-        x = self._as_float(observations)
-        for convolution in self.convolutions:
-            x = F.relu(convolution(x))
-        x = x.flatten(1)
-        for layer in self.hidden:
-            x = F.relu(layer(x))
-        q_values: Tensor = self.head(x)
+        q_values: Tensor = self.head(self.read(observations))
         return q_values
-
-    def _as_float(self, observations: Tensor) -> Tensor:
-        wanted = self.config.observation
-        if tuple(observations.shape[1:]) != wanted or observations.ndim != 1 + len(wanted):
-            sides = ", ".join(map(str, wanted))
-            raise ValueError(f"expected observations of shape (B, {sides}), got {tuple(observations.shape)}")
-        if observations.dtype == torch.uint8:
-            return observations.to(self.head.weight.dtype) / 255
-        if not observations.is_floating_point():
-            raise ValueError(f"expected observations in float or uint8, got {observations.dtype}")
-        return observations
 
     def layer_groups(self) -> list[tuple[str, ...]]:
         """Name prefixes of the parameters from the input to the head, for layer-wise learning rates."""
-        layers = [f"convolutions.{n}." for n in range(len(self.convolutions))]
-        layers += [f"hidden.{n}." for n in range(len(self.hidden))]
-        return [(name,) for name in (*layers, "head.")]
+        return [*self.observer_groups(), ("head.",)]
 
 
 def cleanrl_names(config: DQNConfig) -> list[tuple[str, str]]:
@@ -139,6 +89,8 @@ VARIANTS = {
     "dqn_nano": DQNConfig((4,), 2, (120, 84)),
     "dqn_2013": DQNConfig(FRAMES, 6, (256,), channels=(16, 32), kernels=(8, 4), strides=(4, 2)),
     "dqn": DQNConfig(FRAMES, 6, (512,), channels=(32, 64, 64), kernels=(8, 4, 3), strides=(4, 2, 1)),
+    "dqn_duelling_nano": DQNConfig((4,), 2, (120, 84), duelling=True),
+    "dqn_duelling": DQNConfig(FRAMES, 6, (512,), (32, 64, 64), (8, 4, 3), (4, 2, 1), duelling=True),
 }
 LANDMARK = Landmark(
     model=QNetwork,

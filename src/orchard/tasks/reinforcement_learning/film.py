@@ -7,15 +7,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
 from PIL import Image
-from torch import Tensor, nn
+from torch import nn
 
 from orchard.data.environments import Environments, Episode
 from orchard.errors import UsageError
 from orchard.files import atomic, disk_error
 from orchard.inference.gif import gif_bytes
-from orchard.tasks.reinforcement_learning.playing import best_actions, q_values
+from orchard.tasks.reinforcement_learning.acting import view_of
+from orchard.tasks.reinforcement_learning.families import family_of
 
 WIDTH = 320  # pixels, at most
 RATE = 25  # pictures a second, at most; a GIF's clock counts in hundredths
@@ -24,10 +24,10 @@ MOST_PICTURES = 750  # half a minute; a longer episode is cut
 
 @dataclass(frozen=True)
 class Film:
-    """Pictures of an episode's beginning, `seconds` apart, with the values of all actions in each (T, actions)."""
+    """Pictures of an episode's beginning, `seconds` apart, with what the agent thought in each, by name (T,)."""
 
     pictures: list[Image.Image]
-    values: np.ndarray
+    worth: dict[str, np.ndarray]
     seconds: float
     episode: Episode | None  # none where the episode was longer than the film
 
@@ -41,24 +41,28 @@ class Film:
         return [self.pictures[round(place)] for place in places]
 
 
-def film(network: nn.Module, source: str, seed: int) -> Film:
-    """Episode 0, played greedily and watched. Raises UsageError where the environment draws no pictures."""
-    envs = Environments(source, 1, seed, film=True)
+def film(network: nn.Module, source: str, seed: int, *, sampled: bool = False) -> Film:
+    """Episode 0, played as `play` does and watched. Raises UsageError where the environment draws no pictures."""
+    envs = Environments(source, 1, seed, film=True, view=view_of(network))
+    agent = family_of(network).agent(network, 1, sampled)
     rate = envs.envs[0].metadata.get("render_fps") or RATE
     every = math.ceil(rate / RATE)
     pictures: list[Image.Image] = []
-    values: list[Tensor] = []
+    worth: dict[str, list[float]] = {}
     finished: tuple[Episode, ...] = ()
     step = 0
     while not finished and len(pictures) < MOST_PICTURES:
-        valued = q_values(network, envs.observations)
+        choice = agent.choose(envs)
         if step % every == 0:
             pictures.append(_picture(envs.picture()))
-            values.append(valued)
-        finished = envs.step(best_actions(valued)).finished
+            for name, values in choice.worth.items():
+                worth.setdefault(name, []).append(float(values[0]))
+        made = envs.step(choice.actions)
+        finished = made.finished
         step += 1
     envs.close()
-    return Film(pictures, torch.cat(values).numpy(), every / rate, finished[0] if finished else None)
+    lines = {name: np.array(values) for name, values in worth.items()}
+    return Film(pictures, lines, every / rate, finished[0] if finished else None)
 
 
 def _picture(pixels: np.ndarray) -> Image.Image:

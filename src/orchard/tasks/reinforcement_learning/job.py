@@ -11,16 +11,17 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from orchard.data.environments import Episode
-from orchard.data.open_environment import open_environment
+from orchard.data.open_environment import EnvironmentData, open_environment
 from orchard.data.settings import Source
 from orchard.errors import UsageError
-from orchard.inference.export import Entry
+from orchard.inference.export import Entry, Method
 from orchard.inference.loading import Loaded
-from orchard.models import create_model, landmark_of
+from orchard.models import configuration, create_model, landmark_of
 from orchard.tasks import base
 from orchard.tasks.reinforcement_learning import TASK
+from orchard.tasks.reinforcement_learning.families import family_of
 from orchard.tasks.reinforcement_learning.feed import EnvironmentFeed
-from orchard.tasks.reinforcement_learning.objective import QLearner, QLearning, compute_metrics
+from orchard.tasks.reinforcement_learning.metrics import compute_metrics
 from orchard.tasks.reinforcement_learning.pipeline import Player
 from orchard.tasks.reinforcement_learning.playing import play
 from orchard.tasks.reinforcement_learning.settings import Settings
@@ -33,27 +34,24 @@ EPISODES = 100  # of `orchard evaluate`
 
 
 class Job(base.Job):
-    """A Q network for the observations and actions of an environment."""
+    """An agent's network for the observations and actions of an environment."""
 
     task = TASK
     unit = "transitions"
-    objective: QLearning
-    model: QLearner
 
     def __init__(self, resolved: Resolved, device: torch.device):
         """Open the environment and build the network. Raises UsageError or OrchardError for all that does not fit."""
         settings: Any = resolved.settings
         if settings.devices * settings.nodes > 1:
             raise UsageError(f"{TASK.name} trains on one device; leave out devices and nodes")
-        self.data = open_environment(settings.data.source)
+        view = getattr(configuration(settings.model), "view", "grey")
+        self.data = open_environment(settings.data.source, view=settings.architecture.get("view", view))
         torch.manual_seed(settings.seed)  # the fresh weights
-        network = start_network(settings, self.data.observation, self.data.actions)
+        network = start_network(settings, self.data)
         self.sample = torch.zeros(1, *self.data.observation)
         self.resolved = base.settle_precision(resolved, network, self.sample, device)
-        r = settings.reinforcement
-        self.model = QLearner(network.to(device), max(r.target_every // r.train_every, 1))
-        self.agent = EnvironmentFeed(network, self.data, settings)
-        self.objective = QLearning(r, self.agent.lately)
+        training = family_of(network).start(network.to(device), self.data, settings)
+        self.model, self.agent, self.objective = training.learner, training.feed, training.objective
         self.fabric = base.make_fabric(self.settings, device)
 
     @property
@@ -62,8 +60,13 @@ class Job(base.Job):
 
     @staticmethod
     def network(model: nn.Module) -> nn.Module:
-        """The Q network in what is trained."""
+        """The network in what is trained."""
         return cast(nn.Module, model.network)
+
+    @property
+    def sampled(self) -> bool:
+        """Are episodes played by chance?"""
+        return self.settings.policy.evaluation == "sampled"
 
     @property
     def splits(self) -> Mapping[str, int]:
@@ -75,10 +78,10 @@ class Job(base.Job):
         return self.agent
 
     def describe(self) -> str:
-        data, r = self.data, self.settings.reinforcement
+        data = self.data
         shape = " x ".join(map(str, data.observation))
-        steps = f"an epoch is {self.agent.batches_per_epoch * r.train_every:,} steps"
-        described = f"observations {shape}, {data.actions} actions; {steps}"
+        actions = f"{data.actions} numbers in an action" if data.continuous else f"{data.actions} actions"
+        described = f"observations {shape}, {actions}; an epoch is {self.agent.steps_per_epoch():,} steps"
         return f"{described}; {self.agent.remark}" if self.agent.remark else described
 
     def manifest(self) -> dict[str, Any]:
@@ -87,7 +90,9 @@ class Job(base.Job):
 
     def episodes(self, model: nn.Module, split: str) -> list[Episode]:
         with self.fabric.autocast():
-            return play(self.network(model), self.data.source, self.splits[split], SEEDS[split])
+            return play(
+                self.network(model), self.data.source, self.splits[split], SEEDS[split], sampled=self.sampled
+            )
 
     def evaluate(self, model: nn.Module) -> Mapping[str, float]:
         return compute_metrics(self.episodes(model, "validation"))
@@ -98,6 +103,7 @@ class Job(base.Job):
     def write_model(self, model: nn.Module, run: RunFolder) -> None:
         network = self.network(model)
         facts = {"environment": self.data.source, "action_names": list(self.data.action_names)}
+        facts |= {"evaluation": self.settings.policy.evaluation}
         save_portable(run / "model", network, self.portable(network, run.path, facts=facts))
 
     def finish(self, model: nn.Module, run: RunFolder) -> dict[str, Any]:
@@ -121,12 +127,15 @@ class Job(base.Job):
 
         played = load_file(run / "evaluation" / f"{self.report_split}.safetensors")
         seed = SEEDS[self.report_split]
-        return write_report(run, data=self.data, played=played, network=self.network(model), seed=seed)
+        network = self.network(model)
+        return write_report(run, data=self.data, played=played, network=network, seed=seed, sampled=self.sampled)
 
 
-def start_network(settings: Settings, observation: tuple[int, ...], actions: int) -> nn.Module:
+def start_network(settings: Settings, data: EnvironmentData) -> nn.Module:
     """The network to train: fresh, or with the weights of another run or model."""
-    wanted = {"observation": observation, "actions": actions, **settings.architecture}
+    wanted: dict[str, Any] = {"observation": data.observation, "actions": data.actions, **settings.architecture}
+    if hasattr(configuration(settings.model), "continuous"):
+        wanted = {"continuous": data.continuous, **wanted}
     try:
         if not settings.start_from:
             return create_model(settings.model, **wanted)
@@ -145,9 +154,18 @@ def evaluate_loaded(loaded: Loaded, source: str, split: str, settings: Source) -
 
 
 def entries(loaded: Loaded) -> list[Entry]:
-    """What an export consists of."""
+    """What an export consists of; of a network with a memory, what it does and what it remembers, each a file."""
 
     def inputs(count: int, generator: torch.Generator) -> dict[str, Tensor]:
-        return landmark_of(loaded.name).example(loaded.model.config, count, generator)
+        found: dict[str, Tensor] = landmark_of(loaded.name).example(loaded.model.config, count, generator)
+        units = getattr(loaded.model.config, "memory", 0)
+        return {**found, "memory": torch.randn(count, units, generator=generator)} if units else found
 
-    return [Entry("", loaded.model, inputs, "q_values")]
+    model: Any = loaded.model
+    if not hasattr(model, "policy"):
+        return [Entry("", model, inputs, "q_values")]
+    if model.memory is None:
+        return [Entry("", Method(model, "policy_of", ("observations",)), inputs, "policy")]
+    both = ("observations", "memory")
+    methods = {"policy": "policy_of", "memory": "memory_after"}
+    return [Entry(name, Method(model, method, both), inputs, name) for name, method in methods.items()]

@@ -1,4 +1,4 @@
-"""Q-learning: the loss of a batch of transitions, and what is measured of episodes (Mnih et al. 2015, algorithm 1)."""
+"""Q-learning: a network that values actions learns from a replay buffer (Mnih et al. 2015, algorithm 1)."""
 
 from __future__ import annotations
 
@@ -10,8 +10,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from orchard.data.environments import Episode
-from orchard.tasks.reinforcement_learning.exploration import epsilon_at
+from orchard.data.environments import Environments
+from orchard.data.open_environment import EnvironmentData
+from orchard.errors import UsageError
+from orchard.tasks.reinforcement_learning.exploration import best_actions, epsilon_at, q_values
+from orchard.tasks.reinforcement_learning.families import Training
+from orchard.tasks.reinforcement_learning.learner import AgentLearner
 from orchard.tasks.reinforcement_learning.losses import (
     NextValues,
     clipped_error,
@@ -21,31 +25,34 @@ from orchard.tasks.reinforcement_learning.losses import (
     td_targets,
     values_of,
 )
+from orchard.tasks.reinforcement_learning.acting import Choice
 from orchard.tasks.reinforcement_learning.replay import Transitions
-from orchard.tasks.reinforcement_learning.settings import ReinforcementSettings
-from orchard.training.learner import Learner
+from orchard.tasks.reinforcement_learning.replay_feed import ReplayFeed
+from orchard.tasks.reinforcement_learning.settings import ReinforcementSettings, Settings
 from orchard.training.phases import Phase
 
 NEXT_VALUES: dict[str, NextValues] = {"greatest": greatest_value, "double": double_value}
 ERRORS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {"huber": clipped_error, "squared": squared_error}
 
+NEEDS = "values of numbered actions (DQN)"
+CURVES = (
+    ("Q values", "q_value", "mean of what is learned from"),
+    ("Temporal difference", "td_error", "mean size"),
+    ("Epsilon", "epsilon", "share of random actions"),
+)
 
-class QLearner(Learner):
+
+class QLearner(AgentLearner):
     """A Q network and its target network, a copy that is renewed every `target_every` updates."""
 
     def __init__(self, network: nn.Module, target_every: int):
-        super().__init__()
-        self.network = network
+        super().__init__(network)
         self.target = copy.deepcopy(network).requires_grad_(False)
         self.target_every = target_every
 
     def after_step(self, step: int) -> None:
         if step % self.target_every == 0:
             self.target.load_state_dict(self.network.state_dict())
-
-    def layer_groups(self) -> list[tuple[str, ...]]:
-        network: Any = self.network
-        return [tuple(f"network.{name}" for name in group) for group in network.layer_groups()]
 
 
 class QLearning:
@@ -78,11 +85,36 @@ class QLearning:
         return self.error(values, targets), figures
 
 
-def compute_metrics(episodes: Sequence[Episode]) -> dict[str, float]:
-    """Mean and standard deviation of the return, not discounted, and the mean length."""
-    returns = np.array([episode.score for episode in episodes])
-    return {
-        "mean_return": float(returns.mean()),
-        "return_std": float(returns.std()),
-        "mean_length": float(np.mean([episode.length for episode in episodes])),
-    }
+class QAgent:
+    """Takes the action of the greatest value."""
+
+    def __init__(self, network: nn.Module):
+        self.network = network
+
+    def choose(self, envs: Environments) -> Choice:
+        values = q_values(self.network, envs.observations)
+        found = values.numpy()
+        return Choice(best_actions(values), {"greatest": found.max(1), "mean of all actions": found.mean(1)})
+
+    def forget(self, ended: np.ndarray) -> None:
+        """It remembers nothing."""
+
+
+def suits(network: nn.Module) -> bool:
+    return hasattr(network.config, "actions") and not hasattr(network, "policy")
+
+
+def start(network: nn.Module, data: EnvironmentData, settings: Settings) -> Training:
+    if data.continuous:
+        raise UsageError(
+            f"{settings.model} chooses among numbered actions; {data.source} takes {data.actions} real numbers: train "
+            "an actor-critic, such as ppo_continuous"
+        )
+    r = settings.reinforcement
+    learner = QLearner(network, max(r.target_every // r.train_every, 1))
+    feed = ReplayFeed(network, data, settings)
+    return Training(learner, feed, QLearning(r, feed.lately))
+
+
+def agent(network: nn.Module, count: int, sampled: bool) -> QAgent:
+    return QAgent(network)
