@@ -12,11 +12,10 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from orchard.models import Landmark
-from orchard.models.translation.contract import Direction, ImageTranslator, check_sizes
+from orchard.models.translation.contract import Direction, ImageTranslator, check_sizes, example_of_both_sides
 from orchard.nn.conv import initialise_normal
 from orchard.nn.patch_discriminator import PatchDiscriminator
 
@@ -137,12 +136,6 @@ class CycleGAN(ImageTranslator):
         return [("generators.",), ("discriminators.",)]
 
 
-def example(config: Any, count: int, generator: torch.Generator | None) -> dict[str, Tensor]:
-    """Arguments of `forward`."""
-    shape = (count, config.in_channels, config.image_size, config.image_size)
-    return {side: torch.randn(shape, generator=generator) for side in ("a", "b")}
-
-
 def junyanz_names(config: Any) -> list[tuple[str, str]]:
     """The names of junyanz/pytorch-CycleGAN-and-pix2pix, whose files hold one network each, with that of the file
     before them."""
@@ -185,5 +178,5 @@ LANDMARK = Landmark(
     # Files from before PyTorch 0.4 have statistics of instance norms, of which nothing is computed.
     not_weights={"junyanz": ("*.running_mean", "*.running_var", "*.num_batches_tracked")},
     preprocess={"": {"mean": (0.5,) * 3, "std": (0.5,) * 3, "crop": 1.0, "interpolation": "bicubic"}},
-    example=example,
+    example=example_of_both_sides,
 )
