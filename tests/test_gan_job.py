@@ -39,6 +39,7 @@ from orchard.tasks.unconditional_image_generation.job import evaluate_loaded
 from orchard.tasks.unconditional_image_generation.judge import ClassifierFeatures, make_judge
 from orchard.tasks.unconditional_image_generation.learner import ROWS, GenerationLearner
 from orchard.tasks.unconditional_image_generation.objective import family_of, settle_objective
+from orchard.tasks.unconditional_image_generation.phase_losses import PhaseLosses
 from orchard.tasks.unconditional_image_generation.sample import Sample, compare
 from orchard.tasks.unconditional_image_generation.settings import OBJECTIVES, AdversarialSettings, Options, Settings
 from orchard.training.settings import resolve
@@ -328,14 +329,14 @@ def coverages(*values: float) -> Any:
 
 def test_what_is_no_number_ends_the_training_with_the_last_good_state(tmp_path: Path) -> None:
     """Not with that of half a step, in which the discriminator has learned and the generator has not."""
-    whole = Adversarial.generator_loss
+    whole = PhaseLosses.generator
 
-    def failing(objective: Adversarial, learner: Any, batch: ImageBatch, step: int) -> tuple[Tensor, dict[str, Tensor]]:
-        loss, metrics = whole(objective, learner, batch, step)
+    def failing(losses: PhaseLosses, learner: Any, batch: ImageBatch, step: int) -> tuple[Tensor, dict[str, Tensor]]:
+        loss, metrics = whole(losses, learner, batch, step)
         return loss * (torch.inf if step == 3 else 1), metrics
 
     settings = {**SMALL, "checkpoint_steps": 2}
-    with patch.object(Adversarial, "generator_loss", failing), pytest.raises(DivergedError) as caught:
+    with patch.object(PhaseLosses, "generator", failing), pytest.raises(DivergedError) as caught:
         train("dcgan_nano", "digits", tmp_path / "run", **settings)
     assert "the loss became inf at step 4" in str(caught.value)
     assert "step_000000002. Try a smaller --set optimizer.lr" in str(caught.value)
