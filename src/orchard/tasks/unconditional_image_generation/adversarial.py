@@ -18,10 +18,17 @@ from orchard.data.batches import ImageBatch
 from orchard.errors import UsageError
 from orchard.inference.generators import generators
 from orchard.report.run_page import Curve
-from orchard.tasks.unconditional_image_generation import dictionaries, growing, styles
+from orchard.tasks.unconditional_image_generation import codes, dictionaries, growing, styles
 from orchard.tasks.unconditional_image_generation.classes import labels_of
 from orchard.tasks.unconditional_image_generation.phase_losses import ACCURACY, PATH_LENGTH, PhaseLosses
 from orchard.tasks.unconditional_image_generation.settings import AdversarialSettings, Options, Settings
+from orchard.tasks.unconditional_image_generation.variations import (
+    between,
+    check_options,
+    has_styles,
+    noise_numbers,
+    truncations,
+)
 from orchard.training.phases import Phase
 from orchard.training.run import LOG_COLUMNS
 from orchard.training.settings import ADAM, OptimizerSettings
@@ -36,6 +43,7 @@ IN_WORDS = {  # settings that are said where they are set
     "drift": "drift x {:g}",
     "path_length_weight": "path length x {:g}",
     "historical_averaging": "historical averaging x {:g}",
+    "information": "information of codes x {:g}",
     "orthogonality": "orthogonal regularisation x {:g}",
     "weight_clip": "weights clipped at {:g}",
 }
@@ -119,6 +127,7 @@ def curves_of(losses: PhaseLosses) -> tuple[Curve, ...]:
         Curve("Path length", PATH_LENGTH, "running mean"): s.path_length_weight,
         Curve("Orthogonality", "orthogonality", "before its weight", falling=True): s.orthogonality,
         Curve("Side", "side", "pixels"): losses.growth is not None,
+        **dict.fromkeys(codes.CURVES, s.information),
         **dict.fromkeys(dictionaries.CURVES, losses.dictionaries),
     }
     return (
@@ -135,6 +144,7 @@ def curves_of(losses: PhaseLosses) -> tuple[Curve, ...]:
 
 def make_objective(settings: Settings, model: nn.Module) -> Adversarial:
     styles.check_settings(settings.adversarial, model)
+    codes.check_settings(settings.adversarial, model)
     growth = None
     if growing.grows(model):
         sides = cast(Any, model).sides
@@ -143,8 +153,8 @@ def make_objective(settings: Settings, model: nn.Module) -> Adversarial:
 
 
 def measure(model: nn.Module, batches: Iterable[ImageBatch]) -> dict[str, float]:
-    """Nothing: a pair says nothing of real images that could be compared between trainings."""
-    return {}
+    """What the codes of a pair that has such say of the classes of real images; nothing of other pairs."""
+    return codes.measure(model, batches)
 
 
 def steps(model: nn.Module, options: Options) -> int:
@@ -152,7 +162,7 @@ def steps(model: nn.Module, options: Options) -> int:
     for name in ("steps", "sampler", "eta"):
         if getattr(options, name) is not None:
             raise UsageError(f"option '{name}' is for diffusion models; this model makes an image in one step")
-    styles.check_options(model, options)
+    check_options(model, options)
     return 1
 
 
@@ -163,13 +173,26 @@ def generate(
     """Images (N, C, H, W) of a pair in evaluation mode; if it has classes, of those in `labels`, or of all in turn."""
     if growing.grows(model):
         model.read_growth()
-    if styles.has_styles(model):
+    if has_styles(model):
         yield growing.full_size(styles.generate(model, seed, numbers, options), model)
         return
-    noise = torch.cat([model.sample_noise(1, generator) for generator in generators(seed, numbers)])
+    noise = walked_noise(model, seed, numbers, options)
+    share = truncations(options, numbers)
+    if share is not None:
+        noise = torch.cat([model.truncate(row[None], one) for row, one in zip(noise, share, strict=True)])
     device = next(model.parameters()).device
-    if options.truncation is not None:
-        noise = model.truncate(noise, options.truncation)
-    wanted = labels or labels_of(model, numbers)
+    wanted = labels or labels_of(model, noise_numbers(options, numbers))
     images = model.generate(noise.to(device), *([torch.tensor(wanted, device=device)] if wanted else []))
     yield growing.full_size(images, model)
+
+
+def walked_noise(model: Any, seed: int, numbers: Sequence[int], options: Options) -> Tensor:
+    """The noise (N, D) of images: each its own, or in a walk between that of the first images of two seeds."""
+
+    def drawn(one: int, some: Sequence[int]) -> Tensor:
+        return torch.cat([model.sample_noise(1, generator) for generator in generators(one, some)])
+
+    if options.walk is None:
+        return drawn(seed, noise_numbers(options, numbers))
+    shares = torch.tensor(numbers) / (options.count - 1)
+    return between(drawn(seed, [0]), drawn(options.walk, [0]), shares, round_sphere=model.config.prior == "normal")

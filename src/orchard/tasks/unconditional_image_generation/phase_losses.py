@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from orchard.data.batches import ImageBatch
 from orchard.errors import UsageError
 from orchard.nn.feature_quantizer import QuantizedFeatures
-from orchard.tasks.unconditional_image_generation import dictionaries, growing, styles
+from orchard.tasks.unconditional_image_generation import codes, dictionaries, growing, styles
 from orchard.tasks.unconditional_image_generation.calls import labels_for, noise_for, scores_for
 from orchard.tasks.unconditional_image_generation.discriminator_features import features_before_score
 from orchard.tasks.unconditional_image_generation.losses import (
@@ -63,9 +63,8 @@ class PhaseLosses:
         """The batch as the pair sees it: one that grows is brought to the level of the step, and images to its side."""
         return batch if self.growth is None else self.growth.stage(learner.model, batch, step)
 
-    def make(self, pair: Any, batch: ImageBatch) -> Tensor:
-        """As many generated images as the batch has real ones, with the styles of two noises where they are mixed."""
-        noise = noise_for(pair, batch)
+    def make(self, pair: Any, noise: tuple[Tensor, ...]) -> Tensor:
+        """Images of what `noise_for` gives, with the styles of two noises where they are mixed."""
         if not self.settings.mixing:
             images: Tensor = pair(*noise)
             return images
@@ -74,9 +73,9 @@ class PhaseLosses:
     def discriminator(self, learner: Any, batch: ImageBatch, step: int) -> tuple[Tensor, dict[str, Tensor]]:
         """The adversarial loss, with the regulariser unless that has a phase of its own; the generator is fixed."""
         batch = self.staged(learner, batch, step)
-        pair, real = learner.model, batch.images
+        pair, real, noise = learner.model, batch.images, noise_for(learner.model, batch)
         with torch.no_grad():
-            fake = self.make(pair, batch)
+            fake = self.make(pair, noise)
         heard: list[QuantizedFeatures] | None = [] if self.dictionaries else None
         score = scores_for(pair, batch, heard)
         # Real and generated images are apart: a batch norm would mix them.
@@ -99,6 +98,10 @@ class PhaseLosses:
         if heard:
             loss = loss + dictionaries.loss_of(heard)
             metrics |= dictionaries.metrics_of(pair.discriminator, heard)
+        if s.information:
+            said = codes.information(pair, noise[0], fake)
+            loss = loss - s.information * said
+            metrics[codes.INFORMATION] = said.detach()
         if self.regulariser is not None and not self.lazy:
             penalty = self.regulariser(scores_for(pair, batch), real, fake)
             loss = loss + s.regulariser_weight * penalty
@@ -111,7 +114,7 @@ class PhaseLosses:
         batch = self.staged(learner, batch, step)
         pair = learner.model
         with torch.no_grad():
-            fake = self.make(pair, batch)
+            fake = self.make(pair, noise_for(pair, batch))
         penalty = self.regulariser(scores_for(pair, batch), batch.images, fake)
         weight = self.settings.regulariser_weight * self.settings.regulariser_every
         # The log's means are over all steps, also those without this phase.
@@ -127,7 +130,8 @@ class PhaseLosses:
         metrics: dict[str, Tensor] = {}
         if s.path_length_weight:
             metrics[PATH_LENGTH] = learner.get_buffer(PATH_LENGTH).clone()
-        fake = self.make(pair, batch)
+        noise = noise_for(pair, batch)
+        fake = self.make(pair, noise)
         if s.feature_matching:
             labels = labels_for(pair, batch)
             with torch.no_grad():
@@ -139,6 +143,8 @@ class PhaseLosses:
             loss = self.loss.generator(scores_for(pair, batch, heard)(fake))
             if heard:
                 loss = loss + dictionaries.loss_of(heard)
+        if s.information:
+            loss = loss - s.information * codes.information(pair, noise[0], fake)
         if s.orthogonality:
             penalty = orthogonality(pair.generator)
             loss = loss + s.orthogonality * penalty
