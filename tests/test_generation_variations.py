@@ -23,7 +23,8 @@ from orchard.models import create_model
 from orchard.tasks.unconditional_image_generation.feature_distance import LARGEST, feature_distance, reduced
 from orchard.tasks.unconditional_image_generation.judge import make_judge
 from orchard.tasks.unconditional_image_generation.projection import learning_rate, map_penalty, project
-from orchard.tasks.unconditional_image_generation.variations import between
+from orchard.tasks.unconditional_image_generation.settings import Options
+from orchard.tasks.unconditional_image_generation.variations import between, check_options
 from orchard.weights.portable import Portable, save_portable
 
 CPU = torch.device("cpu")
@@ -70,10 +71,8 @@ def test_a_grid_has_every_pair_of_coarse_and_fine_styles(styled: Path, tmp_path:
     assert [pixels(grid[n]) for n in (2, 5)] == [pixels(image) for image in first]  # column 0
     mixed = make(count=2, seed=3, mixing=4)
     assert [pixels(grid[n]) for n in (3, 7)] == [pixels(image) for image in mixed]  # 1-1 and 2-2
-    whole = make(count=2, seed=3, grid=4, layers="0-3")  # which leaves the noise maps alone, that start at strength 0
-    assert pixels(whole[3]) != pixels(grid[3]) and pixels(whole[3]) == pixels(
-        make(count=2, seed=3, mixing=4, layers="0-3")[0]
-    )
+    all_styles = {"seed": 3, "count": 2, "layers": "0-3"}  # of the other seed, with the row's own noise maps
+    assert pixels(make(grid=4, **all_styles)[3]) == pixels(make(mixing=4, **all_styles)[0]) != pixels(other[0])
     (files,) = answer(styled, [], {"count": 2, "seed": 3, "grid": 4, "out": tmp_path / "out"})
     table = files.to_json()
     assert [Path(file).name for file in table["pictures"]][:3] == ["0-1.png", "0-2.png", "1-0.png"]
@@ -126,6 +125,8 @@ def test_options_that_exclude_or_need_each_other(styled: Path, tmp_path: Path) -
     for options, words in wrong:
         with pytest.raises(UsageError, match=words):
             make(**options)
+    with pytest.raises(UsageError, match="'walk' is for adversarial pairs, such as DCGAN; this model is none"):
+        check_options(create_model("ddpm_nano"), Options(walk=1, count=2))
     plain = pipeline(save("dcgan_nano", tmp_path / "model"))
     for name, value in (("grid", 1), ("sweep", "0,1"), ("latent", "x.npz"), ("project", "x.png")):
         with pytest.raises(UsageError, match=f"option '{name}' is for models with styles"):

@@ -36,6 +36,8 @@ def check_options(model: nn.Module, options: Options) -> None:
             continue
         such = "such as StyleGAN2" + (", or classes, such as BigGAN" if name in NOISY else "")
         raise UsageError(f"option '{name}' is for models with styles, {such}; this model has none")
+    if options.walk is not None and not hasattr(model, "sample_noise"):
+        raise UsageError("option 'walk' is for adversarial pairs, such as DCGAN; this model is none")
     for name, value in (("truncation", options.truncation), *(("sweep", value) for value in sweep_of(options))):
         if value is not None and styled and value > 1:
             raise UsageError(f"option '{name}' is {value:g}; of a model with styles it is 0 to 1")
