@@ -204,10 +204,10 @@ def test_who_pays_and_whom_the_dictionary_learns_from(behaviour: str) -> None:
     assert objective.describe() == f"hinge loss, features by a dictionary of 16 codes ({behaviour})"
     learner, numbers = SimpleNamespace(model=pair), torch.arange(6)
     batch = ImageBatch(torch.rand(6, 1, 8, 8) * 2 - 1, numbers, numbers)
-    for phase, calls in (("discriminator_loss", 2), ("generator_loss", 1 if behaviour == "released" else 0)):
+    for phase, calls in (("discriminator", 2), ("generator", 1 if behaviour == "released" else 0)):
         before = quantizer.codebook.clone()
         with patch.object(dictionaries, "loss_of", wraps=dictionaries.loss_of) as paid:
-            loss, metrics = getattr(objective, phase)(learner, batch, 0)
+            loss, metrics = getattr(objective.losses, phase)(learner, batch, 0)
         assert loss.isfinite() and torch.equal(quantizer.codebook, before) == (calls == 0)
         assert (len(paid.call_args.args[0]) if paid.called else 0) == calls
-        assert ("perplexity" in metrics) == (phase == "discriminator_loss")
+        assert ("perplexity" in metrics) == (phase == "discriminator")

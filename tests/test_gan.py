@@ -16,6 +16,7 @@ from orchard.models.generation.wgan_gp import Downsampling, Upsampling
 from orchard.nn.conv import glorot_uniform
 from orchard.nn.maxout import Maxout
 from orchard.nn.minibatch_discrimination import MinibatchDiscrimination
+from orchard.nn.virtual_batch_norm import VirtualBatchNorm2d
 from orchard.tasks.unconditional_image_generation.discriminator_features import features_before_score
 from orchard.tasks.unconditional_image_generation.learner import GenerationLearner
 from orchard.tasks.unconditional_image_generation.losses import (
@@ -95,7 +96,8 @@ def test_noise_comes_from_the_paper_s_prior():
 
 def test_sizes_that_do_not_halve_are_refused():
     for name, setting in (("dcgan", {"image_size": 60}), ("wgan_gp", {"image_size": 30}), ("wgan_gp", {"before": 4}),
-                          ("wgan_gp_resnet", {"image_size": 34}), ("dcgan", {"levels": 0})):  # fmt: skip
+                          ("wgan_gp_resnet", {"image_size": 34}), ("dcgan", {"levels": 0}),
+                          ("dcgan", {"reference": -1})):  # fmt: skip
         with pytest.raises(UsageError, match=name):
             create_model(name, **setting)
 
@@ -138,6 +140,30 @@ def test_minibatch_discrimination_says_how_close_the_others_are():
             assert found[n, 1 + kernel].item() == pytest.approx(expected, rel=1e-5)
     alike = layer(torch.ones(4, 1))
     assert alike[:, 1:].tolist() == [[4.0, 4.0]] * 4
+
+
+def test_a_virtual_batch_norm_is_of_the_reference_and_of_each_sample_itself():
+    torch.manual_seed(0)
+    norm = VirtualBatchNorm2d(2, 3)
+    with torch.no_grad():
+        norm.weight.copy_(torch.tensor([2.0, 3.0])), norm.bias.copy_(torch.tensor([0.5, -1.0]))
+    x = 3 * torch.randn(5, 2, 4, 4) + 1
+    found = norm(x)
+    for row in range(5):
+        among = x[:3] if row < 3 else torch.cat([x[:3], x[row : row + 1]])
+        expected = F.batch_norm(among, None, None, norm.weight, norm.bias, training=True)[row if row < 3 else 3]
+        torch.testing.assert_close(found[row], expected, atol=1e-5, rtol=1e-5)
+
+
+def test_images_by_a_reference_do_not_depend_on_those_beside_them():
+    torch.manual_seed(0)
+    pair = create_model("dcgan_nano", reference=4, levels=1, generator_width=4, image_size=8).train()
+    noise = pair.sample_noise(6)
+    together, alone = pair(noise), torch.cat([pair(row[None]) for row in noise])
+    torch.testing.assert_close(together, alone, atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(pair.eval()(noise), together)
+    assert pair.state_dict()["generator.reference"].shape == (4, 64)
+    assert "generator.reference" not in create_model("dcgan_nano").state_dict()
 
 
 def test_gan_is_the_authors_network_for_mnist():

@@ -206,7 +206,7 @@ def test_drift_is_a_term_of_the_discriminator_s_loss_alone() -> None:
     def loss(drift: float) -> Tensor:
         torch.manual_seed(0)
         objective = Adversarial(AdversarialSettings(loss="wasserstein", drift=drift))
-        return objective.discriminator_loss(Holder, Batch(), 0)[0]  # type: ignore[arg-type]
+        return objective.losses.discriminator(Holder, Batch(), 0)[0]  # type: ignore[arg-type]
 
     torch.testing.assert_close(loss(2.0) - loss(0.0), 2 * pair.discriminator(Batch.images).square().mean())
 

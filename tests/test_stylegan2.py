@@ -282,7 +282,7 @@ def test_a_walk_is_a_gif_of_images_that_say_where_they_are(run: Path, tmp_path: 
 @pytest.mark.parametrize("name", ["dcgan_nano", "ddpm_nano"])
 def test_models_without_styles_refuse_their_options(name: str) -> None:
     model = create_model(name)
-    for option, value in (("truncation", 0.5), ("mixing", 1), ("walk", 1)):
+    for option, value in (("truncation", 0.5), ("mixing", 1), ("grid", 1)):
         with pytest.raises(UsageError, match=f"option '{option}' is for models with styles"):
             family_of(model).steps(model, Options(**{option: value}))
 

@@ -23,7 +23,7 @@ def adversaries(model: Any) -> Loss:
     low, high = model.value_range
     real = torch.rand(4, c.in_channels, c.image_size, c.image_size) * (high - low) + low
     noise = model.sample_noise(4)
-    for module in model.discriminator.modules():
+    for module in model.modules():
         if isinstance(module, nn.Dropout):
             module.eval()  # with it no two looks at the batch are alike
     first = copy.deepcopy(model.discriminator).requires_grad_(False)

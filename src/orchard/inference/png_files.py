@@ -13,7 +13,9 @@ from PIL import Image, PngImagePlugin
 from orchard.errors import OrchardError, UsageError
 from orchard.files import atomic
 
-OURS = re.compile(r"(.+-)?\d+\.png|sheet\.png|walk\.gif")  # names of images that calls write: ranked, or of a class
+OURS = re.compile(
+    r"(.+-)?\d+\.png|sheet\.png|walk\.(gif|mp4)"
+)  # names of images that calls write: ranked, or of a class
 GAP = 2  # pixels between the pictures of a sheet
 
 

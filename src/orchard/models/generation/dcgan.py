@@ -11,12 +11,14 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Literal
 
+import torch
 from torch import Tensor, nn
 
 from orchard.models import Landmark
-from orchard.models.generation.pair import DISCRIMINATOR, GENERATOR, AdversarialPair, example_noise
+from orchard.models.generation.pair import DISCRIMINATOR, GENERATOR, AdversarialPair, draw, example_noise
 from orchard.nn.checks import check_images
 from orchard.nn.conv import initialise_normal
+from orchard.nn.virtual_batch_norm import VirtualBatchNorm2d
 
 SLOPE = 0.2  # of the leaky ReLU
 STD = 0.02  # of all weights at the start (section 4)
@@ -32,12 +34,17 @@ class DCGANConfig:
     generator_width: int = 64  # channels at half the image's side; twice as many at each smaller side
     discriminator_width: int = 64
     kernel: int = 4  # of the convolutions of stride 2
+    reference: int = (
+        0  # samples that virtual batch norms of the generator refer to (Salimans et al. 2016); 0: batch norm
+    )
 
     def __post_init__(self) -> None:
         if self.image_size % 2**self.levels:
             raise ValueError(f"an image of {self.image_size} pixels is not halved evenly {self.levels} times")
         if self.levels < 1:
             raise ValueError(f"levels is 1 or more, got {self.levels}")
+        if self.reference < 0:
+            raise ValueError(f"reference is 0 or more, got {self.reference}")
 
     @property
     def side(self) -> int:
@@ -50,16 +57,22 @@ class Generator(nn.Module):
 
     def __init__(self, c: DCGANConfig):
         super().__init__()
+        self.config = c
         widths = [c.generator_width * 2**n for n in reversed(range(c.levels))]
         # The first layer sees one pixel of `noise` channels: a matrix product, reshaped to (W, s, s).
         layers: list[nn.Module] = [nn.ConvTranspose2d(c.noise, widths[0], c.side, bias=False)]
         for inputs, outputs in pairwise([*widths, c.in_channels]):
-            layers += [nn.BatchNorm2d(inputs), nn.ReLU(inplace=True), upsampling(inputs, outputs, c.kernel)]
+            norm = VirtualBatchNorm2d(inputs, c.reference) if c.reference else nn.BatchNorm2d(inputs)
+            layers += [norm, nn.ReLU(inplace=True), upsampling(inputs, outputs, c.kernel)]
         self.layers = nn.Sequential(*layers, nn.Tanh())
+        self.reference: Tensor | None
+        self.register_buffer("reference", draw(c, c.reference, None, None) if c.reference else None)
 
     def forward(self, noise: Tensor) -> Tensor:
+        if self.reference is not None:  # goes before the others through all layers
+            noise = torch.cat([self.reference.to(noise.dtype), noise])
         images: Tensor = self.layers(noise[:, :, None, None])
-        return images
+        return images if self.reference is None else images[self.config.reference :]
 
 
 class Discriminator(nn.Module):

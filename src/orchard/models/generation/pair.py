@@ -30,6 +30,16 @@ class PairConfig(Protocol):
     def prior(self) -> Literal["normal", "uniform"]: ...
 
 
+def draw(
+    config: PairConfig, count: int, generator: torch.Generator | None, device: torch.device | str | None
+) -> Tensor:
+    """Noise (count, noise) from a configuration's prior."""
+    shape = (count, config.noise)
+    if config.prior == "uniform":
+        return 2 * torch.rand(shape, generator=generator, device=device) - 1
+    return torch.randn(shape, generator=generator, device=device)
+
+
 class AdversarialPair(nn.Module):
     """Noise (B, noise) to images (B, C, S, S) in [-1, 1], and images to scores (B,), unbounded, larger for real."""
 
@@ -51,10 +61,7 @@ class AdversarialPair(nn.Module):
         self, count: int, generator: torch.Generator | None = None, device: torch.device | str | None = None
     ) -> Tensor:
         """Noise of `count` samples, (count, noise), from the prior: standard normal, or uniform in [-1, 1]."""
-        shape = (count, *self.noise_shape)
-        if self.config.prior == "uniform":
-            return 2 * torch.rand(shape, generator=generator, device=device) - 1
-        return torch.randn(shape, generator=generator, device=device)
+        return draw(self.config, count, generator, device)
 
     def forward(self, noise: Tensor) -> Tensor:
         """Images (B, C, S, S) from noise (B, noise); ValueError for noise of another shape or type."""

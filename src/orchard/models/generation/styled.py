@@ -18,6 +18,12 @@ class Styled:
     `synthesise`."""
 
     generator: Any
+    config: Any
+
+    @property
+    def layers(self) -> int:
+        """L, the styles that an image takes: two for each side of its maps."""
+        return 2 * len(self.config.widths)
 
     def latents(self, noise: Tensor) -> Tensor:
         """Styles (B, L, D) of noise (B, D)."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Self
 
 import torch
@@ -16,6 +16,7 @@ from orchard.data.settings import MixSettings
 from orchard.errors import UsageError
 from orchard.inference.outputs import Outputs
 from orchard.tasks.image_classification.joint import LOSS
+from orchard.tasks.image_classification.robust import WorstCase
 from orchard.tasks.image_classification.settings import JointSettings, LabelSettings
 from orchard.training.phases import one_phase
 
@@ -68,17 +69,20 @@ class ImageObjective(ABC):
         auxiliary_weight: float = 0.0,
         own_metrics: Mapping[str, OwnMetric] | None = None,
         joint: JointSettings | None = None,
+        robust: WorstCase | None = None,
     ):
         """`auxiliary_weight` is that of the losses of classifiers inside the network, in training; `own_metrics` are a
         person's, by name, functions of outputs (N, K) float32 and labels (N,) int64 or (N, K) float32 of a split.
-        `joint` has the weights of both losses of a model that generates images too.
+        `joint` has the weights of both losses of a model that generates images too; `robust` moves images before they
+        are learned.
         """
         self.classes = tuple(classes)
         self.auxiliary_weight = auxiliary_weight
         self.joint = joint if joint is not None and joint.generative else None
+        self.robust = robust
         self.own_metrics = own_metrics or {}
         self.logged = (*self.validated, *self.own_metrics)
-        self.phases = one_phase(self.loss, through_forward=not (auxiliary_weight or self.joint))
+        self.phases = one_phase(self.loss, through_forward=not (auxiliary_weight or self.joint or robust))
 
     @classmethod
     @abstractmethod
@@ -96,7 +100,16 @@ class ImageObjective(ABC):
         return {}
 
     def loss(self, model: nn.Module, batch: ImageBatch) -> tuple[Tensor, dict[str, Tensor]]:
-        """The mean loss (auxiliary classifiers' too, by their weight), and metrics of the batch."""
+        """The mean loss (auxiliary classifiers' too, by their weight), and metrics of the batch, both of the worst
+        images near its own where those are learned."""
+        if self.robust is not None:
+            worst = self.robust(model, batch.images, batch.labels, self.criterion)
+            loss, figures = self.plain_loss(model, replace(batch, images=worst.images))
+            return loss, figures | self.robust.metrics(loss, worst)
+        return self.plain_loss(model, batch)
+
+    def plain_loss(self, model: nn.Module, batch: ImageBatch) -> tuple[Tensor, dict[str, Tensor]]:
+        """The loss of a batch as it is."""
         auxiliaries: tuple[Tensor, ...] = ()
         if self.joint:
             return self._joint_loss(model, batch, self.joint)

@@ -34,6 +34,8 @@ from orchard.tasks.image_classification.image_objective import ImageObjective, O
 from orchard.tasks.image_classification.imbalance import sampling_groups
 from orchard.tasks.image_classification.joint import LOSS, joint_settings
 from orchard.tasks.image_classification.own_module import start_module
+from orchard.tasks.image_classification.robust import COLUMNS, worst_case
+from orchard.tasks.image_classification.robustness import check_robustness, robustness
 from orchard.tasks.image_classification.settings import EvaluationSettings, Settings, Tta
 from orchard.tasks.image_classification.targets import (
     model_objective,
@@ -93,6 +95,7 @@ class Job(base.Job):
             auxiliary_weight=getattr(self.model, "auxiliary_weight", 0.0),
             own_metrics=objects.metrics,
             joint=joint_settings(resolved, self.model),
+            robust=worst_case(settings.robust, self.preprocess, self.model),
         )
         self.teacher = start_distillation(settings.distillation, self.objective, self.preprocess, device)
         if self.teacher is not None:
@@ -127,7 +130,8 @@ class Job(base.Job):
     @property
     def logged(self) -> Sequence[str]:
         more = ((pretraining.ERROR, self.settings.pretraining.epochs), (LOSS, self.objective.joint))
-        return (*super().logged, *(name for name, wanted in more if wanted))
+        moved = COLUMNS if self.objective.robust else ()
+        return (*super().logged, *(name for name, wanted in more if wanted), *moved)
 
     def optimizer_settings(self, name: str) -> OptimizerSettings:
         return pretraining.optimizer_settings(name, self.settings.optimizer, self.settings.pretraining)
@@ -281,6 +285,7 @@ def evaluate_loaded(
         Ensemble.of((loaded, *others))  # what does not go together is said before anything is predicted
     if isinstance(settings, FolderSettings) and settings.target is None:
         settings = settings.model_copy(update={"target": target_of(loaded)})
+    check_robustness(evaluation, target=target_of(loaded), members=1 + len(others))
     data = open_data(source, settings)
     if data.target != target_of(loaded):
         learned = target_of(loaded)
@@ -294,7 +299,8 @@ def evaluate_loaded(
     if missing := missing_classes(objective.missing(found.labels), split):
         base.warn(missing)
     if not others:
-        return {**base.counted(loaded, images), **objective.final_metrics(found)}
+        more = robustness(loaded, images, found, settings.workers, evaluation)
+        return {**base.counted(loaded, images), **objective.final_metrics(found), **more}
     every = [found, *(_aligned(one, images, data, settings, tta) for one in others)]
     counts = base.counted(loaded, images, others=others)
     return {**counts, **ensemble_metrics((loaded, *others), every, metrics)}

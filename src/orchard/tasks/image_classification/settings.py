@@ -51,6 +51,16 @@ class LabelSettings(TrainSettings):
     )
 
 
+class RobustSettings(Strict):
+    """Learning from the worst images near those of the data (Sinha et al. 2017, arXiv:1710.10571)."""
+
+    gamma: float | None = Field(
+        None, gt=0, description="price of an image's squared distance, in values of [0, 1], at which it moves to where "
+        "the loss is larger; less of it makes models more robust [default: images stay]",
+    )  # fmt: skip
+    steps: int = Field(15, ge=1, description="of gradient ascent, by which images move")
+
+
 class Settings(LabelSettings):
     """What training a classifier may be told beside what all trainings are."""
 
@@ -77,11 +87,18 @@ class Settings(LabelSettings):
     augmentation: MixSettings = Field(default_factory=MixSettings)
     pretraining: PretrainingSettings = Field(default_factory=PretrainingSettings)
     joint: JointSettings = Field(default_factory=JointSettings)
+    robust: RobustSettings = Field(default_factory=RobustSettings)
 
     @model_validator(mode="after")
     def _has_a_teacher(self) -> Settings:
         if self.distillation.teacher is None and self.distillation != DistillationSettings():
             raise ValueError("distillation.* is for a training with a teacher: name it with distillation.teacher")
+        return self
+
+    @model_validator(mode="after")
+    def _moves_images(self) -> Settings:
+        if self.robust.gamma is not None and self.distillation.teacher is not None:
+            raise ValueError("robust.gamma moves images to where the labels are missed, not the teacher; set one")
         return self
 
     @model_validator(mode="after")
@@ -98,6 +115,15 @@ class EvaluationSettings(Strict):
     """How a classifier that is there is judged."""
 
     tta: Tta = Field("none", description=TTA_HELP)
+    attack: float | None = Field(
+        None, gt=0, description="radius, in values of [0, 1], of an attack by projected gradient descent, under which "
+        "the accuracy is measured too",
+    )  # fmt: skip
+    attack_norm: Literal["l2", "linf"] = Field("l2", description="by which the attack's radius is measured")
+    attack_steps: int = Field(20, ge=1, description="of the attack")
+    gamma: float | None = Field(
+        None, gt=0, description="as robust.gamma: what a certificate of distributional robustness is computed with"
+    )
 
 
 class Options(Strict):

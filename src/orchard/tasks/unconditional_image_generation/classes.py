@@ -13,7 +13,7 @@ import numpy as np
 
 from orchard.data.contracts import ImageData
 from orchard.data.sources import open_data
-from orchard.data.unlabelled import open_pictures
+from orchard.data.unlabelled import open_pictures, open_with_classes
 from orchard.errors import OrchardError, UsageError, unknown
 from orchard.given import Given
 from orchard.models import configuration
@@ -37,7 +37,8 @@ def open_for(settings: Settings, source: str | Given) -> ImageData:
     if not learns_classes(settings.model):
         if settings.data.folds is not None:
             raise UsageError(f"setting 'data.folds' cuts each class into parts; {settings.model} has no classes")
-        return open_pictures(source, settings.data)
+        finds_some = getattr(configuration(settings.model), "categories", ())  # and compares them with those there are
+        return (open_with_classes if finds_some else open_pictures)(source, settings.data)
     try:
         data = open_data(source, settings.data)
     except UsageError:

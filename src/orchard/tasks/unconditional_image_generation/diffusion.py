@@ -29,7 +29,7 @@ from orchard.nn.diffusion_loss import (
 from orchard.nn.noise_schedule import spaced_steps
 from orchard.report.run_page import Curve
 from orchard.tasks.unconditional_image_generation.settings import DiffusionSettings, Options, Settings
-from orchard.tasks.unconditional_image_generation.styles import check_options
+from orchard.tasks.unconditional_image_generation.variations import check_options
 from orchard.training.phases import Phase, one_phase
 from orchard.training.settings import OptimizerSettings
 

@@ -24,6 +24,7 @@ from orchard.tasks import base
 from orchard.tasks.images import start_model, value_range_preprocess, whole_if_small
 from orchard.tasks.unconditional_image_generation import TASK, growing
 from orchard.tasks.unconditional_image_generation.classes import labels_of, learns_classes, open_for, with_classes
+from orchard.tasks.unconditional_image_generation.codes import has_codes, pictured
 from orchard.tasks.unconditional_image_generation.compared import (
     chosen,
     generated_images,
@@ -33,6 +34,7 @@ from orchard.tasks.unconditional_image_generation.compared import (
     real_batches,
     real_images,
     real_sample,
+    to_pixels,
 )
 from orchard.tasks.unconditional_image_generation.diversity import falls
 from orchard.tasks.unconditional_image_generation.judge import ACCURACY, judge_again, make_judge
@@ -211,11 +213,20 @@ class Job(base.Job):
                 "generated_features": fakes[self.report_split].few,
                 "history": torch.stack([row for _, row in self.model.moments()] or [self.model.history[0]]),
                 **by_class(images, len(self.classes)),
+                **self.by_code(made),
                 "steps": torch.tensor([step for step, _ in self.model.moments()] or [0]),
             }
             write_tensors({key: value.cpu().contiguous() for key, value in seen.items()}, evaluation_file(run))
         # how far as many real images are apart, which is as near as anything can be expected to come
         return {**self.cost(model), "judge": self.judge.words, **metrics, "training_images": compare(real, training)}
+
+    def by_code(self, model: nn.Module) -> dict[str, Tensor]:
+        """`code TITLE` (V, n, C, H, W) uint8 of each code in the noise: a row for each value; {} without codes."""
+        shown = pictured(model) if has_codes(model) else []
+        return {
+            f"code {title}": to_pixels(images.flatten(0, 1), self.preprocess).unflatten(0, images.shape[:2])
+            for title, images in shown
+        }
 
     def nearest(self, features: Tensor) -> Tensor:
         """The training images, of those that are compared, nearest to features (N, D): (N, C, H, W) uint8."""
@@ -257,7 +268,8 @@ def evaluate_loaded(
     of its training, or by those that `evaluation` sets; and of a model with classes which that judge knows, the share
     of its images that are of the class asked for."""
     wanted = evaluation or GenerationSettings()
-    opened = (open_with_classes if loaded.classes else open_pictures)(source, settings)  # the splits of its training
+    labelled = loaded.classes or has_codes(loaded.model)
+    opened = (open_with_classes if labelled else open_pictures)(source, settings)  # the splits of its training
     images = base.pick_split(opened.splits, split, source)
     need_two(split, len(images))
     preprocess = dataclasses.replace(loaded.pictures, resize=whole_if_small(images))

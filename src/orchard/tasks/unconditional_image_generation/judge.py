@@ -53,13 +53,16 @@ class RandomFeatures(nn.Module):
             self.kernels.append(nn.Parameter(kernel, requires_grad=False))
             channels = width
 
-    def forward(self, images: Tensor) -> Tensor:
-        x, means = 2 * images - 1, []
+    def maps(self, images: Tensor) -> list[Tensor]:
+        """The maps of each convolution, (B, W, H, W), (B, W, H / 2, W / 2), ..."""
+        x, found = 2 * images - 1, []
         for kernel in self.kernels:
-            x = F.relu(F.conv2d(x, kernel, padding=1))
-            means.append(x.mean((2, 3)))
-            x = F.avg_pool2d(x, 2, ceil_mode=True)
-        return torch.cat(means, dim=1)
+            found.append(F.relu(F.conv2d(x, kernel, padding=1)))
+            x = F.avg_pool2d(found[-1], 2, ceil_mode=True)
+        return found
+
+    def forward(self, images: Tensor) -> Tensor:
+        return torch.cat([one.mean((2, 3)) for one in self.maps(images)], dim=1)
 
 
 class ClassifierFeatures(nn.Module):
@@ -79,17 +82,20 @@ class ClassifierFeatures(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         return self.look(images)[0]
 
-    def look(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """The features, and what the classifier says of the images, logits (B, K)."""
+    def prepared(self, images: Tensor) -> Tensor:
+        """Images as the classifier takes them."""
         if self.preprocess.channels == 1 and images.shape[1] == 3:
             images = rgb_to_grayscale(images)
         elif self.preprocess.channels == 3:
             images = images.expand(-1, 3, -1, -1)
-        images = resize(images, list(self.preprocess.size), antialias=not self.as_fid)
+        return self.preprocess.normalise(255 * resize(images, list(self.preprocess.size), antialias=not self.as_fid))
+
+    def look(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """The features, and what the classifier says of the images, logits (B, K)."""
         given: list[Tensor] = []
         hook = self.head.register_forward_pre_hook(lambda head, inputs: given.append(inputs[0]))
         try:
-            logits: Tensor = self.model(self.preprocess.normalise(255 * images))
+            logits: Tensor = self.model(self.prepared(images))
         finally:
             hook.remove()
         return given[0].flatten(1), logits - cast(nn.Linear, self.head).bias if self.as_fid else logits

@@ -15,7 +15,7 @@ from orchard.tasks.unconditional_image_generation.classes import class_numbers, 
 from orchard.tasks.unconditional_image_generation.compared import to_pixels
 from orchard.tasks.unconditional_image_generation.objective import family_of, make_images
 from orchard.tasks.unconditional_image_generation.settings import Options
-from orchard.tasks.unconditional_image_generation.styles import OPTIONS
+from orchard.tasks.unconditional_image_generation.variations import OPTIONS, label_of, noise_numbers, numbers_of
 from orchard.weights.portable import fingerprint_of
 
 BATCH = 64  # images at a time
@@ -46,8 +46,8 @@ class ImageGenerator:
         """
         seed, steps = options.seed, self.family.steps(self.model, options)
         chosen = {name: str(value) for name in OPTIONS if (value := getattr(options, name)) is not None}
-        if options.walk is not None:
-            chosen["count"] = str(options.count)  # the number of an image says where between both it is
+        if options.walk is not None or options.grid is not None:
+            chosen["count"] = str(options.count)  # of which the number of an image says where it is
         numbers, labels = self._wanted(options)
         for start in range(0, len(numbers), BATCH):
             some, of_some = numbers[start : start + BATCH], labels[start : start + BATCH]
@@ -66,15 +66,15 @@ class ImageGenerator:
 
     def _wanted(self, options: Options) -> tuple[Sequence[int], Sequence[int]]:
         """The numbers of all images, which their noise follows from, and their classes where the model has such."""
+        numbers = numbers_of(options)
         if options.classes is None:
-            numbers = range(options.count)
-            return numbers, labels_of(self.model, numbers)
+            return numbers, labels_of(self.model, noise_numbers(options, numbers))
         chosen = class_numbers(options.classes, self.classes)
-        return [*range(options.count)] * len(chosen), [label for label in chosen for _ in range(options.count)]
+        return [*numbers] * len(chosen), [label for label in chosen for _ in numbers]
 
-    def file_name(self, image: Image.Image) -> str:
-        """`3.png`, or `cat-3.png` of an image of a class; no two images of a call have the same."""
-        number, name = image.info["number"], image.info.get("class")
+    def file_name(self, image: Image.Image, options: Options) -> str:
+        """`3.png`, `cat-3.png` of an image of a class, `3-1.png` in a sweep or grid; no two of a call are the same."""
+        number, name = label_of(options, int(image.info["number"])), image.info.get("class")
         if name is None:
             return f"{number}.png"
         safe = [re.sub(r"[^\w.]+", "-", one).strip("-") for one in self.classes]

@@ -13,6 +13,7 @@ from torchvision.transforms.functional import to_pil_image
 from orchard.report.charts import percent, short
 from orchard.report.pictures import data_uri
 from orchard.report.run_page import Curve, Tile, write_run_page
+from orchard.tasks.unconditional_image_generation.codes import CLUSTERS
 from orchard.tasks.unconditional_image_generation.diversity import falls
 from orchard.tasks.unconditional_image_generation.judge import ACCURACY
 from orchard.tasks.unconditional_image_generation.sample import SCORE
@@ -44,7 +45,8 @@ def write_generation_report(
         run: the run's folder, with its metrics.
         seen: `real` and `generated` (N, C, H, W) uint8; `nearest`, the training images nearest to the first of the
             latter; the features `real_features` and `generated_features` (M, D); `history` (K, n, C, H, W) uint8 of the
-            moments `steps` (K,); and, where there are classes, `by_class` (K, n, C, H, W) uint8 of the first of them.
+            moments `steps` (K,); where there are classes, `by_class` (K, n, C, H, W) uint8 of the first of them; and
+            of each code in the noise `code TITLE` (V, n, C, H, W) uint8, a row for each of its values.
         curves: those of the objective.
         classes: the names of all classes.
     """
@@ -67,6 +69,8 @@ def write_generation_report(
         tiles.append(Tile("Inception score", f"{score:.2f}", f"± {deviation:.2f} over parts of {count:,} images"))
     if ACCURACY in found:
         tiles.append(Tile("Conditional accuracy", percent(found[ACCURACY]), "of the class asked for, says the judge"))
+    if CLUSTERS in found:
+        tiles.append(Tile("Cluster accuracy", percent(found[CLUSTERS]), "real images whose category is their class's"))
     quality = [curve for curve in QUALITY if curve.column in found]
     shown = seen.get("by_class", torch.empty(0))
     return write_run_page(
@@ -90,6 +94,11 @@ def write_generation_report(
         ],
         classes=[(name, _uris(images)) for name, images in zip(classes, shown, strict=False)],
         number_of_classes=len(classes),
+        codes=[
+            (name.removeprefix("code "), [_uris(row) for row in rows])
+            for name, rows in seen.items()
+            if name.startswith("code ")
+        ],
         dots=_map(seen["real_features"], seen["generated_features"]),
         box=(WIDTH, HEIGHT),
     )

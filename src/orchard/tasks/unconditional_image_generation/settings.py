@@ -58,6 +58,10 @@ class AdversarialSettings(Strict):
     historical_averaging: float = Field(
         0.0, ge=0, description="weight of each network's squared distance from the mean of its parameters so far"
     )
+    information: float = Field(
+        0.0, ge=0, description="weight of the information that images have of the codes in their noise, for both "
+        "networks of a model with such",
+    )  # fmt: skip
     orthogonality: float = Field(0.0, ge=0, description="weight of the orthogonal regularisation of the generator")
     weight_clip: float | None = Field(
         None, gt=0, description="largest magnitude of the discriminator's parameters, to which each update is cut"
@@ -126,6 +130,7 @@ OBJECTIVES = {
     "ls-gan": adversarial("loss-sensitive", margin=LS_GAN_MARGIN),
     "gls-gan": adversarial("loss-sensitive", margin=LS_GAN_MARGIN, leak=0.5, weight_clip=0.04),
     "improved-gan": adversarial("non-saturating", smoothing=0.1, feature_matching=True, historical_averaging=1.0),
+    "infogan": adversarial("non-saturating", information=1.0),
     "hinge": adversarial("hinge"),
     "wgan": adversarial("wasserstein", RMSPROP, weight_clip=0.01, discriminator_steps=5),
     "wgan-gp": adversarial(
@@ -187,9 +192,32 @@ class Options(Strict):
         "classes: largest size of the numbers of its noise, such as 0.5. Less of it gives typical images and less "
         "variety [default: all]",
     )  # fmt: skip
+    sweep: str | None = Field(
+        None, description="of the same models: truncations such as 0,0.5,1, at each of which --count images are made"
+    )
     mixing: int | None = Field(
         None, ge=0, lt=2**31, description="of a model with styles: seed whose images give theirs to the fine layers"
     )
+    grid: int | None = Field(
+        None, ge=0, lt=2**31, description="of a model with styles: seed whose --count images give theirs to the fine "
+        "layers of each of --count images, in a sheet of all pairs",
+    )  # fmt: skip
+    layers: str | None = Field(
+        None, description="of --mixing and --grid: layers that take the other styles, from 0, such as 4-7 [default: "
+        "the finer half]",
+    )  # fmt: skip
     walk: int | None = Field(
-        None, ge=0, lt=2**31, description="of a model with styles: seed to whose image --count images lead; also as GIF"
+        None, ge=0, lt=2**31, description="of an adversarial pair: seed to whose image --count images lead; also as GIF"
     )
+    animation: Literal["gif", "mp4"] | None = Field(None, description="of --walk: the file's kind [default: gif]")
+    latent: Path | None = Field(
+        None, description="of a model with styles: file that --project wrote, to begin with in place of --seed's images"
+    )
+    project: Path | None = Field(
+        None, description="of a model with styles: picture to find the styles of; makes nothing else"
+    )
+    project_features: Path | None = Field(
+        None, description="of --project: run of a classifier in whose features pictures are compared [default: the "
+        "judge of the model's training]",
+    )  # fmt: skip
+    project_steps: int | None = Field(None, ge=1, description="of --project: steps of its search [default: 1000]")

@@ -13,16 +13,16 @@ import torch
 from torch import Tensor, nn
 
 from orchard.errors import UsageError
-from orchard.inference.generators import generators
+from orchard.tasks.unconditional_image_generation.latents import Latents, draw, read_latents
 from orchard.tasks.unconditional_image_generation.settings import AdversarialSettings, Options
+from orchard.tasks.unconditional_image_generation.variations import (
+    has_styles,
+    layers_of,
+    noise_numbers,
+    truncations,
+)
 
 NEEDS_STYLES = ("path_length_weight", "mixing")  # settings
-OPTIONS = ("truncation", "mixing", "walk")
-
-
-def has_styles(model: nn.Module) -> bool:
-    """Does the pair's generator have them?"""
-    return hasattr(model, "latents") and hasattr(model, "synthesise")
 
 
 def check_settings(settings: AdversarialSettings, model: nn.Module) -> None:
@@ -33,28 +33,6 @@ def check_settings(settings: AdversarialSettings, model: nn.Module) -> None:
                 f"setting 'adversarial.{name}': {type(model).__name__} has no styles between noise and images; "
                 f"set adversarial.{name}=0"
             )
-
-
-def check_options(model: nn.Module, options: Options) -> None:
-    """Raise UsageError for options that the model, or each other, leave no sense to."""
-    given = [name for name in OPTIONS if getattr(options, name) is not None and not _knows(model, name)]
-    if given:
-        such = "such as StyleGAN2" + (", or classes, such as BigGAN" if given[0] == "truncation" else "")
-        raise UsageError(f"option '{given[0]}' is for models with styles, {such}; this model has none")
-    if options.truncation is not None:
-        if has_styles(model) and options.truncation > 1:
-            raise UsageError(f"option 'truncation' is {options.truncation:g}; of a model with styles it is 0 to 1")
-        if not has_styles(model) and options.truncation == 0:
-            raise UsageError("option 'truncation' is 0; of a model with classes it is more")
-    if options.walk is not None and options.mixing is not None:
-        raise UsageError("options 'walk' and 'mixing' do not go together; leave one out")
-    if options.walk is not None and options.count < 2:
-        raise UsageError("option 'walk' needs --count, the images from its beginning to its end, of 2 or more")
-
-
-def _knows(model: nn.Module, option: str) -> bool:
-    """Has the model what an option is for? Noise is truncated by pairs with `truncate`."""
-    return has_styles(model) or (option == "truncation" and hasattr(model, "truncate"))
 
 
 def training_latents(pair: Any, noise: Tensor, mixing: float) -> Tensor:
@@ -75,34 +53,36 @@ def mixed(coarse: Tensor, fine: Tensor, layer: int) -> Tensor:
 
 
 def generate(pair: Any, seed: int, numbers: Sequence[int], options: Options) -> Tensor:
-    """Images (N, C, H, W) by their numbers; image n has the noise maps that its seed gives it.
+    """Images (N, C, H, W) by their numbers (variations.py); image n has the noise maps that its seed gives it.
 
-    With `mixing`, image n has the coarse half of its layers' styles from `seed` and the fine half from that seed's
-    image n. With `walk`, image n is n / (count - 1) of the way from `seed`'s image 0 to that seed's, with the first
-    one's noise maps.
+    With `latent` they begin with the styles of a file in place of the seed's. With `mixing`, image n takes some of its
+    layers' styles, by default the finer half, from that seed's image n; in a grid every image of one seed takes them
+    from every one of the other. With `walk`, image n is n / (count - 1) of the way from image 0 to that seed's, with
+    the first one's noise maps.
     """
-    device = next(pair.parameters()).device
-    if options.walk is not None:
-        ends = [_latents(pair, one, [0], device) for one in (seed, options.walk)]
-        shares = torch.tensor(numbers, device=device)[:, None, None] / (options.count - 1)
-        styles, numbers = torch.lerp(ends[0], ends[1], shares), [0] * len(numbers)
+    layers = layers_of(options, pair.layers)
+
+    def own(some: Sequence[int]) -> Latents:
+        return draw(pair, seed, some) if options.latent is None else read_latents(options.latent, pair, some)
+
+    wanted = noise_numbers(options, numbers)
+    if options.grid is not None:
+        every = range(options.count)
+        both = own(every).beside(draw(pair, options.grid, every))
+        places = [divmod(number, options.count + 1) for number in numbers]
+        coarse = [row - 1 if row else options.count + column - 1 for row, column in places]
+        fine = [options.count + column - 1 if column else row - 1 for row, column in places]
+        made = both.rows(coarse).with_layers(both.rows(fine), layers)
+    elif options.walk is not None:
+        made, end = own(wanted), draw(pair, options.walk, [0])
+        shares = torch.tensor(numbers, device=made.styles.device)[:, None, None] / (options.count - 1)
+        made = Latents(torch.lerp(made.styles, end.styles, shares), made.maps)
     else:
-        styles = _latents(pair, seed, numbers, device)
+        made = own(wanted)
         if options.mixing is not None:
-            styles = mixed(styles, _latents(pair, options.mixing, numbers, device), styles.shape[1] // 2)
-    if options.truncation is not None:
-        styles = torch.lerp(pair.mean_latent(), styles, options.truncation)
-    maps = [pair.noise_maps(1, generator) for generator, _ in _drawn(pair, seed, numbers)]
-    images: Tensor = pair.synthesise(styles, [torch.cat(level).to(device) for level in zip(*maps, strict=True)])
+            made = made.with_layers(draw(pair, options.mixing, wanted), layers)
+    styles, share = made.styles, truncations(options, numbers)
+    if share is not None:
+        styles = torch.lerp(pair.mean_latent(), styles, torch.tensor(share, device=styles.device)[:, None, None])
+    images: Tensor = pair.synthesise(styles, made.maps)
     return images
-
-
-def _drawn(pair: Any, seed: int, numbers: Sequence[int]) -> list[tuple[torch.Generator, Tensor]]:
-    """Each image's random generator, after the noise (1, D) that was drawn from it first."""
-    return [(generator, pair.sample_noise(1, generator)) for generator in generators(seed, numbers)]
-
-
-def _latents(pair: Any, seed: int, numbers: Sequence[int], device: torch.device) -> Tensor:
-    noise = torch.cat([noise for _, noise in _drawn(pair, seed, numbers)])
-    latents: Tensor = pair.latents(noise.to(device))
-    return latents
