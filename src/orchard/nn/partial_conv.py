@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 
-class PartialConv2d(nn.Conv2d):
+class PartialConv2d(nn.Module):
     """x (B, C, H, W) and known (B or 1, 1 or C, H, W), 1 or 0, to the same of what comes out, known (B or 1, 1, h, w).
 
     The sum over a window is multiplied by the window's size over the number of known values in it (equation 1); where
@@ -19,7 +19,8 @@ class PartialConv2d(nn.Conv2d):
     """
 
     def __init__(self, inputs: int, outputs: int, kernel: int, stride: int = 1, padding: int = 0, *, bias: bool = True):
-        super().__init__(inputs, outputs, kernel, stride, padding, bias=bias)
+        super().__init__()
+        self.conv = nn.Conv2d(inputs, outputs, kernel, stride, padding, bias=bias)
         self.window = inputs * kernel**2  # values
 
     @property
@@ -30,18 +31,20 @@ class PartialConv2d(nn.Conv2d):
     def counts(self, known: Tensor) -> Tensor:
         """How many known values each window has, (B or 1, 1, h, w). By pooling, which autocast leaves in float32:
         numbers above 256 have no place in bfloat16."""
-        share = F.avg_pool2d(known.mean(1, keepdim=True), self.kernel_size, self.stride, self.padding)  # type: ignore[arg-type]
+        kernel, stride, padding = self.conv.kernel_size[0], self.conv.stride[0], int(self.conv.padding[0])
+        share = F.avg_pool2d(known.mean(1, keepdim=True), kernel, stride, padding)
         return (share * self.window).round()
 
-    def forward(self, x: Tensor, known: Tensor) -> tuple[Tensor, Tensor]:  # type: ignore[override]
+    def forward(self, x: Tensor, known: Tensor) -> tuple[Tensor, Tensor]:
         with torch.no_grad():
             counts = self.counts(known)
             seen = counts.clamp(0, 1)
             ratio = seen * (self.gain / counts.clamp(min=1))
-        y = F.conv2d(x * known, self.weight, None, self.stride, self.padding) * ratio
-        if self.bias is not None:
-            y = y + self.bias.view(1, -1, 1, 1) * seen
-        return y, seen
+        y = self.conv(x * known)
+        if self.conv.bias is None:
+            return y * ratio, seen
+        bias = self.conv.bias.view(1, -1, 1, 1)
+        return (y - bias) * ratio + bias * seen, seen
 
 
 class MeanPartialConv2d(PartialConv2d):

@@ -1,4 +1,4 @@
-"""What networks that fill holes in images offer: translation of images with a fourth channel that says what is known."""
+"""What networks that fill holes offer: translation of images with a fourth channel, which says what is known."""
 
 from __future__ import annotations
 
@@ -17,6 +17,18 @@ class Inpainter(ImageTranslator):
 
     Known pixels come out as they went in. It learns from images alone, in which holes are made.
     """
+
+    needs_window = False  # does it take images of its own size alone?
+
+    @property
+    def holes(self) -> str:
+        """The kind of holes that it fills (`orchard.data.holes`)."""
+        return "strokes"
+
+    @property
+    def hole_share(self) -> float | None:
+        """The share of pixels in a hole, where that is always the same."""
+        return None
 
     @property
     def directions(self) -> tuple[Direction, ...]:

@@ -37,6 +37,10 @@ class PConvUNetConfig:
         if self.image_size % 2 ** len(self.widths):
             raise ValueError(f"image_size is {self.image_size}, expected a multiple of {2 ** len(self.widths)}")
 
+    @property
+    def in_channels(self) -> int:
+        return COLOURS
+
 
 @dataclass(frozen=True)
 class Filled:
@@ -49,13 +53,13 @@ class Filled:
 class Level(nn.Module):
     """A partial convolution, and a norm that the first of the encoder and the last of the decoder are without."""
 
-    def __init__(self, conv: PartialConv2d, *, norm: bool):
+    def __init__(self, partial: PartialConv2d, *, norm: bool):
         super().__init__()
-        self.conv = conv
-        self.norm = nn.BatchNorm2d(conv.out_channels) if norm else nn.Identity()
+        self.partial = partial
+        self.norm = nn.BatchNorm2d(partial.conv.out_channels) if norm else nn.Identity()
 
     def forward(self, x: Tensor, known: Tensor) -> tuple[Tensor, Tensor]:
-        x, known = self.conv(x, known)
+        x, known = self.partial(x, known)
         return self.norm(x), known
 
 
@@ -76,7 +80,7 @@ class PConvUNet(Inpainter):
             self.down.append(Level(conv(inputs, width, kernel, 2, kernel // 2, bias=False), norm=n > 0))
             self.up.append(Level(conv(width + inputs, inputs, 3, 1, 1, bias=n == 0), norm=n > 0))
         for module in self.modules():
-            if isinstance(module, PartialConv2d):
+            if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight)
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)
@@ -125,13 +129,16 @@ def naoto0804_names(config: Any) -> list[tuple[str, str]]:
     rows = []
     for n in range(len(config.widths)):
         for ours, theirs in ((f"down.{n}", f"enc_{n + 1}"), (f"up.{n}", f"dec_{n + 1}")):
-            rows += [(f"{ours}.conv.{{}}", f"{theirs}.conv.input_conv.{{}}"), (f"{ours}.norm.{{}}", f"{theirs}.bn.{{}}")]
+            rows += [
+                (f"{ours}.partial.conv.{{}}", f"{theirs}.conv.input_conv.{{}}"),
+                (f"{ours}.norm.{{}}", f"{theirs}.bn.{{}}"),
+            ]
     return rows
 
 
 def infer_config(config: Any, source: str, lookup: Callable[[str], Tensor | None]) -> dict[str, Any]:
     """Widths, read off the encoder; those weights are without the window's size."""
-    found = [lookup(f"down.{n}.conv.weight") for n in range(len(config.widths))]
+    found = [lookup(f"down.{n}.partial.conv.weight") for n in range(len(config.widths))]
     widths = tuple(len(weight) for weight in found if weight is not None)
     return {"window": False, **({"widths": widths} if widths else {})}
 
