@@ -44,7 +44,7 @@ def open_unpaired(source: str, settings: DataSettings) -> TwoSidesData:
         files = files_at(source, "pictures of two sides", EXPECTED, ())
         names, folders = files.names()
         places, problems = _placed(source, names, folders)
-        seen = _looked_at(files, list(places), settings, problems)
+        seen = looked_at(files, list(places), settings, problems)
         by_content: dict[bytes, str] = {}
         for name in seen:
             if places[name].side == "A":
@@ -91,7 +91,7 @@ def _pairs_in_folders(
         bad += [Problem(name, f"no picture of its name on side {other}") for name in lonely]
     settle(bad, "have no pair", MEND, settings, problems, len(places))
     pairs = [(sides["A"][key], sides["B"][key]) for key in sides["A"] if key in sides["B"]]
-    seen = _looked_at(files, [name for pair in pairs for name in pair], settings, problems)
+    seen = looked_at(files, [name for pair in pairs for name in pair], settings, problems)
     pairs = [(a, b) for a, b in pairs if a in seen and b in seen]
     unlike = [
         Problem(b, f"is {seen[b].width}x{seen[b].height} pixels, {a} is {seen[a].width}x{seen[a].height}")
@@ -117,7 +117,7 @@ def _pairs_in_folders(
 
 def _side_by_side(source: str, files: Files, names: Sequence[str], settings: DataSettings) -> TwoSidesData:
     problems = strangers(names, IMAGES)
-    seen = _looked_at(files, pictures_of(names), settings, problems)
+    seen = looked_at(files, pictures_of(names), settings, problems)
     odd = [
         Problem(name, f"is {one.width} pixels wide; expected an even number, A's and B's")
         for name, one in seen.items()
@@ -160,7 +160,7 @@ def _need_training(source: str, given: Sequence[str], settings: DataSettings, si
         raise OrchardError(f"{source} has no training pictures{of}, only {', '.join(sorted(set(given)))}")
 
 
-def _looked_at(
+def looked_at(
     files: Files, names: Sequence[str], settings: DataSettings, problems: list[Problem]
 ) -> dict[str, Seen]:  # fmt: skip
     looks = look_at_all(files, names, thorough=settings.bad_records == "skip")

@@ -11,7 +11,7 @@ from orchard.errors import UsageError
 from orchard.inference.artifacts import Artifact
 from orchard.inference.image_files import find_images
 from orchard.tasks.image_to_image.settings import Options
-from orchard.tasks.super_resolution.answer import side_by_side, targets
+from orchard.tasks.super_resolution.answer import references_of, side_by_side, targets
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -65,10 +65,12 @@ def answer(
     """
     paths = find_images(items)
     from PIL import ImageOps
+    from torchvision.transforms.functional import pil_to_tensor
 
     from orchard.inference.loading import load
     from orchard.inference.png_files import save_picture, sheet
     from orchard.tasks.image_to_image.pipeline import PictureTranslator
+    from orchard.tasks.image_to_image.translating import to_picture
 
     translator = PictureTranslator(
         load(folder), direction=options.direction, keep_size=options.keep_size, precision=options.precision
@@ -78,13 +80,14 @@ def answer(
     whole = out / SHEET
     if whole.exists():
         raise UsageError(f"{whole} is there already; name another folder with --out")
+    masks = None if options.mask is None else references_of(paths, options.mask)
     thumbs: list[Image.Image] = []
-    for path, file, found in zip(paths, files, translator.predict(paths), strict=True):
+    for path, file, found in zip(paths, files, translator.predict(paths, masks), strict=True):
         if found.image is None or found.given is None:
             yield TranslatedArtifact(path, error=found.error)
             continue
         save_picture(found.image, file)
-        both = [one.convert("RGB") for one in (found.given, found.image)]
+        both = [to_picture(pil_to_tensor(one)).convert("RGB") for one in (found.given, found.image)]
         compared = file.with_stem(f"{file.stem}_compared")
         save_picture(side_by_side(both), compared)
         if len(thumbs) < ON_SHEET:

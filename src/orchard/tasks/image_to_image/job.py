@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from orchard.data.contracts import Preprocess
 from orchard.data.settings import Source
+from orchard.data.two_sides.alone import open_alone
 from orchard.data.two_sides.contracts import TwoSides, TwoSidesData
 from orchard.data.two_sides.loader import SidesBatch, SidesLoader
 from orchard.data.two_sides.sources import open_pairs, open_unpaired
@@ -23,6 +24,7 @@ from orchard.inference.loading import Loaded
 from orchard.models import configuration, landmark_of
 from orchard.tasks import base
 from orchard.tasks.image_to_image import TASK
+from orchard.tasks.image_to_image.alone import MadeLoader, alone, made_looks, measure_alone
 from orchard.tasks.image_to_image.measuring import (
     WAYS,
     Looks,
@@ -40,7 +42,7 @@ from orchard.tasks.unconditional_image_generation.learner import COLUMNS, Genera
 from orchard.training.feed import LoaderFeed
 from orchard.training.metric import Metric
 from orchard.training.run import RunFolder
-from orchard.training.settings import Resolved
+from orchard.training.settings import OptimizerSettings, Resolved
 from orchard.weights.portable import save_portable, write_tensors
 
 
@@ -64,7 +66,9 @@ class Job(base.Job):
         self.direction = choose_direction(model, settings.direction, settings.direction)
         if not self.family.PAIRED and resolved.origins.get("direction") == "command":
             raise UsageError("setting 'direction': this model learns both; leave it out")
-        self.looks = looks_of(model, settings.direction)
+        if alone(self.family) and settings.direction != self.direction:
+            raise UsageError("setting 'direction': what is given is made of the pictures; leave it out")
+        self.looks = looks_of(self.family, model, settings.direction)
         self.inputs = tuple(landmark_of(settings.model).example(model.config, 1, torch.Generator()).values())
         self.resolved = base.settle_precision(resolved, model, self.inputs, device)
         self.objective = self.family.make_objective(settings)
@@ -72,12 +76,20 @@ class Job(base.Job):
         if self.channels_last:
             model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.model = self.family.make_learner(model, settings)
+        if family := alone(self.family):
+            family.prepare(self.model, self.splits["train"], self.looks)
         self.fabric = base.make_fabric(self.settings, device)
         self.changed: dict[str, dict[str, Tensor]] = {}  # what there and back changes in each picture, by split
 
     @property
     def settings(self) -> Settings:
         return self.resolved.settings  # type: ignore[return-value]
+
+    def optimizer_settings(self, name: str) -> OptimizerSettings:
+        """The common ones; an objective may give an optimizer a share of the learning rate."""
+        common = super().optimizer_settings(name)
+        share = getattr(self.objective, "lr_shares", {}).get(name, 1.0)
+        return common if share == 1.0 else common.model_copy(update={"lr": common.lr * share})
 
     @property
     def splits(self) -> Mapping[str, TwoSides]:
@@ -90,16 +102,21 @@ class Job(base.Job):
     def remarks(self) -> list[str]:
         size = network_of(self.model.model).config.image_size
         train = self.splits["train"]
-        small = sum(int((train.side(side).sizes.min(1) < size).sum()) for side in ("A", "B"))
+        small = sum(int((train.side(side).sizes.min(1) < size).sum()) for side in ("B" if alone(self.family) else "AB"))
         lines = [f"{small} training pictures have less than {size} pixels a side, and are enlarged"] if small else []
         return [*self.data.remarks, *lines]
 
     def feed(self) -> LoaderFeed:
         split, s, fabric = self.splits["train"], self.settings, self.fabric
-        loader = SidesLoader(
-            split, (self.looks.a, self.looks.b), enlarge=s.augmentation.enlarge, flip=s.augmentation.flip,
-            batch_size=s.batch_size, seed=s.seed, workers=s.data.workers, rank=fabric.global_rank,
-            world=fabric.world_size,
+        looks = (self.looks.a, self.looks.b)
+        varied: dict[str, Any] = dict(
+            enlarge=s.augmentation.enlarge, flip=s.augmentation.flip, batch_size=s.batch_size, seed=s.seed,
+            workers=s.data.workers, rank=fabric.global_rank, world=fabric.world_size,
+        )  # fmt: skip
+        family = alone(self.family)
+        loader = (
+            MadeLoader(split, looks, family.make_given(self.model.model, s), **varied)
+            if family else SidesLoader(split, looks, **varied)
         )  # fmt: skip
         return LoaderFeed(loader, s.accumulate, lambda batch, number: self._ready(batch), split.key)
 
@@ -108,7 +125,8 @@ class Job(base.Job):
 
     def describe(self) -> str:
         train = self.splits["train"]
-        count = f"{len(train):,} pairs" if train.paired else f"{len(train.a):,} and {len(train.b):,} pictures"
+        pairs = "pictures" if alone(self.family) else "pairs"
+        count = f"{len(train):,} {pairs}" if train.paired else f"{len(train.a):,} and {len(train.b):,} pictures"
         return f"{count} to learn from; {self.objective.describe()}"
 
     def manifest(self) -> dict[str, Any]:
@@ -148,7 +166,10 @@ class Job(base.Job):
     def write_model(self, model: nn.Module, run: RunFolder) -> None:
         made = cast(GenerationLearner, model).model
         given = self.looks.b if self.family.PAIRED and self.settings.direction == "BtoA" else self.looks.a
-        facts = {"direction": self.settings.direction} if self.family.PAIRED else {}
+        facts: dict[str, Any] = {"direction": self.settings.direction} if self.family.PAIRED else {}
+        if alone(self.family):
+            side = network_of(made).config.image_size * self.settings.augmentation.enlarge
+            given, facts = self.looks.b, {"direction": self.direction, "side": round(side)}
         save_portable(run / "model", made, self.portable(made, run.path, preprocess=given.to_json(), facts=facts))
 
     def finish(self, model: nn.Module, run: RunFolder) -> dict[str, Any]:
@@ -175,6 +196,7 @@ class Job(base.Job):
         return write_report(
             run, split=self.splits[self.report_split], model=cast(GenerationLearner, model).model, looks=self.looks,
             direction=self.settings.direction, seen=load_file(evaluation_file(run)), curves=self.objective.curves,
+            family=alone(self.family),
         )  # fmt: skip
 
 
@@ -185,6 +207,8 @@ def evaluation_file(run: RunFolder) -> Path:
 def open_sides(source: str | Given, settings: Source, family: Family) -> TwoSidesData:
     """The data as a family learns them."""
     assert isinstance(source, str), "the kinds of data take no Python objects"
+    if own := alone(family):
+        return open_alone(source, settings, coloured=own.COLOURED)
     return open_pairs(source, settings) if family.PAIRED else open_unpaired(source, settings)
 
 
@@ -194,18 +218,21 @@ def start_model(settings: Settings, data: TwoSidesData) -> Any:
     if settings.image_size:
         wanted["image_size"] = settings.image_size
     given, made = data.channels if settings.direction == "AtoB" else data.channels[::-1]
+    fields = vars(configuration(settings.model))
     fresh = {"in_channels": given, "out_channels": made}
-    if not hasattr(configuration(settings.model), "out_channels"):  # of both sides
-        fresh = {"in_channels": max(given, made)}
+    if "out_channels" not in fields:  # of both sides
+        fresh = {"in_channels": max(given, made)} if "in_channels" in fields else {}
     model = base.start_network(settings, wanted, fresh)
     if network_of(model).config.image_size < WINDOW:
         raise UsageError(f"image_size is {network_of(model).config.image_size}; metrics need {WINDOW} pixels a side")
     return model
 
 
-def looks_of(model: nn.Module, direction: str) -> Looks:
+def looks_of(family: Family, model: nn.Module, direction: str) -> Looks:
     """How pictures of either side come to a model: the middle, its shorter side the model's. What is given to a model
     of one direction is its A."""
+    if own := alone(family):
+        return made_looks(own, model)
     network = network_of(model)
     size = network.config.image_size
     sides = ("A", "B") if direction == "AtoB" else ("B", "A")
@@ -220,6 +247,8 @@ def measure(
     family: Family, model: nn.Module, split: TwoSides, looks: Looks, direction: str
 ) -> tuple[dict[str, float], dict[str, Tensor]]:
     """The metrics of a split, and those of each picture: `pairs` (N, 3), or `A` and `B` (N,)."""
+    if own := alone(family):
+        return measure_alone(own, model, split, looks)
     if not family.PAIRED:
         return measure_sides(model, split, looks)
     rows = measure_pairs(model, split, looks, direction, range(len(split)))
@@ -233,7 +262,7 @@ def evaluate_loaded(loaded: Loaded, source: str | Given, split: str, settings: S
     pictures = base.pick_split(open_sides(source, settings, family).splits, split, source)
     if not family.PAIRED:
         check_counts({split: pictures})
-    found, _ = measure(family, model, pictures, looks_of(model, direction), direction)
+    found, _ = measure(family, model, pictures, looks_of(family, model, direction), direction)
     return base.counted(loaded, pictures) | found
 
 
@@ -248,6 +277,19 @@ def entries(loaded: Loaded) -> list[Entry]:
 
         return Entry(name, module, draw, "translated")
 
+    if alone(family_of(loaded.model)):
+        return [entry("", Translates(loaded.model))]
     if len(network.directions) == 1:
         return [entry("", network.generator)]
     return [entry(direction, network.generators[direction]) for direction in network.directions]
+
+
+class Translates(nn.Module):
+    """A model as what it makes of images of A."""
+
+    def __init__(self, model: nn.Module):
+        super().__init__()
+        self.model = model
+
+    def forward(self, images: Tensor) -> Tensor:
+        return network_of(self.model).translate(images, "AtoB")

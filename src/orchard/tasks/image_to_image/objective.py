@@ -17,7 +17,13 @@ from orchard.tasks.base import Objective as BaseObjective
 from orchard.tasks.image_to_image.settings import Settings
 from orchard.tasks.unconditional_image_generation.learner import GenerationLearner
 
-FAMILIES = ("paired", "unpaired")
+FAMILIES = (
+    "inpainting",
+    "adversarial_inpainting",
+    "colouring",
+    "paired",
+    "unpaired",
+)  # the first that suits: special ones come first
 
 
 class Objective(BaseObjective, Protocol):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,10 +12,13 @@ from orchard.errors import OrchardError, UsageError
 from orchard.inference.fast import Precision, plain_precision
 from orchard.inference.image_files import item_name, read_ahead
 from orchard.inference.loading import Loaded
+from orchard.models.translation.contract import Direction
 from orchard.tasks import base
 from orchard.tasks.image_to_image import TASK
+from orchard.tasks.image_to_image.filling import Filler
+from orchard.tasks.image_to_image.filling_windows import WindowFiller
+from orchard.tasks.image_to_image.painting import Painter
 from orchard.tasks.image_to_image.translating import Translator, choose_direction
-from orchard.tasks.super_resolution.pipeline import read_image
 
 
 @dataclass(frozen=True)
@@ -44,20 +47,24 @@ class PictureTranslator:
         model, device = base.on_device(loaded.model)
         self.direction = choose_direction(model, loaded.facts.get("direction", "AtoB"), direction)
         bf16 = plain_precision(precision, device) == "bf16"
-        self.translator = Translator(model, self.direction, keep_size=keep_size, bf16=bf16)
+        self.translator = make_translator(model, self.direction, loaded.facts, keep_size=keep_size, bf16=bf16)
 
-    def __call__(self, image: Any) -> Image.Image:
+    def __call__(self, image: Any, mask: Any = None) -> Image.Image:
         """One image, a path, the bytes of a file, a PIL image, uint8 numpy (H, W) or (H, W, C) or a uint8 tensor
-        (C, H, W), translated: mode L or RGB. Raises OrchardError for one that cannot be read or is too small."""
-        (found,) = self.predict([image])
+        (C, H, W), translated: mode L or RGB. A model that fills holes takes a `mask` in any of these forms, white where
+        there is one. Raises OrchardError for an image that cannot be read or is too small."""
+        (found,) = self.predict([image], None if mask is None else [mask])
         if found.image is None:
             raise OrchardError(f"{found.picture}: {found.error}")
         return found.image
 
-    def predict(self, items: Sequence[Any]) -> Iterator[TranslatedPicture]:
-        """One answer for each path or image in memory, in order."""
-        for number, ((item, pixels),) in enumerate(read_ahead(items, 1, read_image)):
-            read, name = pixels.result(), item_name(item, number)
+    def predict(self, items: Sequence[Any], masks: Sequence[Any] | None = None) -> Iterator[TranslatedPicture]:
+        """One answer for each path or image in memory, in order. UsageError for masks that the model does not take."""
+        if masks is not None and not self.translator.takes_mask:
+            raise UsageError("option 'mask' is for models that fill holes; this one takes pictures alone")
+        pairs = list(zip(items, masks or [None] * len(items), strict=True))
+        for number, ((pair, pixels),) in enumerate(read_ahead(pairs, 1, lambda pair: self.translator.read(*pair))):
+            read, name = pixels.result(), item_name(pair[0], number)
             if isinstance(read, str):
                 yield TranslatedPicture(name, error=read)
                 continue
@@ -66,3 +73,15 @@ class PictureTranslator:
                 yield TranslatedPicture(name, given, self.translator(given))
             except ValueError as error:
                 yield TranslatedPicture(name, error=str(error))
+
+
+def make_translator(
+    model: Any, direction: Direction, facts: Mapping[str, Any], *, keep_size: bool, bf16: bool
+) -> Translator | Filler | Painter:
+    """What brings pictures of any size through a model, by what that offers."""
+    if hasattr(model, "fill"):
+        kind = WindowFiller if model.needs_window else Filler
+        return kind(model, direction, keep_size=keep_size, bf16=bf16, side=facts.get("side"))
+    if hasattr(model, "classes"):
+        return Painter(model, direction, keep_size=keep_size, bf16=bf16)
+    return Translator(model, direction, keep_size=keep_size, bf16=bf16)

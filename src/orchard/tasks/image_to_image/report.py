@@ -9,14 +9,14 @@ from typing import cast
 
 import numpy as np
 from torch import Tensor, nn
-from torchvision.transforms.functional import to_pil_image
 
 from orchard.data.two_sides.contracts import TwoSides
 from orchard.models.translation.contract import Direction
 from orchard.report.pictures import data_uri
 from orchard.report.run_page import Curve, Tile, write_run_page
+from orchard.tasks.image_to_image.alone import AloneFamily
 from orchard.tasks.image_to_image.measuring import WAYS, Looks
-from orchard.tasks.image_to_image.translating import translated
+from orchard.tasks.image_to_image.translating import to_picture, translated
 from orchard.training.run import RunFolder
 
 SHOWN = 8  # pictures of each kind
@@ -52,6 +52,7 @@ def write_report(
     direction: str,
     seen: Mapping[str, Tensor],
     curves: Sequence[Curve],
+    family: AloneFamily | None = None,
 ) -> Path:
     """Write report.html about a run whose other files are written, and return its path.
 
@@ -64,10 +65,14 @@ def write_report(
         seen: `given` (n, C, H, W) uint8 of the validation split and `history` (K, 10, C', h, w) uint8 of what was made
             of them at the moments `steps` (K,); of `split`, `pairs` (N, 3), or `A` and `B` (N,) of there and back.
         curves: those of the objective.
+        family: the family, where it learns from pictures alone and has its own words.
     """
     metrics = run.metrics()
     figures, paired = metrics.reported, split.paired and "pairs" in seen
-    if paired:
+    told = family.tell(figures) if family else None
+    if told:
+        own, lead, values = list(told.tiles), told.lead, {direction: seen["pairs"][:, 0].numpy()}
+    elif paired:
         own = [
             Tile("Difference of pixels", f"{figures['l1']:.4f}", "absolute, of values from 0 to 1"),
             Tile("PSNR", f"{figures['psnr']:.2f} dB", "all channels"),
@@ -91,7 +96,7 @@ def write_report(
         key=lambda row: -row[-1],
     )
     moments = [
-        (step, [data_uri(to_pil_image(image)) for image in images[: len(seen["given"])]])
+        (step, [data_uri(to_picture(image)) for image in images[: len(seen["given"])]])
         for step, images in zip(seen["steps"].tolist(), seen["history"], strict=True)
         if step
     ]
@@ -99,12 +104,13 @@ def write_report(
         run,
         Path(__file__).with_name("report.html.jinja"),
         tiles=own,
-        curves=[*(PAIRED_CURVES if paired else UNPAIRED_CURVES), *curves],
-        more_facts={"direction": direction if paired else "both"},
+        curves=[*(told.curves if told else PAIRED_CURVES if paired else UNPAIRED_CURVES), *curves],
+        more_facts={} if told else {"direction": direction if paired else "both"},
+        figure=told.figure if told else "",
         report_split=metrics.report_split,
         lead=lead,
         paired=paired,
-        given=[data_uri(to_pil_image(image)) for image in seen["given"]],
+        given=[data_uri(to_picture(image)) for image in seen["given"]],
         moments=moments,
         worst=worst,
         first=first,
@@ -137,7 +143,7 @@ class Pictures:
         return [
             Example(
                 self.key(way, int(n)), f"{values[n]:.4f}",
-                [(what, data_uri(to_pil_image(image)))
+                [(what, data_uri(to_picture(image)))
                  for what, image in (("given", given[k]), ("translated", made[k]), (name, last[k]))],
             )
             for k, n in enumerate(indices)

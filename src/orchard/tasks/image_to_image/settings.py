@@ -44,6 +44,47 @@ class UnpairedSettings(Strict):
     pool: int = Field(50, ge=0, description="generated pictures of each side that are kept for the discriminators")
 
 
+class HoleSettings(Strict):
+    """Holes that training pictures are given; those of evaluation are always the same."""
+
+    least: float = Field(0.1, gt=0, lt=1, description="share of a picture's pixels in its hole, at least about")
+    most: float = Field(0.4, gt=0, lt=1, description="and at most about")
+
+
+class InpaintingSettings(Strict):
+    """What a model learns from pictures with holes (partial convolutions). Weights are of means of absolute
+    differences, images over ImageNet's standard deviation."""
+
+    hole_weight: float = Field(6.0, ge=0, description="of pixels in the hole")
+    valid_weight: float = Field(1.0, ge=0, description="of known pixels")
+    variation_weight: float = Field(0.1, ge=0, description="of neighbours in the result")
+    perceptual_weight: float = Field(0.05, ge=0, description="of VGG-16's features; needs inpainting.vgg")
+    style_weight: float = Field(120.0, ge=0, description="of their Gram matrices; needs inpainting.vgg")
+    vgg: str | None = Field(None, description="file of torchvision's VGG-16 weights; without it both are left out")
+    frozen_norms: bool = Field(False, description="the encoder's norms stand still, for fine-tuning with holes")
+
+
+class AdversarialInpaintingSettings(Strict):
+    """What a model with a discriminator learns from pictures with holes (context encoders)."""
+
+    pixel_weight: float = Field(
+        0.999, ge=0, le=1, description="of the squared difference of pixels, values from -1 to 1; the rest is the "
+        "adversarial loss's",
+    )  # fmt: skip
+    overlap_weight: float = Field(10.0, ge=0, description="of pixels around the hole, over those in it")
+    discriminator_share: float = Field(
+        0.1, gt=0, description="learning rate of the discriminator, over the generator's"
+    )  # fmt: skip
+
+
+class ColouringSettings(Strict):
+    """What a model learns of colours (CIC)."""
+
+    mix: float = Field(
+        0.5, ge=0, le=1, description="share of the uniform distribution in the weights of colours; at 1 all weigh alike"
+    )  # fmt: skip
+
+
 class Settings(TrainSettings):
     """What training image to image may be told beside what all trainings are."""
 
@@ -66,6 +107,10 @@ class Settings(TrainSettings):
     augmentation: PartSettings = Field(default_factory=PartSettings)
     paired: PairedSettings = Field(default_factory=PairedSettings)
     unpaired: UnpairedSettings = Field(default_factory=UnpairedSettings)
+    holes: HoleSettings = Field(default_factory=HoleSettings)
+    inpainting: InpaintingSettings = Field(default_factory=InpaintingSettings)
+    adversarial_inpainting: AdversarialInpaintingSettings = Field(default_factory=AdversarialInpaintingSettings)
+    colouring: ColouringSettings = Field(default_factory=ColouringSettings)
 
 
 class Options(Strict):
@@ -78,4 +123,8 @@ class Options(Strict):
     keep_size: bool = Field(
         False, description="at the size that a picture has; default: its shorter side becomes that of the training"
     )
+    mask: Path | None = Field(
+        None, description="for a model that fills holes: a picture of the same size, white where it is to be filled, "
+        "or a folder of them under the same names; default: what is transparent in each picture",
+    )  # fmt: skip
     precision: Literal["auto", "fp32", "bf16"] = Field("auto", description="arithmetic of the model")

@@ -14,6 +14,7 @@ from torchvision.transforms.functional import pil_to_tensor, to_pil_image
 from orchard.data.pictures import plain
 from orchard.errors import UsageError
 from orchard.models.translation.contract import Direction, ImageTranslator
+from orchard.tasks.super_resolution.pipeline import read_image
 
 TOP = 255.0
 
@@ -39,6 +40,15 @@ def to_pixels(images: Tensor) -> Tensor:
     return ((images.float() + 1) * (TOP / 2)).round().clamp(0, TOP).to(torch.uint8).cpu()
 
 
+def to_picture(image: Tensor) -> Image.Image:
+    """An image (C, H, W) uint8 for people: of mode L or RGB, white where a fourth channel says that it is unknown."""
+    picture = to_pil_image(image)
+    if picture.mode != "RGBA":
+        return picture
+    white = Image.new("RGBA", picture.size, "white")
+    return Image.alpha_composite(white, picture).convert("RGB")
+
+
 class Translator:
     """Pictures in one direction. The model is put into evaluation mode by who calls.
 
@@ -47,9 +57,15 @@ class Translator:
     norms are over all of it.
     """
 
+    takes_mask = False  # is it told what to fill?
+
     def __init__(self, model: nn.Module, direction: Direction, *, keep_size: bool = False, bf16: bool = False):
         self.network, self.direction, self.keep_size, self.bf16 = network_of(model), direction, keep_size, bf16
         self.device = next(model.parameters()).device
+
+    def read(self, item: Any, mask: Any = None) -> Image.Image | str:
+        """A picture, or what is wrong with it."""
+        return read_image(item)
 
     def prepare(self, image: Image.Image) -> Image.Image:
         """The picture as it is translated, in the mode that the network takes."""
