@@ -282,8 +282,10 @@ class AnySource(ImageSource, CaptionSource, MaskSource, TextPairSource, TextSour
 class TextSettings(Settings):
     """How text becomes tokens; a run or model that is resumed or fine-tuned keeps the tokenizer it has."""
 
-    tokenizer: Literal["bytes", "characters", "chinese", "bpe", "wordpiece"] = Field(
-        "characters", description="bytes; characters of the training text; GB 2312; byte-level BPE; WordPiece of a file"
+    tokenizer: Literal["bytes", "characters", "chinese", "words", "bpe", "wordpiece"] = Field(
+        "characters",
+        description="bytes; characters of the training text; GB 2312; words of the training text, for text-generation; "
+        "byte-level BPE; WordPiece of a file",
     )
     vocabulary: int = Field(4096, ge=257, description="tokens of a BPE that is trained on the training text")
     files: tuple[str, ...] = Field(

@@ -28,6 +28,8 @@ def make_text_tokenizer(
     """
     if start_from:
         return read_text_tokenizer(model_folder(Path(start_from)))
+    if settings.tokenizer == "words":
+        raise UsageError("text.tokenizer=words is for text-generation; bpe reads any text")
     wanted = {"wordpiece": (1,), "bpe": (0, 2)}.get(settings.tokenizer, (0,))
     if len(settings.files) not in wanted:
         files = {"wordpiece": "one, a vocab.txt", "bpe": "two, vocab.json and merges.txt, or none to learn one"}
