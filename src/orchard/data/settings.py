@@ -9,10 +9,10 @@ from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationInfo, 
 Resize = Literal["shorter-side", "stretch", "letterbox"]
 Interpolation = Literal["nearest", "bilinear", "bicubic", "lanczos"]
 Target = Literal["class", "classes", "number"]
-TokenizerName = Literal["bytes", "characters", "chinese", "bpe", "wordpiece", "unigram", "words"]
+TokenizerName = Literal["bytes", "characters", "chinese", "bpe", "wordpiece", "unigram", "words", "whitespace"]
 TOKENIZERS = (
     "bytes; characters of the training text; chinese (GB 2312); byte-level BPE; WordPiece; unigram pieces (as "
-    "SentencePiece); whole words in lower case"
+    "SentencePiece); words in lower case, signs apart; whitespace: what stands between spaces (for text-generation)"
 )
 
 

@@ -24,7 +24,11 @@ from orchard.given import Given
 
 SPLITS = SPLIT_WORDS
 NAMED_ENDINGS = (".txt", ".txt.gz")
-NAMED = {"shakespeare": ("input",), "wikitext-2": ("train", "valid", "test")}  # the files that each consists of
+NAMED = {  # the files that each consists of
+    "ptb": ("ptb.train", "ptb.valid", "ptb.test"),
+    "shakespeare": ("input",),
+    "wikitext-2": ("train", "valid", "test"),
+}
 
 
 @dataclass(frozen=True)
@@ -65,8 +69,8 @@ class TextData:
 
 
 def open_text(source: str | Given, settings: DataSettings) -> Texts:
-    """Read what `source` is: `shakespeare:FOLDER`, `wikitext-2:FOLDER`, a file of text, a folder of them, or documents
-    in a Python object (`orchard.data.text_objects`).
+    """Read what `source` is: `ptb:FOLDER`, `shakespeare:FOLDER`, `wikitext-2:FOLDER`, a file of text, a folder of them,
+    or documents in a Python object (`orchard.data.text_objects`).
 
     Files of text are .txt and .md, files that fit `data.pattern`, and tables with a column of text (.jsonl, .csv,
     .tsv), packed by gzip or not. A folder whose files or folders are called train, valid (validation, val) and test is
@@ -149,7 +153,7 @@ def _folder(path: Path, source: str, settings: DataSettings) -> Texts:
 
 def _named(name: str, root: Path, source: str) -> Texts:
     """Tiny Shakespeare (A. Karpathy, char-rnn, 2015), nine tenths of it for training as nanoGPT does; WikiText-2
-    (Merity et al. 2016, arXiv:1609.07843) as it is split."""
+    (Merity et al. 2016, arXiv:1609.07843) and the Penn Treebank of Mikolov et al. 2010 as they are split."""
     found: dict[str, tuple[str, ...]] = {}
     for part in NAMED[name]:
         paths = [root / (part + ending) for ending in NAMED_ENDINGS]
@@ -157,7 +161,8 @@ def _named(name: str, root: Path, source: str) -> Texts:
         if not there:
             wanted = ", ".join(f"{file}.txt" for file in NAMED[name])
             raise OrchardError(f"{paths[0]} is missing; {name} consists of {wanted} (or the same packed, .txt.gz)")
-        found[SPLITS.get(part, part)] = (read_text(there[0]),)
+        word = part.rpartition(".")[2]
+        found[SPLITS.get(word, word)] = (read_text(there[0]),)
     splits = _cut(list(found["input"]), 0.1, 0.0) if "input" in found else found
     return _texts(name, source, "named set", f"'{name}' is the name of a set that Orchard knows", splits)
 

@@ -30,6 +30,8 @@ def make_text_tokenizer(
     """
     if start_from:
         return read_text_tokenizer(model_folder(Path(start_from)))
+    if settings.tokenizer == "whitespace":
+        raise UsageError("text.tokenizer=whitespace is for text-generation; bpe reads any text")
     wanted = {"wordpiece": (0, 1), "bpe": (0, 2)}.get(settings.tokenizer, (0,))
     if len(settings.files) not in wanted:
         files = {

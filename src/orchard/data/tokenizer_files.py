@@ -40,6 +40,7 @@ class About(_Exact):
     specials: dict[str, str] | tuple[str, ...]  # the token of each role; of characters, roles alone
     fallback: Literal["unknown", "bytes"] | None = None
     characters: str | None = None
+    words: tuple[str, ...] | None = None
 
 
 class _Pattern(_Exact):

@@ -36,7 +36,7 @@ Fallback = Literal["unknown", "bytes"]
 class Tokenizer(ABC):
     """Text to ids in 0 .. vocabulary - 1, and ids to text."""
 
-    kind: str  # "characters", "bpe", "wordpiece", "unigram", "words"
+    kind: str  # "characters", "bpe", "wordpiece", "unigram", "words", "whitespace"
     vocabulary: int
     specials: Mapping[str, int]  # ids that are no text, by role: "end" of a text, "pad", "unknown", "mask", ...
 
@@ -233,13 +233,26 @@ def load_tokenizer(folder: str | Path) -> Tokenizer:
             return Characters(about.characters, about.fallback, about.specials)
         except UsageError as error:
             raise OrchardError(f"{path}: {error}") from None
+    if about.kind == "whitespace":
+        return _load_words(path, about.words)
     if about.kind not in MODELS:
-        raise unknown("kind of tokenizer", about.kind, ("characters", *MODELS))
+        raise unknown("kind of tokenizer", about.kind, ("characters", "whitespace", *MODELS))
     if not isinstance(about.specials, dict):
         raise OrchardError(f"{path} is not of the form that save() writes: 'specials' has no token for each role")
     check_library_file(library, about.kind, about.specials.values())
     with library_reads(f"{library} is no file of the tokenizers library"):
         return Pieces(about.kind, tokenizers.Tokenizer.from_str(_json(read_json(library))), about.specials)
+
+
+def _load_words(path: Path, words: Sequence[str] | None) -> Tokenizer:
+    from orchard.data.words import Words  # it is a tokenizer itself, and imports this module
+
+    if words is None:
+        raise OrchardError(f"{path} is not of the form that save() writes: expected words")
+    try:
+        return Words(words)
+    except UsageError as error:
+        raise OrchardError(f"{path}: {error}") from None
 
 
 def _json(content: Any) -> str:

@@ -21,7 +21,8 @@ class Phase:
     `optimizer` names the optimizer; phases that update the same parameters share one, unless no step has both.
     `through_forward` says that the loss calls the model itself and that a tensor comes back, so that several processes
     may average gradients during the backward pass, as the module's hooks do. `after(model)` is called after each of its
-    updates: the place to project parameters to where they may be.
+    updates: the place to project parameters to where they may be. `rate(step)` is a share of the learning rate beside
+    the schedule's, where steps are of unlike sizes; phases with one optimizer have the same.
 
     A phase lasts from step `begins` up to step `ends`, which it has no part in (None: to the end of the training). The
     schedule of an optimizer runs over the steps that its phases last, and after them its state is forgotten. The first
@@ -36,6 +37,7 @@ class Phase:
     repeat: int = 1
     fresh_batch: bool = False
     through_forward: bool = False
+    rate: Callable[[int], float] | None = None
     after: Callable[[nn.Module], None] | None = None
     begins: int = 0
     ends: int | None = None

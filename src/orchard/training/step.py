@@ -97,7 +97,7 @@ class Stepper:
                 step - begins, (ends or self.steps) - begins, self.warmup, self.settings.schedule,
                 per_epoch=self.per_epoch, spent=spent,
             )  # fmt: skip
-            rates[name] = self.rates[name].lr * factor
+            rates[name] = self.rates[name].lr * factor * self._rate(name, step)
             set_learning_rate(optimizer, rates[name])
         self._add({"lr": torch.tensor(next(iter(rates.values()), 0.0), dtype=torch.float64)}, 1)
         for phase in self.phases:
@@ -120,6 +120,11 @@ class Stepper:
         """The optimizers of the phases that `step` lies in."""
         names = {phase.optimizer for phase in self.phases if phase.lasts(step)}
         return {name: optimizer for name, optimizer in self.plain_optimizers.items() if name in names}
+
+    def _rate(self, optimizer: str, step: int) -> float:
+        """What the phases of an optimizer say of their step's share of the learning rate."""
+        shares = [phase.rate(step) for phase in self.phases if phase.optimizer == optimizer and phase.rate]
+        return shares[0] if shares else 1.0
 
     def borders(self, step: int) -> bool:
         """Does a phase begin or end before `step`?"""

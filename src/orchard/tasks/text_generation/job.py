@@ -9,13 +9,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from orchard.data.batches import TokenBatch
 from orchard.data.settings import Source, TextSettings
 from orchard.data.text import Texts, TextSplit, open_text, pieces, tokenize
-from orchard.data.text_loader import TextLoader
 from orchard.data.text_tokenizer import TRAINED
 from orchard.data.tokenizers import Characters, Tokenizer, load_tokenizer, read_bpe, read_wordpiece
 from orchard.data.train_tokenizers import train_bpe
+from orchard.data.words import Words
 from orchard.errors import OrchardError, UsageError
 from orchard.given import Given
 from orchard.inference.export import Entry, example_inputs, method_entry
@@ -23,16 +22,17 @@ from orchard.inference.loading import Loaded
 from orchard.models import create_model
 from orchard.tasks import base
 from orchard.tasks.text_generation import TASK
-from orchard.tasks.text_generation.objective import TextGeneration, TokenNLL, measure
+from orchard.tasks.text_generation.objective import TextGeneration
 from orchard.tasks.text_generation.pipeline import TOKENIZER, TextGenerator, tokenizer_of
+from orchard.tasks.text_generation.reading import Reading, make_reading, measure_text
 from orchard.tasks.text_generation.settings import Settings
-from orchard.training.feed import LoaderFeed
+from orchard.tasks.text_generation.streams import network_of
+from orchard.training.feed import Feed
 from orchard.training.run import RunFolder
 from orchard.training.settings import Resolved
 from orchard.weights.folders import model_folder
 from orchard.weights.portable import load_exactly, save_portable
 
-MOST_LOGITS = 2**25  # scores computed at a time in evaluation, which needs few windows at once to be quick
 PASSAGE = 400  # tokens of the text that the report shows, each with how likely it was found
 
 
@@ -42,6 +42,7 @@ class Job(base.Job):
     unit = "tokens"
     task = TASK
     objective: TextGeneration
+    reading: Reading
 
     def __init__(self, resolved: Resolved, device: torch.device):
         """Read the text, make the tokenizer and the model. Raises UsageError or OrchardError for what does not fit."""
@@ -50,13 +51,12 @@ class Job(base.Job):
         self.tokenizer = start_tokenizer(settings, texts)
         self.data = tokenize(texts, self.tokenizer)
         torch.manual_seed(settings.seed)  # the fresh weights
-        self.model = start_model(settings, self.tokenizer)
-        self.context: int = self.model.config.context  # type: ignore[union-attr, assignment]
-        self.resolved = base.settle_precision(resolved, self.model, self.sample(), device)
-        for name in self.data.splits:
-            self.loader(name)  # too short a text is refused before anything is learned
-        self.objective = TextGeneration()
+        model = start_model(settings, self.tokenizer)
+        self.context: int = model.config.context  # type: ignore[union-attr, assignment]
+        self.resolved = base.settle_precision(resolved, model, self.sample(), device)
         self.fabric = base.make_fabric(self.settings, device)
+        self.reading = make_reading(model, self.data.splits, self.settings, self.fabric)
+        self.model, self.objective = self.reading.learner, self.reading.objective
 
     @property
     def settings(self) -> Settings:
@@ -78,16 +78,8 @@ class Job(base.Job):
         """One sequence, of the length the model learns from."""
         return torch.zeros(1, self.context, dtype=torch.int64)
 
-    def loader(self, split: str, rank: int = 0, world: int = 1) -> TextLoader:
-        s, training = self.settings, split == "train"
-        rows = s.batch_size if training else evaluation_rows(self.model) * world
-        return TextLoader(
-            self.data.splits[split], self.context, rows, training=training, seed=s.seed, rank=rank, world=world
-        )
-
-    def feed(self) -> TextFeed:
-        loader = self.loader("train", self.fabric.global_rank, self.fabric.world_size)
-        return TextFeed(loader, self.settings.accumulate, lambda batch, number: batch.to(self.fabric.device), str)
+    def feed(self) -> Feed:
+        return self.reading.feed()
 
     def describe(self) -> str:
         split, tokenizer = self.data.splits["train"], self.tokenizer
@@ -112,26 +104,24 @@ class Job(base.Job):
         }
 
     def metrics(self, model: nn.Module, split: str) -> dict[str, float]:
-        """What `model` makes of a whole split, each process reading its piece of it."""
-        fabric = self.fabric
-        loader = self.loader(split, fabric.global_rank, fabric.world_size)
-        with fabric.autocast():
-            found = measure(self.objective, model, (batch.to(fabric.device) for batch in loader.batches(0)))
-        if fabric.world_size > 1:
-            found = sum(base.gather(fabric, found), TokenNLL(0.0, 0))
-        text = self.data.splits[split]
+        """What `model` makes of a whole split."""
+        found, text = self.reading.measure(model, split), self.data.splits[split]
         return self.objective.compute_metrics(found, characters=text.characters, size=text.size, words=text.words)
 
     def evaluate(self, model: nn.Module) -> Mapping[str, float]:
-        return self.metrics(model, "validation")
+        metrics = self.metrics(model, "validation")
+        self.reading.validated(model, metrics["loss"])
+        return metrics
 
     def cost(self, model: nn.Module) -> dict[str, int]:
-        return base.cost_of(model, self.sample())
+        with network_of(model) as network:
+            return base.cost_of(network, self.sample())
 
     def write_model(self, model: nn.Module, run: RunFolder) -> None:
         self.tokenizer.save(run / "model" / TOKENIZER)
         facts = {TOKENIZER: self.tokenizer.fingerprint}
-        save_portable(run / "model", model, self.portable(model, run.path, facts=facts))
+        with network_of(model) as network:
+            save_portable(run / "model", network, self.portable(network, run.path, facts=facts))
 
     def finish(self, model: nn.Module, run: RunFolder) -> dict[str, Any]:
         metrics = {name: self.metrics(model, name) for name in self.final_splits}
@@ -140,40 +130,22 @@ class Job(base.Job):
     def report(self, model: nn.Module, run: RunFolder) -> Path:
         from orchard.tasks.text_generation.report import write_text_report
 
-        writer = TextGenerator(Loaded(self.settings.model, model, (), None, self.task.name, run / "model", {}))
         passage = self.data.splits[self.report_split].tokens[:PASSAGE].tolist()
         beginnings = _beginnings(self.data.texts.splits["validation"])
-        return write_text_report(run, writer, report_split=self.report_split, passage=passage, beginnings=beginnings)
-
-
-class TextFeed(LoaderFeed):
-    """Windows of the training text."""
-
-    def name_records(self, batch: TokenBatch) -> str:
-        """Where the first windows of a batch begin in the text."""
-        loader: Any = self.loader
-        starts = ", ".join(f"{start:,}" for start in batch.indices[:3].tolist())
-        more = f" and {len(batch) - 3} more" if len(batch) > 3 else ""
-        return f"{loader.split.key}, the windows from tokens {starts}{more} on"
+        with network_of(model) as network:
+            writer = TextGenerator(Loaded(self.settings.model, network, (), None, self.task.name, run / "model", {}))
+            return write_text_report(
+                run, writer, report_split=self.report_split, passage=passage, beginnings=beginnings
+            )
 
 
 def evaluate_loaded(loaded: Loaded, source: str | Given, split: str, settings: Source) -> dict[str, float]:
     """Figures of a trained language model on one split of any text, read by the model's own tokenizer."""
     data = tokenize(open_text(source, settings), tokenizer_of(loaded))
     text = base.pick_split(data.splits, split, source)
-    model: Any = loaded.model
-    device = next(model.parameters()).device
-    loader = TextLoader(text, model.config.context, evaluation_rows(model), training=False, seed=0)
-    objective = TextGeneration()
-    found = measure(objective, model.eval(), (batch.to(device) for batch in loader.batches(0)))
-    metrics = objective.compute_metrics(found, characters=text.characters, size=text.size, words=text.words)
+    found = measure_text(loaded.model.eval(), text)
+    metrics = TextGeneration().compute_metrics(found, characters=text.characters, size=text.size, words=text.words)
     return {**base.counted(loaded, data.texts.splits[split], len(text)), **metrics}
-
-
-def evaluation_rows(model: nn.Module) -> int:
-    """Windows to evaluate side by side: as many as their scores leave room for."""
-    config: Any = model.config
-    return max(1, min(64, MOST_LOGITS // int(config.context * config.vocabulary)))
 
 
 def start_tokenizer(settings: Settings, texts: Texts) -> Tokenizer:
@@ -210,6 +182,8 @@ def make_tokenizer(wanted: TextSettings, texts: Texts) -> Tokenizer:
         return Characters("", "bytes", ends)
     if wanted.tokenizer == "characters":
         return Characters.of("".join(sorted(set().union(*map(set, train)))), "unknown", ends)
+    if wanted.tokenizer == "whitespace":
+        return Words.of(train)
     if wanted.tokenizer == "chinese":
         return Characters.chinese()
     if wanted.tokenizer == "wordpiece":

@@ -40,9 +40,7 @@ class TextGeneration:
 
     def nats(self, model: nn.Module, batch: TokenBatch) -> Tensor:
         """-log p of each prediction, (B, T) float32."""
-        logits = model(batch.inputs).float()
-        nats = F.cross_entropy(logits.flatten(0, 1), batch.targets.flatten(), reduction="none")
-        return nats.view_as(batch.weights)
+        return nats_of(model(batch.inputs), batch.targets)
 
     def compute_metrics(self, nll: TokenNLL, *, characters: int, size: int, words: int) -> dict[str, float]:
         """The metrics of a split that has so many `characters` and `words`, and `size` bytes of UTF-8.
@@ -60,6 +58,12 @@ class TextGeneration:
             "bits_per_byte": bits / size,
             **spaced,
         }
+
+
+def nats_of(logits: Tensor, targets: Tensor) -> Tensor:
+    """-log p (B, T) float32 of `targets` (B, T) by logits (B, T, V)."""
+    nats = F.cross_entropy(logits.float().flatten(0, 1), targets.flatten(), reduction="none")
+    return nats.view(targets.shape)
 
 
 @torch.no_grad()

@@ -25,6 +25,9 @@ from orchard.inference.detokenizer import StreamingDetokenizer
 from orchard.inference.kernels import build_kernels
 from orchard.inference.loading import Loaded, load
 from orchard.inference.sampling import Sampling, choose
+from orchard.inference.state_decoder import StateDecoder
+from orchard.nn.carried_state import carries_state
+from orchard.tasks.text_generation.streams import read_stream
 
 TOKENIZER = "text_tokenizer"  # the folder beside the weights
 MOST_ROWS = 64  # written side by side; more wait their turn
@@ -58,7 +61,8 @@ class TextGenerator:
         self.say = say or (lambda message: None)
         if device.type == "cpu":
             build_kernels(self.say)
-        self.precision = writing_precision(model, precision)
+        self.carries = carries_state(model)
+        self.precision = "fp32" if self.carries and precision == "auto" else writing_precision(model, precision)
         self.end = self.tokenizer.specials.get("end")
         silent = [token for role, token in self.tokenizer.specials.items() if role != "end"]
         self._silent = torch.zeros(self.tokenizer.vocabulary, dtype=torch.bool, device=device)
@@ -95,8 +99,8 @@ class TextGenerator:
         """(row, next piece of its text) as it is written; row n is candidate n % count of prompt n // count.
 
         Each text is at most `length` tokens, and ends before any of the `stop` words and where the model says it ends.
-        No piece cuts a character. Beyond the model's context the last half of it is read again and gone on from. An
-        empty prompt begins where a text begins; UsageError for a tokenizer that has no sign for it.
+        No piece cuts a character. Beyond the context of a model that sees a window, the last half of it is read again and
+        gone on from. An empty prompt begins where a text begins; UsageError for a tokenizer that has no sign for it.
         """
         if length < 1 or count < 1:
             raise UsageError(f"a length of {length} and {count} texts: expected 1 or more")
@@ -114,9 +118,11 @@ class TextGenerator:
     @torch.no_grad()
     def token_nll(self, ids: Sequence[int]) -> Tensor:
         """-log p of every token but the first, (N - 1,) float32 in nats, each after at least half a context if there
-        is one."""
+        is one; of a model that carries a state, after all before it."""
         if len(ids) < 2:
             raise UsageError(f"{len(ids)} tokens: a text needs two before one can be expected from another")
+        if self.carries:
+            return torch.cat(list(read_stream(self.model, torch.tensor(ids, device=self._silent.device)))).cpu()
         tokens, done, found = torch.tensor(ids), 0, []
         while done < len(ids) - 1:
             begin = max(0, done - self.context // 2)
@@ -137,14 +143,17 @@ class TextGenerator:
             raise UsageError("the prompt is empty, and this model has no sign for where a text begins; give it a word")
         strange = self.tokenizer.specials.get("unknown")
         if strange in ids:
-            found = sorted({repr(one) for one in prompt if strange in self.tokenizer.encode(one)})
+            parts = prompt.split() if self.tokenizer.kind == "whitespace" else prompt
+            found = sorted({repr(one) for one in parts if strange in self.tokenizer.encode(one)})
             self.say(f"this model has never seen {', '.join(found) or 'a word of the prompt'}")
-        if len(ids) >= self.context:
+        if len(ids) >= self.context and not self.carries:
             self.say(f"a prompt of {len(ids)} tokens is longer than what the model remembers; its end is read")
         return ids or [int(self.end or 0)]
 
-    def _decoder(self, rows: int, needed: int) -> Decoder:
+    def _decoder(self, rows: int, needed: int) -> Decoder | StateDecoder:
         """A memory for `needed` tokens of so many rows, as far as the context goes; the last one is kept."""
+        if self.carries:
+            return StateDecoder(self.model, rows, needed + 1, precision=self.precision)
         key = rows, min(-(-needed // ROOM) * ROOM, self.context)
         if self._ready is None or self._ready[0] != key:
             self._ready = key, Decoder(self.model, *key, precision=self.precision, compiled=False)

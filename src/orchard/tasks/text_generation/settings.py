@@ -12,6 +12,24 @@ from orchard.data.settings import TextSettings, TextSource
 from orchard.training.settings import SEQUENCE_FINE_TUNING, TrainSettings
 
 
+class RecurrentSettings(Strict):
+    """Training of models that carry a state from segment to segment."""
+
+    varied_length: bool = Field(
+        False, description="segments of varying length, each with its share of the learning rate (arXiv:1708.02182)"
+    )
+    activation_regularization: float = Field(
+        0.0, ge=0, description="weight of the mean square of the last layer's outputs (AR, arXiv:1708.01009)"
+    )
+    temporal_regularization: float = Field(
+        0.0, ge=0, description="weight of the mean square of their change from token to token (TAR)"
+    )
+    nt_asgd: int | None = Field(
+        None, gt=0, description="average the weights once a validation loss is above the best of all but this many "
+        "before it (NT-ASGD)",
+    )  # fmt: skip
+
+
 class Settings(TrainSettings):
     """What training a language model may be told beside what all trainings are."""
 
@@ -19,6 +37,9 @@ class Settings(TrainSettings):
 
     data: TextSource
     text: TextSettings = Field(default_factory=TextSettings)
+    recurrent: RecurrentSettings = Field(
+        default_factory=RecurrentSettings, description="of models that carry a state from segment to segment"
+    )
 
 
 class SamplingOptions(Strict):
