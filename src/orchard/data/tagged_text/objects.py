@@ -40,7 +40,7 @@ def _sentences(data: Any, name: str) -> list[Raw]:
         if index == 0 and not all(_is_list(one) for one in (words, tags)):
             raise UsageError(f"{name}[0] is no list of words with a list of tags; expected (words, tags), or a record "
                              f"with {' or '.join(WORDS)} and {' or '.join(TAGS)}")  # fmt: skip
-        if names and _is_list(tags):
+        if names and isinstance(tags, list | tuple):
             tags = [names[tag] if isinstance(tag, int) and 0 <= tag < len(names) else tag for tag in tags]
         found.append(raw_sentence(words, tags, f"{name}[{index}]"))
     return found

@@ -7,12 +7,15 @@ the segments (B, T) int64 of pairs (0 and 1). `config.head` is the name of the t
     text-classification, sentence pairs, regression    (B, num_classes)
     token-classification                               (B, T, num_classes)
     question-answering                                 (B, T, 2), begin and end
-    fill-mask                                          (B, T, vocabulary)
+    fill-mask                                          (B, T, vocabulary), or `Pretraining` where `config.pairs`
     feature-extraction                                 (B, T, D)
 
 `features(tokens, mask, segments)` → (B, D) is what stands for the whole text, `hidden(tokens, mask, segments)` →
 (B, T, D) for each token. `config` has `vocabulary`, `pad`, `context` (the longest T), `head` and `num_classes`;
-`head_name` is what the names of the head's parameters begin with, and `template` how texts are marked.
+`config.num_classes` is 0 where the head has no classes. `only` (B, T) bool asks a fill-mask head for the tokens at some
+positions, (N, vocabulary); with `config.pairs` it also says how two texts go together, which is `pair_question`.
+`head_name` is what the names of the head's parameters begin with, `may_be_fresh` those of what other heads do not need
+(a pooler), `token` the table that looks ids up, and `template` how texts are marked.
 """
 
 from __future__ import annotations
@@ -29,6 +32,8 @@ PLAIN = ("a", "a separator b:1")
 BERT = ("class a separator", "class a separator b:1 separator")
 ROBERTA = ("class a separator", "class a separator separator b:1 separator")
 LENGTH = 12  # tokens of an example, where the context allows them
+HEADS = ("fill-mask", "text-classification", "token-classification", "question-answering", "feature-extraction")
+WITH_CLASSES = ("text-classification", "token-classification")
 
 
 def check_text(config: Any, tokens: Tensor, mask: Tensor | None, segments: Tensor | None) -> None:
@@ -36,6 +41,16 @@ def check_text(config: Any, tokens: Tensor, mask: Tensor | None, segments: Tenso
     check_source(tokens, mask, vocabulary=config.vocabulary, most=config.context)
     if segments is not None and (segments.dtype != torch.int64 or segments.shape != tokens.shape):
         raise ValueError(f"expected segments {tuple(tokens.shape)} int64, got {tuple(segments.shape)} {segments.dtype}")
+    check_segments(getattr(config, "segments", 2), segments)
+
+
+def check_segments(kinds: int, segments: Tensor | None) -> None:
+    """Raise ValueError for segments that are none of so many kinds; numbers are looked at on the CPU only."""
+    if segments is None or segments.device.type != "cpu" or torch.compiler.is_compiling() or not segments.numel():
+        return
+    low, high = segments.aminmax()
+    if low < 0 or high >= kinds:
+        raise ValueError(f"expected segments from 0 to {kinds - 1}, got {int(low)} to {int(high)}")
 
 
 def example_texts(config: Any, count: int, generator: torch.Generator | None) -> dict[str, Tensor]:
