@@ -25,6 +25,7 @@ from orchard.data.pairs.contracts import Pairs
 from orchard.data.picture_objects import ObjectSplit
 from orchard.data.resolutions import Resolutions
 from orchard.data.splits import ArraySplit
+from orchard.data.tagged_text.contracts import TaggedSplit
 from orchard.data.two_sides.contracts import TwoSides
 from orchard.files import atomic
 
@@ -89,6 +90,11 @@ def _(split: Pairs) -> np.ndarray:
     if len(split) > MOST_PAIRS:
         return np.empty(0, np.int64)
     return pack_digests(hashlib.sha256("\t".join(split[index]).encode()).digest() for index in range(len(split)))
+
+
+@digests_of.register
+def _(split: TaggedSplit) -> np.ndarray:
+    return split.marks()
 
 
 @digests_of.register

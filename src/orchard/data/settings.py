@@ -292,6 +292,15 @@ class TextPairSource(Source):
     target_language: str | None = Field(None, description="what is written; default: the other one")
 
 
+class TaggedTextSource(Source):
+    """Text whose words have tags, and where it is."""
+
+    tag_column: str | int | None = Field(
+        None, description="where the tags of words stand: the number of the column, from 1, or the name in JSON lines; "
+        "default: the last column; ner_tags, tags or labels",
+    )  # fmt: skip
+
+
 class CaptionSource(CaptionSettings, Source):
     """Images with captions, and where they are."""
 
@@ -320,7 +329,9 @@ class AnyColumns(Columns, ImageColumns, LabelledTextColumns, TextColumns):
     """Which column of any table is what."""
 
 
-class AnySource(ImageSource, CaptionSource, MaskSource, LabelledTextSource, TextPairSource, TextSource):
+class AnySource(
+    ImageSource, CaptionSource, MaskSource, LabelledTextSource, TextPairSource, TaggedTextSource, TextSource
+):
     """Data of any kind, for who only looks at it."""
 
     columns: AnyColumns = Field(default_factory=AnyColumns, description="columns of a table; default: found by looking")

@@ -27,7 +27,9 @@ class AlphaZeroConfig:
 
     def __post_init__(self) -> None:
         if not self.blocks and min(self.board) < 5:
-            raise ValueError(f"without a tower two convolutions do not pad: expected 5 rows and columns, got {self.board}")
+            raise ValueError(
+                f"without a tower two convolutions do not pad: expected 5 rows and columns, got {self.board}"
+            )
 
 
 @dataclass(frozen=True)
@@ -139,9 +141,7 @@ def build(config: AlphaZeroConfig) -> PolicyValueNetwork:
     return ResidualNetwork(config) if config.blocks else PlainNetwork(config)
 
 
-def policy_value_losses(
-    model: nn.Module, boards: Tensor, policies: Tensor, values: Tensor
-) -> dict[str, Tensor]:
+def policy_value_losses(model: nn.Module, boards: Tensor, policies: Tensor, values: Tensor) -> dict[str, Tensor]:
     """Cross-entropy of the search's policies (B, actions), squared error of the games' results (B,), and their sum.
 
     The loss of arXiv:1712.01815, equation 1, without the decay of the weights, which is the optimizer's.

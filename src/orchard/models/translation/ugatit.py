@@ -20,6 +20,7 @@ from orchard.models.translation.contract import Attended, Direction, ImageTransl
 from orchard.models.translation.ugatit_names import HALVINGS, infer_config, znxlwm_names
 from orchard.nn.layer_instance_norm import AdaptiveLayerInstanceNorm, LayerInstanceNorm, clip_rho
 
+
 @dataclass(frozen=True)
 class UGATITConfig(QuantizationConfig):
     """`quantize` names convolutions of the global discriminators, from 0."""
