@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from orchard.models import Landmark
 from orchard.models.language.bert_names import CONFIG_JSON, NAMES, NOT_WEIGHTS
-from orchard.models.language.text_encoder import BERT, HEADS, WITH_CLASSES, check_segments, check_text, example_texts
+from orchard.models.language.text_encoder import BERT, HEADS, WITH_CLASSES, check_text, example_texts
 from orchard.nn.attention import Attention
 from orchard.nn.text_embedding import TextEmbedding
 from orchard.nn.text_heads import MaskedHead, Pooler, Pretraining, TokenLogits, Transform
@@ -148,7 +148,6 @@ class Bert(nn.Module):
         """The last states of all tokens, (B, T, D)."""
         c = self.config
         check_text(c, tokens, mask, segments)
-        check_segments(c.segments, segments)
         mask = tokens != c.pad if mask is None else mask
         x = self.embed(tokens, mask, torch.zeros_like(tokens) if segments is None else segments)
         return self.encode(x, mask)
