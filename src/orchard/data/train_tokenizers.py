@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import tokenizers
 from tokenizers import decoders, models, normalizers, pre_tokenizers, trainers
@@ -46,13 +47,22 @@ def train_bpe(texts: Iterable[str], vocabulary: int, specials: Sequence[str] = (
 
 
 def train_wordpiece(texts: Iterable[str], vocabulary: int, specials: Sequence[str]) -> Pieces:
-    """WordPiece as BERT reads it (Devlin et al. 2018, arXiv:1810.04805), in lower case, Chinese characters apart."""
+    """WordPiece as BERT reads it (Devlin et al. 2018, arXiv:1810.04805), in lower case, Chinese characters apart.
+
+    The same texts always give the same pieces: the library numbers pieces within words in any order, and of pairs that
+    are equally frequent the lower numbers are joined first, so that the characters within words are given in order, as
+    if they were special.
+    """
     roles = _roles(specials)
     inner = _bert(models.WordPiece({}, unk_token=roles["unknown"], max_input_chars_per_word=100))
-    inner.decoder = decoders.WordPiece(prefix="##")
-    trainer = trainers.WordPieceTrainer(vocab_size=vocabulary, special_tokens=list(roles.values()), show_progress=False)
-    inner.train_from_iterator(texts, trainer)
-    return Pieces("wordpiece", inner, roles)
+    words = _count_words(texts, inner)
+    within = sorted({f"##{character}" for word in words for character in word[1:]})
+    first = [*roles.values(), *within]
+    trainer = trainers.WordPieceTrainer(vocab_size=vocabulary, special_tokens=first, show_progress=False)
+    inner.train_from_iterator(_repeated(words), trainer)
+    learned = _bert(models.WordPiece(inner.get_vocab(), unk_token=roles["unknown"], max_input_chars_per_word=100))
+    learned.decoder = decoders.WordPiece(prefix="##")
+    return Pieces("wordpiece", learned, roles)
 
 
 def train_words(texts: Iterable[str], vocabulary: int, specials: Sequence[str]) -> Pieces:
@@ -92,3 +102,19 @@ def _bert(model: models.Model) -> tokenizers.Tokenizer:
     inner.normalizer = normalizers.BertNormalizer(lowercase=True)
     inner.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     return inner
+
+
+def _count_words(texts: Iterable[str], inner: tokenizers.Tokenizer) -> Counter[str]:
+    """How often every word occurs that the tokenizer cuts texts into."""
+    found: Counter[str] = Counter()
+    for text in texts:
+        cut = inner.pre_tokenizer.pre_tokenize_str(inner.normalizer.normalize_str(text))
+        found.update(word for word, _ in cut)
+    return found
+
+
+def _repeated(words: Mapping[str, int], most: int = 2**14) -> Iterator[str]:
+    """Every word as often as it occurs, in texts of no great length."""
+    for word, count in words.items():
+        for begin in range(0, count, most):
+            yield f"{word} " * min(most, count - begin)

@@ -37,15 +37,12 @@ WITH_CLASSES = ("text-classification", "token-classification")
 
 
 def check_text(config: Any, tokens: Tensor, mask: Tensor | None, segments: Tensor | None) -> None:
-    """Raise ValueError for what is no batch of texts: see `check_source`; segments are of the tokens' shape."""
+    """Raise ValueError for what is no batch of texts: see `check_source`; segments are of the tokens' shape and of the
+    kinds that `config.segments` counts, 2 where it says nothing. Numbers are looked at on the CPU only."""
     check_source(tokens, mask, vocabulary=config.vocabulary, most=config.context)
     if segments is not None and (segments.dtype != torch.int64 or segments.shape != tokens.shape):
         raise ValueError(f"expected segments {tuple(tokens.shape)} int64, got {tuple(segments.shape)} {segments.dtype}")
-    check_segments(getattr(config, "segments", 2), segments)
-
-
-def check_segments(kinds: int, segments: Tensor | None) -> None:
-    """Raise ValueError for segments that are none of so many kinds; numbers are looked at on the CPU only."""
+    kinds = getattr(config, "segments", 2)
     if segments is None or segments.device.type != "cpu" or torch.compiler.is_compiling() or not segments.numel():
         return
     low, high = segments.aminmax()

@@ -19,7 +19,7 @@ from orchard.inference.loading import Loaded, load
 from orchard.nn.text_heads import Pretraining
 from orchard.tasks.base import on_device
 
-LENGTH = "text_length"  # the fact that says how many tokens the model learned to read at once
+LENGTH = "length"  # the fact that says how many tokens the model learned to read at once
 SIGNS = ("[MASK]", "<mask>")  # how a person may write what is to be filled in, whatever the tokenizer's own sign is
 SPACED = ("bpe", "unigram")  # tokenizers whose words bring along the space before them
 
@@ -72,6 +72,7 @@ class MaskFiller:
     def _fill(self, text: str, top: int) -> Filled:
         ids = torch.tensor([self.encode(text)], device=self.device)
         tokenizer = self.inputs.tokenizer
+        top = min(top, int((~self.silent).sum()))
         chances, tokens = self.probabilities(ids)[0][ids[0] == tokenizer.specials["mask"]].topk(top)
         rows = zip(tokens.tolist(), chances.tolist(), strict=True)
         return Filled(text, tuple(tuple(zip(map(self.word, t), p, strict=True)) for t, p in rows))
