@@ -7,7 +7,6 @@ B images, H x W pixels, W channels at the image's size.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 import torch.nn.functional as F

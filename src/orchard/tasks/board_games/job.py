@@ -10,7 +10,6 @@ import torch
 from torch import Tensor, nn
 
 from orchard.data.games import open_game
-from orchard.data.games.game import Game
 from orchard.data.settings import Source
 from orchard.errors import UsageError
 from orchard.files import write_json

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from orchard.data.environments import Environments
 from orchard.data.open_environment import EnvironmentData
 from orchard.errors import UsageError
+from orchard.tasks.reinforcement_learning.acting import Choice
 from orchard.tasks.reinforcement_learning.exploration import best_actions, epsilon_at, q_values
 from orchard.tasks.reinforcement_learning.families import Training
 from orchard.tasks.reinforcement_learning.learner import AgentLearner
@@ -25,7 +26,6 @@ from orchard.tasks.reinforcement_learning.losses import (
     td_targets,
     values_of,
 )
-from orchard.tasks.reinforcement_learning.acting import Choice
 from orchard.tasks.reinforcement_learning.replay import Transitions
 from orchard.tasks.reinforcement_learning.replay_feed import ReplayFeed
 from orchard.tasks.reinforcement_learning.settings import ReinforcementSettings, Settings
