@@ -286,3 +286,48 @@ def test_the_weights_of_a_class_are_kept_short() -> None:
     model: Any = create_model("textcnn_nano", max_norm=0.5)
     model.project()
     assert float(model.head.weight.detach().norm(dim=1).max()) <= 0.5 + 1e-6
+
+
+CLASSIC = ("dan_nano", "charcnn_nano", "gru_classifier_nano", "lstm_classifier_nano", "bilstm_attention_nano")
+
+
+@pytest.mark.parametrize("name", CLASSIC)
+def test_classic_classifiers_do_not_see_padding(name: str) -> None:
+    torch.manual_seed(0)
+    model = create_model(name, vocabulary=30, num_classes=3).eval()
+    tokens = torch.randint(1, 30, (2, 9))
+    tokens[1, 6:] = 0
+    longer = torch.nn.functional.pad(tokens, (0, 5))
+    assert torch.allclose(model(tokens), model(longer), atol=1e-5)
+    assert torch.allclose(model(tokens)[1:], model(tokens[1:, :6]), atol=1e-5)
+
+
+def test_a_char_cnn_has_the_shapes_of_its_table() -> None:
+    """Table 1 and section 2.4: of 1014 characters 34 places are left, (1014 - 96) / 27."""
+    with torch.device("meta"):
+        small, large = (create_model(name, vocabulary=70, num_classes=4) for name in ("charcnn_small", "charcnn_large"))
+    assert small.config.fields == (1014 - 96) // 27 == 34
+    assert small.fc1.in_features == 34 * 256 and large.fc1.in_features == 34 * 1024
+    with pytest.raises(UsageError, match="leave nothing of a text so short"):
+        create_model("charcnn_nano", context=100)
+
+
+def test_recurrent_classifiers_compute_what_torch_computes() -> None:
+    torch.manual_seed(0)
+    model: Any = create_model("lstm_classifier_nano", vocabulary=30, num_classes=3).eval()
+    tokens = torch.randint(1, 30, (1, 7))
+    _, (last, _) = torch.nn.LSTM.forward(model.rnn, model.token(tokens))
+    assert torch.allclose(model.features(tokens), last[0], atol=1e-6)
+    attends: Any = create_model("bilstm_attention_nano", vocabulary=30, num_classes=3).eval()
+    states, weights = attends.read(attends.token(tokens), tokens > 0)
+    by_hand = sum(weights[0, t] * states[0, t] for t in range(7))
+    assert torch.allclose(attends.features(tokens)[0], torch.tanh(by_hand), atol=1e-6)
+    assert float(weights.detach().sum()) == pytest.approx(1, abs=1e-6)
+
+
+def test_words_are_left_out_of_a_mean_in_training_alone() -> None:
+    torch.manual_seed(0)
+    model: Any = create_model("dan_nano", vocabulary=30, num_classes=3, word_dropout=0.5)
+    tokens = torch.randint(1, 30, (4, 12))
+    assert not torch.equal(model.train().features(tokens), model.features(tokens))
+    assert torch.equal(model.eval().features(tokens), model.features(tokens))

@@ -16,7 +16,7 @@ from orchard.inference.outputs import Named
 from orchard.tasks.text_classification import TASK
 from orchard.tasks.text_start import loaded_inputs
 
-TOKENS = 8192  # in a batch, with padding
+TOKENS = 4096  # in a batch, with padding; more leave the processor's cache
 POOL = 4096  # texts that are sorted by length together
 Question = tuple[str, str | None]  # a text, and the second one of a pair
 
