@@ -232,6 +232,17 @@ def test_a_run_learns_and_answers(run: Path, capsys: pytest.CaptureFixture[str])
         evaluate(run, str(other))
 
 
+def test_the_words_of_an_answer_are_shown(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert orchard("explain", run, "dull film", "good and warm", "--out", tmp_path, "--json") == 0
+    found = json.loads(capsys.readouterr().out)
+    first = {word["text"]: word["share"] for word in found["explanations"][0]["words"]}
+    assert found["explanations"][0]["class"] == "no" and first["dull"] > 0
+    assert "good" in (tmp_path / "explain.html").read_text()
+    assert orchard("explain", run, "dull film", "--class", "yes", "--out", tmp_path) == 0
+    assert orchard("explain", run, "dull film", "--class", "maybe") == 2
+    assert orchard("explain", run, "  ", "--out", tmp_path) == 1 and "the text is empty" in capsys.readouterr().err
+
+
 def test_stopped_and_resumed_ends_in_the_same_bits(run: Path, tmp_path: Path) -> None:
     table, steps = str(run.parent / "reviews.csv"), json.loads((run / "metrics.json").read_text())["steps"]
     with stopped_after(5, steps):

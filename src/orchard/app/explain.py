@@ -26,11 +26,12 @@ def explain(
     model: nn.Module | None = None,
     say: Callable[[str], None] = lambda line: None,
 ) -> dict[str, Any]:
-    """Pictures of what the model of `run` looks at, written as PNG files and one page; what and where they are.
+    """What the model of `run` looks at: of images as PNG files and one page, of texts word by word and as one page.
 
     Args:
-        run: a run folder or a model's folder, of an image classifier.
-        images: for a heat map over each: paths, folders, patterns, or images in memory, as a pipeline takes them.
+        run: a run folder or a model's folder, of a classifier of images or of texts.
+        images: for a heat map over each: paths, folders, patterns, or images in memory, as a pipeline takes them; or
+            texts, tuples of two for a model of pairs.
         method: "grad-cam", "integrated-gradients" or "attention-rollout" for images; "features" makes images that
             classes or units respond to most; "atlas" lays out the activations of a data set. Default: what fits the
             model.

@@ -14,5 +14,6 @@ TASK = Task(
     pipeline="pipeline:TextClassifier",
     answer="answer:answer",
     peers="peers:bench",
+    explain="explain:explain",
     entries="job:entries",
 )

@@ -67,16 +67,15 @@ def make_texts(count: int) -> list[str]:
 
 def bert_of(model: nn.Module) -> Any:
     """BertForSequenceClassification with the sizes and the weights of a BERT."""
-    from transformers import BertConfig, BertForSequenceClassification
-
+    transformers: Any = importlib.import_module("transformers")
     c: Any = model.config
-    settings = BertConfig(
+    settings = transformers.BertConfig(
         vocab_size=c.vocabulary, hidden_size=c.width, num_hidden_layers=c.depth, num_attention_heads=c.heads,
         intermediate_size=c.hidden, max_position_embeddings=c.context, type_vocab_size=c.segments, pad_token_id=c.pad,
         hidden_dropout_prob=c.dropout, attention_probs_dropout_prob=c.attention_dropout, layer_norm_eps=c.norm_eps,
         num_labels=c.num_classes,
     )  # fmt: skip
-    twin: Any = BertForSequenceClassification(settings)
+    twin = transformers.BertForSequenceClassification(settings)
     twin.eval()
     twin.load_state_dict(export_official(model, "hf"))
     return twin
