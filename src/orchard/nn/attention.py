@@ -45,7 +45,8 @@ class Attention(nn.Module):
 
     Query, key and value projections are the rows of one matrix, in that order. A `causal` layer attends to no later
     token. `dropout` is applied to the attention weights, `out_dropout` to the result. `head_width` is d where it is not
-    width / heads, `out_bias` the bias of the last layer where it differs from that of the first.
+    width / heads, `out_bias` the bias of the last layer where it differs from that of the first, and `scale` what
+    products are multiplied by where that is not 1 / √d.
     `position_encoding(q, k, v, positions)` encodes positions in queries and keys of self-attention (rotary embeddings).
     """
 
@@ -61,6 +62,7 @@ class Attention(nn.Module):
         dropout: float = 0.0,
         out_dropout: float = 0.0,
         position_encoding: PositionEncoding | None = None,
+        scale: float | None = None,
     ):
         super().__init__()
         if head_width is None and width % heads:
@@ -70,6 +72,7 @@ class Attention(nn.Module):
         self.causal = causal
         self.dropout = dropout
         self.position_encoding = position_encoding
+        self.scale = scale
         self.qkv = nn.Linear(width, 3 * heads * self.head_width, bias=bias)
         self.out = nn.Linear(heads * self.head_width, width, bias=bias if out_bias is None else out_bias)
         self.out_dropout = nn.Dropout(out_dropout)
@@ -108,7 +111,9 @@ class Attention(nn.Module):
         if bias is not None:
             mask = bias if mask is None else bias.masked_fill(~mask, float("-inf"))
         dropout = self.dropout if self.training else 0.0
-        x = F.scaled_dot_product_attention(q, k, v, mask, dropout, is_causal=self.causal and not restricted)
+        x = F.scaled_dot_product_attention(
+            q, k, v, mask, dropout, is_causal=self.causal and not restricted, scale=self.scale
+        )
         return self.out_dropout(self.out(x.transpose(1, 2).flatten(2)))  # (B, heads, T, d) → (B, T, heads·d)
 
     def project_qkv(self, x: Tensor, positions: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
@@ -133,7 +138,7 @@ class Attention(nn.Module):
             q, k, _ = self.project_qkv(query)
         else:
             q, k = self._project(query, 0), self._project(key, 1)
-        scores = q @ k.transpose(-2, -1) / math.sqrt(self.head_width)
+        scores = q @ k.transpose(-2, -1) * (1 / math.sqrt(self.head_width) if self.scale is None else self.scale)
         if self.causal:
             scores = scores.masked_fill(~causal_mask(query.shape[1], query.device), float("-inf"))
         if mask is not None:

@@ -11,12 +11,12 @@ class GatedMlp(nn.Module):
     With GELU it is GEGLU, with SiLU SwiGLU. The first map's rows are the values', then the gates'.
     """
 
-    def __init__(self, width: int, hidden: int, activation: nn.Module, *, dropout: float = 0.0):
+    def __init__(self, width: int, hidden: int, activation: nn.Module, *, bias: bool = True, dropout: float = 0.0):
         super().__init__()
-        self.fc1 = nn.Linear(width, 2 * hidden)
+        self.fc1 = nn.Linear(width, 2 * hidden, bias=bias)
         self.activation = activation
         self.dropout = nn.Dropout(dropout)
-        self.fc2 = nn.Linear(hidden, width)
+        self.fc2 = nn.Linear(hidden, width, bias=bias)
 
     def forward(self, x: Tensor) -> Tensor:
         values, gates = self.fc1(x).chunk(2, dim=-1)

@@ -73,9 +73,11 @@ class PreNormBlock(nn.Module):
         cache: KVCache | None = None,
         *,
         positions: Tensor | None = None,
+        bias: Tensor | None = None,
     ) -> Tensor:
-        """`mask` and `cache` are the attention's; `positions` (B, T, D) are added to queries and keys only."""
-        x = x + self.drop_path(attend(self.attention, self.norm1(x), positions, mask=mask, cache=cache))
+        """`mask`, `cache` and `bias` are those of the attention; `positions` (B, T, D) are added to queries and keys."""
+        more = {} if bias is None else {"bias": bias}
+        x = x + self.drop_path(attend(self.attention, self.norm1(x), positions, mask=mask, cache=cache, **more))
         return x + self.drop_path(self.mlp(self.norm2(x)))
 
 
@@ -138,11 +140,12 @@ class DecoderBlock(nn.Module):
         cache: KVCache | None = None,
         positions: Tensor | None = None,
         memory_positions: Tensor | None = None,
+        bias: Tensor | None = None,
     ) -> Tensor:
         """x (B, T, D) and a memory (B, S, D), or its projection by the cross-attention → (B, T, D).
 
-        `mask` and `cache` are the self-attention's, `memory_mask` the cross-attention's. `positions` (B, T, D) are
-        added to queries and keys of the self-attention and to queries of the cross-attention, `memory_positions`
+        `mask`, `cache` and `bias` are the self-attention's, `memory_mask` the cross-attention's. `positions` (B, T, D)
+        are added to queries and keys of the self-attention and to queries of the cross-attention, `memory_positions`
         (B, S, D) to its keys.
         """
 
@@ -152,7 +155,11 @@ class DecoderBlock(nn.Module):
                 return self.cross_attention(query, memory, mask=memory_mask)  # type: ignore[no-any-return]
             return self.cross_attention(query, memory + memory_positions, memory, mask=memory_mask)  # type: ignore[no-any-return]
 
-        x = self.residual(x, self.norm1, lambda y: attend(self.self_attention, y, positions, mask=mask, cache=cache))
+        def look(y: Tensor) -> Tensor:
+            more = {} if bias is None else {"bias": bias}
+            return attend(self.self_attention, y, positions, mask=mask, cache=cache, **more)
+
+        x = self.residual(x, self.norm1, look)
         x = self.residual(x, self.norm2, cross)
         return self.residual(x, self.norm3, self.mlp)
 
