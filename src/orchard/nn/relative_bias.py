@@ -1,4 +1,4 @@
-"""A learned bias of attention scores by the distance of two tokens (Raffel et al. 2019, arXiv:1910.10683, section 2.1)."""
+"""A learned bias of attention scores by distance (Raffel et al. 2019, arXiv:1910.10683, section 2.1)."""
 
 from __future__ import annotations
 

@@ -75,7 +75,7 @@ class PreNormBlock(nn.Module):
         positions: Tensor | None = None,
         bias: Tensor | None = None,
     ) -> Tensor:
-        """`mask`, `cache` and `bias` are those of the attention; `positions` (B, T, D) are added to queries and keys."""
+        """`mask`, `cache` and `bias`: of the attention; `positions` (B, T, D) are added to queries and keys."""
         more = {} if bias is None else {"bias": bias}
         x = x + self.drop_path(attend(self.attention, self.norm1(x), positions, mask=mask, cache=cache, **more))
         return x + self.drop_path(self.mlp(self.norm2(x)))

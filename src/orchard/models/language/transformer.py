@@ -23,7 +23,7 @@ from orchard.nn.attention import Attention, KVCache, ProjectedMemory
 from orchard.nn.position import sinusoids
 from orchard.nn.transformer import DecoderBlock, Mlp, PostNormBlock, PreNormBlock, Stack, post_norm, pre_norm
 
-ACTIVATIONS = {"relu": nn.ReLU, "silu": nn.SiLU}
+ACTIVATIONS = {"relu": nn.ReLU, "silu": nn.SiLU, "gelu": nn.GELU}
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class TransformerConfig:
     norm: Literal["post", "pre"] = "post"
     final_norm: bool = False  # after the last block of the encoder and of the decoder; torch.nn.Transformer has it
     interleaved: bool = True  # sine and cosine side by side; Marian has all sines first
-    activation: Literal["relu", "silu"] = "relu"
+    activation: Literal["relu", "silu", "gelu"] = "relu"
     output_bias: bool = False  # a fixed bias of the logits, which Marian's checkpoints bring along
     norm_eps: float = 1e-6  # tensor2tensor's; the paper gives none
 
@@ -141,14 +141,14 @@ class Transformer(nn.Module):
         check_target(target, source.shape[0], vocabulary=c.vocabulary, most=c.context)
         mask = self._memory_mask(source, source_mask)
         memory = self.encode(source, mask)
-        x = self._embed(target, 0)
+        x = self.embed_target(target, 0)
         for block in self.decoder:
             x = block(x, memory, memory_mask=mask)
         return self._logits(x)
 
     def encode(self, source: Tensor, mask: Tensor) -> Tensor:
         """The memory (B, S, D); `mask` (B, 1, 1, S) is true at tokens."""
-        return self.encoder(self._embed(source, 0), mask)
+        return self.encoder(self.embed_source(source), mask)
 
     def start(self, batch: int, length: int, *, source: Tensor, source_mask: Tensor | None = None) -> State:
         """Read `batch` sources (B, S) and make room for targets of `length` tokens."""
@@ -168,7 +168,7 @@ class Transformer(nn.Module):
         """The next `tokens` (B, T) of the targets → logits (B, T, V) of what follows each; `state` takes them in."""
         end = state.length + tokens.shape[1]
         positions = torch.arange(state.length, end, device=tokens.device)
-        x = self._embed(tokens, state.length)
+        x = self.embed_target(tokens, state.length)
         for block, cache, memory in zip(self.decoder, state.caches, state.memories, strict=True):
             written = KVCache(cache.keys[:, :, :end], cache.values[:, :, :end], positions)  # a view: no room to look at
             x = block(x, memory, memory_mask=state.memory_mask, cache=written)
@@ -179,7 +179,11 @@ class Transformer(nn.Module):
         mask = source != self.config.pad if source_mask is None else source_mask
         return mask[:, None, None]
 
-    def _embed(self, tokens: Tensor, first: int) -> Tensor:
+    def embed_source(self, source: Tensor) -> Tensor:
+        """(B, S) → (B, S, D): what the encoder reads."""
+        return self.embed_target(source, 0)
+
+    def embed_target(self, tokens: Tensor, first: int) -> Tensor:
         """Tokens (B, T), the first of which stands at position `first` → (B, T, D)."""
         positions = self.get_buffer("positions")[first : first + tokens.shape[1]]
         return self.dropout(self.token(tokens) * math.sqrt(self.config.width) + positions)

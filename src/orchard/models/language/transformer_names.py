@@ -50,16 +50,17 @@ def hf_names(config: TransformerConfig) -> Table:
     """The tensors of MarianMTModel, which names its one table four times and holds positions and a fixed bias."""
     copies = ("model.encoder.embed_tokens.weight", "model.decoder.embed_tokens.weight", "lm_head.weight")
     tables = ("model.encoder.embed_positions.weight", "model.decoder.embed_positions.weight")
-    return _marian(config, copies, tables)
+    return marian_names(config, copies, tables)
 
 
 def hf_file_names(config: TransformerConfig) -> Table:
     """The file that MarianMTModel.save_pretrained writes: the table once, no positions."""
-    return _marian(config, copies=(), positions=())
+    return marian_names(config, copies=(), positions=())
 
 
-def _marian(config: TransformerConfig, copies: tuple[str, ...], positions: tuple[str, ...]) -> Table:
-    """`copies`: further names of the table of embeddings; `positions`: names of the sinusoids in the file."""
+def marian_names(config: TransformerConfig, copies: tuple[str, ...], positions: tuple[str, ...]) -> Table:
+    """Names as transformers' translators have them. `copies`: further names of the table of embeddings; `positions`: names
+    of the sinusoids in the file."""
     if config.norm == "pre" or config.final_norm or config.interleaved:
         return []  # it has no such network
     bias = () if config.output_bias else ("final_logits_bias",)
