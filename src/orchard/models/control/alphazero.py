@@ -27,7 +27,9 @@ class AlphaZeroConfig:
 
     def __post_init__(self) -> None:
         if not self.blocks and min(self.board) < 5:
-            raise ValueError(f"without a tower two convolutions do not pad: expected 5 rows and columns, got {self.board}")
+            raise ValueError(
+                f"without a tower two convolutions do not pad: expected 5 rows and columns, got {self.board}"
+            )
 
 
 @dataclass(frozen=True)
@@ -39,15 +41,17 @@ class PolicyValue:
 
 
 class PolicyValueNetwork(nn.Module):
-    """Boards (B, rows, columns), any number type, 1 for own stones and -1 for the other's → `PolicyValue`."""
+    """Boards (B, rows, columns) in float or int8, 1 for own stones and -1 for the other's → `PolicyValue`."""
 
     config: AlphaZeroConfig
 
     def checked(self, boards: Tensor) -> Tensor:
-        """Boards as numbers of the network's type; raises ValueError for another shape."""
+        """Boards as numbers of the network's type; raises ValueError for another shape, or integers other than int8."""
         if boards.ndim != 3 or tuple(boards.shape[1:]) != tuple(self.config.board):
             rows, columns = self.config.board
             raise ValueError(f"expected boards of shape (B, {rows}, {columns}), got {tuple(boards.shape)}")
+        if not boards.is_floating_point() and boards.dtype != torch.int8:
+            raise ValueError(f"expected boards in float or int8, got {boards.dtype}")
         return boards.to(next(self.parameters()).dtype)
 
 
@@ -139,9 +143,7 @@ def build(config: AlphaZeroConfig) -> PolicyValueNetwork:
     return ResidualNetwork(config) if config.blocks else PlainNetwork(config)
 
 
-def policy_value_losses(
-    model: nn.Module, boards: Tensor, policies: Tensor, values: Tensor
-) -> dict[str, Tensor]:
+def policy_value_losses(model: nn.Module, boards: Tensor, policies: Tensor, values: Tensor) -> dict[str, Tensor]:
     """Cross-entropy of the search's policies (B, actions), squared error of the games' results (B,), and their sum.
 
     The loss of arXiv:1712.01815, equation 1, without the decay of the weights, which is the optimizer's.

@@ -50,9 +50,7 @@ class MoveArtifact(Artifact):
                 console.print(f"play {one.move}; value {one.value:+.2f} (1 wins, -1 loses); {best}\n", highlight=False)
 
 
-def answer(
-    folder: Path, items: Sequence[str], options: Options, say: Callable[[str], None]
-) -> Iterator[MoveArtifact]:
+def answer(folder: Path, items: Sequence[str], options: Options, say: Callable[[str], None]) -> Iterator[MoveArtifact]:
     """Advice for each position, for the start of the game where none is named."""
     from orchard.inference.loading import load
     from orchard.tasks.board_games.pipeline import MovePipeline
