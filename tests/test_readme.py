@@ -6,6 +6,7 @@ whose figures are recorded in docs/benchmarks.md with the commands that gave the
 
 from __future__ import annotations
 
+import io
 import os
 import re
 import shlex
@@ -28,6 +29,7 @@ ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
 SHORTER = {"train": "--epochs 1 --set max_steps=4", "compare": "--epochs 1 --set max_steps=2 --out compared"}
 JUDGED_BY_FEW = "--set generation.samples=16"  # images that are compared, out of noise
+FEW_GAMES = "--set self_play.games=4 --set self_play.simulations=4 --set evaluation.games=2"
 FEW_SCENES = {"train": 64, "validation": 8, "test": 8}
 
 
@@ -78,6 +80,7 @@ def test_the_commands_of_the_readme_run(
 ) -> None:
     monkeypatch.setenv("ORCHARD_CACHE", str(place / "cache"))
     monkeypatch.setattr(named, "SIZES", FEW_SCENES)
+    monkeypatch.setattr("sys.stdin", io.StringIO())  # nobody there who plays
     monkeypatch.chdir(place)
     for line, comment in commands():
         verb = line.split()[1]
@@ -85,6 +88,7 @@ def test_the_commands_of_the_readme_run(
             continue
         out = "--out RUN" if verb == "train" and "--out" not in line else ""
         fewer = JUDGED_BY_FEW if "generate images with a" in comment else ""
+        fewer = FEW_GAMES if "learn a game" in comment else fewer
         words = shlex.split(f"{line} {SHORTER.get(verb, '')} {fewer} {out}")[1:]
         code = orchard(*words)
         assert code == 0, f"{line}\n{capfd.readouterr().err}"

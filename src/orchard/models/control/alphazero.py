@@ -41,15 +41,17 @@ class PolicyValue:
 
 
 class PolicyValueNetwork(nn.Module):
-    """Boards (B, rows, columns), any number type, 1 for own stones and -1 for the other's → `PolicyValue`."""
+    """Boards (B, rows, columns) in float or int8, 1 for own stones and -1 for the other's → `PolicyValue`."""
 
     config: AlphaZeroConfig
 
     def checked(self, boards: Tensor) -> Tensor:
-        """Boards as numbers of the network's type; raises ValueError for another shape."""
+        """Boards as numbers of the network's type; raises ValueError for another shape, or integers other than int8."""
         if boards.ndim != 3 or tuple(boards.shape[1:]) != tuple(self.config.board):
             rows, columns = self.config.board
             raise ValueError(f"expected boards of shape (B, {rows}, {columns}), got {tuple(boards.shape)}")
+        if not boards.is_floating_point() and boards.dtype != torch.int8:
+            raise ValueError(f"expected boards in float or int8, got {boards.dtype}")
         return boards.to(next(self.parameters()).dtype)
 
 

@@ -62,6 +62,7 @@ class SelfPlayFeed(Feed):
         self.figures["game_length"] = float(played.lengths.mean())
         self.figures["first_player_points"] = float((played.results.mean() + 1) / 2)
         self.rounds += 1
+        self.learner.train()
 
     def _let_the_newest_try(self) -> None:
         s, best = self.settings, self.learner.player

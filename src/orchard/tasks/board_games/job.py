@@ -21,9 +21,9 @@ from orchard.tasks.board_games import TASK
 from orchard.tasks.board_games.arena import Match, measure, opponent_of
 from orchard.tasks.board_games.feed import SelfPlayFeed
 from orchard.tasks.board_games.objective import SelfPlayLearner, SelfPlayObjective
-from orchard.tasks.board_games.pipeline import game_of
+from orchard.tasks.board_games.pipeline import exploration_of, game_of
 from orchard.tasks.board_games.search import evaluator
-from orchard.tasks.board_games.settings import Evaluation, SelfPlaySettings, Settings
+from orchard.tasks.board_games.settings import Evaluation, Settings
 from orchard.training.run import RunFolder
 from orchard.training.settings import Resolved
 from orchard.weights.portable import save_portable
@@ -98,7 +98,8 @@ class Job(base.Job):
 
     def write_model(self, model: nn.Module, run: RunFolder) -> None:
         network = self.network(model)
-        save_portable(run / "model", network, self.portable(network, run.path, facts={"game": self.game.source}))
+        facts = {"game": self.game.source, "exploration": self.settings.self_play.exploration}
+        save_portable(run / "model", network, self.portable(network, run.path, facts=facts))
 
     def finish(self, model: nn.Module, run: RunFolder) -> dict[str, Any]:
         network = self.network(model)
@@ -145,7 +146,7 @@ def evaluate_loaded(
     seed = base.pick_split(SEEDS, split, source)
     opponent, _ = opponent_of(game, evaluation, seed)
     model, _ = base.on_device(loaded.model)
-    metrics, _ = measure(game, evaluator(model), evaluation, SelfPlaySettings().exploration, seed)
+    metrics, _ = measure(game, evaluator(model), evaluation, exploration_of(loaded), seed)
     return {"count": evaluation.games, "about": {"opponent": opponent}, **metrics}
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from orchard.data.games import open_game
+from orchard.data.games import GAMES, open_game
 from orchard.data.games.game import Game
 from orchard.data.games.notation import Position, read_position
 from orchard.errors import UsageError
@@ -16,6 +16,7 @@ from orchard.inference.loading import Loaded
 from orchard.tasks import base
 from orchard.tasks.board_games import TASK
 from orchard.tasks.board_games.search import Search, evaluator
+from orchard.tasks.board_games.settings import SelfPlaySettings
 
 
 @dataclass(frozen=True)
@@ -38,12 +39,11 @@ class MovePipeline:
 
     loaded: Loaded
     simulations: int = field(default=100, kw_only=True)
-    exploration: float = field(default=1.5, kw_only=True)
+    exploration: float | None = field(default=None, kw_only=True)  # None: as in training
 
     def __post_init__(self) -> None:
         self.game = game_of(self.loaded)
-        model, _ = base.on_device(self.loaded.model)
-        self.evaluate = evaluator(model)
+        self.evaluate = evaluator(base.on_device(self.loaded.model)[0])
 
     def __call__(self, positions: str | Position | Sequence[str | Position]) -> Any:
         """Advice for one position, or a list of it for several."""
@@ -58,7 +58,7 @@ class MovePipeline:
             raise UsageError(f"'{position.text()}': the game is over, {ended}")
         boards = position.board[None]
         if self.simulations:
-            search = Search(game, self.evaluate, 1, self.exploration)
+            search = Search(game, self.evaluate, 1, self.exploration or exploration_of(self.loaded))
             visits, values = search.run(np.array([0]), boards, self.simulations + 1)
             policy, value = visits[0] / visits[0].sum(), values[0]
         else:
@@ -70,11 +70,23 @@ class MovePipeline:
 
 
 def game_of(loaded: Loaded, source: str = "") -> Game:
-    """The game that a model has learned. Raises UsageError for a model of another task or game than `source`."""
+    """The game that a model has learned, or an official one is for.
+
+    Raises UsageError for a model of another task, or of another game than `source`.
+    """
     if loaded.task != TASK.name:
         raise UsageError(f"{loaded.folder} is for {loaded.task}; moves are said by models for {TASK.name}")
-    known = loaded.facts["game"]
-    if source and source != known:
-        open_game(source)
-        raise UsageError(f"{loaded.folder} has learned {known}, not {source}")
-    return open_game(known)
+    config: Any = loaded.model.config
+    games = [make() for make in GAMES.values()]
+    fitting = [game for game in games if ((game.rows, game.columns), game.actions) == (config.board, config.actions)]
+    if not fitting:
+        rows, columns = config.board
+        raise UsageError(f"{loaded.folder} is for {rows} x {columns} cells and {config.actions} moves: no known game")
+    if source and open_game(source).source != fitting[0].source:
+        raise UsageError(f"{loaded.folder} has learned {fitting[0].source}, not {source}")
+    return fitting[0]
+
+
+def exploration_of(loaded: Loaded) -> float:
+    """c_puct of the search in the model's training."""
+    return float(loaded.facts.get("exploration", SelfPlaySettings().exploration))

@@ -114,15 +114,13 @@ def visit_policy(visits: np.ndarray, temperature: float) -> np.ndarray:
 
 
 def evaluator(network: nn.Module) -> Evaluate:
-    """What a policy and value network thinks of boards, computed on its device as in evaluation."""
+    """What a policy and value network thinks of boards, on its device; it is put into evaluation mode."""
     device = next(network.parameters()).device
+    network.eval()
 
     def evaluate(boards: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        training = network.training
-        network.eval()
-        with torch.no_grad():
+        with torch.inference_mode():
             found: Any = network(torch.from_numpy(boards).to(device))
-        network.train(training)
-        return found.log_policy.float().exp().double().cpu().numpy(), found.value.double().cpu().numpy()
+            return found.log_policy.float().exp().double().cpu().numpy(), found.value.double().cpu().numpy()
 
     return evaluate

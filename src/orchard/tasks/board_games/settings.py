@@ -25,7 +25,7 @@ class SelfPlaySettings(Strict):
     )
     window: int = Field(20_000, gt=0, description="latest positions that batches are drawn from")
     gate: float = Field(
-        0.0, ge=0, le=1, description="points against the best so far that make it the player; 0: always"
+        0.0, ge=0, le=1, description="points against the best so far from which on it plays; 0: at once"
     )
     gate_games: int = Field(40, gt=1, description="games between the two")
 
@@ -53,4 +53,4 @@ class Options(Strict):
     """How a model is asked for moves, or played against."""
 
     simulations: int = Field(100, ge=0, description="simulations of the search; 0: the network alone")
-    exploration: float = Field(1.5, gt=0, description="c_puct of the search")
+    exploration: float | None = Field(None, gt=0, description="c_puct of the search; default: as in training")
