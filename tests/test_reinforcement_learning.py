@@ -25,11 +25,13 @@ from orchard.data.environments import Environments, Episode
 from orchard.data.open_environment import open_environment
 from orchard.errors import UsageError
 from orchard.models import create_model
-from orchard.tasks.reinforcement_learning.feed import EnvironmentFeed
+from orchard.tasks.reinforcement_learning.exploration import explore
 from orchard.tasks.reinforcement_learning.film import film, write_film
-from orchard.tasks.reinforcement_learning.objective import QLearner, QLearning, compute_metrics
-from orchard.tasks.reinforcement_learning.playing import explore, play
+from orchard.tasks.reinforcement_learning.metrics import compute_metrics
+from orchard.tasks.reinforcement_learning.playing import play
+from orchard.tasks.reinforcement_learning.q_learning import QLearner, QLearning
 from orchard.tasks.reinforcement_learning.replay import Transitions
+from orchard.tasks.reinforcement_learning.replay_feed import ReplayFeed
 from orchard.tasks.reinforcement_learning.settings import ReinforcementSettings, Settings
 
 pytest.importorskip("gymnasium")
@@ -154,10 +156,10 @@ def test_fine_tuning_starts_from_the_weights_of_a_run(run: Path, tmp_path: Path)
 # Parts
 
 
-def feed_of(source: str, network: torch.nn.Module, **settings: object) -> EnvironmentFeed:
+def feed_of(source: str, network: torch.nn.Module, **settings: object) -> ReplayFeed:
     table = {"replay_capacity": 400, "learning_starts": 50, "train_every": 4, "epsilon_steps": 100, **settings}
     whole = Settings(model="dqn", data={"source": source}, batch_size=8, seed=3, reinforcement=table)
-    return EnvironmentFeed(network, open_environment(source), whole)
+    return ReplayFeed(network, open_environment(source), whole)
 
 
 @pytest.fixture(scope="module")
@@ -276,7 +278,8 @@ def test_episodes_are_the_same_however_many_are_played(eyes: torch.nn.Module) ->
 def test_a_film_of_frames_and_its_strip(eyes: torch.nn.Module, tmp_path: Path) -> None:
     made = film(eyes, HERE, seed=4)
     assert made.episode == play(eyes, HERE, 1, seed=4)[0]
-    assert len(made.pictures) == len(made.values) == made.episode.length and made.values.shape[1] == 3
+    assert len(made.pictures) == made.episode.length
+    assert {len(values) for values in made.worth.values()} == {made.episode.length} and len(made.worth) == 2
     assert made.pictures[0].size == (84, 84) and len(made.strip(4)) == 4
     write_film(made, tmp_path / "film.gif")
     with Image.open(tmp_path / "film.gif") as picture:

@@ -23,7 +23,7 @@ def decide(network: nn.Module, observations: np.ndarray, memory: torch.Tensor | 
     value: Any = network.value
     seen = torch.from_numpy(observations).to(value.weight.device)
     decision = network(seen) if memory is None else network(seen, memory)
-    parts = {name: part if part is None else part.float().cpu() for name, part in vars(decision).items()}
+    parts = {name: part if part is None else part.detach().float().cpu() for name, part in vars(decision).items()}
     return type(decision)(**parts)
 
 
