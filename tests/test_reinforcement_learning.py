@@ -169,9 +169,10 @@ def eyes() -> torch.nn.Module:
     return create_model("dqn_2013", actions=3, channels=(4, 4), hidden=(16,))
 
 
-@pytest.mark.parametrize("environments", [1, 3])
-def test_a_feed_of_frames_resumes_in_the_same_bits(eyes: torch.nn.Module, environments: int) -> None:
+@pytest.mark.parametrize("environments, alpha", [(1, 0.0), (3, 0.6)])
+def test_a_feed_of_frames_resumes_in_the_same_bits(eyes: torch.nn.Module, environments: int, alpha: float) -> None:
     settings = {"environments": environments, "lives_end_episodes": True, "clip_rewards": True, "n_step": 2}
+    settings["priority_alpha"] = alpha
     straight, resumed = (feed_of(HERE, eyes, **settings) for _ in range(2))
     batches = straight.batches(0)
     for number in range(30):
@@ -183,6 +184,8 @@ def test_a_feed_of_frames_resumes_in_the_same_bits(eyes: torch.nn.Module, enviro
     again = resumed.batches(30)
     for _ in range(40):
         (one,), (other,) = next(batches), next(again)
+        for feed in (straight, resumed):
+            feed.surprised(one, one.rewards)
         assert all(torch.equal(tensor, vars(other)[name]) for name, tensor in vars(one).items())
     assert not resumed.remark and straight.lately() == resumed.lately()
 
@@ -233,8 +236,9 @@ def test_the_loss_is_made_of_the_parts_that_the_settings_name() -> None:
     learner = QLearner(create_model("dqn_nano"), target_every=1)
     torch.nn.init.normal_(learner.target.head.weight)
     batch = Transitions(
-        torch.randn(4, 4), torch.tensor([0, 1, 1, 0]), torch.arange(4.0), torch.full((4,), 0.5), torch.randn(4, 4)
-    )
+        torch.randn(4, 4), torch.tensor([0, 1, 1, 0]), torch.arange(4.0), torch.full((4,), 0.5), torch.randn(4, 4),
+        torch.tensor([1.0, 0.5, 0.25, 1.0]), torch.arange(4),
+    )  # fmt: skip
     with torch.no_grad():
         values = learner.network(batch.observations)[range(4), batch.actions]
         after, chosen = learner.target(batch.next_observations), learner.network(batch.next_observations).argmax(1)
@@ -243,6 +247,7 @@ def test_the_loss_is_made_of_the_parts_that_the_settings_name() -> None:
         ({"error": "squared"}, (values - greatest).square().mean()),
         ({"error": "squared", "next_value": "double"}, (values - double).square().mean()),
         ({}, torch.nn.functional.smooth_l1_loss(values, greatest)),
+        ({"error": "squared", "priority_alpha": 0.6}, (batch.weights * (values - greatest).square()).mean()),
     ):
         objective = QLearning(ReinforcementSettings(learning_starts=10, epsilon_steps=100, **settings), lambda: 7.0)
         loss, figures = objective.loss(learner, batch, 5)
