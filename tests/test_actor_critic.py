@@ -89,7 +89,9 @@ def steps(count: int, actions: torch.Tensor, units: int = 0) -> Experience:
     """Steps with numbers of their own, of a policy that was uniform over two actions."""
     told = torch.arange(1.0, count + 1)
     began, memory = torch.zeros(count, dtype=torch.bool), torch.zeros(count, units)
-    return Experience(torch.zeros(count, 4), actions, torch.full((count,), -math.log(2)), told, told, -told, began, memory)
+    return Experience(
+        torch.zeros(count, 4), actions, torch.full((count,), -math.log(2)), told, told, -told, began, memory
+    )
 
 
 def test_losses_by_hand():

@@ -80,12 +80,14 @@ def test_a_policy_plays_and_is_filmed(run: Path, tmp_path: Path) -> None:
     first, _ = (one.to_json() for one in answer(run, [], {"episodes": 2, "out": tmp_path / "film.gif"}))
     assert (tmp_path / "film.gif").stat().st_size > 1000
     assert pipeline(run)(1)[0].score == first["return"]
-    with pytest.raises(UsageError, match="3 numbers in an action|1 numbers in an action"):
+    with pytest.raises(UsageError, match="1 numbers in an action"):
         list(answer(run, ["gym:Pendulum-v1"], {}))
 
 
 def feed_of(model: str, source: str, **settings: object) -> RolloutFeed:
-    network = create_model(model, **({"actions": 3, "channels": (4, 4), "hidden": (16,)} if model == "a2c_pong" else {}))
+    network = create_model(
+        model, **({"actions": 3, "channels": (4, 4), "hidden": (16,)} if model == "a2c_pong" else {})
+    )
     policy = {key: value for key, value in settings.items() if key in ("rollout_steps", "passes")}
     table = {key: value for key, value in settings.items() if key not in (*policy, "batch_size")}
     whole = Settings(

@@ -138,7 +138,7 @@ def test_too_little_and_other_forms_are_refused_in_one_line():
 
 
 def test_what_surprised_is_drawn_more_often_and_weighs_less():
-    calls, histories = lived(70, 2, (5, 9), (4, 2, 2), 4)
+    calls, _ = lived(70, 2, (5, 9), (4, 2, 2), 4)
     buffer = ReplayBuffer(60, (4, 2, 2), np.uint8, frames=4, environments=2, alpha=0.5)
     for call in calls:
         buffer.add(*call)

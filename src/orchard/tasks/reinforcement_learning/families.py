@@ -14,9 +14,9 @@ from torch import nn
 from orchard.data.open_environment import EnvironmentData
 from orchard.errors import UsageError
 from orchard.tasks.base import Objective
+from orchard.tasks.reinforcement_learning.acting import Agent
 from orchard.tasks.reinforcement_learning.feed import EnvironmentFeed
 from orchard.tasks.reinforcement_learning.learner import AgentLearner
-from orchard.tasks.reinforcement_learning.acting import Agent
 from orchard.tasks.reinforcement_learning.settings import Settings
 
 FAMILIES = ("q_learning", "on_policy")

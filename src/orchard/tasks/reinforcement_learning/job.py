@@ -90,9 +90,7 @@ class Job(base.Job):
 
     def episodes(self, model: nn.Module, split: str) -> list[Episode]:
         with self.fabric.autocast():
-            return play(
-                self.network(model), self.data.source, self.splits[split], SEEDS[split], sampled=self.sampled
-            )
+            return play(self.network(model), self.data.source, self.splits[split], SEEDS[split], sampled=self.sampled)
 
     def evaluate(self, model: nn.Module) -> Mapping[str, float]:
         return compute_metrics(self.episodes(model, "validation"))

@@ -66,7 +66,8 @@ class PolicyAgent:
             self.memory = decision.memory.to(self.memory.device)
         actions = likeliest(decision)
         if self.sampled:
-            steps = np.array([number * EPISODE + len(played) for number, played in zip(envs.numbers, envs.played)])
+            pairs = zip(envs.numbers, envs.played, strict=True)
+            steps = np.array([number * EPISODE + len(played) for number, played in pairs])
             actions, _ = draw(decision, uniforms(envs.seed, 0, steps, columns_of(self.network)))
         return Choice(actions, {WORTH: decision.values.numpy()})
 

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from orchard.data.environments import Environments
 from orchard.data.open_environment import EnvironmentData
 from orchard.errors import UsageError
+from orchard.tasks.reinforcement_learning.acting import Choice
 from orchard.tasks.reinforcement_learning.exploration import best_actions, epsilon_at, q_values
 from orchard.tasks.reinforcement_learning.families import Training
 from orchard.tasks.reinforcement_learning.learner import AgentLearner
@@ -25,14 +26,16 @@ from orchard.tasks.reinforcement_learning.losses import (
     td_targets,
     values_of,
 )
-from orchard.tasks.reinforcement_learning.acting import Choice
 from orchard.tasks.reinforcement_learning.replay import Transitions
 from orchard.tasks.reinforcement_learning.replay_feed import ReplayFeed
 from orchard.tasks.reinforcement_learning.settings import ReinforcementSettings, Settings
 from orchard.training.phases import Phase
 
 NEXT_VALUES: dict[str, NextValues] = {"greatest": greatest_value, "double": double_value}
-ERRORS: dict[str, Callable[[Tensor, Tensor, Tensor | None], Tensor]] = {"huber": clipped_error, "squared": squared_error}
+ERRORS: dict[str, Callable[[Tensor, Tensor, Tensor | None], Tensor]] = {
+    "huber": clipped_error,
+    "squared": squared_error,
+}
 
 NEEDS = "values of numbered actions (DQN)"
 CURVES = (

@@ -23,7 +23,12 @@ STILLS = 8
 
 
 def write_report(
-    run: RunFolder, *, data: EnvironmentData, played: Mapping[str, Tensor], network: nn.Module, seed: int,
+    run: RunFolder,
+    *,
+    data: EnvironmentData,
+    played: Mapping[str, Tensor],
+    network: nn.Module,
+    seed: int,
     sampled: bool,
 ) -> Path:
     """Write report.html about a run whose other files are written, and return its path.
