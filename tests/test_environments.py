@@ -1,14 +1,17 @@
 """Environments in place of a data set: opening them, their episodes, and going on where one stood."""
 
 import sys
+import time
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from orchard.data.environments import Environments, episode_seed
-from orchard.data.open_environment import make_environment, open_environment
-from orchard.errors import UsageError
+from orchard.data.open_environment import ATARI, make_environment, open_environment
+from orchard.errors import OrchardError, UsageError
 
 gymnasium = pytest.importorskip("gymnasium")
 
@@ -76,7 +79,80 @@ class Shy(Catch):
 
 
 class Steering(Catch):
+    """Two real numbers say where the paddle goes, which it keeps to its bounds."""
+
     action_space = gymnasium.spaces.Box(-1, 1, (2,))
+
+    def step(self, action):
+        assert action.shape == (2,) and np.abs(action).max() <= 1
+        return super().step(1 + round(float(action[0] + action[1]) / 2))
+
+
+class Typing(Catch):
+    action_space = gymnasium.spaces.MultiDiscrete([2, 3])
+
+
+class Faulty(Catch):
+    """It goes wrong at its third step."""
+
+    def step(self, action):
+        frame, reward, over, cut, info = super().step(action)
+        return self.fault(frame, reward, over, cut, info) if self.height == 3 else (frame, reward, over, cut, info)
+
+    def fault(self, *made):
+        raise ZeroDivisionError("no such thing\nas a second line")
+
+
+class Priceless(Faulty):
+    def fault(self, frame, reward, *others):
+        return (frame, float("nan"), *others)
+
+
+class Sleepy(Faulty):
+    def fault(self, *made):
+        time.sleep(30)
+        return made
+
+
+class Unreal(gymnasium.Env):
+    """What is seen of it is no number after a while."""
+
+    observation_space = gymnasium.spaces.Box(-1, 1, (2,), np.float32)
+    action_space = gymnasium.spaces.Discrete(2)
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        return np.zeros(2, np.float32), {}
+
+    def step(self, action):
+        return np.array([0, np.inf], np.float32), 1.0, False, False, {}
+
+
+class Widening(Unreal):
+    def step(self, action):
+        return np.zeros(3, np.float32), 1.0, False, False, {}
+
+
+class OneFrame(Catch):
+    """One frame is all that is seen of it, smaller and without a stack."""
+
+    observation_space = gymnasium.spaces.Box(0, 255, (1, 80, 80), np.uint8)
+
+    def frame(self):
+        return super().frame()[None, :80, :80]
+
+
+class Flaky(Unreal):
+    """It breaks once `left` steps have been taken, in all of its copies together."""
+
+    left = 10**9
+
+    def step(self, action):
+        Flaky.left -= 1
+        if Flaky.left < 0:
+            raise RuntimeError("the simulator has crashed")
+        seen = self.np_random.uniform(-1, 1, 2).astype(np.float32)
+        return seen, float(action), bool(self.np_random.random() < 0.1), False, {}
 
 
 HERE = f"python:{__name__}:Catch"
@@ -120,8 +196,8 @@ def test_a_class_in_the_working_folder_is_found(tmp_path, monkeypatch):
         ("CartPole-v1", "expected gym:NAME"),
         ("python:no_such_module:Game", "no module 'no_such_module'"),
         (f"python:{__name__}:Nothing", "has no 'Nothing'"),
-        (f"python:{__name__}:Steering", "expected Discrete"),
-        ("gym:Pendulum-v1", "expected Discrete"),
+        (f"python:{__name__}:Typing", "expected Discrete"),
+        ("gym:ALE/NoSuchGame-v5", "unknown environment"),
         (f"python:{__name__}", "expected python:module:Class"),
         ("gym:Blackjack-v1", "expected a vector"),
     ],
@@ -213,6 +289,64 @@ def test_an_environment_that_does_not_repeat_itself_begins_a_new_episode_and_say
     assert len(warnings) == 1 and "does not repeat an episode" in warnings[0] and "\n" not in warnings[0]
     assert resumed.played == [[]]
     acted(resumed, 30)
+
+
+@pytest.mark.parametrize("source", ["gym:Pendulum-v1", f"python:{__name__}:Steering"])
+def test_real_actions_are_kept_within_their_bounds_and_played_again(source):
+    data = open_environment(source)
+    assert data.continuous and data.actions == (2 if "Steering" in source else 1)
+    straight, resumed = (Environments(source, 2, seed=3) for _ in range(2))
+    rng = np.random.default_rng(0)
+    moves = rng.normal(0, 3, (40, 2, data.actions)).astype(np.float32)
+    for move in moves[:17]:
+        straight.step(move)
+    resumed.load({name: tensor.clone() for name, tensor in straight.state().items()}, pytest.fail)
+    for move in moves[17:]:
+        one, other = straight.step(move), resumed.step(move)
+        assert np.array_equal(one.observations, other.observations) and np.array_equal(one.rewards, other.rewards)
+
+
+@pytest.mark.parametrize(
+    "kind, words",
+    [
+        ("Faulty", "step 3 of episode 0 raised ZeroDivisionError: no such thing;"),
+        ("Widening", "step 1 of episode 0 has an observation of shape (3,), expected (2,);"),
+        ("Priceless", "step 3 of episode 0 has a reward that is not a finite number"),
+        ("Sleepy", "a step took longer than 0.2 s"),
+        ("Unreal", "step 1 of episode 0 has an observation that is not a finite number"),
+    ],
+)
+def test_an_environment_that_goes_wrong_is_named_with_the_step(kind, words):
+    envs = Environments(f"python:{__name__}:{kind}", 1, seed=0, step_seconds=0.2)
+    with pytest.raises(OrchardError) as caught:
+        for _ in range(3):
+            envs.step(np.array([1]))
+    assert words in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_pong_is_lit_pixels_as_in_deepchem_s_tutorial_and_grey_as_gymnasium_has_it():
+    pytest.importorskip("ale_py")
+    pytest.importorskip("cv2")
+    from orchard.data.pong_frames import PongFrames
+
+    ale = pytest.importorskip("ale_py")
+    gymnasium.register_envs(ale)
+    golden = Path(__file__).parent / "golden" / "pong"
+    stored = load_file(golden / "deepchem_tutorial" / "io.safetensors")
+    env = PongFrames(gymnasium.make("ALE/Pong-v5", frameskip=1, repeat_action_probability=0))
+    env.reset(seed=8)
+    states = np.stack([env.step(int(action))[0][0] for action in stored["in.actions"]])
+    assert np.array_equal((states > 0).sum((1, 2)), stored["out.state_sums"].numpy())
+    kept = np.packbits(states[stored["out.keep"].numpy()] > 0, axis=-1)
+    assert np.array_equal(kept, stored["out.states_packed"].numpy())
+    stored = load_file(golden / "atari_preprocessing" / "io.safetensors")
+    game = gymnasium.make("ALE/Pong-v5", frameskip=1, repeat_action_probability=0)
+    grey = gymnasium.wrappers.AtariPreprocessing(game, **{**ATARI, "noop_max": 0})
+    frames = [grey.reset(seed=7)[0]] + [grey.step(int(action))[0] for action in stored["in.actions"]]
+    assert [int(frame.sum()) for frame in frames] == stored["out.observation_sums"].tolist()
+    assert np.array_equal(frames[-1], stored["out.observations"][0].numpy())
+    data = open_environment("gym:ALE/Pong-v5", view="pong")
+    assert (data.observation, data.frames, data.pixels) == ((1, 80, 80), 1, True)
 
 
 def test_pong_is_preprocessed_as_in_the_papers_and_resumes_in_the_same_bits():

@@ -25,11 +25,13 @@ from orchard.data.environments import Environments, Episode
 from orchard.data.open_environment import open_environment
 from orchard.errors import UsageError
 from orchard.models import create_model
-from orchard.tasks.reinforcement_learning.feed import EnvironmentFeed
+from orchard.tasks.reinforcement_learning.exploration import explore
 from orchard.tasks.reinforcement_learning.film import film, write_film
-from orchard.tasks.reinforcement_learning.objective import QLearner, QLearning, compute_metrics
-from orchard.tasks.reinforcement_learning.playing import explore, play
+from orchard.tasks.reinforcement_learning.metrics import compute_metrics
+from orchard.tasks.reinforcement_learning.playing import play
+from orchard.tasks.reinforcement_learning.q_learning import QLearner, QLearning
 from orchard.tasks.reinforcement_learning.replay import Transitions
+from orchard.tasks.reinforcement_learning.replay_feed import ReplayFeed
 from orchard.tasks.reinforcement_learning.settings import ReinforcementSettings, Settings
 
 pytest.importorskip("gymnasium")
@@ -154,10 +156,10 @@ def test_fine_tuning_starts_from_the_weights_of_a_run(run: Path, tmp_path: Path)
 # Parts
 
 
-def feed_of(source: str, network: torch.nn.Module, **settings: object) -> EnvironmentFeed:
+def feed_of(source: str, network: torch.nn.Module, **settings: object) -> ReplayFeed:
     table = {"replay_capacity": 400, "learning_starts": 50, "train_every": 4, "epsilon_steps": 100, **settings}
     whole = Settings(model="dqn", data={"source": source}, batch_size=8, seed=3, reinforcement=table)
-    return EnvironmentFeed(network, open_environment(source), whole)
+    return ReplayFeed(network, open_environment(source), whole)
 
 
 @pytest.fixture(scope="module")
@@ -167,9 +169,10 @@ def eyes() -> torch.nn.Module:
     return create_model("dqn_2013", actions=3, channels=(4, 4), hidden=(16,))
 
 
-@pytest.mark.parametrize("environments", [1, 3])
-def test_a_feed_of_frames_resumes_in_the_same_bits(eyes: torch.nn.Module, environments: int) -> None:
+@pytest.mark.parametrize("environments, alpha", [(1, 0.0), (3, 0.6)])
+def test_a_feed_of_frames_resumes_in_the_same_bits(eyes: torch.nn.Module, environments: int, alpha: float) -> None:
     settings = {"environments": environments, "lives_end_episodes": True, "clip_rewards": True, "n_step": 2}
+    settings["priority_alpha"] = alpha
     straight, resumed = (feed_of(HERE, eyes, **settings) for _ in range(2))
     batches = straight.batches(0)
     for number in range(30):
@@ -181,6 +184,8 @@ def test_a_feed_of_frames_resumes_in_the_same_bits(eyes: torch.nn.Module, enviro
     again = resumed.batches(30)
     for _ in range(40):
         (one,), (other,) = next(batches), next(again)
+        for feed in (straight, resumed):
+            feed.surprised(one, one.rewards)
         assert all(torch.equal(tensor, vars(other)[name]) for name, tensor in vars(one).items())
     assert not resumed.remark and straight.lately() == resumed.lately()
 
@@ -231,8 +236,9 @@ def test_the_loss_is_made_of_the_parts_that_the_settings_name() -> None:
     learner = QLearner(create_model("dqn_nano"), target_every=1)
     torch.nn.init.normal_(learner.target.head.weight)
     batch = Transitions(
-        torch.randn(4, 4), torch.tensor([0, 1, 1, 0]), torch.arange(4.0), torch.full((4,), 0.5), torch.randn(4, 4)
-    )
+        torch.randn(4, 4), torch.tensor([0, 1, 1, 0]), torch.arange(4.0), torch.full((4,), 0.5), torch.randn(4, 4),
+        torch.tensor([1.0, 0.5, 0.25, 1.0]), torch.arange(4),
+    )  # fmt: skip
     with torch.no_grad():
         values = learner.network(batch.observations)[range(4), batch.actions]
         after, chosen = learner.target(batch.next_observations), learner.network(batch.next_observations).argmax(1)
@@ -241,6 +247,7 @@ def test_the_loss_is_made_of_the_parts_that_the_settings_name() -> None:
         ({"error": "squared"}, (values - greatest).square().mean()),
         ({"error": "squared", "next_value": "double"}, (values - double).square().mean()),
         ({}, torch.nn.functional.smooth_l1_loss(values, greatest)),
+        ({"error": "squared", "priority_alpha": 0.6}, (batch.weights * (values - greatest).square()).mean()),
     ):
         objective = QLearning(ReinforcementSettings(learning_starts=10, epsilon_steps=100, **settings), lambda: 7.0)
         loss, figures = objective.loss(learner, batch, 5)
@@ -276,7 +283,8 @@ def test_episodes_are_the_same_however_many_are_played(eyes: torch.nn.Module) ->
 def test_a_film_of_frames_and_its_strip(eyes: torch.nn.Module, tmp_path: Path) -> None:
     made = film(eyes, HERE, seed=4)
     assert made.episode == play(eyes, HERE, 1, seed=4)[0]
-    assert len(made.pictures) == len(made.values) == made.episode.length and made.values.shape[1] == 3
+    assert len(made.pictures) == made.episode.length
+    assert {len(values) for values in made.worth.values()} == {made.episode.length} and len(made.worth) == 2
     assert made.pictures[0].size == (84, 84) and len(made.strip(4)) == 4
     write_film(made, tmp_path / "film.gif")
     with Image.open(tmp_path / "film.gif") as picture:

@@ -109,9 +109,10 @@ def test_draws_depend_on_seed_and_step_alone():
 
 
 @pytest.mark.parametrize("steps", [0, 13, 90])
-def test_what_is_loaded_goes_on_as_what_was_saved(steps):
+@pytest.mark.parametrize("alpha", [0.0, 0.7])
+def test_what_is_loaded_goes_on_as_what_was_saved(steps, alpha):
     calls, _ = lived(steps + 40, 2, (5, 3), (4, 2, 2), 4)
-    buffers = [ReplayBuffer(60, (4, 2, 2), np.uint8, frames=4, environments=2) for _ in range(2)]
+    buffers = [ReplayBuffer(60, (4, 2, 2), np.uint8, frames=4, environments=2, alpha=alpha) for _ in range(2)]
     for call in calls[:steps]:
         buffers[0].add(*call)
     state = {name: tensor.clone() for name, tensor in buffers[0].state().items()}
@@ -134,3 +135,31 @@ def test_too_little_and_other_forms_are_refused_in_one_line():
     for other in (ReplayBuffer(60, (4,), np.uint8), ReplayBuffer(60, (3,), np.uint8, environments=2)):
         with pytest.raises(OrchardError, match="must be as they were"):
             other.load(buffer.state())
+
+
+def test_what_surprised_is_drawn_more_often_and_weighs_less():
+    calls, _ = lived(70, 2, (5, 9), (4, 2, 2), 4)
+    buffer = ReplayBuffer(60, (4, 2, 2), np.uint8, frames=4, environments=2, alpha=0.5)
+    for call in calls:
+        buffer.add(*call)
+    drawn = buffer.sample(4000, 0, 0, gamma=GAMMA, n_step=2, beta=0.5)
+    uniform = ReplayBuffer(60, (4, 2, 2), np.uint8, frames=4, environments=2)
+    for call in calls:
+        uniform.add(*call)
+    same = uniform.sample(4000, 0, 0, gamma=GAMMA, n_step=2)
+    assert set(drawn.rows.tolist()) == set(same.rows.tolist())  # whatever can be drawn, and nothing else
+    assert (drawn.weights == 1).all() and (same.weights == 1).all()  # all are new
+    counts = np.bincount(drawn.rows, minlength=60)
+    assert counts[counts > 0].max() - counts[counts > 0].min() <= 2  # a row from each of as many equal parts
+    rows = np.flatnonzero(counts)
+    errors = np.where(np.arange(len(rows)) == 3, 4.0, 0.25)
+    buffer.priorities.update(rows, errors)
+    again = buffer.sample(4000, 0, 1, gamma=GAMMA, n_step=2, beta=0.5)
+    often = np.bincount(again.rows, minlength=60)[rows]
+    assert often[3] / np.delete(often, 3).mean() == pytest.approx(4, rel=0.05)  # the root of 16
+    weights = again.weights[again.rows == int(rows[3])]
+    assert weights.numpy() == pytest.approx(0.5, rel=1e-4)  # (4)^-0.5, where the others have 1
+    by_row = {int(row): reward for row, reward in zip(same.rows, same.rewards, strict=True)}
+    assert all(reward == by_row[int(row)] for row, reward in zip(again.rows, again.rewards, strict=True))
+    buffer.add(*lived(1, 2, (9,), (4, 2, 2), 4)[0][0])
+    assert buffer.priorities.raised.max() == pytest.approx(2.0, rel=1e-5)  # the newest have the largest so far

@@ -132,8 +132,8 @@ class Environments:
                 f"{self._where(place)} has an observation of shape {array.shape}, expected {self.shape}; {KEPT}"
             )
         if not math.isfinite(reward) or (array.dtype != np.uint8 and not np.isfinite(array).all()):
-            what = "observation" if math.isfinite(reward) else "reward"
-            raise OrchardError(f"{self._where(place)} has a {what} that is not a finite number; {KEPT}")
+            what = "an observation" if math.isfinite(reward) else "a reward"
+            raise OrchardError(f"{self._where(place)} has {what} that is not a finite number; {KEPT}")
         return array
 
     def _failed(self, place: int, error: Exception) -> OrchardError:

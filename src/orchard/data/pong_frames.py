@@ -1,7 +1,7 @@
 """Pong as DeepChem's tutorial sees it ("Using Reinforcement Learning to Play Pong").
 
 The field is cut out, every second row and column is taken, and a pixel counts as lit where it is not the background's
-colour. An action is repeated for four frames. One frame is an observation: what moves, the network's memory has to know.
+colour. An action is repeated for four frames. One frame is an observation: what moves, the network has to remember.
 """
 
 from __future__ import annotations

@@ -42,14 +42,18 @@ def values_of(q_values: Tensor, actions: Tensor) -> Tensor:
     return q_values.gather(1, actions[:, None]).squeeze(1)
 
 
-def squared_error(values: Tensor, targets: Tensor) -> Tensor:
-    """The mean of δ² (Mnih et al. 2013, equation 2)."""
-    return F.mse_loss(values, targets)
+def squared_error(values: Tensor, targets: Tensor, weights: Tensor | None = None) -> Tensor:
+    """The mean of δ² (Mnih et al. 2013, equation 2), each times its weight where there are weights (B,)."""
+    if weights is None:
+        return F.mse_loss(values, targets)
+    return (weights * F.mse_loss(values, targets, reduction="none")).mean()
 
 
-def clipped_error(values: Tensor, targets: Tensor) -> Tensor:
+def clipped_error(values: Tensor, targets: Tensor, weights: Tensor | None = None) -> Tensor:
     """Huber's loss of width 1, the mean of δ² / 2 within ±1 and of |δ| - 1/2 outside.
 
     Its gradient is δ clipped to ±1, which is how the paper says it (Mnih et al. 2015, "Training algorithm").
     """
-    return F.huber_loss(values, targets)
+    if weights is None:
+        return F.huber_loss(values, targets)
+    return (weights * F.huber_loss(values, targets, reduction="none")).mean()

@@ -23,7 +23,7 @@ def decide(network: nn.Module, observations: np.ndarray, memory: torch.Tensor | 
     value: Any = network.value
     seen = torch.from_numpy(observations).to(value.weight.device)
     decision = network(seen) if memory is None else network(seen, memory)
-    parts = {name: part if part is None else part.float().cpu() for name, part in vars(decision).items()}
+    parts = {name: part if part is None else part.detach().float().cpu() for name, part in vars(decision).items()}
     return type(decision)(**parts)
 
 
@@ -66,7 +66,8 @@ class PolicyAgent:
             self.memory = decision.memory.to(self.memory.device)
         actions = likeliest(decision)
         if self.sampled:
-            steps = np.array([number * EPISODE + len(played) for number, played in zip(envs.numbers, envs.played)])
+            pairs = zip(envs.numbers, envs.played, strict=True)
+            steps = np.array([number * EPISODE + len(played) for number, played in pairs])
             actions, _ = draw(decision, uniforms(envs.seed, 0, steps, columns_of(self.network)))
         return Choice(actions, {WORTH: decision.values.numpy()})
 

@@ -32,7 +32,10 @@ from orchard.tasks.reinforcement_learning.settings import ReinforcementSettings,
 from orchard.training.phases import Phase
 
 NEXT_VALUES: dict[str, NextValues] = {"greatest": greatest_value, "double": double_value}
-ERRORS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {"huber": clipped_error, "squared": squared_error}
+ERRORS: dict[str, Callable[[Tensor, Tensor, Tensor | None], Tensor]] = {
+    "huber": clipped_error,
+    "squared": squared_error,
+}
 
 NEEDS = "values of numbered actions (DQN)"
 CURVES = (
@@ -56,12 +59,16 @@ class QLearner(AgentLearner):
 
 
 class QLearning:
-    """The loss and the metrics of a `QLearner`. `lately()` tells how the agent fares while it learns."""
+    """The loss and the metrics of a `QLearner`. `lately()` tells how the agent fares while it learns, `surprised` is
+    told the temporal differences of a batch."""
 
     logged: Sequence[str] = ("mean_return", "mean_length", "training_return", "q_value", "td_error", "epsilon")
 
-    def __init__(self, settings: ReinforcementSettings, lately: Callable[[], float]):
-        self.settings, self.lately = settings, lately
+    def __init__(
+        self, settings: ReinforcementSettings, lately: Callable[[], float],
+        surprised: Callable[[Transitions, Tensor], None] = lambda batch, errors: None,
+    ):  # fmt: skip
+        self.settings, self.lately, self.surprised = settings, lately, surprised
         self.next_value, self.error = NEXT_VALUES[settings.next_value], ERRORS[settings.error]
         self.phases = (Phase("", self.loss, ("network.",)),)
 
@@ -76,13 +83,15 @@ class QLearning:
         with torch.no_grad():
             next_values = self.next_value(learner.network, learner.target, batch.next_observations).float()
         targets = td_targets(batch.rewards, batch.discounts, next_values)
+        errors = (targets - values.detach()).abs()
+        self.surprised(batch, errors)
         figures = {
             "q_value": values.detach().mean(),
-            "td_error": (targets - values.detach()).abs().mean(),
+            "td_error": errors.mean(),
             "epsilon": torch.tensor(self.epsilon(self.settings.learning_starts + step * self.settings.train_every)),
             "training_return": torch.tensor(self.lately()),
         }
-        return self.error(values, targets), figures
+        return self.error(values, targets, batch.weights if self.settings.priority_alpha else None), figures
 
 
 class QAgent:
@@ -113,7 +122,7 @@ def start(network: nn.Module, data: EnvironmentData, settings: Settings) -> Trai
     r = settings.reinforcement
     learner = QLearner(network, max(r.target_every // r.train_every, 1))
     feed = ReplayFeed(network, data, settings)
-    return Training(learner, feed, QLearning(r, feed.lately))
+    return Training(learner, feed, QLearning(r, feed.lately, feed.surprised))
 
 
 def agent(network: nn.Module, count: int, sampled: bool) -> QAgent:

@@ -1,4 +1,5 @@
-"""The replay buffer: the last transitions of an agent, drawn from uniformly (Mnih et al. 2015, "Experience replay").
+"""The replay buffer: the last transitions of an agent, drawn from uniformly (Mnih et al. 2015, "Experience replay"), or
+by their priorities.
 
 Each environment has a ring of rows, one row a step: what was seen, what was done, what it gave. What came of it is the
 next row. An episode ends with a row of its own that holds the last observation, in which nothing was done. So every
@@ -16,6 +17,7 @@ from torch import Tensor
 from orchard.data.batches import Batch
 from orchard.data.counter_rng import uniforms
 from orchard.errors import OrchardError
+from orchard.tasks.reinforcement_learning.priorities import Priorities
 
 
 @dataclass(frozen=True)
@@ -30,6 +32,8 @@ class Transitions(Batch):
     rewards: Tensor  # (B,) float32
     discounts: Tensor  # (B,) float32
     next_observations: Tensor  # (B, ...)
+    weights: Tensor  # (B,) float32: how much each counts; all 1 where they are drawn uniformly
+    rows: Tensor  # (B,) int64: where they stand in the buffer, counted ring by ring; -1 where they do not
 
 
 def n_step_returns(
@@ -53,11 +57,13 @@ class ReplayBuffer:
 
     `observation` is the shape of an observation. With `frames` above 1 its first axis is a stack of so many frames,
     oldest first, which repeats the first frame of an episode where there are fewer, as gymnasium's wrapper does.
+    With `alpha` above 0, transitions are drawn by their `Priorities`.
     """
 
     def __init__(
-        self, capacity: int, observation: tuple[int, ...], dtype: np.dtype, *, frames: int = 1, environments: int = 1
-    ):
+        self, capacity: int, observation: tuple[int, ...], dtype: np.dtype, *, frames: int = 1, environments: int = 1,
+        alpha: float = 0.0,
+    ):  # fmt: skip
         self.rows, self.frames, self.environments = capacity // environments, frames, environments
         shape = (environments, self.rows)
         self.seen = np.zeros(shape + (observation[1:] if frames > 1 else observation), dtype)
@@ -66,6 +72,7 @@ class ReplayBuffer:
         self.terminated = np.zeros(shape, bool)
         self.last = np.zeros(shape, bool)  # rows in which an episode is over and nothing is done
         self.written = np.zeros(environments, np.int64)  # rows ever; row n stands at n modulo the ring
+        self.priorities = Priorities(environments, self.rows, alpha) if alpha else None
 
     def add(
         self,
@@ -96,13 +103,25 @@ class ReplayBuffer:
         at = (rings, self.written[rings] % self.rows)
         self.seen[at] = observations[:, -1] if self.frames > 1 else observations
         self.actions[at], self.rewards[at], self.terminated[at], self.last[at] = actions, rewards, terminated, last
+        if self.priorities is not None:
+            self.priorities.write(at, drawable=not last)
         self.written[rings] += 1
 
-    def sample(self, count: int, seed: int, step: int, *, gamma: float, n_step: int = 1) -> Transitions:
+    def sample(
+        self, count: int, seed: int, step: int, *, gamma: float, n_step: int = 1, beta: float = 1.0
+    ) -> Transitions:
         """`count` transitions, which are a function of `seed`, `step` and what the buffer holds.
 
-        Raises OrchardError where it holds too little to draw from.
+        `beta` says how far weights make up for priorities. Raises OrchardError where it holds too little to draw from.
         """
+        if self.priorities is not None:
+            chances = uniforms(seed, step, np.arange(count), 1).ravel()
+            found, weights = self.priorities.draw(chances, self._incomplete(n_step), beta)
+            if len(found):
+                rings, at = np.divmod(found, self.rows)
+                newest = self.written[rings] - 1
+                return self._transitions(rings, newest - (newest - at) % self.rows, gamma, n_step, weights)
+            raise self._too_few(count, n_step)
         oldest = np.maximum(self.written - self.rows, 0)
         # The frames before the oldest row are gone, and what came of the newest is not there yet.
         first = oldest + np.where(oldest > 0, self.frames - 1, 0)
@@ -115,13 +134,26 @@ class ReplayBuffer:
             rings[wanting], rows[wanting] = ring, row
             wanting = wanting[(room[ring] == 0) | self.last[ring, row % self.rows]]
             if not len(wanting):
-                return self._transitions(rings, rows, gamma, n_step)
-        raise OrchardError(
+                return self._transitions(rings, rows, gamma, n_step, np.ones(count, np.float32))
+        raise self._too_few(count, n_step)
+
+    def _too_few(self, count: int, n_step: int) -> OrchardError:
+        return OrchardError(
             f"the replay buffer holds {int(self.written.sum())} steps, too few to draw {count} transitions of "
             f"{n_step} from; let more steps pass before learning starts, or give more capacity"
         )
 
-    def _transitions(self, rings: np.ndarray, rows: np.ndarray, gamma: float, n_step: int) -> Transitions:
+    def _incomplete(self, n_step: int) -> tuple[np.ndarray, np.ndarray]:
+        """Rings and rows of what cannot be drawn: what came of the newest is not there yet, and the frames before the
+        oldest are gone."""
+        newest = self.written[:, None] - 1 - np.arange(n_step)
+        oldest = self.written[:, None] + np.arange(self.frames - 1) * (self.written > self.rows)[:, None]
+        rows = np.concatenate([newest, oldest], axis=1) % self.rows
+        return np.repeat(np.arange(self.environments), rows.shape[1]), rows.ravel()
+
+    def _transitions(
+        self, rings: np.ndarray, rows: np.ndarray, gamma: float, n_step: int, weights: np.ndarray
+    ) -> Transitions:
         times = rows[:, None] + np.arange(n_step)  # (B, n)
         here, after = (rings[:, None], times % self.rows), (rings[:, None], (times + 1) % self.rows)
         returns, discounts, steps = n_step_returns(self.rewards[here], self.terminated[here], self.last[after], gamma)
@@ -131,6 +163,8 @@ class ReplayBuffer:
             rewards=torch.from_numpy(returns),
             discounts=torch.from_numpy(discounts),
             next_observations=torch.from_numpy(self._observations(rings, rows + steps)),
+            weights=torch.from_numpy(weights),
+            rows=torch.from_numpy(rings * self.rows + rows % self.rows),
         )
 
     def _observations(self, rings: np.ndarray, rows: np.ndarray) -> np.ndarray:
@@ -151,7 +185,8 @@ class ReplayBuffer:
         arrays = {"seen": self.seen, "actions": self.actions, "rewards": self.rewards}
         arrays |= {"terminated": self.terminated, "last": self.last}
         state = {name: torch.from_numpy(array[:, :held]) for name, array in arrays.items()}
-        return {**state, "written": torch.from_numpy(self.written)}
+        more = self.priorities.state() if self.priorities is not None else {}
+        return {**state, **more, "written": torch.from_numpy(self.written)}
 
     def load(self, state: dict[str, Tensor]) -> None:
         """Hold what `state` holds; raises OrchardError where it is of a buffer of another form."""
@@ -164,3 +199,5 @@ class ReplayBuffer:
         for name in ("seen", "actions", "rewards", "terminated", "last"):
             getattr(self, name)[:, :held] = state[name].numpy()
         self.written[:] = state["written"].numpy()
+        if self.priorities is not None:
+            self.priorities.load(state)

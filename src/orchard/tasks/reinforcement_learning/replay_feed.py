@@ -21,8 +21,9 @@ class ReplayFeed(EnvironmentFeed):
         super().__init__(network, data, settings)
         self.replay = ReplayBuffer(
             self.settings.replay_capacity, data.observation, self.envs.observations.dtype, frames=data.frames,
-            environments=self.settings.environments,
+            environments=self.settings.environments, alpha=self.settings.priority_alpha,
         )  # fmt: skip
+        self.steps = settings.epochs * self.settings.evaluate_every
         self.batches_per_epoch = max(self.settings.evaluate_every // self.settings.train_every, 1)
 
     def steps_per_epoch(self) -> int:
@@ -33,8 +34,9 @@ class ReplayFeed(EnvironmentFeed):
         while True:
             self._act(self.settings.learning_starts + number * self.settings.train_every)
             drawn = self.replay.sample(
-                self.batch_size, self.drawing, number, gamma=self.settings.gamma, n_step=self.settings.n_step
-            )
+                self.batch_size, self.drawing, number, gamma=self.settings.gamma, n_step=self.settings.n_step,
+                beta=self._beta(),
+            )  # fmt: skip
             yield self._ready(drawn)
             number += 1
 
@@ -42,7 +44,18 @@ class ReplayFeed(EnvironmentFeed):
         """A batch of what is seen now, so that a step can be tried before the agent has lived."""
         count, seen = self.batch_size, torch.from_numpy(self.envs.observations[:1])
         observations, zeros = seen.expand(count, *seen.shape[1:]), torch.zeros(count)
-        return self._ready(Transitions(observations, zeros.long(), zeros, zeros, observations))[0]
+        return self._ready(
+            Transitions(observations, zeros.long(), zeros, zeros, observations, zeros + 1, zeros.long() - 1)
+        )[0]
+
+    def _beta(self) -> float:
+        """How far weights make up for priorities: more and more, and wholly in the end."""
+        return min(self.settings.priority_beta + (1 - self.settings.priority_beta) * self.taken / self.steps, 1.0)
+
+    def surprised(self, batch: Transitions, errors: Tensor) -> None:
+        """The temporal differences (B,) of a batch that was drawn, by which it is drawn again."""
+        if self.replay.priorities is not None and batch.rows[0] >= 0:
+            self.replay.priorities.update(batch.rows.cpu().numpy(), errors.cpu().numpy())
 
     def _act(self, until: int) -> None:
         """Take steps until there are so many."""

@@ -75,11 +75,12 @@ class RolloutFeed(EnvironmentFeed):
         if self.memory is not None:
             r.memory[:] = self.memory.cpu().numpy()
         for step in range(self.policy.rollout_steps):
-            decision = decide(self.network, self.envs.observations, self._remembered())
+            decision = decide(self.network, self.envs.observations, self.memory)
             r.observations[step], r.began[step] = self.envs.observations, self.began
             r.actions[step], r.log_probabilities[step] = draw(decision, chances[step])
             r.values[step] = decision.values.numpy()
-            self._keep(decision.memory)
+            if self.memory is not None:
+                self.memory = decision.memory.to(self.memory.device)
             made, r.rewards[step], r.terminal[step] = self._step(r.actions[step])
             r.ended[step] = made.ended | r.terminal[step]
             if step:
@@ -87,23 +88,16 @@ class RolloutFeed(EnvironmentFeed):
                 r.next_values[step - 1, going] = r.values[step, going]
             cut = r.ended[step] & ~r.terminal[step]  # its time was over: what comes after is worth something
             if cut.any():
-                memory = self._remembered()
-                after = decide(self.network, made.observations[cut], None if memory is None else memory[cut])
+                memory = None if self.memory is None else self.memory[torch.from_numpy(cut)]
+                after = decide(self.network, made.observations[cut], memory)
                 r.next_values[step, cut] = after.values.numpy()
             self.began = made.ended
             if self.memory is not None and made.ended.any():
                 self.memory[torch.from_numpy(made.ended)] = 0
         going = ~r.ended[-1]
-        last = decide(self.network, self.envs.observations, self._remembered())
+        last = decide(self.network, self.envs.observations, self.memory)
         r.next_values[-1, going] = last.values.numpy()[going]
         self.experience = None
-
-    def _remembered(self) -> Tensor | None:
-        return self.memory
-
-    def _keep(self, memory: Tensor | None) -> None:
-        if self.memory is not None and memory is not None:
-            self.memory = memory.to(self.memory.device)
 
     def _example_actions(self) -> np.ndarray:
         count = self.settings.environments

@@ -24,6 +24,12 @@ class ReinforcementSettings(Strict):
     next_value: Literal["greatest", "double"] = Field(
         "greatest", description="value of what comes next: the target network's greatest, or double DQN's"
     )
+    priority_alpha: float = Field(
+        0.0, ge=0, le=1, description="prioritised replay: power of a temporal difference; 0: all are drawn alike"
+    )
+    priority_beta: float = Field(
+        0.4, ge=0, le=1, description="how far weights make up for priorities at first; in the end they do wholly"
+    )
     error: Literal["huber", "squared"] = Field("huber", description="loss of a value; huber clips its gradient to ±1")
     epsilon_start: float = Field(1.0, ge=0, le=1, description="share of random actions at first")
     epsilon_end: float = Field(0.05, ge=0, le=1, description="share of random actions in the end")
