@@ -1,5 +1,7 @@
 """Of each direction, the generator wins against the discriminator as it started, and that learns to tell its first
-images from random ones; measured is the worst of the non-saturating losses, per image."""
+images from random ones; measured is the worst of the non-saturating losses, per image. As a fresh
+discriminator under a spectral norm gives all images nearly the same score, the generator's scores are counted from the
+mean of its first images and random ones, in units of their standard deviation."""
 
 import copy
 from pathlib import Path
@@ -28,8 +30,16 @@ def outputs(model: Any, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
     found = {}
     for n, (generator, judge, given, seen) in enumerate(sides(model, inputs)):
         found[f"images.{n}"] = generator(given)
-        found[f"scores.{n}"] = judge(torch.cat([seen, found[f"images.{n}"]], 1))
+        found[f"scores.{n}"] = scores_of(judge, torch.cat([seen, found[f"images.{n}"]], 1))
     return found
+
+
+def scores_of(judge: Any, images: Tensor) -> Tensor:
+    """Those of a discriminator, or of all that a side has, with the logits of their classifiers; one row an image."""
+    said = judge(images)
+    if isinstance(said, Tensor):
+        return said.flatten(1)
+    return torch.cat([part.flatten(1) for one in said for part in (one.scores, one.logits)], dim=1)
 
 
 def learn(name: str, model: Any) -> tuple[nn.Module, Loss]:
@@ -41,15 +51,17 @@ def learn(name: str, model: Any) -> tuple[nn.Module, Loss]:
         with torch.no_grad():
             made = generator(given)
         real = torch.rand_like(made) * 2 - 1
-        first = copy.deepcopy(judge).requires_grad_(False)
-        players.append((generator, judge, first, given, seen, made, real))
+        first = copy.deepcopy(judge).eval().requires_grad_(False)
+        said = torch.cat([scores_of(first, torch.cat([seen, x], 1)) for x in (real, made)])
+        players.append((generator, judge, first, said.mean(0), said.std(0), given, seen, made, real))
 
     def loss() -> tuple[Tensor, Tensor]:
         losses = []
-        for generator, judge, first, given, seen, made, real in players:
-            scores = (judge(torch.cat([seen, x], 1)) for x in (real, made))
+        for generator, judge, first, middle, unit, given, seen, made, real in players:
+            scores = (scores_of(judge, torch.cat([seen, x], 1)) for x in (real, made))
             losses += [adversarial.discriminator(*scores)]
-            losses += [adversarial.generator(first(torch.cat([seen, generator(given)], 1)))]
+            won = (scores_of(first, torch.cat([seen, generator(given)], 1)) - middle) / unit
+            losses += [adversarial.generator(won)]
         return torch.stack(losses).sum(), torch.stack(losses).max().detach()
 
     return model, loss
