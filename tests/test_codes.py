@@ -22,11 +22,11 @@ from orchard.inference.loading import load
 from orchard.models import create_model
 from orchard.models.generation.infogan import InfoGANConfig
 from orchard.nn.latent_codes import LatentCodes
-from orchard.tasks.unconditional_image_generation.adversarial import make_objective
-from orchard.tasks.unconditional_image_generation.codes import cluster_accuracy, measure, pictured
+from orchard.tasks.unconditional_image_generation.adversarial import generate, make_objective, steps
+from orchard.tasks.unconditional_image_generation.codes import cluster_accuracy, measure, pictured, values_of
 from orchard.tasks.unconditional_image_generation.job import evaluate_loaded
 from orchard.tasks.unconditional_image_generation.learner import GenerationLearner
-from orchard.tasks.unconditional_image_generation.settings import AdversarialSettings, Settings
+from orchard.tasks.unconditional_image_generation.settings import AdversarialSettings, Options, Settings
 
 # CGAN
 
@@ -179,6 +179,21 @@ def test_each_row_has_one_value_of_a_code() -> None:
     )
 
 
+def test_codes_are_asked_for_by_their_values() -> None:
+    codes = LatentCodes((3, 2), 2)
+    assert values_of("2,0,0.5,-1", codes).tolist() == [0, 0, 1, 1, 0, 0.5, -1]
+    for words in ("2,0,0.5", "3,0,0,0", "-1,0,0,0", "1.5,0,0,0", "a", "", "1,1,nan,0", "1,1,0,0,0"):
+        with pytest.raises(UsageError, match="has a category from 0 to 2, then a category from 0 to 1, then 2 numbers"):
+            values_of(words, codes)
+    with pytest.raises(UsageError, match="'codes' is for models with codes in their noise"):
+        steps(create_model("dcgan_nano"), Options(codes="1"))
+    pair: Any = create_model("infogan_nano", image_size=8, width=4, hidden=16).eval()
+    asked: list[Tensor] = []
+    pair.generate = lambda noise: asked.append(noise) or torch.zeros(len(noise), 1, 8, 8)
+    list(generate(pair, 0, range(3), Options(count=3, codes="7,2,0")))
+    assert torch.equal(asked[0][:, 16:], values_of("7,2,0", pair.codes).expand(3, -1)) and asked[0][:, :16].std() > 0
+
+
 # At work
 
 SMALL: dict[str, Any] = {
@@ -202,7 +217,7 @@ def test_infogan_is_trained_resumed_judged_and_reported(tmp_path: Path) -> None:
     assert "information" in log[0] and "cluster_accuracy" in log[0]
     page = (tmp_path / "whole" / "report.html").read_text(encoding="utf-8")
     assert "Cluster accuracy" in page and "Category 1" in page and "Number 2" in page
-    again = evaluate_loaded(load(tmp_path / "whole"), "digits", "test", CaptionSource())
+    again = evaluate_loaded(load(tmp_path / "whole"), "digits", "test", CaptionSource(source="digits"))
     assert again["cluster_accuracy"] == whole["test"]["cluster_accuracy"]
 
 

@@ -69,38 +69,32 @@ def test_the_model_is_as_it_was_and_has_no_gradients() -> None:
     assert model[3].training
 
 
-def margin(gamma: float | None) -> tuple[float, float]:
-    """Of a line learned from two classes of points 0.4 apart: its accuracy, and under an attack of radius 0.15.
-
-    One feature tells both apart with a wide margin, another with a narrow one but large weights at the start.
-    """
-    torch.manual_seed(0)
-    labels = torch.arange(200) % 2
-    points = torch.stack([0.3 + 0.4 * labels + 0.02 * torch.randn(200), 0.5 + 0.04 * (labels - 0.5)], 1)
-    images = (points.view(-1, 1, 1, 2) - 0.5) / 0.25
-    model = nn.Sequential(nn.Flatten(), nn.Linear(2, 2))
-    with torch.no_grad():
-        model[1].weight.copy_(torch.tensor([[0.0, -40.0], [0.0, 40.0]]))
-    robust = None if gamma is None else WorstCase(gamma, 15, SCALE)
-    objective = ImageClassification(("a", "b"), robust=robust)
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.3)
-    batch = ImageBatch(images, labels, torch.arange(200))
-    for _ in range(60):
-        loss, metrics = objective.loss(model, batch)
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-    if robust is not None:
-        assert metrics["surrogate_loss"] <= loss and metrics["worst_distance"] > 0
-    attack = Attack(0.15, "l2", 10, SCALE)
-    found = (model(images).argmax(1) == labels).float().mean()
-    return float(found), attack.accuracy(model.eval(), [batch], labels)
+def test_what_is_learned_is_the_slope_of_the_worst_case() -> None:
+    """φ is a γ z² / (γ - a), whose slope by a is γ² z² / (γ - a)²."""
+    a, gamma = 0.5, 2.0
+    z = torch.tensor([[[[0.2, 0.0]]], [[[0.8, 0.4]]]])
+    objective: Any = ImageClassification(("a", "b"), robust=WorstCase(gamma, 200, SCALE))
+    objective.criterion, objective.batch_metrics = lambda out, labels: out.mean(), lambda out, labels: {}
+    model = Squares(a)
+    model.weight = nn.Parameter(torch.tensor(a))
+    loss, metrics = objective.loss(model, ImageBatch((z - 0.5) / 0.25, torch.zeros(2), torch.arange(2)))
+    (slope,) = torch.autograd.grad(loss, [model.weight])
+    squares = float(z.square().sum((1, 2, 3)).mean())
+    assert float(metrics["surrogate_loss"]) == pytest.approx(a * gamma * squares / (gamma - a), rel=1e-4)
+    assert float(slope) == pytest.approx(gamma**2 * squares / (gamma - a) ** 2, rel=1e-3)
+    assert set(metrics) == {"worst_distance", "surrogate_loss"}
 
 
-def test_robust_training_prefers_what_an_attack_cannot_change() -> None:
-    plain, robust = margin(None), margin(2.0)
-    assert plain[0] == robust[0] == 1.0
-    assert plain[1] < 0.5 and robust[1] > 0.95
+def test_accuracy_under_attack_is_of_those_further_from_the_border_than_its_radius() -> None:
+    model = nn.Sequential(nn.Flatten(), nn.Linear(2, 2, bias=False))
+    model[1].weight.data = torch.tensor([[-1.0, 0.0], [1.0, 0.0]])  # the first value tells, at 0.5
+    values = torch.tensor([0.2, 0.45, 0.55, 0.8, 0.3])
+    labels = torch.tensor([0, 0, 1, 1, 1])  # the last is wrong without an attack
+    images = torch.stack([(values - 0.5) / 0.25, torch.zeros(5)], 1).view(5, 1, 1, 2)
+    order = torch.tensor([3, 0, 4, 1, 2])
+    batches = [ImageBatch(images[part], labels[part], part) for part in torch.split(order, 3)]
+    for radius, expected in ((0.01, 0.8), (0.1, 0.4), (0.4, 0.0)):
+        assert Attack(radius, "l2", 5, SCALE).accuracy(model.eval(), batches, labels) == pytest.approx(expected)
 
 
 def test_an_attack_finds_the_worst_within_its_radius() -> None:

@@ -60,7 +60,11 @@ def denoiser(name: str, model: Any) -> Loss:
 
 
 def outputs(model: Any, inputs: dict[str, Tensor]) -> Any:
-    """Of a pair that grows, the images and scores of every level, of which each has layers of its own."""
+    """Of a pair that grows, the images and scores of every level, of which each has layers of its own; of one with
+    codes, those that it reads off its images too."""
+    if hasattr(model, "recognise"):
+        images = model(**inputs)
+        return {"codes": model.recognise(images), "": images}
     if not hasattr(model, "grow_to"):
         return model(**inputs)
     found = {}

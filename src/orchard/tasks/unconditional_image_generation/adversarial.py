@@ -163,6 +163,8 @@ def steps(model: nn.Module, options: Options) -> int:
         if getattr(options, name) is not None:
             raise UsageError(f"option '{name}' is for diffusion models; this model makes an image in one step")
     check_options(model, options)
+    if options.codes is not None:
+        codes.values_of(options.codes, cast(Any, model).codes)
     return 1
 
 
@@ -177,6 +179,8 @@ def generate(
         yield growing.full_size(styles.generate(model, seed, numbers, options), model)
         return
     noise = walked_noise(model, seed, numbers, options)
+    if options.codes is not None:
+        noise[:, -model.codes.width :] = codes.values_of(options.codes, model.codes)
     share = truncations(options, numbers)
     if share is not None:
         noise = torch.cat([model.truncate(row[None], one) for row, one in zip(noise, share, strict=True)])

@@ -47,6 +47,26 @@ def information(pair: Any, noise: Tensor, images: Tensor) -> Tensor:
     return codes.information(noise[:, -codes.width :], pair.recognise(images))
 
 
+def values_of(words: str, codes: LatentCodes) -> Tensor:
+    """The codes (E,) that `words` have, as `7,0.5,-1`; UsageError for others than the model's."""
+    try:
+        values = [float(word) for word in words.split(",")]
+        numbers, left = [int(value) for value in values[: len(codes.categories)]], values[len(codes.categories) :]
+        if numbers != values[: len(codes.categories)] or len(left) != codes.continuous:
+            raise ValueError
+        if min(numbers, default=0) < 0:
+            raise ValueError
+        rows = [torch.eye(count)[number] for number, count in zip(numbers, codes.categories, strict=True)]
+        found = torch.cat([*rows, torch.tensor(left)])
+        if not found.isfinite().all():
+            raise ValueError
+    except (ValueError, IndexError, OverflowError):
+        kinds = [f"a category from 0 to {count - 1}" for count in codes.categories]
+        kinds += [f"{codes.continuous} number{'' if codes.continuous == 1 else 's'}"] if codes.continuous else []
+        raise UsageError(f"option 'codes' is '{words}'; this model has {', then '.join(kinds)}") from None
+    return found
+
+
 @torch.no_grad()
 def measure(model: Any, batches: Iterable[ImageBatch]) -> dict[str, float]:
     """`cluster_accuracy` of real images by the first categorical code; nothing of images of one class."""
@@ -57,7 +77,7 @@ def measure(model: Any, batches: Iterable[ImageBatch]) -> dict[str, float]:
         found.append(model.codes.split(model.recognise(batch.images))[0][0].argmax(1).cpu())
         labels.append(batch.labels.cpu())
     classes = torch.cat(labels)
-    return {CLUSTERS: cluster_accuracy(torch.cat(found), classes)} if len(classes.unique()) > 1 else {}
+    return {CLUSTERS: cluster_accuracy(torch.cat(found), classes)} if (classes != classes[0]).any() else {}
 
 
 def cluster_accuracy(clusters: Tensor, labels: Tensor) -> float:
@@ -77,10 +97,11 @@ def pictured(model: Any, seed: int = 0) -> list[tuple[str, Tensor]]:
     column for the rest of the noise."""
     codes, device = cast(LatentCodes, model.codes), next(model.parameters()).device
     noise = torch.cat([model.sample_noise(1, generator) for generator in generators(seed, range(SHOWN))]).to(device)
-    first, rows = noise.shape[1] - codes.width, []
-    for number, values in enumerate(codes.categories, 1):
-        rows.append((f"category {number}", slice(first, first + values), torch.eye(values, device=device)))
-        first += values
+    first = noise.shape[1] - codes.width
+    rows: list[tuple[str, slice, Tensor]] = []
+    for number, count in enumerate(codes.categories, 1):
+        rows.append((f"category {number}", slice(first, first + count), torch.eye(count, device=device)))
+        first += count
     line = torch.linspace(-MOST, MOST, SHOWN, device=device)[:, None]
     for number in range(codes.continuous):
         rows.append((f"number {number + 1}", slice(first + number, first + number + 1), line))

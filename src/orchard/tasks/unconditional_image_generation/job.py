@@ -24,7 +24,7 @@ from orchard.tasks import base
 from orchard.tasks.images import start_model, value_range_preprocess, whole_if_small
 from orchard.tasks.unconditional_image_generation import TASK, growing
 from orchard.tasks.unconditional_image_generation.classes import labels_of, learns_classes, open_for, with_classes
-from orchard.tasks.unconditional_image_generation.codes import has_codes, pictured
+from orchard.tasks.unconditional_image_generation.codes import has_codes
 from orchard.tasks.unconditional_image_generation.compared import (
     chosen,
     generated_images,
@@ -34,7 +34,6 @@ from orchard.tasks.unconditional_image_generation.compared import (
     real_batches,
     real_images,
     real_sample,
-    to_pixels,
 )
 from orchard.tasks.unconditional_image_generation.diversity import falls
 from orchard.tasks.unconditional_image_generation.judge import ACCURACY, judge_again, make_judge
@@ -186,6 +185,7 @@ class Job(base.Job):
 
     def finish(self, model: nn.Module, run: RunFolder) -> dict[str, Any]:
         from orchard.tasks.unconditional_image_generation.report import NEAREST, OF_EACH, SHOWN
+        from orchard.tasks.unconditional_image_generation.shown import by_class, by_code
 
         made, keep = cast(GenerationLearner, model).model, max(SHOWN, OF_EACH * len(self.classes))
         reals = {split: self.real_sample(split) for split in self.final_splits}
@@ -213,20 +213,12 @@ class Job(base.Job):
                 "generated_features": fakes[self.report_split].few,
                 "history": torch.stack([row for _, row in self.model.moments()] or [self.model.history[0]]),
                 **by_class(images, len(self.classes)),
-                **self.by_code(made),
+                **by_code(made, self.preprocess),
                 "steps": torch.tensor([step for step, _ in self.model.moments()] or [0]),
             }
             write_tensors({key: value.cpu().contiguous() for key, value in seen.items()}, evaluation_file(run))
         # how far as many real images are apart, which is as near as anything can be expected to come
         return {**self.cost(model), "judge": self.judge.words, **metrics, "training_images": compare(real, training)}
-
-    def by_code(self, model: nn.Module) -> dict[str, Tensor]:
-        """`code TITLE` (V, n, C, H, W) uint8 of each code in the noise: a row for each value; {} without codes."""
-        shown = pictured(model) if has_codes(model) else []
-        return {
-            f"code {title}": to_pixels(images.flatten(0, 1), self.preprocess).unflatten(0, images.shape[:2])
-            for title, images in shown
-        }
 
     def nearest(self, features: Tensor) -> Tensor:
         """The training images, of those that are compared, nearest to features (N, D): (N, C, H, W) uint8."""
@@ -241,16 +233,6 @@ class Job(base.Job):
 
         seen = load_file(evaluation_file(run))
         return write_generation_report(run, seen=seen, curves=self.objective.curves, classes=self.classes)
-
-
-def by_class(images: Tensor, classes: int) -> dict[str, Tensor]:
-    """`by_class` (K, n, C, H, W): a few images of each of the first classes, which come in turn; {} for no classes."""
-    from orchard.tasks.unconditional_image_generation.report import CLASSES, OF_EACH
-
-    each = min(len(images) // max(classes, 1), OF_EACH)
-    if not classes or not each:
-        return {}
-    return {"by_class": torch.stack([images[label::classes][:each] for label in range(min(classes, CLASSES))])}
 
 
 def evaluation_file(run: RunFolder) -> Path:

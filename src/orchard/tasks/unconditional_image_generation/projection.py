@@ -54,7 +54,7 @@ def project(
         with torch.enable_grad():
             loss = distance(pair.synthesise(moved.expand(-1, pair.layers, -1), maps)) + WEIGHT * map_penalty(maps)
         adam.zero_grad()
-        loss.backward(inputs=[style, *maps])  # the pair's own weights stay without gradients
+        torch.autograd.backward(loss, inputs=[style, *maps])  # the pair's own weights stay without gradients
         adam.step()
         with torch.no_grad():
             for level in maps:

@@ -195,6 +195,10 @@ class Options(Strict):
     sweep: str | None = Field(
         None, description="of the same models: truncations such as 0,0.5,1, at each of which --count images are made"
     )
+    codes: str | None = Field(
+        None, description="of a model with codes in its noise, such as InfoGAN: their values for all images, first the "
+        "categories by number, such as 7,0.5,-1",
+    )  # fmt: skip
     mixing: int | None = Field(
         None, ge=0, lt=2**31, description="of a model with styles: seed whose images give theirs to the fine layers"
     )

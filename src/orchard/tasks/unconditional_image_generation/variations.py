@@ -20,7 +20,7 @@ from orchard.tasks.unconditional_image_generation.settings import Options
 STYLED = ("mixing", "grid", "layers", "latent", "project")  # options of models with styles alone
 NOISY = ("truncation", "sweep")  # of those, and of models that truncate their noise
 ALONE = ("walk", "sweep", "grid", "project")  # each makes a call of its own
-OPTIONS = ("truncation", "mixing", "layers", "walk", "sweep", "grid", "latent")  # what an image says it was made with
+OPTIONS = ("truncation", "codes", "mixing", "layers", "walk", "sweep", "grid", "latent")  # an image says its own
 
 
 def has_styles(model: nn.Module) -> bool:
@@ -38,6 +38,8 @@ def check_options(model: nn.Module, options: Options) -> None:
         raise UsageError(f"option '{name}' is for models with styles, {such}; this model has none")
     if options.walk is not None and not hasattr(model, "sample_noise"):
         raise UsageError("option 'walk' is for adversarial pairs, such as DCGAN; this model is none")
+    if options.codes is not None and not hasattr(model, "recognise"):
+        raise UsageError("option 'codes' is for models with codes in their noise, such as InfoGAN; this model has none")
     for name, value in (("truncation", options.truncation), *(("sweep", value) for value in sweep_of(options))):
         if value is not None and styled and value > 1:
             raise UsageError(f"option '{name}' is {value:g}; of a model with styles it is 0 to 1")
