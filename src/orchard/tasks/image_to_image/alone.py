@@ -99,12 +99,14 @@ class MadeLoader(SidesLoader):
         return SidesBatch(a, b, torch.from_numpy(mine))
 
 
-def made_looks(family: AloneFamily, model: nn.Module) -> MadeLooks:
-    """How pictures come to a model in evaluation."""
+def made_looks(family: AloneFamily, model: nn.Module, enlarge: float) -> MadeLooks:
+    """How pictures come to a model in evaluation: the middle, their shorter side `enlarge` times the model's."""
     network = network_of(model)
     size = network.config.image_size
     a, b = (
-        in_value_range(Preprocess((size, size), network.channels(side), (), (), interpolation="bicubic"), model)
+        in_value_range(
+            Preprocess((size, size), network.channels(side), (), (), crop=1 / enlarge, interpolation="bicubic"), model
+        )
         for side in ("A", "B")
     )
     return MadeLooks(a, b, family.make_given(model, None))
