@@ -9,6 +9,7 @@ from typing import Any, cast
 import numpy as np
 import pytest
 import torch
+from commands import orchard
 from PIL import Image
 from safetensors.torch import load_file, save_file
 from stopping import stopped_after
@@ -213,6 +214,14 @@ def test_what_cannot_be_learned_from_is_said_in_one_line(pictures: Path, tmp_pat
     model: Any = create_model("pconv_unet_nano", image_size=16, **PCONV)
     with pytest.raises(ValueError, match=r"expected sides that are multiples of 8, got \(1, 4, 16, 12\)"):
         model.translate(torch.zeros(1, 4, 16, 12), "AtoB")
+
+
+def test_data_are_checked_as_they_are_learned_from(pictures: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert orchard("data", "check", pictures, "--model", "pconv_unet_nano", "--json") == 0
+    found = json.loads(capsys.readouterr().out)
+    counts = {name: split["pictures"] for name, split in found["counts"].items()}
+    assert sum(counts.values()) == 14 and counts["test"] == 4
+    assert found["facts"]["width, pixels (smallest, median, largest)"][0] == 24
 
 
 # Answers
