@@ -124,3 +124,14 @@ def measure_alone(
         rows += [family.figures(*each) for each in zip(given, found, truth, strict=True)]
     values = torch.tensor(rows, dtype=torch.float64).reshape(-1, len(family.METRICS))
     return family.summary(values), {"pairs": values}
+
+
+class Translates(nn.Module):
+    """A model as what it makes of images of A."""
+
+    def __init__(self, model: nn.Module):
+        super().__init__()
+        self.model = model
+
+    def forward(self, images: Tensor) -> Tensor:
+        return network_of(self.model).translate(images, "AtoB")

@@ -24,7 +24,7 @@ from orchard.inference.loading import Loaded
 from orchard.models import configuration, landmark_of
 from orchard.tasks import base
 from orchard.tasks.image_to_image import TASK
-from orchard.tasks.image_to_image.alone import MadeLoader, alone, made_looks, measure_alone
+from orchard.tasks.image_to_image.alone import MadeLoader, Translates, alone, made_looks, measure_alone
 from orchard.tasks.image_to_image.measuring import (
     WAYS,
     Looks,
@@ -288,14 +288,3 @@ def entries(loaded: Loaded) -> list[Entry]:
     if len(network.directions) == 1:
         return [entry("", network.generator)]
     return [entry(direction, network.generators[direction]) for direction in network.directions]
-
-
-class Translates(nn.Module):
-    """A model as what it makes of images of A."""
-
-    def __init__(self, model: nn.Module):
-        super().__init__()
-        self.model = model
-
-    def forward(self, images: Tensor) -> Tensor:
-        return network_of(self.model).translate(images, "AtoB")
