@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
 import torch
+from commands import orchard
 from PIL import Image
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from stopping import stopped_after
 from torch import Tensor
 
@@ -171,40 +172,32 @@ def test_a_run_fills_better_with_every_pixel_that_it_knows_kept(run: Path, pictu
         assert words in page, words
 
 
-def test_stopped_and_resumed_ends_in_the_same_bits(pictures: Path, tmp_path: Path) -> None:
-    settings = {**SMALL, **SPLIT, "architecture": PCONV, "max_steps": 7}
-    train("pconv_unet_nano", str(pictures), tmp_path / "whole", **settings)
-    with stopped_after(3, 7):
-        train("pconv_unet_nano", str(pictures), tmp_path / "parts", **settings)
-    train("pconv_unet_nano", str(pictures), tmp_path / "parts", **settings)
+def test_stopped_and_resumed_ends_in_the_same_bits(run: Path, pictures: Path, tmp_path: Path) -> None:
+    settings = {**SMALL, **SPLIT, "architecture": PCONV}
+    with stopped_after(3, 8):
+        train("pconv_unet_nano", str(pictures), tmp_path, **settings)
+    train("pconv_unet_nano", str(pictures), tmp_path, **settings)
     for file in ("model/model.safetensors", "evaluation/images.safetensors"):
-        one, two = (load_file(tmp_path / name / file) for name in ("whole", "parts"))
+        one, two = (load_file(folder / file) for folder in (run, tmp_path))
         assert all(torch.equal(one[name], two[name]) for name in one), file
 
 
-def test_norms_of_the_encoder_stand_still_where_asked(pictures: Path, tmp_path: Path) -> None:
-    settings = {**SMALL, **SPLIT, "architecture": PCONV, "max_steps": 2, "inpainting.frozen_norms": True}
-    train("pconv_unet_nano", str(pictures), tmp_path / "run", **settings)
-    state = load_file(tmp_path / "run/model/model.safetensors")
-    assert not state["down.1.norm.running_mean"].any() and state["up.1.norm.running_mean"].any()
-    assert bool((state["down.1.norm.weight"] == 1).all())
-
-
-def test_losses_of_features_need_weights_and_say_what_is_wrong_with_them(pictures: Path, tmp_path: Path) -> None:
-    from safetensors.torch import save_file
-
+def test_losses_of_features_with_norms_that_stand_still(pictures: Path, tmp_path: Path) -> None:
+    """They need weights, of which what is wrong is said."""
     settings = {**SMALL, **SPLIT, "architecture": PCONV, "max_steps": 1}
     file = tmp_path / "vgg16.safetensors"
+    settings |= {"inpainting.vgg": str(file), "inpainting.frozen_norms": True}
     save_file({"classifier.weight": torch.zeros(1)}, file)
     with pytest.raises(OrchardError, match=r"vgg16.safetensors: no tensor 'features.0.weight'; expected torchvision's"):
-        train("pconv_unet_nano", str(pictures), tmp_path / "1", **settings | {"inpainting.vgg": str(file)})
-    names = dict(zip((0, 2, 5, 7, 10, 12, 14), PooledFeatures().state_dict().values(), strict=False))
-    assert len(names) == 7
+        train("pconv_unet_nano", str(pictures), tmp_path / "1", **settings)
     features = iter(PooledFeatures().state_dict().values())
-    flat = {f"features.{n}.{part}": next(features) for n in names for part in ("weight", "bias")}
-    save_file(flat, file)
-    train("pconv_unet_nano", str(pictures), tmp_path / "2", **settings | {"inpainting.vgg": str(file)})
+    places = (0, 2, 5, 7, 10, 12, 14)  # of convolutions among VGG's layers
+    save_file({f"features.{n}.{part}": next(features) for n in places for part in ("weight", "bias")}, file)
+    train("pconv_unet_nano", str(pictures), tmp_path / "2", **settings)
     assert "style_loss" in (tmp_path / "2/log.csv").read_text().splitlines()[0]
+    state = load_file(tmp_path / "2/model/model.safetensors")
+    assert not state["down.1.norm.running_mean"].any() and state["up.1.norm.running_mean"].any()
+    assert bool((state["down.1.norm.weight"] == 1).all())
 
 
 def test_what_cannot_be_learned_from_is_said_in_one_line(pictures: Path, tmp_path: Path) -> None:
@@ -215,9 +208,20 @@ def test_what_cannot_be_learned_from_is_said_in_one_line(pictures: Path, tmp_pat
         train("pconv_unet_nano", str(pictures), tmp_path / "2", direction="BtoA", architecture=PCONV, **SMALL)
     with pytest.raises(UsageError, match=r"image_size is 24, expected a multiple of 32"):
         train("pconv_unet_nano", str(pictures), tmp_path / "3", **SMALL | {"image_size": 24})
+    settings = SMALL | {"image_size": 32, "batch_size": 1, "architecture": CONTEXT | {"overlap": 2}}
+    with pytest.raises(UsageError, match=r"context_encoder_nano has norms over single pixels, and needs 2 pictures"):
+        train("context_encoder_nano", str(pictures), tmp_path / "4", **settings)
     model: Any = create_model("pconv_unet_nano", image_size=16, **PCONV)
     with pytest.raises(ValueError, match=r"expected sides that are multiples of 8, got \(1, 4, 16, 12\)"):
         model.translate(torch.zeros(1, 4, 16, 12), "AtoB")
+
+
+def test_data_are_checked_as_they_are_learned_from(pictures: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert orchard("data", "check", pictures, "--model", "pconv_unet_nano", "--json") == 0
+    found = json.loads(capsys.readouterr().out)
+    counts = {name: split["pictures"] for name, split in found["counts"].items()}
+    assert sum(counts.values()) == 14 and counts["test"] == 4
+    assert found["facts"]["width, pixels (smallest, median, largest)"][0] == 24
 
 
 # Answers
@@ -295,13 +299,12 @@ CONTEXT: dict[str, Any] = {"width": 4, "bottleneck": 8, "discriminator_width": 4
 
 def test_context_encoders_have_the_official_sizes() -> None:
     with torch.device("meta"):
-        model: Any = create_model("context_encoder")
-        anywhere: Any = create_model("context_encoder_random")
-    counts = [sum(p.numel() for p in part.parameters()) for part in (model.generator, model.discriminator)]
-    assert counts == [71_124_544, 2_765_568]
+        model, anywhere = (create_model(f"context_encoder{name}").eval() for name in ("", "_random"))
+    parts = (cast(Any, model).generator, cast(Any, model).discriminator)
+    assert [sum(p.numel() for p in part.parameters()) for part in parts] == [71_124_544, 2_765_568]
     images = torch.empty(1, 3, 128, 128, device="meta")
     assert model(images).shape == (1, 3, 64, 64) and anywhere(images).shape == (1, 3, 128, 128)
-    assert model.discriminator(model.part(images)).shape == (1, 1, 1, 1)
+    assert parts[1](cast(Any, model).part(images)).shape == (1, 1, 1, 1)
     for size, said in ((96, "a power of two from 32 on"), (16, "a power of two")):
         with pytest.raises(UsageError, match=f"image_size is {size}, expected {said}"):
             create_model("context_encoder", image_size=size)

@@ -75,7 +75,7 @@ def pairs(folder: Path) -> tuple[str, dict[str, Any]]:
         for side, image in (("A", fields), ("B", Image.eval(fields, lambda level: 255 - level))):
             (folder / f"train{side}").mkdir(exist_ok=True)
             image.save(folder / f"train{side}/{n}.png")
-    return str(folder), {"batch_size": 1, "data.workers": 0, "data.validation_fraction": 0.3}
+    return str(folder), {"batch_size": 2, "data.workers": 0, "data.validation_fraction": 0.3}
 
 
 HOOKS = Hooks(learn, most_macs=800e6, outputs=outputs, data=pairs)

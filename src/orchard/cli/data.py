@@ -109,8 +109,9 @@ def _other_kind(source: str, model: str | None) -> Kind | None:
         kind = next(iter(named), None) or kind_by_look(source)
     else:
         task = task_of(model)
-        special = kind_by_look(source) if task.special_data else None
-        kind = special if special and special.name in task.special_data else kind_named(task.data)
+        own = task.load(task.data_of)(model) if task.data_of else None
+        special = kind_by_look(source) if task.special_data and not own else None
+        kind = special if special and special.name in task.special_data else kind_named(own or task.data)
     return None if kind is None or kind.name in usual else kind
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import Tensor
 
-# IEC 61966-2-1 and CIE 15, as scikit-image has them. RGB_OF is the inverse of XYZ_OF.
+# IEC 61966-2-1 and CIE 15, as scikit-image has them.
 XYZ_OF = ((0.412453, 0.357580, 0.180423), (0.212671, 0.715160, 0.072169), (0.019334, 0.119193, 0.950227))
+RGB_OF = np.linalg.inv(np.array(XYZ_OF)).tolist()
 WHITE = (0.95047, 1.0, 1.08883)
 KNEE = 0.04045  # of sRGB's curve, below which it is straight
 SLOPE, OFFSET, POWER = 12.92, 0.055, 2.4
@@ -40,6 +42,6 @@ def lab_to_rgb(lab: Tensor) -> Tensor:
     f = torch.stack([y + a / 500, y, (y - b / 200).clamp(min=0)], -3)
     root = DARK ** (1 / 3)
     xyz = torch.where(f > root, f**3, (f - SHIFT) / STEEP) * lab.new_tensor(WHITE).float().view(3, 1, 1)
-    linear = _mixed(xyz, torch.linalg.inv(lab.new_tensor(XYZ_OF, dtype=torch.float64)).float())
+    linear = _mixed(xyz, lab.new_tensor(RGB_OF))
     bent = (1 + OFFSET) * linear.clamp(min=KNEE / SLOPE) ** (1 / POWER) - OFFSET
     return torch.where(linear > KNEE / SLOPE, bent, linear * SLOPE).clamp(0, 1)

@@ -62,6 +62,7 @@ class Task:
     gives: tuple[Field, ...]
     metric: Metric
     other_metrics: tuple[Metric, ...] = ()
+    data_of: str | None = None  # of a model's name: the kind that it learns from, where the task's models differ
     special_data: tuple[str, ...] = ()  # kinds that are special forms of `data`, read as such where a source is one
     models_of: tuple[str, ...] = ()  # other tasks whose models answer this one as well
     settings: str = "settings:Settings"

@@ -16,7 +16,7 @@ from orchard.errors import OrchardError
 WHY_GREY = "grey, and teaches no colours; left out"
 
 
-def open_alone(source: str, settings: DataSettings, *, coloured: bool) -> TwoSidesData:
+def open_alone(source: str, settings: DataSettings, *, coloured: bool = False) -> TwoSidesData:
     """All pictures of a place, however deep they stand; folders train, validation and test at its top are splits.
 
     Where they must be `coloured`, grey ones are left out. Raises UsageError where there is nothing of that name,

@@ -14,6 +14,7 @@ import numpy as np
 from orchard.data.checked import Checked
 from orchard.data.resolutions import files_of
 from orchard.data.settings import CaptionSource
+from orchard.data.two_sides.alone import open_alone
 from orchard.data.two_sides.contracts import SIDES, TwoSidesData
 from orchard.data.two_sides.layout import SIDE, shared_stems
 from orchard.data.two_sides.sources import open_pairs, open_unpaired
@@ -60,6 +61,25 @@ def check_unpaired(source: str, settings: CaptionSource) -> Checked:
     return _checked(open_unpaired(source, settings.model_copy(update={"bad_records": "skip"})))
 
 
+def check_alone(source: str, settings: CaptionSource) -> Checked:
+    """Pictures by split, their sizes, and what is wrong with the files; grey ones are in for those who take them."""
+    data = open_alone(source, settings.model_copy(update={"bad_records": "skip"}))
+    counts: dict[str, dict[str, int]] = {name: {"pictures": len(split)} for name, split in data.splits.items()}
+    problems = (*data.remarks, *(f"{one.key}: {one.what}" for one in data.problems))
+    return Checked(data.source, data.format, data.reason, counts, _sizes(data, "B", ""), problems, data.fingerprint)
+
+
+def _sizes(data: TwoSidesData, side: str, of: str) -> dict[str, object]:
+    """The sizes of the pictures of a side, which is named `of`."""
+    sizes = np.concatenate([split.side(side).sizes for split in data.splits.values()])
+    return {
+        f"{what}{of}, pixels (smallest, median, largest)": [
+            int(values.min()), int(np.median(values)), int(values.max())
+        ]
+        for what, values in (("height", sizes[:, 0]), ("width", sizes[:, 1]))
+    }  # fmt: skip
+
+
 def _checked(data: TwoSidesData) -> Checked:
     counts = {
         name: {"pairs": len(split)} if split.paired else {"A": len(split.a), "B": len(split.b)}
@@ -67,11 +87,7 @@ def _checked(data: TwoSidesData) -> Checked:
     }
     facts: dict[str, object] = {}
     for side, channels in zip(SIDES, data.channels, strict=True):
-        sizes = np.concatenate([split.side(side).sizes for split in data.splits.values()])
-        for what, values in (("height", sizes[:, 0]), ("width", sizes[:, 1])):
-            facts[f"{what} of {side}, pixels (smallest, median, largest)"] = [
-                int(values.min()), int(np.median(values)), int(values.max())
-            ]  # fmt: skip
+        facts |= _sizes(data, side, f" of {side}")
         facts[f"colour of {side}"] = "grey" if channels == 1 else "RGB"
     problems = (*data.remarks, *(f"{one.key}: {one.what}" for one in data.problems))
     return Checked(data.source, data.format, data.reason, counts, facts, problems, data.fingerprint)

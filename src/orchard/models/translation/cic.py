@@ -43,7 +43,7 @@ class CICConfig:
 
 @dataclass(frozen=True)
 class Coloured:
-    """logits: (B, Q, H / 4, W / 4) of the classes; ab: (B, 2, H, W), both axes of Lab."""
+    """logits: (B, Q, H / 4, W / 4) of the classes; ab: (B, 2, H, W), both axes of Lab over `AB`."""
 
     logits: Tensor
     ab: Tensor
@@ -122,14 +122,19 @@ class CIC(ImageTranslator):
     def forward(self, lightness: Tensor) -> Coloured:
         logits = self.classes(lightness)
         ab = annealed_mean(logits.float(), self.bins, self.config.temperature)
-        return Coloured(logits, F.interpolate(ab, scale_factor=4, mode="bilinear") * AB)
+        return Coloured(logits, F.interpolate(ab, scale_factor=4, mode="bilinear"))
+
+    def colours(self, lightness: Tensor) -> Tensor:
+        """Both axes of Lab, (B, 2, H, W)."""
+        ab: Tensor = self(lightness).ab
+        return ab.float() * AB
 
     def translate(self, images: Tensor, direction: Direction = "AtoB") -> Tensor:
         """Grey images in [-1, 1] in colours, of the same lightness as far as a screen has them so."""
         if direction not in self.directions:
             raise ValueError(f"expected the direction {self.directions[0]}, got {direction}")
         lightness = rgb_to_lab(((images + 1) / 2).expand(-1, 3, -1, -1))[:, :1]
-        return lab_to_rgb(torch.cat([lightness, self(lightness).ab], 1)) * 2 - 1
+        return lab_to_rgb(torch.cat([lightness, self.colours(lightness)], 1)) * 2 - 1
 
     def layer_groups(self) -> list[tuple[str, ...]]:
         """Name prefixes of the parameters, from the pixels to the classes."""

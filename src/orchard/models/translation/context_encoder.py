@@ -117,6 +117,7 @@ class ContextEncoder(Inpainter):
     """Images with blank holes (B, 3, S, S) to what belongs there."""
 
     needs_window = True
+    least_batch = 2  # as its bottleneck has one pixel, over which norms can say nothing alone
 
     def __init__(self, config: ContextEncoderConfig):
         super().__init__()

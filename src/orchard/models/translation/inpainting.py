@@ -19,6 +19,7 @@ class Inpainter(ImageTranslator):
     """
 
     needs_window = False  # does it take images of its own size alone?
+    least_batch = 1  # images that it can learn from at a time
 
     @property
     def holes(self) -> str:

@@ -7,7 +7,8 @@ TASK = Task(
     name="image-to-image",
     summary="pictures of one kind made into the same in another, learned from pairs or from two sets",
     data="picture-pairs",
-    special_data=("unpaired-pictures",),
+    special_data=("unpaired-pictures", "pictures"),
+    data_of="objective:data_of",
     takes=(Image("image"),),
     gives=(Image("image"),),
     # Neither selects: an image without detail has the least difference of pixels, and the papers keep the last weights.

@@ -99,12 +99,14 @@ class MadeLoader(SidesLoader):
         return SidesBatch(a, b, torch.from_numpy(mine))
 
 
-def made_looks(family: AloneFamily, model: nn.Module) -> MadeLooks:
-    """How pictures come to a model in evaluation."""
+def made_looks(family: AloneFamily, model: nn.Module, enlarge: float) -> MadeLooks:
+    """How pictures come to a model in evaluation: the middle, their shorter side `enlarge` times the model's."""
     network = network_of(model)
     size = network.config.image_size
     a, b = (
-        in_value_range(Preprocess((size, size), network.channels(side), (), (), interpolation="bicubic"), model)
+        in_value_range(
+            Preprocess((size, size), network.channels(side), (), (), crop=1 / enlarge, interpolation="bicubic"), model
+        )
         for side in ("A", "B")
     )
     return MadeLooks(a, b, family.make_given(model, None))
@@ -122,3 +124,14 @@ def measure_alone(
         rows += [family.figures(*each) for each in zip(given, found, truth, strict=True)]
     values = torch.tensor(rows, dtype=torch.float64).reshape(-1, len(family.METRICS))
     return family.summary(values), {"pairs": values}
+
+
+class Translates(nn.Module):
+    """A model as what it makes of images of A."""
+
+    def __init__(self, model: nn.Module):
+        super().__init__()
+        self.model = model
+
+    def forward(self, images: Tensor) -> Tensor:
+        return network_of(self.model).translate(images, "AtoB")

@@ -42,7 +42,7 @@ def make_given(model: nn.Module, settings: Settings | None) -> Made:
     """Pictures without their colours."""
 
     def made(pixels: np.ndarray, numbers: np.ndarray) -> np.ndarray:
-        images = torch.from_numpy(np.ascontiguousarray(pixels)).permute(2, 0, 1)
+        images = torch.from_numpy(np.array(pixels)).permute(2, 0, 1)
         return to_grey(images).permute(1, 2, 0).numpy()
 
     return made

@@ -46,7 +46,7 @@ def make_given(model: nn.Module, settings: Settings | None) -> Made:
     s = settings.holes if settings else HoleSettings()
 
     def made(pixels: np.ndarray, numbers: np.ndarray) -> np.ndarray:
-        share = network.hole_share or s.least + (max(s.most, s.least) - s.least) * float(numbers[-1])
+        share = network.hole_share or s.least + (s.most - s.least) * float(numbers[-1])
         return cut_hole(pixels, make(size, numbers, share))
 
     return made

@@ -24,7 +24,7 @@ from orchard.inference.loading import Loaded
 from orchard.models import configuration, landmark_of
 from orchard.tasks import base
 from orchard.tasks.image_to_image import TASK
-from orchard.tasks.image_to_image.alone import MadeLoader, alone, made_looks, measure_alone
+from orchard.tasks.image_to_image.alone import MadeLoader, Translates, alone, made_looks, measure_alone
 from orchard.tasks.image_to_image.measuring import (
     WAYS,
     Looks,
@@ -68,7 +68,10 @@ class Job(base.Job):
             raise UsageError("setting 'direction': this model learns both; leave it out")
         if alone(self.family) and settings.direction != self.direction:
             raise UsageError("setting 'direction': what is given is made of the pictures; leave it out")
-        self.looks = looks_of(self.family, model, settings.direction)
+        least = getattr(model, "least_batch", 1)
+        if settings.batch_size // settings.accumulate < least:
+            raise UsageError(f"{settings.model} has norms over single pixels, and needs {least} pictures at a time")
+        self.looks = looks_of(self.family, model, settings.direction, settings.augmentation.enlarge)
         self.inputs = tuple(landmark_of(settings.model).example(model.config, 1, torch.Generator()).values())
         self.resolved = base.settle_precision(resolved, model, self.inputs, device)
         self.objective = self.family.make_objective(settings)
@@ -228,11 +231,12 @@ def start_model(settings: Settings, data: TwoSidesData) -> Any:
     return model
 
 
-def looks_of(family: Family, model: nn.Module, direction: str) -> Looks:
+def looks_of(family: Family, model: nn.Module, direction: str, enlarge: float) -> Looks:
     """How pictures of either side come to a model: the middle, its shorter side the model's. What is given to a model
-    of one direction is its A."""
+    of one direction is its A. What learns from pictures alone is judged at the scale of its training, which is
+    `enlarge` times that."""
     if own := alone(family):
-        return made_looks(own, model)
+        return made_looks(own, model, enlarge)
     network = network_of(model)
     size = network.config.image_size
     sides = ("A", "B") if direction == "AtoB" else ("B", "A")
@@ -262,7 +266,9 @@ def evaluate_loaded(loaded: Loaded, source: str | Given, split: str, settings: S
     pictures = base.pick_split(open_sides(source, settings, family).splits, split, source)
     if not family.PAIRED:
         check_counts({split: pictures})
-    found, _ = measure(family, model, pictures, looks_of(family, model, direction), direction)
+    size = network_of(model).config.image_size
+    looks = looks_of(family, model, direction, loaded.facts.get("side", size) / size)
+    found, _ = measure(family, model, pictures, looks, direction)
     return base.counted(loaded, pictures) | found
 
 
@@ -282,14 +288,3 @@ def entries(loaded: Loaded) -> list[Entry]:
     if len(network.directions) == 1:
         return [entry("", network.generator)]
     return [entry(direction, network.generators[direction]) for direction in network.directions]
-
-
-class Translates(nn.Module):
-    """A model as what it makes of images of A."""
-
-    def __init__(self, model: nn.Module):
-        super().__init__()
-        self.model = model
-
-    def forward(self, images: Tensor) -> Tensor:
-        return network_of(self.model).translate(images, "AtoB")

@@ -9,9 +9,11 @@ import importlib
 from collections.abc import Sequence
 from typing import Protocol, cast
 
+import torch
 from torch import nn
 
 from orchard.errors import UsageError
+from orchard.models import create_model
 from orchard.report.run_page import Curve
 from orchard.tasks.base import Objective as BaseObjective
 from orchard.tasks.image_to_image.settings import Settings
@@ -47,6 +49,12 @@ class Family(Protocol):
 
     def make_objective(self, settings: Settings) -> Objective: ...
     def make_learner(self, model: nn.Module, settings: Settings) -> GenerationLearner: ...
+
+
+def data_of(name: str) -> str | None:
+    """The kind of data that a variant learns from where it is neither pairs nor two sets."""
+    with torch.device("meta"):
+        return "pictures" if hasattr(family_of(create_model(name)), "make_given") else None
 
 
 def family_of(model: nn.Module) -> Family:

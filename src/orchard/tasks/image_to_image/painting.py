@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -10,6 +10,7 @@ from PIL import Image
 from torch import Tensor, nn
 from torchvision.transforms.functional import pil_to_tensor, to_pil_image
 
+from orchard.models.translation.cic import CIC
 from orchard.models.translation.contract import Direction
 from orchard.nn.lab import lab_to_rgb, rgb_to_lab
 from orchard.tasks.image_to_image.translating import TOP, network_of
@@ -56,7 +57,7 @@ class Painter:
         size = [max(1, round(side * scale / multiple)) * multiple for side in (image.height, image.width)]
         small = F.interpolate(lightness, size, mode="bilinear", antialias=True)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
-            ab = self.network(small).ab
-        ab = F.interpolate(ab.float(), lightness.shape[2:], mode="bilinear")
+            ab = cast(CIC, self.network).colours(small)
+        ab = F.interpolate(ab, lightness.shape[2:], mode="bilinear")
         colours = lab_to_rgb(torch.cat([lightness, ab], 1))[0]
         return to_pil_image((colours * TOP).round().to(torch.uint8).cpu())

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from orchard.data.settings import Settings as Strict
 from orchard.data.settings import Source
@@ -49,6 +49,12 @@ class HoleSettings(Strict):
 
     least: float = Field(0.1, gt=0, lt=1, description="share of a picture's pixels in its hole, at least about")
     most: float = Field(0.4, gt=0, lt=1, description="and at most about")
+
+    @model_validator(mode="after")
+    def _in_order(self) -> Self:
+        if self.least > self.most:
+            raise ValueError(f"holes.least is {self.least:g}, more than holes.most, {self.most:g}")
+        return self
 
 
 class InpaintingSettings(Strict):
