@@ -28,11 +28,11 @@ def log_probabilities(hidden: Tensor, logits: Logits, cutoffs: Sequence[int]) ->
 
 def target_nats(hidden: Tensor, targets: Tensor, logits: Logits, cutoffs: Sequence[int]) -> Tensor:
     """-log p (B, T) of `targets` (B, T) after hidden states (B, T, D); of clusters only those states are looked at that
-    a word of theirs follows."""
+    a word of theirs follows. Without cutoffs all words are in the head."""
     flat, words = hidden.flatten(0, 1), targets.flatten()
     head = logits(0, flat).float().log_softmax(-1)
-    clusters = torch.bucketize(words, torch.tensor(cutoffs, device=words.device), right=True)
-    entries = torch.where(clusters == 0, words, cutoffs[0] + clusters - 1)
+    clusters = torch.bucketize(words, torch.tensor(cutoffs, dtype=torch.int64, device=words.device), right=True)
+    entries = torch.where(clusters == 0, words, head.shape[-1] - len(cutoffs) + clusters - 1)
     found = head.gather(1, entries[:, None])[:, 0]
     for n in range(1, len(cutoffs) + 1):
         rows = (clusters == n).nonzero()[:, 0]
