@@ -227,5 +227,10 @@ def test_the_average_is_the_mean_of_what_came_after_it_began() -> None:
         model.weight.fill_(8.0)
     average.update(model)
     with average.swapped_in(model):
-        assert torch.equal(model.weight, torch.full((1, 2), 6.5))
-    assert torch.equal(model.weight, torch.full((1, 2), 8.0))
+        assert torch.equal(model.weight, torch.full((1, 2), 8.0))
+    with torch.no_grad():
+        model.weight.fill_(9.0)
+    average.update(model)
+    with average.swapped_in(model):
+        assert torch.equal(model.weight, torch.full((1, 2), 8.5))
+    assert torch.equal(model.weight, torch.full((1, 2), 9.0))

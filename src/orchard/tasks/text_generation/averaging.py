@@ -12,8 +12,9 @@ from torch import Tensor, nn
 class NonMonotonicAverage(nn.Module):
     """Once validation no longer improves, the mean of the weights after every step from then on is what counts.
 
-    It begins when a loss is worse than the best of all but the last `interval` before it. All of it are buffers, so
-    that a resumed training goes on with it.
+    It begins when a loss is worse than the best of all but the last `interval` before it. As in torch's ASGD, by which
+    the authors average, the first step from then on is replaced by the second, of which the mean is begun. All of it
+    are buffers, so that a resumed training goes on with it.
     """
 
     averaging: Tensor
@@ -24,7 +25,7 @@ class NonMonotonicAverage(nn.Module):
     def __init__(self, model: nn.Module, interval: int):
         super().__init__()
         self.register_buffer("averaging", torch.tensor(False))
-        self.register_buffer("count", torch.tensor(0))  # steps in the mean
+        self.register_buffer("count", torch.tensor(0))  # steps since it began
         self.register_buffer("recent", torch.full((interval,), torch.inf, dtype=torch.float64))  # the newest losses
         self.register_buffer("best", torch.tensor(torch.inf, dtype=torch.float64))  # of all before those
         self.names = {name: name.replace(".", "/") for name, _ in model.named_parameters()}
@@ -46,7 +47,7 @@ class NonMonotonicAverage(nn.Module):
         self.count += 1
         for name, parameter in model.named_parameters():
             mean = self.get_buffer(self.names[name])
-            mean.lerp_(parameter, 1 / int(self.count))
+            mean.lerp_(parameter, 1 / max(int(self.count) - 1, 1))
 
     @contextmanager
     def swapped_in(self, model: nn.Module) -> Iterator[None]:
