@@ -23,7 +23,8 @@ FOLDER = Path(__file__).parent
 FOREIGN = ("timm:", "hf:", "module:")  # how models of others begin, a person's own too, which have no cards
 SIZES = FOLDER / "sizes.json"
 # What recipes call one's own data.
-ANY = ("images", "text", "captions", "boxes", "masks", "panoptic", "text-pairs", "tagged-text", "environments")
+ANY = ("images", "text", "captions", "boxes", "masks", "panoptic", "text-pairs", "environments", "tagged-text",
+       "questions")  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -259,6 +259,14 @@ class TaggedTextSource(Source):
     )  # fmt: skip
 
 
+class QuestionSource(Source):
+    """Questions about texts, and where they are."""
+
+    language_of: Literal["en", "de", "zh"] | None = Field(
+        None, description="the language of xquad that is read; default: en"
+    )
+
+
 class CaptionSource(CaptionSettings, Source):
     """Images with captions, and where they are."""
 
@@ -287,7 +295,9 @@ class AnyColumns(Columns, ImageColumns, TextColumns):
     """Which column of any table is what."""
 
 
-class AnySource(ImageSource, CaptionSource, MaskSource, TextPairSource, TaggedTextSource, TextSource):
+class AnySource(
+    ImageSource, CaptionSource, MaskSource, TextPairSource, TaggedTextSource, QuestionSource, TextSource
+):
     """Data of any kind, for who only looks at it."""
 
     columns: AnyColumns = Field(default_factory=AnyColumns, description="columns of a table; default: found by looking")
