@@ -42,7 +42,7 @@ NAMES = {"Ada": "B-PER", "Lovelace": "I-PER", "Rome": "B-LOC", "New": "B-LOC", "
 LINES = (
     "Ada Lovelace sees Rome .",
     "New York is big",
-    "Rome is in York , said Ada",
+    "Rome is in Rome , said Ada",
     "nobody sleeps",
     "Ada saw New York and Rome , Rome and New York , and Rome",
 )
@@ -165,7 +165,7 @@ def test_a_run_learns_and_reports(whole: Path, folder: Path) -> None:
     page = (whole / "report.html").read_text()
     assert "Per-type metrics" in page and "every word of the test split has the right tag" in page
     found = evaluate(whole, str(folder))
-    assert found["f1"] == 1.0 and found["tables"]["by type"][0]["type"] == "LOC"
+    assert found["test"]["f1"] == 1.0 and found["tables"]["by type"][0]["type"] == "LOC"
 
 
 def test_a_run_is_resumed_where_it_stood(

@@ -12,7 +12,7 @@ from orchard.data.questions.contracts import Answer, Question
 from orchard.errors import OrchardError
 from orchard.packed import read_bytes
 
-NEAR = 40  # characters around its place in which a misplaced answer is looked for, where the text has it several times
+NEAR = 20  # characters around its place in which a misplaced answer is looked for, where the text has it several times
 
 
 @dataclass(frozen=True)

@@ -77,12 +77,6 @@ class Job(base.Job):
         count, kind = len(self.splits["train"]), self.tokenizer.kind
         return f"{count:,} questions to learn from ({kind}, a vocabulary of {self.tokenizer.vocabulary:,})"
 
-    def remarks(self) -> list[str]:
-        if not self.data.problems:
-            return []
-        count, first = len(self.data.problems), self.data.problems[0]
-        return [f"{count} questions are not as they should be, such as {first.key}: {first.what}"]
-
     def manifest(self) -> dict[str, Any]:
         data, tokenizer = self.data, self.tokenizer
         counts = {name: len(split) for name, split in data.splits.items()}
