@@ -17,12 +17,9 @@ _CHINESE_PARTS = re.compile(rf"{CHINESE}|\d+(?:[.,]\d+)*|(?:(?!{CHINESE})\w)+|\S
 
 
 def normalise(text: str, language: str) -> str:
-    """What of an answer is compared: lower case without punctuation; in English without articles, too, in Chinese
-    without spaces."""
+    """What of an answer is compared: lower case without punctuation; in English without articles, too."""
     if language == "zh":
-        return "".join(
-            c for c in text.lower() if not c.isspace() and not unicodedata.category(c).startswith(("P", "S"))
-        )
+        return "".join(character for character in text.lower().strip() if character not in _CHINESE_SIGNS)
     text = "".join(character for character in text.lower() if character not in _SIGNS)
     return " ".join(_ARTICLES.sub(" ", text).split())
 
