@@ -87,7 +87,8 @@ def configuration(name: str, **overrides: Any) -> Any:
     for key in overrides:
         if key not in known:
             raise unknown(f"setting of {name}", key, sorted(known))
-        if key in POSITIVE and isinstance(overrides[key], int) and overrides[key] < 1:
+        least = 0 if getattr(config, key) == 0 else 1  # a head without classes has none
+        if key in POSITIVE and isinstance(overrides[key], int) and overrides[key] < least:
             raise UsageError(f"{name}: {key} is {overrides[key]}, expected 1 or more")
     lists_to_tuples = {k: tuple(v) if isinstance(v, list) else v for k, v in overrides.items()}
     try:

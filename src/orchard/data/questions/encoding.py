@@ -94,12 +94,19 @@ class QuestionEncoder:
         room = self.room - len(asked)
         found, begin = [], 0
         while True:
-            part = ids[begin : begin + room]
-            text = self.inputs.lay_out(asked, part)
-            found.append(Window(text, text.begin[1], tuple(places[begin : begin + room])))
-            if begin + room >= len(ids):
+            end = self._whole(places, min(begin + room, len(ids)), begin + 1) or begin + room
+            text = self.inputs.lay_out(asked, ids[begin:end])
+            found.append(Window(text, text.begin[1], tuple(places[begin:end])))
+            if end >= len(ids):
                 return found
-            begin += room - self.overlap
+            begin = self._whole(places, max(end - self.overlap, begin + 1), begin + 1) or begin + 1
+
+    @staticmethod
+    def _whole(places: Sequence[tuple[int, int]], at: int, least: int) -> int:
+        """The last token up to `at` with which a word begins; 0 where that is before `least`."""
+        while 0 < at < len(places) and places[at] == places[at - 1]:
+            at -= 1
+        return at if at >= least or at >= len(places) else 0
 
     def batch(self, windows: Sequence[Window], spans: Sequence[tuple[int, int]], indices: np.ndarray) -> SpanBatch:
         tokens, segments = self.inputs.batch([one.text for one in windows])
