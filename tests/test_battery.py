@@ -29,7 +29,7 @@ from orchard.weights.sizes import size_of
 # Exporting takes seconds, of recurrent models, which become a loop without a loop, half a minute. Other tasks than
 # classification do it once for a module; without the slow tests once, and where test_export.py does it, not at all.
 ONCE_A_MODULE = {small.card.module: id for id, small in reversed(SMALL.items())}
-RECURRENT = ("luong", "rnnsearch")
+RECURRENT = ("bilstm_crf", "drqa", "luong", "rnnsearch")
 IN_TEST_EXPORT = ("image-tokenization", "text-generation", "text-to-image", "zero-shot-image-classification")
 EXPORTED = [
     id

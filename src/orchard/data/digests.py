@@ -23,6 +23,7 @@ from orchard.data.labelled_text.contracts import LabelledTexts
 from orchard.data.masks.collect import FileMasks
 from orchard.data.pairs.contracts import Pairs
 from orchard.data.picture_objects import ObjectSplit
+from orchard.data.questions.contracts import QuestionSplit
 from orchard.data.resolutions import Resolutions
 from orchard.data.splits import ArraySplit
 from orchard.data.tagged_text.contracts import TaggedSplit
@@ -94,6 +95,11 @@ def _(split: Pairs) -> np.ndarray:
 
 @digests_of.register
 def _(split: TaggedSplit) -> np.ndarray:
+    return split.marks()
+
+
+@digests_of.register
+def _(split: QuestionSplit) -> np.ndarray:
     return split.marks()
 
 

@@ -301,6 +301,14 @@ class TaggedTextSource(Source):
     )  # fmt: skip
 
 
+class QuestionSource(Source):
+    """Questions about texts, and where they are."""
+
+    language_of: Literal["en", "de", "zh"] | None = Field(
+        None, description="the language of xquad that is read; default: en"
+    )
+
+
 class CaptionSource(CaptionSettings, Source):
     """Images with captions, and where they are."""
 
@@ -330,7 +338,8 @@ class AnyColumns(Columns, ImageColumns, LabelledTextColumns, TextColumns):
 
 
 class AnySource(
-    ImageSource, CaptionSource, MaskSource, LabelledTextSource, TextPairSource, TaggedTextSource, TextSource
+    ImageSource, CaptionSource, MaskSource, LabelledTextSource, TextPairSource, TaggedTextSource, QuestionSource,
+    TextSource,
 ):
     """Data of any kind, for who only looks at it."""
 

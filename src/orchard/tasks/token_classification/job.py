@@ -95,9 +95,6 @@ class Job(base.Job):
         if long:
             length = self.encoder.inputs.length
             found.append(f"{long:,} of {len(train):,} sentences are longer than {length} tokens: read in windows")
-        if self.data.problems:
-            count, first = len(self.data.problems), self.data.problems[0]
-            found.append(f"{count} records are not as they should be, such as {first.key}: {first.what}")
         return found
 
     def manifest(self) -> dict[str, Any]:
