@@ -69,3 +69,17 @@ class MaskedHead(nn.Module):
         """States (B, T, D), or (N, D) of N positions; `pooled` (B, D) stands for each text."""
         tokens = self.tokens(hidden, table)
         return tokens if self.pair is None else Pretraining(tokens, self.pair(pooled))
+
+
+class PooledClasses(nn.Module):
+    """The first token's state through a layer of its own to the logits of classes, (B, D) → (B, K)."""
+
+    def __init__(self, width: int, classes: int, activation: nn.Module, *, dropout: float):
+        super().__init__()
+        self.dense = nn.Linear(width, width)
+        self.activation = activation
+        self.dropout = nn.Dropout(dropout)
+        self.out = nn.Linear(width, classes)
+
+    def forward(self, first: Tensor) -> Tensor:
+        return self.out(self.dropout(self.activation(self.dense(first))))

@@ -66,6 +66,11 @@ class BertConfig:
             return self.pairs
         return self.head in ("text-classification", "feature-extraction")
 
+    @property
+    def distinct(self) -> int:
+        """Blocks with weights of their own."""
+        return self.depth
+
 
 class Bert(nn.Module):
     """Tokens (B, T) int64 to what the head says: see `orchard.models.language.text_encoder`."""
@@ -79,7 +84,7 @@ class Bert(nn.Module):
         super().__init__()
         self.config = config
         self.embedding = self.make_embedding()
-        self.blocks = nn.ModuleList(self.make_block() for _ in range(config.depth))
+        self.blocks = nn.ModuleList(self.make_block() for _ in range(config.distinct))
         self.pooler = self.make_pooler() if config.pooled else None
         self.dropout = nn.Dropout(config.dropout)
         self.head = self.make_head()
@@ -93,19 +98,26 @@ class Bert(nn.Module):
     def make_embedding(self) -> TextEmbedding:
         c = self.config
         tokens = nn.Embedding(c.vocabulary, c.width, padding_idx=c.pad)
-        positions, segments = nn.Embedding(c.context, c.width), nn.Embedding(c.segments, c.width)
-        return TextEmbedding(tokens, positions, segments, self.make_norm(), dropout=c.dropout)
+        return TextEmbedding(tokens, self.make_tables(c.width), self.make_norm(c.width), dropout=c.dropout)
 
-    def make_norm(self) -> nn.LayerNorm:
-        return nn.LayerNorm(self.config.width, eps=self.config.norm_eps)
+    def make_tables(self, width: int) -> dict[str, nn.Embedding]:
+        """What is added to tokens."""
+        c = self.config
+        return {"positions": nn.Embedding(c.context, width), "segments": nn.Embedding(c.segments, width)}
+
+    def make_norm(self, width: int) -> nn.LayerNorm:
+        return nn.LayerNorm(width, eps=self.config.norm_eps)
 
     def make_block(self) -> PostNormBlock:
         c = self.config
-        attention = Attention(
+        mlp = Mlp(c.width, c.hidden, ACTIVATIONS[c.activation](), out_dropout=c.dropout)
+        return PostNormBlock(self.make_norm(c.width), self.make_attention(), self.make_norm(c.width), mlp)
+
+    def make_attention(self) -> nn.Module:
+        c = self.config
+        return Attention(
             c.width, c.heads, bias=True, causal=False, dropout=c.attention_dropout, out_dropout=c.dropout
         )  # fmt: skip
-        mlp = Mlp(c.width, c.hidden, ACTIVATIONS[c.activation](), out_dropout=c.dropout)
-        return PostNormBlock(self.make_norm(), attention, self.make_norm(), mlp)
 
     def make_pooler(self) -> Pooler:
         return Pooler(self.config.width, nn.Tanh())
@@ -120,7 +132,7 @@ class Bert(nn.Module):
 
     def make_token_logits(self) -> TokenLogits:
         c = self.config
-        transform = Transform(c.width, c.width, ACTIVATIONS[c.activation](), self.make_norm())
+        transform = Transform(c.width, c.width, ACTIVATIONS[c.activation](), self.make_norm(c.width))
         return TokenLogits(c.vocabulary, transform)
 
     def initialise(self) -> None:
@@ -134,14 +146,20 @@ class Bert(nn.Module):
                 nn.init.zeros_(module.weight[module.padding_idx])
 
     def forward(
-        self, tokens: Tensor, mask: Tensor | None = None, segments: Tensor | None = None, only: Tensor | None = None
+        self,
+        tokens: Tensor,
+        mask: Tensor | None = None,
+        segments: Tensor | None = None,
+        only: Tensor | None = None,
+        **more: Tensor,
     ) -> Tensor | Pretraining:
         """`mask` (B, T) bool is true at tokens, by default where they are not `pad`; `segments` (B, T) int64, default 0.
 
         `only` (B, T) bool names the positions whose tokens a fill-mask head is to say: (N, V) for the N that are true.
+        `more` is what `embed` of a landmark takes besides.
         Raises ValueError for anything but ids of the vocabulary, no longer than the context.
         """
-        hidden = self.hidden(tokens, mask, segments)
+        hidden = self.hidden(tokens, mask, segments, **more)
         head = self.config.head
         if head == "fill-mask":
             asked = hidden if only is None else hidden[only]
@@ -150,17 +168,20 @@ class Bert(nn.Module):
             return self.head(self.dropout(self.summary(hidden)))
         return self.head(self.dropout(hidden) if head == "token-classification" else hidden)
 
-    def hidden(self, tokens: Tensor, mask: Tensor | None = None, segments: Tensor | None = None) -> Tensor:
+    def hidden(
+        self, tokens: Tensor, mask: Tensor | None = None, segments: Tensor | None = None, **more: Tensor
+    ) -> Tensor:
         """The last states of all tokens, (B, T, D)."""
         c = self.config
         check_text(c, tokens, mask, segments)
         mask = tokens != c.pad if mask is None else mask
-        x = self.embed(tokens, mask, torch.zeros_like(tokens) if segments is None else segments)
+        x = self.embed(tokens, mask, torch.zeros_like(tokens) if segments is None else segments, **more)
         return self.encode(x, mask)
 
     def embed(self, tokens: Tensor, mask: Tensor, segments: Tensor) -> Tensor:
         """What goes into the first block, (B, T, D)."""
-        return self.embedding(tokens, torch.arange(tokens.shape[1], device=tokens.device), segments)
+        positions = torch.arange(tokens.shape[1], device=tokens.device)
+        return self.embedding(tokens, {"positions": positions, "segments": segments})
 
     def encode(self, x: Tensor, mask: Tensor) -> Tensor:
         """Every block, in which tokens see all tokens that `mask` (B, T) marks."""
@@ -190,12 +211,14 @@ def infer_config(config: Any, source: str, lookup: Callable[[str], Tensor | None
     """What a checkpoint's tables say of the vocabulary and the context, and whether it has both heads of pretraining."""
     tables = {
         "vocabulary": lookup("embedding.tokens.weight"),
-        "context": lookup("embedding.positions.weight"),
-        "segments": lookup("embedding.segments.weight"),
+        "context": lookup("embedding.tables.positions.weight"),
+        "segments": lookup("embedding.tables.segments.weight"),
     }
     found: dict[str, Any] = {name: len(table) for name, table in tables.items() if table is not None}
     if config.head == "fill-mask":
         found["pairs"] = lookup("head.pair.weight") is not None
+    if (classes := lookup("head.out.weight")) is not None:
+        found["num_classes"] = len(classes)
     if config.head not in WITH_CLASSES:
         found["num_classes"] = 0  # the two ends of an answer are none
     return found
@@ -215,6 +238,7 @@ VARIANTS = {
     "bert_base_multilingual": BertConfig(768, 12, 12, 3072, vocabulary=105879),
     "bert_base_multilingual_cased": BertConfig(768, 12, 12, 3072, vocabulary=119547),
     "bert_base_chinese": BertConfig(768, 12, 12, 3072, vocabulary=21128),
+    "biobert_base": BertConfig(768, 12, 12, 3072, vocabulary=28996),
 }
 LANDMARK = Landmark(
     model=Bert,

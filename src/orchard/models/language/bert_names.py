@@ -40,15 +40,25 @@ def hf_names(config: BertConfig) -> Table:
 
 def hf_file_names(config: BertConfig) -> Table:
     """The file that save_pretrained writes: what is tied stands in it once. BertModel has no prefix."""
-    model = "" if config.head == FEATURES else "bert."
+    return bert_rules(config, "bert.")
+
+
+def bert_rules(config: BertConfig, prefix: str) -> Table:
+    """The names of BERT and of the landmarks that are called like it, behind the prefix of their model."""
+    model = "" if config.head == FEATURES else prefix
     return [
         *embedding_rules(model + "embeddings.{}.{}"),
         *block_rules(model + "encoder.layer.{}."),
         ("pooler.dense.{}", model + "pooler.dense.{}"),
         *masked_rules("cls.predictions.", "transform.dense", "transform.LayerNorm"),
         ("head.pair.{}", "cls.seq_relationship.{}"),
-        ("head.{}", f"{CLASSIFIERS.get(config.head, 'classifier')}.{{}}"),
+        ("head.{}", classifier(config)),
     ]
+
+
+def classifier(config: BertConfig) -> str:
+    """The one layer of a head."""
+    return f"{CLASSIFIERS.get(config.head, 'classifier')}.{{}}"
 
 
 def hf_old_names(config: BertConfig) -> Table:
@@ -74,8 +84,8 @@ def tied(head: str, table: str, config: Any) -> Table:
     if config.head != "fill-mask":
         return []
     return [
-        Rule("embedding.tokens.weight", (table, head + "decoder.weight"), _one, lambda table: (table, table)),
-        Rule("head.tokens.bias", (head + "bias", head + "decoder.bias"), _one, lambda bias: (bias, bias)),
+        Rule("embedding.tokens.weight", (table, head + "decoder.weight"), one_of_two, lambda table: (table, table)),
+        Rule("head.tokens.bias", (head + "bias", head + "decoder.bias"), one_of_two, lambda bias: (bias, bias)),
     ]
 
 
@@ -83,8 +93,8 @@ def embedding_rules(pattern: str) -> Table:
     """`pattern` has the name of a table and then weight or bias."""
     return [
         ("embedding.tokens.{}", pattern.format("word_embeddings", "{}")),
-        ("embedding.positions.{}", pattern.format("position_embeddings", "{}")),
-        ("embedding.segments.{}", pattern.format("token_type_embeddings", "{}")),
+        ("embedding.tables.positions.{}", pattern.format("position_embeddings", "{}")),
+        ("embedding.tables.segments.{}", pattern.format("token_type_embeddings", "{}")),
         ("embedding.norm.{}", pattern.format("LayerNorm", "{}")),
     ]
 
@@ -114,7 +124,7 @@ def masked_rules(head: str, dense: str, norm: str) -> Table:
     ]
 
 
-def _one(first: Tensor, second: Tensor) -> Tensor:
+def one_of_two(first: Tensor, second: Tensor) -> Tensor:
     """The one tensor behind two names; zeros say that the second has no entry."""
     if not first.is_meta and second.any() and not torch.equal(first, second):
         raise OrchardError(

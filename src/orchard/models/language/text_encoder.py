@@ -30,6 +30,7 @@ from orchard.models.language.source_target import check_source
 # How one text, and how two are laid out: the text a, the text b, and special tokens by role; ":1" begins segment 1.
 PLAIN = ("a", "a separator b:1")
 BERT = ("class a separator", "class a separator b:1 separator")
+UNMARKED = ("class a separator", "class a separator b separator")  # a model without segments
 ROBERTA = ("class a separator", "class a separator separator b:1 separator")
 LENGTH = 12  # tokens of an example, where the context allows them
 HEADS = ("fill-mask", "text-classification", "token-classification", "question-answering", "feature-extraction")
@@ -38,12 +39,12 @@ WITH_CLASSES = ("text-classification", "token-classification")
 
 def check_text(config: Any, tokens: Tensor, mask: Tensor | None, segments: Tensor | None) -> None:
     """Raise ValueError for what is no batch of texts: see `check_source`; segments are of the tokens' shape and of the
-    kinds that `config.segments` counts, 2 where it says nothing. Numbers are looked at on the CPU only."""
+    kinds that `config.segments` counts, 2 where it says nothing; a model that has none does not look at them. Numbers are looked at on the CPU only."""
     check_source(tokens, mask, vocabulary=config.vocabulary, most=config.context)
     if segments is not None and (segments.dtype != torch.int64 or segments.shape != tokens.shape):
         raise ValueError(f"expected segments {tuple(tokens.shape)} int64, got {tuple(segments.shape)} {segments.dtype}")
     kinds = getattr(config, "segments", 2)
-    if segments is None or segments.device.type != "cpu" or torch.compiler.is_compiling() or not segments.numel():
+    if segments is None or not kinds or segments.device.type != "cpu" or torch.compiler.is_compiling() or not segments.numel():
         return
     low, high = segments.aminmax()
     if low < 0 or high >= kinds:

@@ -12,8 +12,13 @@ from orchard.weights.golden import Stored
 
 
 def stored(case: Stored) -> Stored:
-    mask = case.tensors["in.attention_mask"]
-    return replace(case, tensors={**case.tensors, "in.attention_mask": mask.bool()})
+    """NEZHA's code leaves out labels of -1, all others those of -100."""
+    tensors = dict(case.tensors)
+    tensors["in.attention_mask"] = tensors["in.attention_mask"].bool()
+    if "in.masked_lm_labels" in tensors:
+        labels = tensors["in.masked_lm_labels"]
+        tensors["in.masked_lm_labels"] = labels.where(labels != -1, -100)
+    return replace(case, tensors=tensors)
 
 
 def run(model: nn.Module, inputs: dict[str, Tensor]) -> Any:
