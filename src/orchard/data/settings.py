@@ -338,7 +338,13 @@ class AnyColumns(Columns, ImageColumns, LabelledTextColumns, TextColumns):
 
 
 class AnySource(
-    ImageSource, CaptionSource, MaskSource, LabelledTextSource, TextPairSource, TaggedTextSource, QuestionSource,
+    ImageSource,
+    CaptionSource,
+    MaskSource,
+    LabelledTextSource,
+    TextPairSource,
+    TaggedTextSource,
+    QuestionSource,
     TextSource,
 ):
     """Data of any kind, for who only looks at it."""

@@ -16,7 +16,7 @@ from orchard.models.language import bert_names
 from orchard.models.language.bert import Bert, BertConfig, infer_config
 from orchard.models.language.bert_names import Table, bert_rules, tied
 from orchard.models.language.text_encoder import example_texts
-from orchard.nn.relative_attention import FunctionalRelativeAttention
+from orchard.nn.functional_relative_attention import FunctionalRelativeAttention
 
 
 @dataclass(frozen=True)

@@ -44,7 +44,13 @@ def check_text(config: Any, tokens: Tensor, mask: Tensor | None, segments: Tenso
     if segments is not None and (segments.dtype != torch.int64 or segments.shape != tokens.shape):
         raise ValueError(f"expected segments {tuple(tokens.shape)} int64, got {tuple(segments.shape)} {segments.dtype}")
     kinds = getattr(config, "segments", 2)
-    if segments is None or not kinds or segments.device.type != "cpu" or torch.compiler.is_compiling() or not segments.numel():
+    if (
+        segments is None
+        or not kinds
+        or segments.device.type != "cpu"
+        or torch.compiler.is_compiling()
+        or not segments.numel()
+    ):
         return
     low, high = segments.aminmax()
     if low < 0 or high >= kinds:

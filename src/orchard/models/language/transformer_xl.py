@@ -37,7 +37,9 @@ class TransformerXLConfig:
     division: int = 1  # by which embeddings get narrower from cluster to cluster
     tied_head: bool = True  # the head is the tables
     tied_projections: bool = True  # rare clusters share their projection with the tables; the first never does
-    tensorflow: bool = False  # as the released models: every layer has its own u and v, and looks at zeros before a text
+    tensorflow: bool = (
+        False  # as the released models: every layer has its own u and v, and looks at zeros before a text
+    )
     pre_norm: bool = False
     same_length: bool = False  # every token looks at equally many
     clamp: int = 0  # distances from here on count alike; 0: none
