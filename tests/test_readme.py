@@ -65,6 +65,9 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ):
             lines = [f"{words[n % 2]} {words[2]} {n}.\n" for n in range(count)]
             (folder / "FOLDER" / f"{split}.{language}").write_text("".join(lines))
+    reviews = [f"{word} number {n},{label}" for n in range(30) for word, label in (("fine", "good"), ("dull", "bad"))]
+    (folder / "reviews.csv").write_text("review,label\n" + "\n".join(reviews) + "\n")
+    (folder / "more.csv").write_text("review\na dull film\n")
     (folder / "book.txt").write_text("Once upon a time there was a tree, and the tree bore fruit. " * 200)
     return folder
 
