@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from torch import nn
@@ -11,8 +12,10 @@ from orchard.data.text_tokenizer import FOLDER, read_text_tokenizer
 from orchard.data.tokenizers import Tokenizer
 from orchard.errors import OrchardError, UsageError
 from orchard.inference.loading import Loaded
-from orchard.models import create_model, landmark_of
+from orchard.models import configuration, create_model, landmark_of
 from orchard.tasks.base import on_device, read_start
+from orchard.training.settings import Resolved
+from orchard.weights.folders import model_folder, read_description
 
 LENGTH = "length"  # a fact of a model's folder: tokens of a text that are read
 
@@ -20,6 +23,21 @@ LENGTH = "length"  # a fact of a model's folder: tokens of a text that are read
 def template_of(name: str) -> tuple[str, str]:
     """How the models of a variant want one text, and two, to be marked."""
     return landmark_of(name).model.template  # type: ignore[attr-defined, no-any-return]
+
+
+def fit_length(resolved: Resolved) -> Resolved:
+    """Where nobody said how many tokens are read, no more than the model's context."""
+    settings: Any = resolved.settings
+    if "text.length" in resolved.origins:
+        return resolved
+    if settings.start_from:
+        context = read_description(model_folder(Path(settings.start_from))).architecture.get("context")
+    else:
+        known = {key: value for key, value in settings.architecture.items() if key == "context"}
+        context = configuration(settings.model, **known).context
+    if not isinstance(context, int) or context >= settings.text.length:
+        return resolved
+    return resolved.choose("text.length", context, "chosen: the model's context")
 
 
 def start_encoder(settings: Any, tokenizer: Tokenizer, head: str, num_classes: int) -> nn.Module:

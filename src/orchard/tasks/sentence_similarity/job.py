@@ -22,7 +22,7 @@ from orchard.tasks.sentence_similarity import TASK
 from orchard.tasks.sentence_similarity.loader import SentencePairLoader, SentencePairs
 from orchard.tasks.sentence_similarity.objective import Scale, SentenceSimilarity
 from orchard.tasks.sentence_similarity.settings import Settings
-from orchard.tasks.text_start import LENGTH, loaded_inputs, start_encoder, template_of
+from orchard.tasks.text_start import LENGTH, fit_length, loaded_inputs, start_encoder, template_of
 from orchard.training.feed import LoaderFeed
 from orchard.training.run import RunFolder
 from orchard.training.settings import Resolved
@@ -48,6 +48,8 @@ class Job(base.Job):
         if not self.data.paired or self.data.target != "number" or len(self.data.classes) != 1:
             raise UsageError(f"{self.data.source}: expected two sentences and one score in a record; name the columns "
                              "with data.columns.text, text_pair and label")  # fmt: skip
+        resolved = fit_length(resolved)
+        settings = resolved.settings
         train = self.data.splits["train"]
         texts = (text for n in range(len(train)) for text in train.text(n) if text is not None)
         self.tokenizer = make_text_tokenizer(settings.text, texts, settings.start_from, ROLES)
@@ -108,7 +110,7 @@ class Job(base.Job):
 
     def sample(self) -> tuple[Tensor, Tensor, Tensor]:
         """One sentence of the length that is read, by which a model's cost is told."""
-        tokens = torch.full((1, self.inputs.length), self.tokenizer.specials["unknown"])
+        tokens = torch.full((1, self.inputs.length), (self.inputs.pad + 1) % self.tokenizer.vocabulary)
         return tokens, torch.ones_like(tokens, dtype=torch.bool), torch.zeros_like(tokens)
 
     def cost(self, model: nn.Module) -> dict[str, int]:

@@ -27,7 +27,7 @@ from orchard.tasks.image_classification.targets import settle_for_target, target
 from orchard.tasks.text_classification import TASK
 from orchard.tasks.text_classification.objective import TextClassification, predict_texts
 from orchard.tasks.text_classification.settings import Settings
-from orchard.tasks.text_start import LENGTH, loaded_inputs, start_encoder, template_of
+from orchard.tasks.text_start import LENGTH, fit_length, loaded_inputs, start_encoder, template_of
 from orchard.training.feed import LoaderFeed
 from orchard.training.metric import Metric
 from orchard.training.run import RunFolder
@@ -49,7 +49,7 @@ class Job(base.Job):
         """Open the texts, make the tokenizer and the model. Raises UsageError or OrchardError for what does not fit."""
         settings: Any = resolved.settings
         self.data = open_labelled_texts(resolved.objects.data or settings.data.source, settings.data)
-        resolved = settle_for_target(resolved, self.data)
+        resolved = fit_length(settle_for_target(resolved, self.data))
         settings = resolved.settings
         self.tokenizer = make_text_tokenizer(
             settings.text, _texts(self.data.splits["train"]), settings.start_from, ROLES
@@ -125,7 +125,7 @@ class Job(base.Job):
 
     def sample(self) -> tuple[Tensor, Tensor, Tensor]:
         """One text of the length that is read, by which a model's cost is told."""
-        tokens = torch.full((1, self.inputs.length), self.tokenizer.specials["unknown"])
+        tokens = torch.full((1, self.inputs.length), (self.inputs.pad + 1) % self.tokenizer.vocabulary)
         return tokens, torch.ones_like(tokens, dtype=torch.bool), torch.zeros_like(tokens)
 
     def cost(self, model: nn.Module) -> dict[str, int]:

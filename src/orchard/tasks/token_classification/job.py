@@ -20,7 +20,7 @@ from orchard.given import Given
 from orchard.inference.export import Entry, example_inputs, method_entry
 from orchard.inference.loading import Loaded
 from orchard.tasks import base
-from orchard.tasks.text_start import LENGTH, start_encoder, template_of
+from orchard.tasks.text_start import LENGTH, fit_length, start_encoder, template_of
 from orchard.tasks.token_classification import TASK
 from orchard.tasks.token_classification.metrics import tag_metrics, type_rows
 from orchard.tasks.token_classification.objective import TokenObjective, WindowTags, join_windows, tag_windows
@@ -44,6 +44,7 @@ class Job(base.Job):
 
     def __init__(self, resolved: Resolved, device: torch.device):
         """Open the data, make the tokenizer and the model. Raises UsageError or OrchardError for what does not fit."""
+        resolved = fit_length(resolved)
         settings: Any = resolved.settings
         self.data: TaggedText = open_tagged(resolved.source, settings.data)
         self.plain = self.data.scheme == PLAIN
