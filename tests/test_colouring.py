@@ -10,19 +10,22 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from stopping import stopped_after
 
 from orchard.app.evaluate import evaluate
+from orchard.app.importing import import_checkpoint
 from orchard.app.pipeline import pipeline
 from orchard.app.train import train
 from orchard.errors import OrchardError, UsageError
+from orchard.inference.loading import load
 from orchard.models import create_model
 from orchard.nn.colour_bins import annealed_mean, class_weights, colour_bins, encode
 from orchard.nn.lab import lab_to_rgb, rgb_to_lab
 from orchard.tasks.image_to_image.colouring import auc, colour_loss, places
 from orchard.tasks.image_to_image.painting import to_grey
 from orchard.weights.golden import GOLDEN, read_golden
+from orchard.weights.official import export_official
 
 CIC: dict[str, Any] = {"widths": [4, 6, 8, 8, 6]}
 SMALL: dict[str, Any] = {
@@ -183,3 +186,14 @@ def test_grey_of_the_same_lightness() -> None:
     grey = to_grey(image)
     lightness = [rgb_to_lab(x.expand(3, -1, -1) / 255)[0] for x in (image, grey)]
     torch.testing.assert_close(lightness[0], lightness[1], atol=0.5, rtol=0)
+
+
+def test_official_files_are_imported_with_their_colours_and_temperature(tmp_path: Path) -> None:
+    model = create_model("cic_nano", image_size=16, temperature=1.0, **CIC)
+    model.get_buffer("bins").mul_(0.9)
+    save_file(export_official(model, "richzhang"), tmp_path / "release.safetensors")
+    import_checkpoint("cic_nano", str(tmp_path / "release.safetensors"), tmp_path / "out", overrides={"image_size": 16})
+    found: Any = load(tmp_path / "out").model
+    assert found.config.temperature == 1 and list(found.config.widths) == CIC["widths"]
+    assert all(torch.equal(one, found.state_dict()[name]) for name, one in model.state_dict().items())
+    assert pipeline(tmp_path / "out")(fields(0, (20, 20)).convert("L")).size == (20, 20)

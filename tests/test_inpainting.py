@@ -17,12 +17,14 @@ from torch import Tensor
 
 from orchard.app.answer import answer
 from orchard.app.evaluate import evaluate
+from orchard.app.importing import import_checkpoint
 from orchard.app.pipeline import pipeline
 from orchard.app.train import train
 from orchard.data.counter_rng import uniforms
 from orchard.data.holes import HOLES, NUMBERS, cut_hole
 from orchard.data.two_sides.loader import SidesBatch
 from orchard.errors import OrchardError, UsageError
+from orchard.inference.loading import load
 from orchard.models import create_model
 from orchard.nn.partial_conv import PartialConv2d
 from orchard.nn.pooled_features import PooledFeatures, gram
@@ -30,9 +32,11 @@ from orchard.tasks.image_to_image.adversarial_inpainting import AdversarialInpai
 from orchard.tasks.image_to_image.filling import spread
 from orchard.tasks.image_to_image.inpainting import Inpainting
 from orchard.tasks.image_to_image.inpainting_losses import feature_losses, perceptual, pixel_losses, style
+from orchard.tasks.image_to_image.job import entries
 from orchard.tasks.image_to_image.settings import AdversarialInpaintingSettings, InpaintingSettings
 from orchard.tasks.unconditional_image_generation.learner import GenerationLearner
 from orchard.weights.golden import GOLDEN, read_golden
+from orchard.weights.official import export_official
 
 PCONV: dict[str, Any] = {"widths": [4, 6, 8]}
 SMALL: dict[str, Any] = {
@@ -279,9 +283,6 @@ def test_files_and_masks_that_do_not_fit_are_answered_in_one_line(run: Path, tmp
 
 
 def test_an_export_fills_as_the_model_does(run: Path) -> None:
-    from orchard.inference.loading import load
-    from orchard.tasks.image_to_image.job import entries
-
     loaded = load(run)
     (entry,) = entries(loaded)
     given: Tensor = entry.inputs(2, torch.Generator().manual_seed(0))["images"]
@@ -348,3 +349,29 @@ def test_a_context_encoder_fills_pictures_of_any_size(whole: bool, pictures: Pat
         given, hole = picture(size), mask(size, box)
         a, b, inside = np.asarray(fill(given, mask=hole)), np.asarray(given), np.asarray(hole) > 0
         assert np.array_equal(a[~inside], b[~inside]) and not np.array_equal(a[inside], b[inside])
+
+
+def test_official_files_are_imported(tmp_path: Path) -> None:
+    model = create_model("pconv_unet_nano", image_size=16, window=False, **PCONV)
+    save_file(
+        export_official(model, "naoto0804") | {"enc_1.conv.mask_conv.weight": torch.ones(4, 3, 7, 7)},
+        tmp_path / "1000000.safetensors",
+    )
+    overrides = {"image_size": 16, **PCONV}
+    import_checkpoint("pconv_unet_nano", str(tmp_path / "1000000.safetensors"), tmp_path / "1", overrides=overrides)
+    found: Any = load(tmp_path / "1").model
+    assert not found.config.window
+    assert all(torch.equal(one, found.state_dict()[name]) for name, one in model.state_dict().items())
+
+    overrides = {"image_size": 32, "overlap": 2, **CONTEXT}
+    model = create_model("context_encoder_nano", **overrides)
+    for network, name in (("netG", "netG_streetview"), ("netD", "netlocalD")):
+        tensors = export_official(model, "boyuanjiang").items()
+        own = {key.partition(".")[2]: one for key, one in tensors if key.startswith(network)}
+        save_file(own, tmp_path / f"{name}.safetensors")
+    files = [tmp_path / f"{name}.safetensors" for name in ("netG_streetview", "netlocalD")]
+    import_checkpoint(
+        "context_encoder_nano", str(files[0]), tmp_path / "2", overrides=overrides, files=[files[1]]
+    )  # fmt: skip
+    state = load(tmp_path / "2").model.state_dict()
+    assert all(torch.equal(one, state[name]) for name, one in model.state_dict().items())

@@ -1,11 +1,11 @@
-"""Image to image: pictures of one kind made into the same in another, learned from pairs or from two sets."""
+"""Image to image: pictures made into the same in another kind, learned from pairs, two sets or pictures alone."""
 
 from orchard.tasks.record import Image, Task
 from orchard.training.metric import Metric
 
 TASK = Task(
     name="image-to-image",
-    summary="pictures of one kind made into the same in another, learned from pairs or from two sets",
+    summary="pictures of one kind made into the same in another: translated, with holes filled, in colours",
     data="picture-pairs",
     special_data=("unpaired-pictures", "pictures"),
     data_of="objective:data_of",

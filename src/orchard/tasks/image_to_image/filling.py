@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import nullcontext
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -14,8 +14,8 @@ from torchvision.transforms.functional import pil_to_tensor, to_pil_image
 from orchard.data.pictures import FAULTS, GREY_MODES, fault, plain
 from orchard.inference.image_files import opened_image
 from orchard.models.translation.contract import Direction
-from orchard.models.translation.inpainting import COLOURS
-from orchard.tasks.image_to_image.translating import TOP, network_of, to_pixels
+from orchard.models.translation.inpainting import COLOURS, Inpainter
+from orchard.tasks.image_to_image.translating import TOP, to_pixels
 
 HALF = 128  # a mask marks what is at least so light; what is less opaque than that is a hole
 
@@ -53,7 +53,7 @@ class Filler:
         self, model: nn.Module, direction: Direction, *, keep_size: bool = False, bf16: bool = False,
         side: int | None = None,
     ):  # fmt: skip
-        self.network, self.direction, self.bf16 = network_of(model), direction, bf16
+        self.network, self.direction, self.bf16 = cast(Inpainter, model), direction, bf16
         self.side = None if keep_size else side or self.network.config.image_size
         self.device = next(model.parameters()).device
 

@@ -19,7 +19,8 @@ from orchard.weights.portable import save_portable
 
 PAIRED = {"G": "generator.", "D": "discriminator."}  # what stands before a file's names, as name tables have it
 UNPAIRED = {name: f"{name}." for name in ("G_A", "G_B", "D_A", "D_B")}
-NETWORK = re.compile(r"net_([GD](?:_[AB])?)(?=\.)")
+INPAINTING = {"G": "netG.", "D": "netD."}
+NETWORK = re.compile(r"net_?(?:local)?([GD](?:_[AB])?)(?=[._])")
 
 
 def complete(wanted: Checkpoint) -> Imported:
@@ -31,8 +32,12 @@ def complete(wanted: Checkpoint) -> Imported:
     if wanted.vocabulary or wanted.tokenizer:
         raise UsageError(f"{wanted.name} has no text and no image tokenizer; leave them out")
     with torch.device("meta"):
-        prefixes = PAIRED if family_of(create_model(wanted.name, **wanted.overrides)).PAIRED else UNPAIRED
-    if any(name.startswith(tuple(prefixes.values())) for name in wanted.tensors):  # one file with all of them
+        model = create_model(wanted.name, **wanted.overrides)
+    prefixes = PAIRED if family_of(model).PAIRED else UNPAIRED
+    if hasattr(model, "fill"):
+        prefixes = INPAINTING
+    alone = not hasattr(model, "discriminator") and not hasattr(model, "discriminators")
+    if alone or any(name.startswith(tuple(prefixes.values())) for name in wanted.tensors):  # one file with all of them
         official = wanted.read()
         save_portable(wanted.out, official.model, official.about)
         return Imported(official)

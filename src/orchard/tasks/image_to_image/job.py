@@ -172,7 +172,8 @@ class Job(base.Job):
         facts: dict[str, Any] = {"direction": self.settings.direction} if self.family.PAIRED else {}
         if alone(self.family):
             side = network_of(made).config.image_size * self.settings.augmentation.enlarge
-            given, facts = self.looks.b, {"direction": self.direction, "side": round(side)}
+            given = self.looks.a if self.looks.a.channels == 1 else self.looks.b
+            facts = {"direction": self.direction, "side": round(side)}
         save_portable(run / "model", made, self.portable(made, run.path, preprocess=given.to_json(), facts=facts))
 
     def finish(self, model: nn.Module, run: RunFolder) -> dict[str, Any]:

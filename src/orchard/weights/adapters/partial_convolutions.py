@@ -1,4 +1,4 @@
-"""Networks of partial convolutions whose masks have as many channels as the images, all alike."""
+"""Networks of partial convolutions whose masks may have as many channels as the images, all alike."""
 
 from __future__ import annotations
 
