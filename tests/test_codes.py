@@ -16,7 +16,7 @@ from torch import Tensor
 from orchard.app.pipeline import pipeline
 from orchard.app.train import train
 from orchard.data.batches import ImageBatch
-from orchard.data.settings import CaptionSource
+from orchard.data.settings import PictureSource
 from orchard.errors import UsageError
 from orchard.inference.loading import load
 from orchard.models import create_model
@@ -217,7 +217,7 @@ def test_infogan_is_trained_resumed_judged_and_reported(tmp_path: Path) -> None:
     assert "information" in log[0] and "cluster_accuracy" in log[0]
     page = (tmp_path / "whole" / "report.html").read_text(encoding="utf-8")
     assert "Cluster accuracy" in page and "Category 1" in page and "Number 2" in page
-    again = evaluate_loaded(load(tmp_path / "whole"), "digits", "test", CaptionSource(source="digits"))
+    again = evaluate_loaded(load(tmp_path / "whole"), "digits", "test", PictureSource(source="digits"))
     assert again["cluster_accuracy"] == whole["test"]["cluster_accuracy"]
 
 

@@ -127,6 +127,10 @@ def test_options_that_exclude_or_need_each_other(styled: Path, tmp_path: Path) -
             make(**options)
     with pytest.raises(UsageError, match="'walk' is for adversarial pairs, such as DCGAN; this model is none"):
         check_options(create_model("ddpm_nano"), Options(walk=1, count=2))
+    with pytest.raises(UsageError, match="'project' is of `orchard generate`"):
+        make(project="mine.png")
+    with pytest.raises(UsageError, match=r"'truncation' is for models with styles, .* classes and normal noise"):
+        check_options(create_model("cgan_nano"), Options(truncation=0.5))
     plain = pipeline(save("dcgan_nano", tmp_path / "model"))
     for name, value in (("grid", 1), ("sweep", "0,1"), ("latent", "x.npz"), ("project", "x.png")):
         with pytest.raises(UsageError, match=f"option '{name}' is for models with styles"):

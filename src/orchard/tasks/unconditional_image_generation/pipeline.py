@@ -9,6 +9,7 @@ from typing import Any
 from PIL import Image
 from torchvision.transforms.functional import to_pil_image
 
+from orchard.errors import UsageError
 from orchard.inference.loading import Loaded
 from orchard.tasks import base
 from orchard.tasks.unconditional_image_generation.classes import class_numbers, labels_of
@@ -45,6 +46,8 @@ class ImageGenerator:
         do not go with the model.
         """
         seed, steps = options.seed, self.family.steps(self.model, options)
+        if options.project is not None:
+            raise UsageError("option 'project' is of `orchard generate`, which writes files; leave it out")
         chosen = {name: str(value) for name in OPTIONS if (value := getattr(options, name)) is not None}
         if options.walk is not None or options.grid is not None:
             chosen["count"] = str(options.count)  # of which the number of an image says where it is

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import torch
 from torchmetrics.functional.image import peak_signal_noise_ratio
@@ -40,7 +41,8 @@ def projected(loaded: Loaded, options: Options, out: Path) -> Iterator[Artifact]
     target = read_pixels(picture, preprocess)
     if isinstance(target, str):
         raise OrchardError(f"{picture}: {target}")
-    pair, device = base.on_device(loaded.model)
+    model, device = base.on_device(loaded.model)
+    pair: Any = model
     if growing.grows(pair):
         pair.read_growth()
     if options.project_features is None:

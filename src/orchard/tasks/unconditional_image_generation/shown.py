@@ -22,7 +22,4 @@ def by_class(images: Tensor, classes: int) -> dict[str, Tensor]:
 def by_code(model: nn.Module, preprocess: Preprocess) -> dict[str, Tensor]:
     """`code TITLE` (V, n, C, H, W) uint8 of each code in the noise: a row for each value; {} without codes."""
     shown = pictured(model) if has_codes(model) else []
-    return {
-        f"code {title}": to_pixels(images.flatten(0, 1), preprocess).unflatten(0, images.shape[:2])
-        for title, images in shown
-    }
+    return {f"code {title}": to_pixels(images.flatten(0, 1), preprocess).view(images.shape) for title, images in shown}

@@ -28,13 +28,18 @@ def has_styles(model: nn.Module) -> bool:
     return hasattr(model, "latents") and hasattr(model, "synthesise")
 
 
+def truncates(model: nn.Module) -> bool:
+    """Can the pair's noise be truncated?"""
+    return hasattr(model, "truncate") and bool(cast(Any, model).config.prior == "normal")
+
+
 def check_options(model: nn.Module, options: Options) -> None:
     """Raise UsageError for options that the model, or each other, leave no sense to."""
     styled = has_styles(model)
     for name in (*STYLED, *NOISY):
-        if getattr(options, name) is None or styled or (name in NOISY and hasattr(model, "truncate")):
+        if getattr(options, name) is None or styled or (name in NOISY and truncates(model)):
             continue
-        such = "such as StyleGAN2" + (", or classes, such as BigGAN" if name in NOISY else "")
+        such = "such as StyleGAN2" + (", or classes and normal noise, such as BigGAN" if name in NOISY else "")
         raise UsageError(f"option '{name}' is for models with styles, {such}; this model has none")
     if options.walk is not None and not hasattr(model, "sample_noise"):
         raise UsageError("option 'walk' is for adversarial pairs, such as DCGAN; this model is none")
