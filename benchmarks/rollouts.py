@@ -1,10 +1,10 @@
 """PPO's steps of the agent a second: ours through the training loop, and a plain loop as CleanRL's ppo.py writes it.
 
 Both train the same network on CartPole with the same environments, rollouts, minibatches and passes, and count only
-what they do between the first step and the last: no evaluation, no checkpoint. They take turns in one thread, and are timed
-by the processor's time, which other work on the machine leaves as it is. The plain loop has what CleanRL's has around
-a step: gymnasium's SyncVectorEnv with the counting of returns, torch.distributions that check their arguments, and a
-global gradient norm.
+what they do between the first step and the last: no evaluation, no checkpoint. They take turns in one thread, and are
+timed by the processor's time, which other work on the machine leaves nearly as it is. The plain loop has what CleanRL's
+has around a step: gymnasium's SyncVectorEnv with the counting of returns, torch.distributions that check their
+arguments, and a global gradient norm.
 
     python benchmarks/rollouts.py
 """
