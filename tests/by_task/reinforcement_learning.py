@@ -23,7 +23,7 @@ def learn(name: str, model: Any) -> tuple[nn.Module, Loss]:
         decision = model(**inputs)
         values = squared_error(decision.values, targets)
         taken = actions[:, None].expand(-1, model.config.actions) / 8 if model.config.continuous else actions
-        return values - 0.1 * decision.distribution().log_prob(taken).mean(), values
+        return values - 0.1 * decision.log_probability(taken).mean(), values
 
     return model, both if hasattr(model, "policy") else loss
 
