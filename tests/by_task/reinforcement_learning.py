@@ -29,7 +29,8 @@ def learn(name: str, model: Any) -> tuple[nn.Module, Loss]:
 
 
 def environment(folder: Path) -> tuple[str, dict[str, Any]]:
-    return "gym:CartPole-v1", {}
+    episodes = {f"reinforcement.{split}_episodes": 2 for split in ("validation", "test")}
+    return "gym:CartPole-v1", {"policy.rollout_steps": 16, **episodes}
 
 
 HOOKS = Hooks(learn, learned=0.05, data=environment)
