@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from torch.distributions import Categorical, Independent, Normal
 
 from orchard.errors import UsageError
 from orchard.models import create_model
@@ -153,7 +154,8 @@ def test_numbered_actions_are_drawn_as_often_as_the_policy_says():
     actions, log_probabilities = draw(decision, np.random.default_rng(0).random((9000, 1)))
     share = np.bincount(actions, minlength=3) / 9000
     assert np.abs(share - np.exp(decision.policy[0].numpy())).max() < 0.02
-    assert np.allclose(log_probabilities, decision.distribution().log_prob(torch.from_numpy(actions)))
+    assert np.allclose(log_probabilities, Categorical(logits=decision.policy).log_prob(torch.from_numpy(actions)))
+    assert torch.allclose(decision.entropy(), Categorical(logits=decision.policy).entropy())
     assert (likeliest(decision) == share.argmax()).all()
     assert draw(decision, np.full((9000, 1), 1 - 2.0**-53))[0].max() <= 2
 
@@ -167,11 +169,11 @@ def test_real_actions_are_drawn_from_their_normal_distribution():
     assert actions.dtype == log_probabilities.dtype == np.float32
     assert np.abs(actions.std(0) - np.exp([-1.0, 0.5])).max() < 0.05
     assert np.abs(actions.mean(0) - likeliest(decision)[0]).max() < 0.05
-    chosen = decision.distribution()
+    chosen = Independent(Normal(decision.policy, decision.log_std.exp()), 1)
     assert np.allclose(log_probabilities, chosen.log_prob(torch.from_numpy(actions)), atol=1e-5)
     batch = steps(9000, torch.from_numpy(actions))
     now = judge(network, replace(batch, observations=torch.ones(9000, 3)))
-    entropy = sum(0.5 * math.log(2 * math.pi * math.e) + std for std in (-1.0, 0.5))
+    entropy = chosen.entropy()[0].item()
     assert np.allclose(log_probabilities, now.log_probabilities.detach(), atol=1e-5)
     assert now.entropies.mean().item() == pytest.approx(entropy, rel=1e-5)
 

@@ -27,7 +27,7 @@ from orchard.errors import UsageError
 from orchard.models import create_model
 from orchard.tasks.reinforcement_learning.exploration import explore
 from orchard.tasks.reinforcement_learning.film import film, write_film
-from orchard.tasks.reinforcement_learning.metrics import compute_metrics
+from orchard.tasks.reinforcement_learning.metrics import compute_metrics, spread_of
 from orchard.tasks.reinforcement_learning.playing import play
 from orchard.tasks.reinforcement_learning.q_learning import QLearner, QLearning
 from orchard.tasks.reinforcement_learning.replay import Transitions
@@ -260,6 +260,13 @@ def test_the_loss_is_made_of_the_parts_that_the_settings_name() -> None:
 def test_metrics_by_hand() -> None:
     found = compute_metrics([Episode(0, 10.0, 4), Episode(1, 20.0, 6)])
     assert found == {"mean_return": 15.0, "return_std": 5.0, "mean_length": 5.0}
+
+
+def test_the_spread_of_returns_and_what_a_person_reaches() -> None:
+    episodes = [Episode(0, -20.7, 4), Episode(1, 14.6, 6)]
+    plain = spread_of(episodes, CARTPOLE)
+    assert plain == {"return_error": pytest.approx(35.3 / 2), "lowest_return": -20.7, "highest_return": 14.6}
+    assert spread_of(episodes, "gym:ALE/Pong-v5")["human_normalised"] == pytest.approx(0.5)
 
 
 def test_exploration_is_a_function_of_seed_and_step() -> None:

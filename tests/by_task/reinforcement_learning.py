@@ -23,13 +23,14 @@ def learn(name: str, model: Any) -> tuple[nn.Module, Loss]:
         decision = model(**inputs)
         values = squared_error(decision.values, targets)
         taken = actions[:, None].expand(-1, model.config.actions) / 8 if model.config.continuous else actions
-        return values - 0.1 * decision.distribution().log_prob(taken).mean(), values
+        return values - 0.1 * decision.log_probability(taken).mean(), values
 
     return model, both if hasattr(model, "policy") else loss
 
 
 def environment(folder: Path) -> tuple[str, dict[str, Any]]:
-    return "gym:CartPole-v1", {}
+    episodes = {f"reinforcement.{split}_episodes": 2 for split in ("validation", "test")}
+    return "gym:CartPole-v1", {"policy.rollout_steps": 16, **episodes}
 
 
 HOOKS = Hooks(learn, learned=0.05, data=environment)

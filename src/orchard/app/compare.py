@@ -23,6 +23,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.weak import WeakIdKeyDictionary
 
+from orchard.app.seed_curves import seed_curves
 from orchard.app.train import resolve_training, train
 from orchard.data.kinds import data_name, folder_name, kind_named
 from orchard.errors import OrchardError, UsageError
@@ -33,7 +34,7 @@ from orchard.inference.loading import Loaded, load
 from orchard.models import landmark_of
 from orchard.models.foreign import is_foreign
 from orchard.report import charts
-from orchard.report.charts import Spot, percent, spot_chart, write_page
+from orchard.report.charts import Spot, band_chart, percent, spot_chart, write_page
 from orchard.tasks.base import Job
 from orchard.tasks.record import Task
 from orchard.tasks.registry import task_learned, task_named
@@ -333,12 +334,17 @@ def _write_page(path: Path, result: Mapping[str, Any], budget: Budget) -> None:
         f"{name.capitalize()} against cost", spots, x_label="multiply-adds per sample", y_label=name,
         percent=metric.percent,
     )  # fmt: skip
+    curves = band_chart(
+        f"{name.capitalize()} while learning", seed_curves(rows, path.parent, metric.name), x_label="epochs",
+        y_label=name, percent=metric.percent,
+    )  # fmt: skip
     write_page(
         path,
         Path(charts.__file__).with_name("compare.html.jinja"),
         result=result,
         rows=rows,
         chart=chart,
+        curves=curves,
         words=budget.words(),
         batch=THROUGHPUT_BATCH,
         metric=metric.name.replace("_", " "),

@@ -89,7 +89,9 @@ class Environments:
         except Exception as error:
             raise self._failed(place, error) from error
         self.lives[place] = info.get("lives", 0)
-        return self._checked(place, observation, 0.0)
+        array = self._checked(place, observation)
+        self._check_finite(array[None], np.zeros(1), place)
+        return array
 
     def step(self, actions: np.ndarray) -> Step:
         """Take `actions`, one in each environment: (count,) int64, or (count, A) real numbers, which are clipped to
@@ -103,6 +105,7 @@ class Environments:
                 ended[place] = terminated[place] or truncated
                 lost[place] = lives < self.lives[place]
                 self.lives[place] = lives
+            self._check_finite(seen, rewards)
             self.observations = seen.copy()
             finished = []
             for place in np.flatnonzero(ended).tolist():
@@ -122,19 +125,24 @@ class Environments:
         except Exception as error:
             raise self._failed(place, error) from error
         self.scores[place] += reward
-        return self._checked(place, observation, reward), reward, terminated, truncated, info.get("lives", 0)
+        return self._checked(place, observation), reward, terminated, truncated, info.get("lives", 0)
 
-    def _checked(self, place: int, observation: Any, reward: float) -> np.ndarray:
-        """What is seen, as an array. Raises OrchardError for another shape, or what is no number."""
+    def _checked(self, place: int, observation: Any) -> np.ndarray:
+        """What is seen, as an array. Raises OrchardError for another shape."""
         array = _numbers(observation)
         if array.shape != self.shape:
             raise OrchardError(
                 f"{self._where(place)} has an observation of shape {array.shape}, expected {self.shape}; {KEPT}"
             )
-        if not math.isfinite(reward) or (array.dtype != np.uint8 and not np.isfinite(array).all()):
-            what = "an observation" if math.isfinite(reward) else "a reward"
-            raise OrchardError(f"{self._where(place)} has {what} that is not a finite number; {KEPT}")
         return array
+
+    def _check_finite(self, seen: np.ndarray, rewards: np.ndarray, first: int = 0) -> None:
+        """Raise OrchardError where an observation (N, ...) or a reward (N,) is no number; `first` is the environment
+        that the first of them is of."""
+        for what, found in (("a reward", rewards), ("an observation", seen)):
+            if found.dtype != np.uint8 and not np.isfinite(found).all():
+                bad = int(np.argmin(np.isfinite(found).reshape(len(found), -1).all(1)))
+                raise OrchardError(f"{self._where(first + bad)} has {what} that is not a finite number; {KEPT}")
 
     def _failed(self, place: int, error: Exception) -> OrchardError:
         first = (str(error).strip().splitlines() or [""])[0]

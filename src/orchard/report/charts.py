@@ -44,6 +44,14 @@ class Spot:
 
 
 @dataclass(frozen=True)
+class Band:
+    """One curve with a range around it: points (x, y, low, high)."""
+
+    label: str
+    points: Sequence[tuple[float, float, float, float]]
+
+
+@dataclass(frozen=True)
 class Axis:
     """Values to pixels. `percent` says how the ticks are written."""
 
@@ -81,6 +89,7 @@ class Chart:
     y: Axis
     lines: list[dict[str, Any]] = field(default_factory=list)
     spots: list[dict[str, Any]] = field(default_factory=list)
+    bands: list[dict[str, Any]] = field(default_factory=list)
     mark: tuple[float, str] | None = None
     summary: str = ""  # what someone who cannot see it is told
     width: int = WIDTH
@@ -172,6 +181,29 @@ def spot_chart(title: str, spots: Sequence[Spot], *, x_label: str, y_label: str,
              "says": f"{spot.label}: {_value(spot.y, percent)}, {short(spot.x)} {x_label}"}
         )  # fmt: skip
     chart.summary = f"{title}: " + "; ".join(spot["says"] for spot in chart.spots)
+    return chart
+
+
+def band_chart(title: str, bands: Sequence[Band], *, x_label: str, y_label: str, percent: bool = True) -> Chart | None:
+    """Curves with ranges; None where none has two points. What lies far outside all curves is not drawn."""
+    bands = [band for band in bands if len(band.points) > 1]
+    if not bands:
+        return None
+    xs, ys = [p[0] for band in bands for p in band.points], [p[1] for band in bands for p in band.points]
+    room = 0.25 * max(max(ys) - min(ys), 1e-9)
+    low = max(min(p[2] for band in bands for p in band.points), min(ys) - room)
+    high = min(max(p[3] for band in bands for p in band.points), max(ys) + room)
+    x = _axis(min(0.0, *xs), max(xs), LEFT, WIDTH - RIGHT, tight=True)
+    y = _axis(min(low, 0.0), high, HEIGHT - BOTTOM, TOP, percent=percent)
+    chart = Chart(title, x_label, y_label, x, y)
+    for number, band in enumerate(bands):
+        upper = [(x.place(a), y.place(min(top, high))) for a, _, _, top in band.points]
+        lower = [(x.place(a), y.place(max(bottom, low))) for a, _, bottom, _ in reversed(band.points)]
+        area = "M" + "L".join(f"{a:g},{b:g}" for a, b in upper + lower) + "Z"
+        path = "M" + "L".join(f"{x.place(a):g},{y.place(b):g}" for a, b, _, _ in band.points)
+        chart.bands.append({"label": band.label, "area": area, "path": path, "number": number % 8})
+    ends = (f"{band.label} ends at {_value(band.points[-1][1], percent)}" for band in bands)
+    chart.summary = f"{title}: " + "; ".join(ends)
     return chart
 
 

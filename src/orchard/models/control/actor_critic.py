@@ -52,12 +52,18 @@ class Decision:
     log_std: Tensor | None = None
     memory: Tensor | None = None
 
-    def distribution(self) -> torch.distributions.Distribution:
-        """Over actions (B,) int64, or (B, actions)."""
+    def log_probability(self, actions: Tensor) -> Tensor:
+        """Of actions (B,) int64, or (B, actions): (B,)."""
         if self.log_std is None:
-            return torch.distributions.Categorical(logits=self.policy, validate_args=False)
-        normal = torch.distributions.Normal(self.policy, self.log_std.exp(), validate_args=False)
-        return torch.distributions.Independent(normal, 1, validate_args=False)
+            return self.policy.gather(1, actions[:, None]).squeeze(1)
+        normal = (actions - self.policy) / self.log_std.exp()
+        return (-0.5 * normal.square() - self.log_std - 0.5 * math.log(2 * math.pi)).sum(1)
+
+    def entropy(self) -> Tensor:
+        """How open the choice is, in nats, (B,)."""
+        if self.log_std is None:
+            return -(self.policy.exp() * self.policy).sum(1)
+        return (self.log_std + 0.5 * math.log(2 * math.pi * math.e)).sum().expand(len(self.policy))
 
 
 class ActorCritic(nn.Module):

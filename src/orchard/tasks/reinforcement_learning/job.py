@@ -21,7 +21,7 @@ from orchard.tasks import base
 from orchard.tasks.reinforcement_learning import TASK
 from orchard.tasks.reinforcement_learning.families import family_of
 from orchard.tasks.reinforcement_learning.feed import EnvironmentFeed
-from orchard.tasks.reinforcement_learning.metrics import compute_metrics
+from orchard.tasks.reinforcement_learning.metrics import compute_metrics, spread_of
 from orchard.tasks.reinforcement_learning.pipeline import Player
 from orchard.tasks.reinforcement_learning.playing import play
 from orchard.tasks.reinforcement_learning.settings import Settings
@@ -148,7 +148,8 @@ def start_network(settings: Settings, data: EnvironmentData) -> nn.Module:
 def evaluate_loaded(loaded: Loaded, source: str, split: str, settings: Source) -> dict[str, float]:
     """Metrics of a trained agent in `source`, over the episodes by which trainings are evaluated."""
     seed = base.pick_split(SEEDS, split, source)
-    return {"count": EPISODES, **compute_metrics(Player(loaded, source, seed=seed)(EPISODES))}
+    episodes = Player(loaded, source, seed=seed)(EPISODES)
+    return {"count": EPISODES, **compute_metrics(episodes), **spread_of(episodes, source)}
 
 
 def entries(loaded: Loaded) -> list[Entry]:

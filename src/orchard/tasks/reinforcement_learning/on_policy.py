@@ -65,8 +65,7 @@ def judge(network: Any, batch: Experience) -> Judged:
     else:
         decision = network.unroll(batch.observations, batch.memory, batch.began)
         actions = actions.flatten(0, 1)
-    chosen = decision.distribution()
-    return Judged(chosen.log_prob(actions).float(), chosen.entropy().float(), decision.values.float())
+    return Judged(decision.log_probability(actions).float(), decision.entropy().float(), decision.values.float())
 
 
 def suits(network: nn.Module) -> bool:
