@@ -1,8 +1,8 @@
 """Tree search for many games at once, beside a plain recursive one that searches one game after the other.
 
-Both ask the same network about the same positions; in how many games their visits differ is printed. The plain one keeps
-its numbers in dictionaries, as alpha-zero-general does. Times are of the processor (one thread), both in one run and in
-turn, so that what else the machine does changes the ratio little.
+Both ask the same network about the same positions; in how many games their visits differ is printed. The plain one
+keeps its numbers in dictionaries, as alpha-zero-general does. Times are of the processor (one thread), both in one run
+and in turn, so that what else the machine does changes the ratio little.
 
     python benchmarks/search.py [--game connect-four] [--games 64] [--simulations 50] [--repeats 3]
 """

@@ -97,7 +97,7 @@ def test_moves_are_advised_shown_and_written(run: Path, tmp_path: Path, capsys: 
     assert math.isclose(sum(found["policy"].values()), 1)
     assert pipeline(run, simulations=150)(position).move == "c1"
     alone = pipeline(run, simulations=0)
-    assert alone("").policy.sum() == pytest.approx(1) and [one.move for one in alone(["", position])][0]
+    assert alone("").policy.sum() == pytest.approx(1) and len(alone(["", position])) == 2
     assert orchard("predict", run, position, "--simulations", "150") == 0
     shown = capsys.readouterr().out
     assert "X to move" in shown and "play c1; value" in shown and " 1   X    X" in shown
@@ -145,14 +145,12 @@ def test_wrong_calls_are_one_line(run: Path, tmp_path: Path) -> None:
         ("has learned game:tic-tac-toe, not game:connect-four", lambda: evaluate(run, four, "test")),
         ("has no train split", lambda: evaluate(run, NAME, "train")),
         ("no option --episodes", lambda: list(answer(run, [], {"episodes": 2}))),
+        ("tac-toe, not game:c", lambda: train("alphazero_nano", four, tmp_path / "e", start_from=str(run))),
         ("the game is over, X has won", lambda: pipeline(run)("XXX/OO./... O")),
     ):  # fmt: skip
         with pytest.raises(UsageError, match=words) as error:
             call()
         assert "\n" not in str(error.value)
-    with pytest.raises(OrchardError) as error:
-        train("alphazero_nano", four, tmp_path / "e", start_from=str(run), **TINY)
-    assert "policy_head" in str(error.value) or "board" in str(error.value)
 
 
 def test_a_model_of_no_known_game_or_another_task_plays_nothing(run: Path, digits_model: Path, tmp_path: Path) -> None:

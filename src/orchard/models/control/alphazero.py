@@ -7,6 +7,7 @@ every position that it comes to; games that the search plays with itself are wha
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import cast
 
 import torch
@@ -119,7 +120,7 @@ class ResidualNetwork(PolicyValueNetwork):
         self.policy_head = nn.Linear(2 * cells, c.actions)
         self.value_maps = conv_norm_relu(c.channels, 1, 1)
         widths = [cells, *c.hidden]
-        self.hidden = nn.ModuleList(nn.Linear(*pair) for pair in zip(widths, widths[1:], strict=False))
+        self.hidden = nn.ModuleList(nn.Linear(*pair) for pair in pairwise(widths))
         self.value_head = nn.Linear(widths[-1], 1)
 
     def forward(self, boards: Tensor) -> PolicyValue:

@@ -37,7 +37,8 @@ class Forest:
 
     def find(self, games: np.ndarray, boards: np.ndarray) -> np.ndarray:
         """The rows (n,) int64 of `boards` (n, H, W) in `games` (n,); made where there are none."""
-        found, new = np.empty(len(games), np.int64), []
+        found = np.empty(len(games), np.int64)
+        new: list[int] = []
         for place, (number, board) in enumerate(zip(games.tolist(), boards, strict=True)):
             key, rows = board.tobytes(), self.rows[number]
             row = rows.get(key, -1)

@@ -48,6 +48,10 @@ class Job(base.Job):
         self.opponent, _ = opponent_of(self.game, settings.evaluation, 0)
         torch.manual_seed(settings.seed)  # the fresh weights
         wanted = {"board": (self.game.rows, self.game.columns), "actions": self.game.actions, **settings.architecture}
+        if settings.start_from:
+            folder, about, _ = base.read_start(settings)
+            if (known := about.facts.get("game", self.game.source)) != self.game.source:
+                raise UsageError(f"{folder} has learned {known}, not {self.game.source}; train it on that")
         network = base.start_network(settings, wanted, {})
         self.sample = torch.from_numpy(self.game.start()[None]).float()
         self.resolved = base.settle_precision(resolved, network, (self.sample,), device)

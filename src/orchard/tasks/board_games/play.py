@@ -25,13 +25,14 @@ def play(
     `ask(prompt)` gives a line of the person's, `show(line)` takes one for them. What is no move is said and asked for
     again; at the end of the input the game is left.
     """
-    from orchard.data.games.notation import board_lines, read_action, read_position
+    from orchard.data.games.notation import Position, board_lines, read_action, read_position
     from orchard.inference.loading import load
     from orchard.tasks.board_games.pipeline import MovePipeline
 
     pipeline = MovePipeline(load(folder), simulations=options.simulations, exploration=options.exploration)
     game = pipeline.game
-    here, before = read_position(game, position), []
+    here = read_position(game, position)
+    before: list[Position] = []
     person = "O" if second else "X"
     show(f"{game.name}: {game.rules}. You are {person}; {HELP}.")
     while not (ended := here.outcome(game)):

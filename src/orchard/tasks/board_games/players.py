@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator
 
 import numpy as np
@@ -94,8 +95,12 @@ def unique(boards: np.ndarray) -> np.ndarray:
     return boards[np.sort(first)]
 
 
-def perfect_player(game: Game, seed: int) -> ValuePlayer:
-    """Never gives away a result; the game is solved from its ends. Only for boards of at most `SOLVABLE` cells."""
+@functools.cache
+def solve(game: Game) -> Callable[[np.ndarray], np.ndarray]:
+    """The values (n,) of boards (n, H, W) for the player to move, found from the ends of the game.
+
+    Only for boards of at most `SOLVABLE` cells.
+    """
     known: dict[bytes, float] = {}
 
     def lookup(boards: np.ndarray) -> np.ndarray:
@@ -107,7 +112,12 @@ def perfect_player(game: Game, seed: int) -> ValuePlayer:
         if len(going):
             values[going] = action_values(game, boards[going], lookup).max(1)
         known.update(zip((board.tobytes() for board in boards), values.tolist(), strict=True))
-    return ValuePlayer(lambda boards: action_values(game, boards, lookup), seed)
+    return lookup
+
+
+def perfect_player(game: Game, seed: int) -> ValuePlayer:
+    """Never gives away a result of a game that can be solved."""
+    return ValuePlayer(lambda boards: action_values(game, boards, solve(game)), seed)
 
 
 def random_player(game: Game, seed: int) -> ValuePlayer:

@@ -28,7 +28,7 @@ class Window:
 
     def __init__(self, game: Game, capacity: int):
         self.game, self.written = game, 0
-        self.arrays = {
+        self.arrays: dict[str, np.ndarray] = {
             "boards": np.zeros((capacity, game.rows, game.columns), np.int8),
             "policies": np.zeros((capacity, game.actions), np.float32),
             "values": np.zeros(capacity, np.float32),

@@ -60,7 +60,8 @@ class Search:
         return visits, self.forest.totals[roots].sum(1) / np.maximum(visits.sum(1), 1)
 
     def _simulate(self, games: np.ndarray, roots: np.ndarray, noise: RootNoise | None) -> None:
-        forest, rows, path = self.forest, roots.copy(), []
+        forest, rows = self.forest, roots.copy()
+        path: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
         walking = np.arange(len(games))
         while True:
             here = rows[walking]
