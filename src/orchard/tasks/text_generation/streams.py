@@ -81,7 +81,7 @@ class StreamGeneration(TextGeneration):
         super().__init__()
         self.alpha, self.beta = settings.activation_regularization, settings.temporal_regularization
         rate = (lambda step: streams.length_of(step) / streams.segment) if settings.varied_length else None
-        self.phases = (Phase("", lambda model, batch, step: self.loss(model, batch), rate=rate),)
+        self.phases = (Phase("", lambda model, batch, step: self.loss(model, batch), rate=rate, after=project),)
 
     def loss(self, model: Any, batch: Any) -> tuple[Tensor, Mapping[str, Tensor]]:
         """Mean nats per token, and what regularises the activations beside it."""
@@ -94,7 +94,14 @@ class StreamGeneration(TextGeneration):
             nats, penalty = stream_nats(model.model, batch.inputs, batch.targets, state), None
         model.keep(batch, state)
         mean = (nats * batch.weights).sum() / batch.weights.sum()
+        penalty = model.model.penalty() if hasattr(model.model, "penalty") else penalty
         return (mean, {}) if penalty is None else (mean + penalty, {"nats": mean.detach()})
+
+
+def project(learner: Any) -> None:
+    """Bring parameters back to where they may be, of a model that says how."""
+    if hasattr(learner.model, "project"):
+        learner.model.project()
 
 
 class StreamFeed(Feed):
