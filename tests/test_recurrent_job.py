@@ -191,7 +191,12 @@ def test_words_are_those_of_the_published_counts(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("model", "changes", "error", "words"),
     [
-        ("gpt2_nano", {"recurrent.nt_asgd": 5}, UsageError, "are for models that carry a state; gpt2_nano reads windows"),
+        (
+            "gpt2_nano",
+            {"recurrent.nt_asgd": 5},
+            UsageError,
+            "are for models that carry a state; gpt2_nano reads windows",
+        ),
         ("zaremba_nano", {"devices": 2}, UsageError, "trains on one device"),
         ("zaremba_nano", {"ema": 0.9}, UsageError, "both average the weights"),
         ("zaremba_nano", {"batch_size": 64}, OrchardError, "at least 576 are needed for 64 streams with segments of 8"),

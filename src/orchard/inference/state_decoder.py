@@ -23,7 +23,9 @@ class StateDecoder:
     def __init__(self, model: nn.Module, rows: int, length: int, *, precision: Precision):
         """Raises UsageError for other arithmetic than fp32, which the libraries have for no LSTM on a CPU."""
         if precision != "fp32":
-            raise UsageError(f"precision={precision} is for models that read windows of a text; this one writes in fp32")
+            raise UsageError(
+                f"precision={precision} is for models that read windows of a text; this one writes in fp32"
+            )
         self.model: Any = model
         self.device = next(model.parameters()).device
         self.rows, self.length, self.position = rows, length, 0

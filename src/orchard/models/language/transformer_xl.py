@@ -37,7 +37,9 @@ class TransformerXLConfig:
     division: int = 1  # by which embeddings get narrower from cluster to cluster
     tied_head: bool = True  # the head is the tables
     tied_projections: bool = True  # rare clusters share their projection with the tables; the first never does
-    tensorflow: bool = False  # as the released models: every layer has its own u and v, and looks at zeros before a text
+    tensorflow: bool = (
+        False  # as the released models: every layer has its own u and v, and looks at zeros before a text
+    )
     pre_norm: bool = False
     same_length: bool = False  # every token looks at equally many
     clamp: int = 0  # distances from here on count alike; 0: none
@@ -169,7 +171,8 @@ class TransformerXL(nn.Module):
             both = torch.cat([memory, x.detach().to(memory.dtype)], dim=1)
             kept.append(both[:, both.shape[1] - c.memory :])
             biases = (self.content_bias, self.position_bias)
-            x = layer(x, memory, distances, tuple(bias[n] for bias in biases) if c.tensorflow else biases, mask)
+            own = tuple(bias[n].clone() for bias in biases) if c.tensorflow else biases  # counting hooks want no views
+            x = layer(x, memory, distances, own, mask)
         state.tensors = [*kept, (seen + T).clamp(max=c.memory)]
         return self.dropout(x)
 

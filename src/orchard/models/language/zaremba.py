@@ -38,9 +38,7 @@ class ZarembaLSTM(nn.Module):
         super().__init__()
         self.config = c = config
         self.token = nn.Embedding(c.vocabulary, c.width)
-        self.layers = nn.ModuleList(
-            RecurrentLayer(nn.LSTM(c.width, c.width, batch_first=True)) for _ in range(c.depth)
-        )
+        self.layers = nn.ModuleList(RecurrentLayer(nn.LSTM(c.width, c.width, batch_first=True)) for _ in range(c.depth))
         self.dropout = nn.Dropout(c.dropout)
         self.head = nn.Linear(c.width, c.vocabulary)
         self.initialise()

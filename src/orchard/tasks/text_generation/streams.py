@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from orchard.data.text_streams import StreamBatch, TextStreams
 from orchard.nn.activation_regularisation import activation_penalty
 from orchard.nn.carried_state import CarriedState
+from orchard.nn.pointer_cache import PointerCache
 from orchard.tasks.text_generation.averaging import NonMonotonicAverage
 from orchard.tasks.text_generation.objective import TextGeneration, nats_of
 from orchard.tasks.text_generation.settings import RecurrentSettings
@@ -130,11 +131,16 @@ def stream_nats(model: Any, tokens: Tensor, targets: Tensor, state: CarriedState
 
 
 @torch.no_grad()
-def read_stream(model: Any, tokens: Tensor) -> Iterator[Tensor]:
+def read_stream(model: Any, tokens: Tensor, pointer: PointerCache | None = None) -> Iterator[Tensor]:
     """-log p of every token (N,) but the first, in pieces (n,): the whole text, its state carried from its beginning to
-    its end."""
+    its end. A `pointer` is for LSTMs, which offer `hidden`."""
     segment = model.config.context
     state = model.start(1, len(tokens))
     for begin in range(0, len(tokens) - 1, segment):
         piece = tokens[None, begin : begin + segment + 1]
-        yield stream_nats(model, piece[:, :-1], piece[:, 1:], state)[0]
+        if pointer is None:
+            yield stream_nats(model, piece[:, :-1], piece[:, 1:], state)[0]
+            continue
+        dropped, raw = model.hidden(piece[:, :-1], state)
+        mixed = pointer(model.logits(dropped)[0].float().softmax(-1), raw[0], piece[0, 1:])
+        yield -mixed.gather(1, piece[0, 1:, None])[:, 0].log()
