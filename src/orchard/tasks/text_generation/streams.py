@@ -6,7 +6,7 @@ and in its checkpoints.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -84,7 +84,7 @@ class StreamGeneration(TextGeneration):
         rate = (lambda step: streams.length_of(step) / streams.segment) if settings.varied_length else None
         self.phases = (Phase("", lambda model, batch, step: self.loss(model, batch), rate=rate, after=project),)
 
-    def loss(self, model: Any, batch: Any) -> tuple[Tensor, Mapping[str, Tensor]]:
+    def loss(self, model: Any, batch: Any) -> tuple[Tensor, dict[str, Tensor]]:
         """Mean nats per token, and what regularises the activations beside it."""
         state = model.take(batch)
         if self.alpha or self.beta:
