@@ -13,6 +13,7 @@ from torch import Tensor
 from orchard.models import create_model
 from orchard.nn.pointer_cache import PointerCache
 from orchard.tasks.text_generation.averaging import NonMonotonicAverage
+from orchard.tasks.text_generation.streams import read_stream
 from orchard.weights.adapters.awd_lstm import ADAPTER, losses
 from orchard.weights.golden import GOLDEN, Stored, read_golden
 from orchard.weights.official import load_official
@@ -96,15 +97,12 @@ def test_the_average_and_its_trigger_are_those_of_their_optimizer() -> None:
 
 
 def test_the_pointer_mixes_what_the_official_one_does() -> None:
-    stored, model = case("pointer_cache", width=14, depth=2, embedding=12, vocabulary=20)
+    stored, model = case("pointer_cache", context=10, width=14, depth=2, embedding=12, vocabulary=20)
     args, tokens = stored.meta["args"], stored.tensors["in.data"].T
     pointer = PointerCache(args["window"], args["theta"], args["lambdasm"])
-    state, found = model.start(1, tokens.shape[1]), []
-    for begin in range(0, tokens.shape[1] - 1, args["bptt"]):
-        piece = tokens[:, begin : begin + args["bptt"] + 1]
-        dropped, raw = model.hidden(piece[:, :-1], state)
-        found.append(pointer(model.logits(dropped)[0].softmax(-1), raw[0], piece[0, 1:]))
-    mixed = torch.cat(found)
-    torch.testing.assert_close(mixed, stored.computed("p"), rtol=1e-4, atol=1e-6)
-    nats = -mixed.gather(1, tokens[0, 1:, None]).log().sum()
-    assert float(nats) / tokens.shape[1] == pytest.approx(float(stored.computed("loss")), rel=1e-5)
+    expected = -stored.computed("p").gather(1, tokens[0, 1:, None])[:, 0].log()
+    nats = torch.cat(list(read_stream(model, tokens[0], pointer)))
+    torch.testing.assert_close(nats, expected, rtol=1e-5, atol=1e-5)
+    assert float(nats.sum()) / tokens.shape[1] == pytest.approx(float(stored.computed("loss")), rel=1e-5)
+    mixed = PointerCache(3, 1.0, 0.5)(torch.full((5, 4), 0.25), torch.ones(5, 2), torch.tensor([0, 1, 1, 2, 3]))
+    assert mixed[4].tolist() == pytest.approx([0.125, 0.125 + 0.5 * 2 / 3, 0.125 + 0.5 / 3, 0.125])

@@ -25,7 +25,7 @@ def first_of(card: Card) -> Reference | None:
 @pytest.mark.parametrize(
     "row",
     [
-        pytest.param(row, id=f"{row.variant}-{row.reference}", marks=marks(slow=row is not first_of(card)))
+        pytest.param(row, id=f"{row.variant}-{row.reference}", marks=marks(card, slow=row is not first_of(card)))
         for card in CARDS.values()
         for row in card.references
     ],
@@ -39,7 +39,8 @@ def test_parity(row: Reference):
 # The other case of dbn is of one machine, not of the whole net: test_rbm.py.
 # Official code gave tensors of one configuration of these; of ProGAN and StyleGAN at two levels, faded and not.
 STORED_ONCE = {
-    "dbn", "fq_biggan", "ircnn", "mdsr", "nezha", "progan", "sagan", "srcnn", "srgan", "stylegan", "stylegan2", "ttsr",
+    "dbn", "fq_biggan", "ircnn", "mdsr", "progan", "sagan", "srcnn", "srgan", "stylegan", "stylegan2", "ttsr",
+    "zaremba",
 }  # fmt: skip
 
 
@@ -71,7 +72,7 @@ def as_theirs(
 @pytest.mark.parametrize(
     "card",
     [
-        pytest.param(card, id=card.name, marks=marks(slow=True))
+        pytest.param(card, id=card.name, marks=marks(card, slow=True))
         for card in CARDS.values()
         if card.task == CLASSIFICATION
     ],

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -26,7 +28,7 @@ class RecurrentLayer(nn.Module):
         return 2 if isinstance(self.rnn, nn.LSTM) else 1
 
     def forward(self, x: Tensor, state: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
-        rnn = self.rnn
+        rnn: Any = self.rnn
         recurrent = F.dropout(rnn.weight_hh_l0, self.weight_drop, self.training)
         weights = [rnn.weight_ih_l0, recurrent, rnn.bias_ih_l0, rnn.bias_hh_l0]
         # biased, one layer, no dropout between layers, in training?, in one direction, batch first

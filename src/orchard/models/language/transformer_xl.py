@@ -171,7 +171,8 @@ class TransformerXL(nn.Module):
             both = torch.cat([memory, x.detach().to(memory.dtype)], dim=1)
             kept.append(both[:, both.shape[1] - c.memory :])
             biases = (self.content_bias, self.position_bias)
-            x = layer(x, memory, distances, tuple(bias[n] for bias in biases) if c.tensorflow else biases, mask)
+            own = tuple(bias[n].clone() for bias in biases) if c.tensorflow else biases  # counting hooks want no views
+            x = layer(x, memory, distances, own, mask)
         state.tensors = [*kept, (seen + T).clamp(max=c.memory)]
         return self.dropout(x)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import torch
@@ -32,7 +33,7 @@ def pytorch_names(config: TransformerXLConfig) -> Table:
         *tables,
         *_projections(c),
         ("head_projections.{}.weight", "crit.out_projs.{}"),
-        Rule("bias", biases, lambda *parts: torch.cat(parts), lambda bias: bias.split(sizes)),
+        Rule("bias", biases, lambda *parts: torch.cat(parts), lambda bias: torch.split(bias, sizes)),
         Rule("cluster_weight", ("crit.cluster_weight",), lambda t: t.flip(0), lambda t: (t.flip(0),)),
         Rule("cluster_bias", ("crit.cluster_bias",), lambda t: t.flip(0), lambda t: (t.flip(0),)),
         ("content_bias", "r_w_bias"),
@@ -58,7 +59,7 @@ def _projections(c: TransformerXLConfig) -> Table:
     return rules
 
 
-def _shared(count: int):  # type: ignore[no-untyped-def]
+def _shared(count: int) -> tuple[Callable[..., Tensor], Callable[[Tensor], tuple[Tensor, ...]]]:
     """One tensor of ours under several names."""
 
     def first(*tensors: Tensor) -> Tensor:
@@ -88,7 +89,7 @@ def tensorflow_names(config: TransformerXLConfig) -> Table:
         ("tables.{}.weight", f"{begin}{embed}{{}}/lookup_table"),
         matrix("projections.{}.weight", f"{begin}{embed}{{}}/proj_W"),
         matrix("head_projections.{}.weight", f"{begin}{softmax}{{}}/proj"),
-        Rule("bias", biases, lambda *parts: torch.cat(parts), lambda bias: bias.split(sizes)),
+        Rule("bias", biases, lambda *parts: torch.cat(parts), lambda bias: torch.split(bias, sizes)),
         ("cluster_weight", f"{begin}{softmax}0/cluster_W"),
         ("cluster_bias", f"{begin}{softmax}0/cluster_b"),
         ("content_bias", f"{begin}r_w_bias"),

@@ -27,6 +27,7 @@ from orchard.inference.loading import Loaded, load
 from orchard.inference.sampling import Sampling, choose
 from orchard.inference.state_decoder import StateDecoder
 from orchard.nn.carried_state import carries_state
+from orchard.nn.pointer_cache import PointerCache
 from orchard.tasks.text_generation.streams import read_stream
 
 TOKENIZER = "text_tokenizer"  # the folder beside the weights
@@ -99,7 +100,7 @@ class TextGenerator:
         """(row, next piece of its text) as it is written; row n is candidate n % count of prompt n // count.
 
         Each text is at most `length` tokens, and ends before any of the `stop` words and where the model says it ends.
-        No piece cuts a character. Beyond the context of a model that sees a window, the last half of it is read again and
+        No piece cuts a character. Beyond the context of a model that sees a window, its last half is read again and
         gone on from. An empty prompt begins where a text begins; UsageError for a tokenizer that has no sign for it.
         """
         if length < 1 or count < 1:
@@ -116,13 +117,16 @@ class TextGenerator:
             yield from self._write(rows[first : first + MOST_ROWS], length, sampling, seed)
 
     @torch.no_grad()
-    def token_nll(self, ids: Sequence[int]) -> Tensor:
+    def token_nll(self, ids: Sequence[int], pointer: PointerCache | None = None) -> Tensor:
         """-log p of every token but the first, (N - 1,) float32 in nats, each after at least half a context if there
-        is one; of a model that carries a state, after all before it."""
+        is one; of a model that carries a state, after all before it, with a `pointer` mixed with words read lately."""
         if len(ids) < 2:
             raise UsageError(f"{len(ids)} tokens: a text needs two before one can be expected from another")
         if self.carries:
-            return torch.cat(list(read_stream(self.model, torch.tensor(ids, device=self._silent.device)))).cpu()
+            tokens = torch.tensor(ids, device=self._silent.device)
+            return torch.cat(list(read_stream(self.model, tokens, pointer))).cpu()
+        if pointer is not None:
+            raise UsageError("a pointer cache is for models that carry a state; this one reads windows of a text")
         tokens, done, found = torch.tensor(ids), 0, []
         while done < len(ids) - 1:
             begin = max(0, done - self.context // 2)

@@ -6,7 +6,7 @@ and in its checkpoints.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from orchard.data.text_streams import StreamBatch, TextStreams
 from orchard.nn.activation_regularisation import activation_penalty
 from orchard.nn.carried_state import CarriedState
+from orchard.nn.pointer_cache import PointerCache
 from orchard.tasks.text_generation.averaging import NonMonotonicAverage
 from orchard.tasks.text_generation.objective import TextGeneration, nats_of
 from orchard.tasks.text_generation.settings import RecurrentSettings
@@ -81,9 +82,9 @@ class StreamGeneration(TextGeneration):
         super().__init__()
         self.alpha, self.beta = settings.activation_regularization, settings.temporal_regularization
         rate = (lambda step: streams.length_of(step) / streams.segment) if settings.varied_length else None
-        self.phases = (Phase("", lambda model, batch, step: self.loss(model, batch), rate=rate),)
+        self.phases = (Phase("", lambda model, batch, step: self.loss(model, batch), rate=rate, after=project),)
 
-    def loss(self, model: Any, batch: Any) -> tuple[Tensor, Mapping[str, Tensor]]:
+    def loss(self, model: Any, batch: Any) -> tuple[Tensor, dict[str, Tensor]]:
         """Mean nats per token, and what regularises the activations beside it."""
         state = model.take(batch)
         if self.alpha or self.beta:
@@ -94,7 +95,14 @@ class StreamGeneration(TextGeneration):
             nats, penalty = stream_nats(model.model, batch.inputs, batch.targets, state), None
         model.keep(batch, state)
         mean = (nats * batch.weights).sum() / batch.weights.sum()
+        penalty = model.model.penalty() if hasattr(model.model, "penalty") else penalty
         return (mean, {}) if penalty is None else (mean + penalty, {"nats": mean.detach()})
+
+
+def project(learner: Any) -> None:
+    """Bring parameters back to where they may be, of a model that says how."""
+    if hasattr(learner.model, "project"):
+        learner.model.project()
 
 
 class StreamFeed(Feed):
@@ -123,11 +131,16 @@ def stream_nats(model: Any, tokens: Tensor, targets: Tensor, state: CarriedState
 
 
 @torch.no_grad()
-def read_stream(model: Any, tokens: Tensor) -> Iterator[Tensor]:
+def read_stream(model: Any, tokens: Tensor, pointer: PointerCache | None = None) -> Iterator[Tensor]:
     """-log p of every token (N,) but the first, in pieces (n,): the whole text, its state carried from its beginning to
-    its end."""
+    its end. A `pointer` is for LSTMs, which offer `hidden`."""
     segment = model.config.context
     state = model.start(1, len(tokens))
     for begin in range(0, len(tokens) - 1, segment):
         piece = tokens[None, begin : begin + segment + 1]
-        yield stream_nats(model, piece[:, :-1], piece[:, 1:], state)[0]
+        if pointer is None:
+            yield stream_nats(model, piece[:, :-1], piece[:, 1:], state)[0]
+            continue
+        dropped, raw = model.hidden(piece[:, :-1], state)
+        mixed = pointer(model.logits(dropped)[0].float().softmax(-1), raw[0], piece[0, 1:])
+        yield -mixed.gather(1, piece[0, 1:, None])[:, 0].log()

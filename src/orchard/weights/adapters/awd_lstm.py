@@ -1,4 +1,4 @@
-"""awd-lstm-lm: tokens stand time by time, and a text is read in segments with the state carried from one to the next."""
+"""awd-lstm-lm: tokens stand time by time; a text is read in segments, the state carried from one to the next."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def _as_ours(stored: Stored) -> Stored:
 
 
 def _segments(model: Any, tokens: Tensor) -> tuple[list[tuple[Tensor, Tensor, Tensor]], Any]:
-    """Of each segment what follows its tokens, and the last layer's outputs with dropout and without; the last state."""
+    """Of each segment its targets and the last layer's outputs, with dropout and without; the last state."""
     state = model.start(tokens.shape[0], SEGMENT)
     found = []
     for begin in range(0, tokens.shape[1] - 1, SEGMENT):
