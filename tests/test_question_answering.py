@@ -188,23 +188,21 @@ def test_a_run_learns_and_reports(whole: Path, folder: Path) -> None:
     assert found["validation"]["f1"] == pytest.approx(metrics["validation"]["f1"])
 
 
-def test_a_run_is_resumed_where_it_stood(
-    whole: Path, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    out, step = tmp_path / "run", Trainer.step
+def test_a_run_is_resumed_where_it_stood(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    step, chosen = Trainer.step, SMALL | {"epochs": 2, "checkpoint_minutes": 0.0}
 
     def stop(self: Trainer, batches: Any) -> None:
         if self.state.step == 17:
             raise Interrupted("here")
         step(self, batches)
 
+    train("drqa_nano", str(folder), tmp_path / "whole", **chosen)
     monkeypatch.setattr(Trainer, "step", stop)
-    chosen = SMALL | {"checkpoint_minutes": 0.0}
     with pytest.raises(Interrupted):
-        train("drqa_nano", str(folder), out, **chosen)
+        train("drqa_nano", str(folder), tmp_path / "run", **chosen)
     monkeypatch.undo()
-    train("drqa_nano", str(folder), out, **chosen)
-    expected, found = (load_file(run / "model" / "model.safetensors") for run in (whole, out))
+    train("drqa_nano", str(folder), tmp_path / "run", **chosen)
+    expected, found = (load_file(tmp_path / run / "model" / "model.safetensors") for run in ("whole", "run"))
     assert all(torch.equal(expected[name], found[name]) for name in expected)
 
 

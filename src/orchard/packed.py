@@ -50,3 +50,10 @@ def read_bytes(path: Path) -> bytes:
         raise OrchardError(f"{path} is damaged: {error}; fetch it again") from None
     except OSError as error:
         raise OrchardError(f"{path} cannot be read: {error.strerror or error}") from None
+
+
+def read_head(path: Path, count: int) -> bytes:
+    """The first `count` bytes of what a file holds, unpacked where its name ends in .gz. Raises OSError or one of
+    `DAMAGE`."""
+    with gzip.open(path) if path.name.lower().endswith(".gz") else open_regular(path) as file:
+        return file.read(count)

@@ -21,9 +21,14 @@ from orchard.data.tokenizer_files import CHINESE
 from orchard.data.walk import is_junk
 from orchard.errors import OrchardError, UsageError
 from orchard.given import DATA, Given, source_of
+from orchard.packed import DAMAGE, read_head
 
 ENDINGS = (".json", ".jsonl", ".json.gz", ".jsonl.gz")
 NAMED = {"xquad": "xquad.{}.json", "cmrc2018": "cmrc2018.dev.json"}  # of the first there is a file for each language
+_HEAD = 2**16  # bytes by which a file is recognised
+_KEYS = re.compile(
+    rb'"(paragraphs|context_text)"\s*:|^\s*\{(?=[^\n]*"question"\s*:)(?=[^\n]*"context"\s*:)[^\n]*"answers"\s*:'
+)
 _LISTED = 1000  # problems of a set that are listed one by one
 
 
@@ -80,13 +85,13 @@ def take_questions(data: Any) -> Given:
 
 
 def recognise(source: str) -> bool:
-    """Whether a path holds questions for certain: JSON with contexts and questions."""
+    """Whether a path holds questions for certain: JSON whose beginning has paragraphs, or lines with questions."""
     path = Path(source).expanduser()
     try:
         files = [path] if path.is_file() else sorted(path.iterdir())[:8] if path.is_dir() else []
         files = [file for file in files if file.is_file() and file.name.lower().endswith(ENDINGS)]
-        return any(one.question for file in files for one in read_questions(file)[:8])
-    except (OSError, OrchardError, AttributeError):
+        return any(_KEYS.search(read_head(file, _HEAD)) for file in files)
+    except (OSError, *DAMAGE):
         return False
 
 

@@ -32,19 +32,21 @@ class Raw:
 def read_tagged(path: Path, column: str | int | None) -> list[Raw]:
     """The sentences of a file, bad ones among them. `column` holds the tags: of columns its number from 1, by default
     the last; of JSON lines its name. Raises OrchardError for a file that cannot be read or has no sentence."""
-    name = path.name.lower().removesuffix(".gz")
-    lines = list(_lines(path))
-    found = [one for one in (_json_lines if name.endswith(".jsonl") else _columns)(path, lines, column)
-             if one.words or one.fault]  # fmt: skip
+    found = parse_tagged(path, read_bytes(path), column)
     if not found:
         raise OrchardError(f"{path} has no sentence; expected a word and its tag a line, or JSON lines")
     return found
 
 
-def _lines(path: Path) -> Iterator[str | bytes]:
+def parse_tagged(path: Path, data: bytes, column: str | int | None) -> list[Raw]:
+    """The sentences in what a file holds, or its first part does."""
+    parse = _json_lines if path.name.lower().removesuffix(".gz").endswith(".jsonl") else _columns
+    return [one for one in parse(path, list(_lines(data)), column) if one.words or one.fault]
+
+
+def _lines(data: bytes) -> Iterator[str | bytes]:
     """The lines of a file; as bytes what is no UTF-8."""
-    data = read_bytes(path).removeprefix(b"\xef\xbb\xbf")
-    for line in data.split(b"\n"):
+    for line in data.removeprefix(b"\xef\xbb\xbf").split(b"\n"):
         try:
             yield line.decode().rstrip("\r")
         except UnicodeDecodeError:

@@ -14,17 +14,18 @@ from orchard.data.contracts import Problem
 from orchard.data.settings import TaggedTextSource
 from orchard.data.splits import hold_out_by_content
 from orchard.data.tagged_text.contracts import Sentence, TaggedSplit, TaggedText, classes_of
-from orchard.data.tagged_text.reading import Raw, read_tagged
+from orchard.data.tagged_text.reading import Raw, parse_tagged, read_tagged
 from orchard.data.tagged_text.tags import OUTSIDE, PLAIN, as_bio, entities_of, faults_of, find_scheme, is_chunk_tag
 from orchard.data.walk import is_junk
 from orchard.errors import OrchardError, UsageError
 from orchard.given import Given
+from orchard.packed import DAMAGE, read_head
 
 ENDINGS = (".conll", ".conll2003", ".bio", ".iob", ".iob2", ".bmes", ".bioes", ".bilou", ".txt", ".tsv", ".jsonl")
 NAMED = {"wnut17": "wnut17.{}.conll", "resume-ner": "resume_ner.{}.bmes"}  # each for train, dev and test
 SPLITS = {**SPLIT_WORDS, "testa": "validation", "testb": "test"}  # as CoNLL-2003 calls its files
 _OTHERS = (".md", ".py", ".html", ".pdf", ".zip", ".csv", ".json", ".xml")
-_LOOKED_AT = 400  # sentences by which a file is recognised
+_HEAD = 2**16  # bytes by which a file is recognised
 _LISTED = 1000  # problems of a set that are listed one by one
 
 
@@ -74,13 +75,15 @@ def recognise(source: str) -> bool:
             return False
         files = [file for file in sorted(path.iterdir()) if file.is_file() and _stem(file.name).endswith(ENDINGS)]
         return any(_is_tagged(file) for file in files[:8])
-    except (OSError, OrchardError):
+    except (OSError, *DAMAGE, OrchardError):
         return False
 
 
 def _is_tagged(path: Path) -> bool:
-    found = [one for one in read_tagged(path, None)[:_LOOKED_AT] if not one.fault]
-    tags = {tag for one in found for tag in one.tags}
+    """Told by the beginning of a file, without its last line, which may not be whole."""
+    head = read_head(path, _HEAD)
+    found = parse_tagged(path, head if len(head) < _HEAD else head[: head.rfind(b"\n") + 1], None)
+    tags = {tag for one in found if not one.fault for tag in one.tags}
     return all(map(is_chunk_tag, tags)) and bool(tags - {OUTSIDE})
 
 

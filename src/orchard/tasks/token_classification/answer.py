@@ -127,7 +127,8 @@ class _Columns:
     """A file with a word and its tag a line, where one is asked for; the old one stays until it is whole."""
 
     def __init__(self, path: str | None):
-        self.path, self.lines = path, [] if path else None
+        self.path = path
+        self.lines: list[str] | None = [] if path else None
 
     def __enter__(self) -> _Columns:
         return self

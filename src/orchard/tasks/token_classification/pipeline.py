@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, overload
+from typing import Any
 
 import numpy as np
 from torch import nn
@@ -115,11 +115,7 @@ class TokenClassifier:
         self.tagger = tagger_of(loaded)
         self.how = str(loaded.facts.get(WORDS, "words"))
 
-    @overload
-    def __call__(self, texts: str, *, words: str | None = None) -> list[dict[str, Any]]: ...
-    @overload
-    def __call__(self, texts: Sequence[str], *, words: str | None = None) -> list[list[dict[str, Any]]]: ...
-    def __call__(self, texts: str | Sequence[str], *, words: str | None = None) -> Any:
+    def __call__(self, texts: str | Sequence[str], *, words: str | None = None) -> list[Any]:
         """The entities of a text, or of each of several: `entity_group`, `score`, `word`, `start` and `end`.
 
         `words` says how a text is cut: "words", "characters" or "spaces"; by default as the training data are."""
