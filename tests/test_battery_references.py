@@ -25,7 +25,7 @@ def first_of(card: Card) -> Reference | None:
 @pytest.mark.parametrize(
     "row",
     [
-        pytest.param(row, id=f"{row.variant}-{row.reference}", marks=marks(card, slow=row is not first_of(card)))
+        pytest.param(row, id=f"{row.variant}-{row.reference}", marks=marks(slow=row is not first_of(card)))
         for card in CARDS.values()
         for row in card.references
     ],
@@ -72,7 +72,7 @@ def as_theirs(
 @pytest.mark.parametrize(
     "card",
     [
-        pytest.param(card, id=card.name, marks=marks(card, slow=True))
+        pytest.param(card, id=card.name, marks=marks(slow=True))
         for card in CARDS.values()
         if card.task == CLASSIFICATION
     ],
