@@ -1,13 +1,12 @@
 """U-GAT-IT: translators that attend to what sets the two sides apart, and norms that learn how much shape to change.
 
-Kim et al. 2019 (arXiv:1907.10830, section 3 and appendix B), and the authors' PyTorch code. No pairs are needed. Legend:
-B images, H x W pixels, W channels at the image's size.
+Kim et al. 2019 (arXiv:1907.10830, section 3 and appendix B), and the authors' PyTorch code. No pairs are needed.
+Legend: B images, H x W pixels, W channels at the image's size.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -19,6 +18,7 @@ from orchard.models.translation.attention import ClassActivation, Judges, heat_o
 from orchard.models.translation.contract import Attended, Direction, ImageTranslator, example_of_both_sides
 from orchard.models.translation.ugatit_names import HALVINGS, infer_config, znxlwm_names
 from orchard.nn.layer_instance_norm import AdaptiveLayerInstanceNorm, LayerInstanceNorm, clip_rho
+
 
 @dataclass(frozen=True)
 class UGATITConfig(QuantizationConfig):

@@ -44,6 +44,20 @@ class UnpairedSettings(Strict):
     pool: int = Field(50, ge=0, description="generated pictures of each side that are kept for the discriminators")
 
 
+class AttentionSettings(Strict):
+    """What a model that attends learns from two sets (U-GAT-IT)."""
+
+    adversarial_weight: float = Field(1.0, ge=0, description="of the least-squares losses of scores and of logits")
+    cycle_weight: float = Field(10.0, ge=0, description="of the absolute difference of a picture and the same there "
+                                "and back, values from -1 to 1")  # fmt: skip
+    identity_weight: float = Field(
+        10.0, ge=0, description="of what a generator changes in a picture that is of its side already"
+    )
+    attention_weight: float = Field(
+        1000.0, ge=0, description="of the cross-entropy of the generators' classifiers, which say where to look"
+    )
+
+
 class Settings(TrainSettings):
     """What training image to image may be told beside what all trainings are."""
 
@@ -66,6 +80,7 @@ class Settings(TrainSettings):
     augmentation: PartSettings = Field(default_factory=PartSettings)
     paired: PairedSettings = Field(default_factory=PairedSettings)
     unpaired: UnpairedSettings = Field(default_factory=UnpairedSettings)
+    attention: AttentionSettings = Field(default_factory=AttentionSettings)
 
 
 class Options(Strict):
@@ -77,5 +92,8 @@ class Options(Strict):
     )
     keep_size: bool = Field(
         False, description="at the size that a picture has; default: its shorter side becomes that of the training"
+    )
+    heat: bool = Field(
+        False, description="a file more of each picture: where a model that attends looked, over what it was given"
     )
     precision: Literal["auto", "fp32", "bf16"] = Field("auto", description="arithmetic of the model")
