@@ -165,7 +165,10 @@ def test_the_losses_of_attention_by_hand() -> None:
     cycle = (back(made_b.images) - a).abs().mean() + (there(made_a.images) - b).abs().mean()
     identity = (same_a.images - a).abs().mean() + (same_b.images - b).abs().mean()
     cam = sum(
-        (F.softplus(-yes.logits).mean() + F.softplus(no.logits).mean() for yes, no in ((made_a, same_a), (made_b, same_b))),
+        (
+            F.softplus(-yes.logits).mean() + F.softplus(no.logits).mean()
+            for yes, no in ((made_a, same_a), (made_b, same_b))
+        ),
         torch.zeros(()),
     )
     loss, parts = objective.generators_loss(learner, batch, 0)
