@@ -164,13 +164,8 @@ def test_the_losses_of_attention_by_hand() -> None:
     adversarial = squares("A", made_a.images, 1) + squares("B", made_b.images, 1)
     cycle = (back(made_b.images) - a).abs().mean() + (there(made_a.images) - b).abs().mean()
     identity = (same_a.images - a).abs().mean() + (same_b.images - b).abs().mean()
-    cam = sum(
-        (
-            F.softplus(-yes.logits).mean() + F.softplus(no.logits).mean()
-            for yes, no in ((made_a, same_a), (made_b, same_b))
-        ),
-        torch.zeros(()),
-    )
+    asked = ((made_a.logits, same_a.logits), (made_b.logits, same_b.logits))
+    cam = sum((F.softplus(-yes).mean() + F.softplus(no).mean() for yes, no in asked), torch.zeros(()))
     loss, parts = objective.generators_loss(learner, batch, 0)
     torch.testing.assert_close(loss, adversarial + 10 * cycle + 10 * identity + 1000 * cam)
     torch.testing.assert_close(parts["attention_loss"], cam)
