@@ -16,9 +16,12 @@ from stopping import stopped_after
 from orchard.app.train import train
 from orchard.cards import card_of
 from orchard.data.batches import ImageBatch
+from orchard.data.two_sides.loader import SidesBatch
 from orchard.errors import UsageError
 from orchard.models import create_model
 from orchard.nn.feature_quantizer import PATIENCE, FeatureQuantizer, QuantizedFeatures
+from orchard.tasks.image_to_image.attention import Attention
+from orchard.tasks.image_to_image.settings import AttentionSettings
 from orchard.tasks.unconditional_image_generation import dictionaries
 from orchard.tasks.unconditional_image_generation.adversarial import Adversarial
 from orchard.tasks.unconditional_image_generation.settings import AdversarialSettings
@@ -211,3 +214,25 @@ def test_who_pays_and_whom_the_dictionary_learns_from(behaviour: str) -> None:
         assert loss.isfinite() and torch.equal(quantizer.codebook, before) == (calls == 0)
         assert (len(paid.call_args.args[0]) if paid.called else 0) == calls
         assert ("perplexity" in metrics) == (phase == "discriminator")
+
+
+@pytest.mark.parametrize("behaviour", ["paper", "released"])
+def test_translators_pay_and_teach_their_dictionaries_alike(behaviour: str) -> None:
+    torch.manual_seed(0)
+    small = {"image_size": 16, "blocks": 1, "width": 4, "discriminator_width": 4, "global_layers": 4, "local_layers": 3}
+    model: Any = create_model("fq_ugatit_nano", quantization=behaviour, quantize=(1, 2), codes=8, **small).train()
+    judges = model.discriminators["B"]
+    assert sorted(judges["global"].quantizers) == ["1", "2"] and not judges["local"].quantizers
+    quantizer = judges["global"].quantizers["2"]
+    objective = Attention(AttentionSettings(), model)
+    assert objective.describe().endswith(f"x attention, features by 4 dictionaries of 8 codes ({behaviour})")
+    learner = SimpleNamespace(model=model)
+    batch = SidesBatch(*(torch.rand(2, 2, 3, 16, 16) * 2 - 1), torch.arange(2))
+    # Of both sides: real and generated pictures; two dictionaries each. A generator's step has the generated ones.
+    for phase, calls in (("discriminators_loss", 8), ("generators_loss", 4 if behaviour == "released" else 0)):
+        before = quantizer.codebook.clone()
+        with patch.object(dictionaries, "loss_of", wraps=dictionaries.loss_of) as paid:
+            loss, metrics = getattr(objective, phase)(learner, batch, 0)
+        assert loss.isfinite() and torch.equal(quantizer.codebook, before) == (calls == 0)
+        assert (len(paid.call_args.args[0]) if paid.called else 0) == calls
+        assert ("perplexity" in metrics) == (phase == "discriminators_loss")

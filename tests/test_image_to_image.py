@@ -25,10 +25,11 @@ from orchard.data.two_sides.loader import SidesBatch
 from orchard.errors import OrchardError, UsageError
 from orchard.inference.loading import load
 from orchard.models import create_model
+from orchard.tasks.image_to_image.attention import Attention
 from orchard.tasks.image_to_image.job import entries
 from orchard.tasks.image_to_image.learner import CycleLearner, ImagePool
 from orchard.tasks.image_to_image.paired import Paired
-from orchard.tasks.image_to_image.settings import PairedSettings, UnpairedSettings
+from orchard.tasks.image_to_image.settings import AttentionSettings, PairedSettings, UnpairedSettings
 from orchard.tasks.image_to_image.unpaired import Unpaired
 from orchard.tasks.unconditional_image_generation.learner import GenerationLearner
 from orchard.training.optim import learning_rate_factor
@@ -37,6 +38,9 @@ from orchard.weights.official import export_official
 
 PIX2PIX: dict[str, Any] = {"levels": 4, "width": 4, "discriminator_width": 4, "discriminator_layers": 1}
 CYCLEGAN: dict[str, Any] = {"blocks": 1, "width": 4, "discriminator_width": 4, "discriminator_layers": 1}
+UGATIT: dict[str, Any] = {
+    "blocks": 1, "width": 4, "discriminator_width": 4, "global_layers": 4, "local_layers": 3,
+}  # fmt: skip
 SMALL: dict[str, Any] = {
     "image_size": 16,
     "batch_size": 1,
@@ -140,6 +144,33 @@ def test_the_losses_without_pairs_by_hand() -> None:
     torch.testing.assert_close(learner.pools["B"].images[0], made_b[0])  # type: ignore[index]
 
 
+def test_the_losses_of_attention_by_hand() -> None:
+    torch.manual_seed(0)
+    model: Any = create_model("ugatit_nano", image_size=16, **UGATIT).eval()  # singular vectors stay as they are
+    learner = GenerationLearner(model, (3, 16, 16))
+    a, b = torch.rand(2, 2, 3, 16, 16)
+    batch = SidesBatch(a, b, torch.arange(2))
+    objective = Attention(AttentionSettings(), model)
+    there, back = model.generators["AtoB"], model.generators["BtoA"]
+    made_b, made_a, same_b, same_a = there.attend(a), back.attend(b), there.attend(b), back.attend(a)
+
+    def squares(side: str, images: Tensor, wanted: float) -> Tensor:
+        said = [part for one in model.discriminators[side](images) for part in (one.scores, one.logits)]
+        assert len(said) == 4
+        return sum((F.mse_loss(one, torch.full_like(one, wanted)) for one in said), torch.zeros(()))
+
+    expected = squares("A", a, 1) + squares("A", made_a.images, 0) + squares("B", b, 1) + squares("B", made_b.images, 0)
+    torch.testing.assert_close(objective.discriminators_loss(learner, batch, 0)[0], expected)
+    adversarial = squares("A", made_a.images, 1) + squares("B", made_b.images, 1)
+    cycle = (back(made_b.images) - a).abs().mean() + (there(made_a.images) - b).abs().mean()
+    identity = (same_a.images - a).abs().mean() + (same_b.images - b).abs().mean()
+    asked = ((made_a.logits, same_a.logits), (made_b.logits, same_b.logits))
+    cam = sum((F.softplus(-yes).mean() + F.softplus(no).mean() for yes, no in asked), torch.zeros(()))
+    loss, parts = objective.generators_loss(learner, batch, 0)
+    torch.testing.assert_close(loss, adversarial + 10 * cycle + 10 * identity + 1000 * cam)
+    torch.testing.assert_close(parts["attention_loss"], cam)
+
+
 def test_a_pool_keeps_then_trades_half_of_the_time() -> None:
     torch.manual_seed(0)
     pool = ImagePool(3, (1, 1, 1))
@@ -163,12 +194,14 @@ def test_the_rate_falls_in_the_second_half() -> None:
 # Trainings
 
 
-@pytest.mark.parametrize("model", ["pix2pix_nano", "cyclegan_nano"])
+@pytest.mark.parametrize("model", ["pix2pix_nano", "cyclegan_nano", "ugatit_nano"])
 def test_stopped_and_resumed_ends_in_the_same_bits(model: str, pairs: Path, two_sets: Path, tmp_path: Path) -> None:
     """In the middle of an epoch, with a pool that has begun to trade."""
     paired = model == "pix2pix_nano"
-    settings = {**SMALL, **SPLIT, "architecture": PIX2PIX if paired else CYCLEGAN, "max_steps": 9, "ema": 0.9}
-    settings |= {"augmentation.enlarge": 1.2, "augmentation.flip": True} | ({} if paired else {"unpaired.pool": 3})
+    architecture = {"pix2pix_nano": PIX2PIX, "cyclegan_nano": CYCLEGAN, "ugatit_nano": UGATIT}[model]
+    settings = {**SMALL, **SPLIT, "architecture": architecture, "max_steps": 9, "ema": 0.9}
+    pooled = model == "cyclegan_nano"
+    settings |= {"augmentation.enlarge": 1.2, "augmentation.flip": True} | ({"unpaired.pool": 3} if pooled else {})
     source = str(pairs if paired else two_sets)
     whole = train(model, source, tmp_path / "whole", **settings)
     with stopped_after(5, 9):
@@ -178,7 +211,7 @@ def test_stopped_and_resumed_ends_in_the_same_bits(model: str, pairs: Path, two_
     files = ["model/model.safetensors", "evaluation/images.safetensors"]
     files += [str(path.relative_to(tmp_path / "whole")) for path in (tmp_path / "whole").glob("checkpoints/*/*.safet*")]
     (checkpoint,) = (file for file in files if file.startswith("checkpoints") and file.endswith("/model.safetensors"))
-    assert paired or "pools.A.images" in load_file(tmp_path / "whole" / checkpoint)
+    assert ("pools.A.images" in load_file(tmp_path / "whole" / checkpoint)) == pooled
     for file in files:
         one, two = (load_file(tmp_path / name / file) for name in ("whole", "parts"))
         assert one.keys() == two.keys()
@@ -282,7 +315,60 @@ def test_a_picture_does_not_depend_on_its_padding(unpaired_run: Path) -> None:
     assert (found - (expected + 1) * 127.5).abs().max() < 0.51
 
 
+@pytest.fixture(scope="module")
+def attending_run(two_sets: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("attending") / "run"
+    few = SMALL | {"max_steps": 2, "evaluate_steps": 2}
+    train("ugatit_nano", str(two_sets), path, architecture={**UGATIT, "light": False}, **few, **SPLIT)
+    return path
+
+
+def test_a_run_with_attention_has_its_losses_and_shows_where_it_looked(attending_run: Path) -> None:
+    with (attending_run / "log.csv").open() as file:
+        rows = [row for row in csv.DictReader(file) if row["split"] == "train"]
+    for column in ("loss", "generators_loss", "cycle_loss", "identity_loss", "attention_loss", "score_real"):
+        assert float(rows[-1][column]), column
+    page = (attending_run / "report.html").read_text()
+    assert "where it looked: A" in page and "where the model looked, bright for much" in page
+
+
+def test_heat_maps_become_files_and_what_a_model_cannot_do_is_one_line(
+    attending_run: Path, unpaired_run: Path, two_sets: Path, tmp_path: Path
+) -> None:
+    save(tmp_path / "in/square.png", Image.open(two_sets / "A/A1.png"))
+    save(tmp_path / "in/wide.png", Image.open(two_sets / "A/A2.png").resize((40, 20)))
+    asked = {"out": tmp_path / "out", "heat": True}
+    found = {Path(one["picture"]).stem: one for one in (
+        one.to_json() for one in answer(attending_run, [str(tmp_path / "in")], asked)
+    )}  # fmt: skip
+    with Image.open(found["square"]["heat"]) as heat:
+        assert heat.size == (16, 16) and len(set(heat.convert("RGB").getdata())) > 4
+    assert found["wide"]["error"] == "it comes to 32x16 pixels, and this network takes 16x16 alone; crop it to a square"
+    with pytest.raises(UsageError, match=r"takes 16x16 pixels alone; leave out the option 'keep_size'"):
+        pipeline(attending_run, keep_size=True)
+    with pytest.raises(UsageError, match=r"attends to nothing that it could show; leave out the option 'heat'"):
+        pipeline(unpaired_run, heat=True)
+
+
 # Official files
+
+
+def test_one_official_file_with_all_networks_is_imported(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    model: Any = create_model("ugatit_nano", image_size=16, **UGATIT, light=False)
+    theirs = export_official(model, "znxlwm")
+    networks = dict.fromkeys(name.partition(".")[0] for name in theirs)
+    assert set(networks) == {"genA2B", "genB2A", "disGA", "disGB", "disLA", "disLB"}
+    file = {one: {name.partition(".")[2]: tensor for name, tensor in theirs.items() if name.startswith(one)}
+            for one in networks}  # fmt: skip
+    torch.save(file, tmp_path / "selfie2anime_params_latest.pt")
+    import_checkpoint(
+        "ugatit_light", tmp_path / "selfie2anime_params_latest.pt", tmp_path / "model",
+        overrides={"image_size": 16, "blocks": 1, "global_layers": 4, "local_layers": 3},
+    )  # fmt: skip
+    found: Any = load(tmp_path / "model").model
+    assert not found.config.light and found.config.width == 4
+    assert all(torch.equal(one, found.state_dict()[name]) for name, one in model.state_dict().items())
 
 
 def test_official_files_of_each_network_are_imported(tmp_path: Path) -> None:

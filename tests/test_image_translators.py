@@ -1,4 +1,4 @@
-"""pix2pix and CycleGAN: official sizes and names, the same function as layers of torch in the official order."""
+"""pix2pix, CycleGAN and U-GAT-IT: official sizes and names, the function and the state that official layers have."""
 
 from __future__ import annotations
 
@@ -9,8 +9,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from orchard.cards import card_of
 from orchard.errors import UsageError
 from orchard.models import create_model
+from orchard.nn.torch_spectral_norm import TorchSpectralConv2d
+from orchard.weights.adapters.attending_translator import ADAPTER, judge_of
+from orchard.weights.golden import GOLDEN, read_golden
 from orchard.weights.official import export_official, load_official
 
 SMALL_PIX2PIX: dict[str, Any] = {
@@ -197,3 +201,67 @@ def test_sizes_that_do_not_fit_are_refused_in_one_line() -> None:
     pix2pix: Any = create_model("pix2pix", **SMALL_PIX2PIX)
     with pytest.raises(ValueError, match=r"expected the direction AtoB, got BtoA"):
         pix2pix.translate(torch.zeros(1, 2, 64, 64), "BtoA")
+
+
+# U-GAT-IT
+
+
+def test_attending_translators_have_the_official_sizes_and_names() -> None:
+    def count(module: nn.Module) -> int:
+        return sum(p.numel() for p in module.parameters())
+
+    with torch.device("meta"):
+        full, light = (create_model(name) for name in ("ugatit", "ugatit_light"))
+    sizes = [count(model.generators["AtoB"]) for model in (full, light)]  # type: ignore[index, union-attr]
+    assert [round(size / 1e6, 2) for size in sizes] == [278.96, 10.59]
+    judges: Any = full.discriminators["A"]  # type: ignore[index, union-attr]
+    assert [round(count(judges[one]) / 1e6, 2) for one in ("global", "local")] == [53.13, 3.29]
+    names = export_official(full, "znxlwm")
+    assert names["genA2B.FC.0.weight"].shape == (256, 64 * 64 * 256)
+    assert names["disGA.model.16.weight_orig"].shape == (2048, 1024, 4, 4)
+    assert names["disLB.gmp_fc.weight_v"].shape == (512,) and names["genB2A.UpBlock2.8.rho"].shape == (1, 64, 1, 1)
+
+
+def test_a_step_leaves_the_singular_vectors_and_rho_that_official_code_leaves() -> None:
+    row = card_of("ugatit").references[1]
+    case = ADAPTER.stored(read_golden(GOLDEN / "ugatit/tiny_light_a"))
+    model: Any = create_model(row.variant, **row.ours).train()
+    load_official(model, case.state, "znxlwm")
+    model.settle()
+    judge_of(model)(case.given("xd"))
+    found = export_official(model, "znxlwm")
+    vectors, clipped = case.below("train.after.d"), case.below("rho_clipped")
+    assert len(vectors) == 14 and len(clipped) == 6
+    for name, tensor in vectors.items():
+        torch.testing.assert_close(found[f"disLB.{name}"], tensor, atol=1e-6, rtol=1e-5)
+    assert any(not torch.equal(case.state[f"genA2B.{name}"], tensor) for name, tensor in clipped.items())
+    assert all(torch.equal(found[f"genA2B.{name}"], tensor) for name, tensor in clipped.items())
+
+
+def test_a_spectral_norm_as_torch_has_it_iterates_in_training_alone_and_in_float32() -> None:
+    torch.manual_seed(0)
+    ours = TorchSpectralConv2d(3, 4, 3, stride=2, padding=1, padding_mode="reflect", bias=True)
+    theirs = nn.utils.spectral_norm(nn.Conv2d(3, 4, 3, 2, 1, padding_mode="reflect"))
+    theirs.load_state_dict({"bias": ours.bias, "weight_orig": ours.weight, "weight_u": ours.u, "weight_v": ours.v})
+    x = torch.randn(2, 3, 8, 8)
+    for training in (True, True, False):
+        before = ours.u.clone()
+        found, expected = (layer.train(training)(x) for layer in (ours, theirs))
+        torch.testing.assert_close(found, expected, atol=1e-6, rtol=1e-5)
+        torch.testing.assert_close(ours.v, theirs.weight_v, atol=1e-6, rtol=1e-5)
+        assert torch.equal(before, ours.u) != training
+    with torch.autocast("cpu", torch.bfloat16):
+        assert ours(x).dtype == torch.bfloat16 and ours.normalised().dtype == torch.float32
+
+
+def test_attending_translators_that_do_not_fit_are_refused_in_one_line() -> None:
+    with pytest.raises(UsageError, match=r"image_size is 64; a discriminator with 7 layers needs 96 pixels a side"):
+        create_model("ugatit", image_size=64)
+    with pytest.raises(UsageError, match=r"quantize names block 6, expected 0 to 5"):
+        create_model("ugatit", quantize=(6,))
+    small = {"blocks": 1, "width": 2, "discriminator_width": 2, "global_layers": 4, "local_layers": 3}
+    full, light = (create_model(name, image_size=16, **small) for name in ("ugatit", "ugatit_light"))
+    wide = torch.zeros(1, 3, 16, 20)
+    with pytest.raises(ValueError, match=r"expected pictures of shape \(B, 3, 16, 16\), got \(1, 3, 16, 20\)"):
+        full.translate(wide, "AtoB")  # type: ignore[operator]
+    assert light.translate(wide, "BtoA").shape == wide.shape  # type: ignore[operator]

@@ -29,7 +29,7 @@ WRAPPERS = (
     "ema", "model_ema", "ema_state_dict", "state_dict_ema", "params_ema",
 )  # fmt: skip
 # Keys under which they keep the networks of an adversarial pair, the generator's average first. A file of the generator
-# alone has its names as they are; of both, each has the network's name before it.
+# alone has its names as they are; of both, and of networks by other names, each has the network's name before it.
 GENERATORS, DISCRIMINATOR = ("g_ema", "g"), "d"
 INERT = 64  # unknown classes that one file may have
 LARGEST_EXPANDED = 2**20  # elements of a tensor that shows the same numbers in several places
@@ -162,9 +162,19 @@ def _unwrap(value: dict[Any, Any], depth: int = 3) -> dict[Any, Any]:
                 return found
     generator = next((value[key] for key in GENERATORS if isinstance(value.get(key), dict)), None)
     if generator is None:
-        return value
+        networks = {name: one for name, one in value.items() if isinstance(name, str) and _is_state(one)}
+        several = len(networks) > 1 and not any(isinstance(tensor, Tensor) for tensor in value.values())
+        return _joined({f"{name}.": one for name, one in networks.items()}) if several else value
     discriminator = value.get(DISCRIMINATOR)
     if not isinstance(discriminator, dict):
         return generator
-    networks = {"generator.": generator, "discriminator.": discriminator}
+    return _joined({"generator.": generator, "discriminator.": discriminator})
+
+
+def _is_state(value: Any) -> bool:
+    """Is it the state dict of a network, one of several that a file names?"""
+    return isinstance(value, dict) and bool(value) and all(isinstance(tensor, Tensor) for tensor in value.values())
+
+
+def _joined(networks: dict[str, dict[Any, Any]]) -> dict[Any, Any]:
     return {f"{start}{name}": tensor for start, network in networks.items() for name, tensor in network.items()}

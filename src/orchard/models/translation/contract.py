@@ -34,8 +34,9 @@ class ImageTranslator(nn.Module, ABC):
     One that learns from pairs has a `generator` of one direction, and a `discriminator` of what goes in and what comes
     out, one behind the other, (B, C + C', H, W) → scores (B, 1, h, w), larger for real. One that learns without pairs
     has `generators`, by direction, and `discriminators` of the images of side "A" and of side "B". One that attends has
-    `attend(images, direction)` → `Attended` too, as its generators have `attend(images)`; several discriminators a side,
-    which all answer when that side's is called; and `settle()`, which training calls after each update of generators.
+    `attend(images, direction)` → `Attended` too, as its generators have `attend(images)`; several discriminators of a
+    side, which all answer when that side's is called; and `settle()`, which training calls after each update of the
+    generators.
     """
 
     value_range: ClassVar[tuple[float, float]] = (-1.0, 1.0)

@@ -1,7 +1,7 @@
 """U-GAT-IT: translators that attend to what sets the two sides apart, and norms that learn how much shape to change.
 
-Kim et al. 2019 (arXiv:1907.10830, section 3 and appendix B), and the authors' PyTorch code. No pairs are needed. Legend:
-B images, H x W pixels, W channels at the image's size.
+Kim et al. 2019 (arXiv:1907.10830, section 3 and appendix B), and the authors' PyTorch code. No pairs are needed.
+Legend: B images, H x W pixels, W channels at the image's size.
 """
 
 from __future__ import annotations

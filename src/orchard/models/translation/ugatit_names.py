@@ -28,7 +28,7 @@ def znxlwm_names(config: Any) -> list[Rule | tuple[str, str]]:
         if ours.startswith("generators"):
             rows += _generator_rows(config.blocks, ours, theirs) + [(f"{a}{{}}", f"{b}{{}}") for a, b in attention]
             continue
-        spectral = attention[:2] + [(f"{ours}score.", f"{theirs}conv.")]
+        spectral = [*attention[:2], (f"{ours}score.", f"{theirs}conv.")]
         for n in range((config.global_layers if "global" in ours else config.local_layers) - 1):
             spectral.append((f"{ours}convs.{n}.", f"{theirs}model.{3 * n + 1}."))
             rows.append((f"{ours}convs.{n}.bias", f"{theirs}model.{3 * n + 1}.bias"))

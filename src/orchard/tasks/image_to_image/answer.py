@@ -23,18 +23,20 @@ SHEET = "sheet.png"
 
 @dataclass(frozen=True)
 class TranslatedArtifact(Artifact):
-    """A translated picture in a file, and one beside what it was made of."""
+    """A translated picture in a file, one beside what it was made of, and where the model looked, if asked for."""
 
     item: str
     image: str = ""
     compared: str = ""
+    heat: str = ""
     size: tuple[int, int] = (0, 0)  # width and height in pixels
     error: str = ""
 
     def to_json(self) -> dict[str, Any]:
         if self.error:
             return {"picture": self.item, "error": self.error}
-        return {"picture": self.item, "image": self.image, "compared": self.compared, "size": list(self.size)}
+        files = {"image": self.image, "compared": self.compared, **({"heat": self.heat} if self.heat else {})}
+        return {"picture": self.item, **files, "size": list(self.size)}
 
     def columns(self) -> list[str]:
         return ["picture", "image", "width", "height", "error"]
@@ -73,8 +75,9 @@ def answer(
     from orchard.tasks.image_to_image.translating import to_picture
 
     translator = PictureTranslator(
-        load(folder), direction=options.direction, keep_size=options.keep_size, precision=options.precision
-    )
+        load(folder), direction=options.direction, keep_size=options.keep_size, heat=options.heat,
+        precision=options.precision,
+    )  # fmt: skip
     out = options.out or Path("translated")
     files = targets(paths, out, "translated")
     whole = out / SHEET
@@ -90,9 +93,14 @@ def answer(
         both = [to_picture(pil_to_tensor(one)).convert("RGB") for one in (found.given, found.image)]
         compared = file.with_stem(f"{file.stem}_compared")
         save_picture(side_by_side(both), compared)
+        heat = file.with_stem(f"{file.stem}_heat")
+        if found.heat is not None:
+            save_picture(found.heat, heat)
+            both.insert(1, found.heat)
         if len(thumbs) < ON_SHEET:
             thumbs.append(side_by_side([ImageOps.pad(one, (THUMB, THUMB), color="white") for one in both]))
-        yield TranslatedArtifact(path, str(file), str(compared), found.image.size)
+        looked = str(heat) if found.heat is not None else ""
+        yield TranslatedArtifact(path, str(file), str(compared), looked, found.image.size)
     if len(thumbs) > 1:
         save_picture(sheet(thumbs, min(IN_ROW, len(thumbs))), whole)
         first = "" if len(paths) <= ON_SHEET else f" (the first {ON_SHEET})"

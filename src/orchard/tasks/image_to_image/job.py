@@ -74,7 +74,7 @@ class Job(base.Job):
         self.looks = looks_of(self.family, model, settings.direction, settings.augmentation.enlarge)
         self.inputs = tuple(landmark_of(settings.model).example(model.config, 1, torch.Generator()).values())
         self.resolved = base.settle_precision(resolved, model, self.inputs, device)
-        self.objective = self.family.make_objective(settings)
+        self.objective = self.family.make_objective(settings, model)
         self.channels_last = base.wants_channels_last(model)
         if self.channels_last:
             model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]

@@ -19,13 +19,9 @@ from orchard.tasks.base import Objective as BaseObjective
 from orchard.tasks.image_to_image.settings import Settings
 from orchard.tasks.unconditional_image_generation.learner import GenerationLearner
 
-FAMILIES = (
-    "inpainting",
-    "adversarial_inpainting",
-    "colouring",
-    "paired",
-    "unpaired",
-)  # the first that suits: special ones come first
+FAMILIES = (  # the first that suits: special ones come first
+    "inpainting", "adversarial_inpainting", "colouring", "paired", "attention", "unpaired",
+)  # fmt: skip
 
 
 class Objective(BaseObjective, Protocol):
@@ -43,11 +39,12 @@ class Family(Protocol):
     PAIRED: bool  # does it learn from pairs?
     METRIC: str  # the task's metric of its trainings
     METRICS: tuple[str, ...]  # all that an evaluation gives
+    NETWORKS: tuple[str, ...]  # what official files call the networks, the first generator first
 
     def suits(self, model: nn.Module) -> bool:
         """Can this model learn so?"""
 
-    def make_objective(self, settings: Settings) -> Objective: ...
+    def make_objective(self, settings: Settings, model: nn.Module) -> Objective: ...
     def make_learner(self, model: nn.Module, settings: Settings) -> GenerationLearner: ...
 
 

@@ -23,6 +23,7 @@ NEEDS = "a generator and a discriminator of pairs"
 PAIRED = True
 METRIC = "l1"  # of the task's, that of its trainings
 METRICS = ("l1", "psnr", "ssim")
+NETWORKS = ("G", "D")  # of official files
 
 
 def suits(model: nn.Module) -> bool:
@@ -78,7 +79,7 @@ class Paired:
         return adversarial + self.settings.pixel_weight * pixels, parts
 
 
-def make_objective(settings: Settings) -> Paired:
+def make_objective(settings: Settings, model: nn.Module) -> Paired:
     return Paired(settings.paired, settings.direction)
 
 

@@ -5,18 +5,19 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
+import torch
 from torch import Tensor, nn
 
 from orchard.data.two_sides.contracts import TwoSides
 from orchard.models.translation.contract import Direction
-from orchard.report.pictures import data_uri
+from orchard.report.pictures import data_uri, lay_heat
 from orchard.report.run_page import Curve, Tile, write_run_page
 from orchard.tasks.image_to_image.alone import AloneFamily
 from orchard.tasks.image_to_image.measuring import WAYS, Looks
-from orchard.tasks.image_to_image.translating import to_picture, translated
+from orchard.tasks.image_to_image.translating import TOP, to_picture, translated
 from orchard.training.run import RunFolder
 
 SHOWN = 8  # pictures of each kind
@@ -110,6 +111,7 @@ def write_report(
         report_split=metrics.report_split,
         lead=lead,
         paired=paired,
+        attends=hasattr(model, "attend"),
         given=[data_uri(to_picture(image)) for image in seen["given"]],
         moments=moments,
         worst=worst,
@@ -132,7 +134,8 @@ class Pictures:
         return Path(self.split.side(way[0]).key(index)).name
 
     def __call__(self, way: str, indices: np.ndarray, values: np.ndarray) -> list[Example]:
-        """What is given, what is made of it, and the truth, or what comes back where there is none."""
+        """What is given, what is made of it, and the truth, or what comes back where there is none; and between the
+        first two where a model that attends looked."""
         given = self.looks.pictures(self.split, way[0], indices)
         made = translated(self.model, given, "AtoB" if self.paired else cast(Direction, way))
         if self.paired:
@@ -140,11 +143,21 @@ class Pictures:
         else:
             back = WAYS[1 - WAYS.index(cast(Direction, way))]
             name, last = "and back", translated(self.model, made, back)
-        return [
-            Example(
-                self.key(way, int(n)), f"{values[n]:.4f}",
-                [(what, data_uri(to_picture(image)))
-                 for what, image in (("given", given[k]), ("translated", made[k]), (name, last[k]))],
-            )
-            for k, n in enumerate(indices)
-        ]  # fmt: skip
+        examples = []
+        for k, n in enumerate(indices):
+            forms = [(what, to_picture(image)) for what, image in (("given", given[k]), ("translated", made[k]),
+                                                                     (name, last[k]))]  # fmt: skip
+            if hasattr(self.model, "attend"):
+                heat = heat_of(self.model, given[k : k + 1], cast(Direction, way))
+                forms.insert(1, ("where it looked", lay_heat(forms[0][1], heat - heat.min())))
+            shown = [(what, data_uri(image)) for what, image in forms]
+            examples.append(Example(self.key(way, int(n)), f"{values[n]:.4f}", shown))
+        return examples
+
+
+@torch.no_grad()
+def heat_of(model: Any, pixels: Tensor, direction: Direction) -> Tensor:
+    """Where a model that attends looked in one picture (1, C, H, W) uint8, (h, w) on the CPU."""
+    device = next(model.parameters()).device
+    heat: Tensor = model.attend(pixels.to(device).float() * (2 / TOP) - 1, direction).heat
+    return heat[0, 0].float().cpu()

@@ -91,6 +91,20 @@ class ColouringSettings(Strict):
     )  # fmt: skip
 
 
+class AttentionSettings(Strict):
+    """What a model that attends learns from two sets (U-GAT-IT)."""
+
+    adversarial_weight: float = Field(1.0, ge=0, description="of the least-squares losses of scores and of logits")
+    cycle_weight: float = Field(10.0, ge=0, description="of the absolute difference of a picture and the same there "
+                                "and back, values from -1 to 1")  # fmt: skip
+    identity_weight: float = Field(
+        10.0, ge=0, description="of what a generator changes in a picture that is of its side already"
+    )
+    attention_weight: float = Field(
+        1000.0, ge=0, description="of the cross-entropy of the generators' classifiers, which say where to look"
+    )
+
+
 class Settings(TrainSettings):
     """What training image to image may be told beside what all trainings are."""
 
@@ -117,6 +131,7 @@ class Settings(TrainSettings):
     inpainting: InpaintingSettings = Field(default_factory=InpaintingSettings)
     adversarial_inpainting: AdversarialInpaintingSettings = Field(default_factory=AdversarialInpaintingSettings)
     colouring: ColouringSettings = Field(default_factory=ColouringSettings)
+    attention: AttentionSettings = Field(default_factory=AttentionSettings)
 
 
 class Options(Strict):
@@ -133,4 +148,7 @@ class Options(Strict):
         None, description="for a model that fills holes: a picture of the same size, white where it is to be filled, "
         "or a folder of them under the same names; default: what is transparent in each picture",
     )  # fmt: skip
+    heat: bool = Field(
+        False, description="a file more of each picture: where a model that attends looked, over what it was given"
+    )
     precision: Literal["auto", "fp32", "bf16"] = Field("auto", description="arithmetic of the model")

@@ -22,6 +22,7 @@ NEEDS = "generators and discriminators of both directions"
 PAIRED = False
 METRIC = "fid"  # of the task's, that of its trainings
 METRICS = ("fid", "fid_AtoB", "fid_BtoA", "cycle_l1", "cycle_l1_A", "cycle_l1_B")
+NETWORKS = ("G_A", "G_B", "D_A", "D_B")  # of official files
 
 
 def suits(model: nn.Module) -> bool:
@@ -87,7 +88,7 @@ class Unpaired:
                                             "score_fake": sum(fakes[1:], fakes[0]) / 2}  # fmt: skip
 
 
-def make_objective(settings: Settings) -> Unpaired:
+def make_objective(settings: Settings, model: nn.Module) -> Unpaired:
     return Unpaired(settings.unpaired)
 
 
