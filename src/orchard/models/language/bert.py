@@ -169,18 +169,22 @@ class Bert(nn.Module):
         c = self.config
         check_text(c, tokens, mask, segments)
         mask = tokens != c.pad if mask is None else mask
-        x = self.embed(tokens, mask, torch.zeros_like(tokens) if segments is None else segments, **more)
-        return self.encode(x, mask)
+        segments = torch.zeros_like(tokens) if segments is None else segments
+        return self.encode(self.embed(tokens, mask, segments, **more), self.sees(mask, segments))
 
     def embed(self, tokens: Tensor, mask: Tensor, segments: Tensor) -> Tensor:
         """What goes into the first block, (B, T, D)."""
         positions = torch.arange(tokens.shape[1], device=tokens.device)
         return self.embedding(tokens, {"positions": positions, "segments": segments})
 
-    def encode(self, x: Tensor, mask: Tensor) -> Tensor:
-        """Every block, in which tokens see all tokens that `mask` (B, T) marks."""
+    def sees(self, mask: Tensor, segments: Tensor) -> Tensor:
+        """Which tokens (columns) each token (rows) sees, (B, 1, 1 or T, T) bool: all that `mask` (B, T) marks."""
+        return mask[:, None, None]
+
+    def encode(self, x: Tensor, sees: Tensor) -> Tensor:
+        """Every block, (B, T, D) → (B, T, D)."""
         for block in self.blocks:
-            x = block(x, mask[:, None, None])
+            x = block(x, sees)
         return x
 
     def summary(self, hidden: Tensor) -> Tensor:
