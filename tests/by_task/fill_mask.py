@@ -19,6 +19,9 @@ def learn(name: str, model: Any) -> tuple[nn.Module, Loss]:
     with torch.no_grad():
         answers = tensors_of(model(**inputs))
     labels = {name: torch.randint(answer.shape[-1], answer.shape[:-1]) for name, answer in answers.items()}
+    for label in labels.values():
+        if label.ndim == 2:
+            label[~inputs["mask"]] = -100  # some landmarks say nothing of padding
 
     def loss() -> tuple[Tensor, Tensor]:
         answers = tensors_of(model(**inputs))

@@ -130,7 +130,7 @@ class Bert(nn.Module):
         return TokenLogits(c.vocabulary, transform)
 
     def initialise(self) -> None:
-        """Normal, cut at two standard deviations of 0.02, as in the authors' code; biases and the padding's row zero."""
+        """Normal, cut at two standard deviations of 0.02, as in the authors' code; biases and padding are zero."""
         for module in self.modules():
             if isinstance(module, nn.Linear | nn.Embedding):
                 nn.init.trunc_normal_(module.weight, std=0.02, a=-0.04, b=0.04)
@@ -147,7 +147,8 @@ class Bert(nn.Module):
         only: Tensor | None = None,
         **more: Tensor,
     ) -> Tensor | Pretraining:
-        """`mask` (B, T) bool is true at tokens, by default where they are not `pad`; `segments` (B, T) int64, default 0.
+        """`mask` (B, T) bool is true at tokens, by default where they are not `pad`; `segments` (B, T) int64 are by
+        default 0.
 
         `only` (B, T) bool names the positions whose tokens a fill-mask head is to say: (N, V) for the N that are true.
         `more` is what `embed` of a landmark takes besides.
@@ -195,9 +196,9 @@ class Bert(nn.Module):
         """What stands for each text, (B, D)."""
         return self.summary(self.hidden(tokens, mask, segments))
 
-    def token_logits(self, tokens: Tensor, mask: Tensor | None = None, segments: Tensor | None = None) -> Tensor:
-        """What a fill-mask head says of the tokens alone, (B, T, V)."""
-        result = self(tokens, mask, segments)
+    def token_logits(self, tokens: Tensor, mask: Tensor | None = None, **more: Tensor) -> Tensor:
+        """What a fill-mask head says of the tokens alone, (B, T, V); arguments as `forward` takes them."""
+        result = self(tokens, mask, **more)
         return result.tokens if isinstance(result, Pretraining) else result
 
     def layer_groups(self) -> list[tuple[str, ...]]:
@@ -206,7 +207,7 @@ class Bert(nn.Module):
 
 
 def infer_config(config: Any, source: str, lookup: Callable[[str], Tensor | None]) -> dict[str, Any]:
-    """What a checkpoint's tables say of the vocabulary and the context, and whether it has both heads of pretraining."""
+    """What a checkpoint's tables say of the vocabulary and the context, and whether its head has two parts."""
     tables = {
         "vocabulary": lookup("embedding.tokens.weight"),
         "context": lookup("embedding.tables.positions.weight"),

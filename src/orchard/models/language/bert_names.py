@@ -107,7 +107,9 @@ def block_rules(
 ) -> Table:
     """A block: the layers of `rest` are the first norm, both layers of the network, and the second norm."""
     return [
-        *attention_rules(BLOCK + "attention", [layer + name for name in qkv], layer + out, to_matrix=same, from_matrix=same),
+        *attention_rules(
+            BLOCK + "attention", [layer + name for name in qkv], layer + out, to_matrix=same, from_matrix=same
+        ),
         *(
             (f"{BLOCK}{ours}.{{}}", f"{layer}{theirs}.{{}}")
             for ours, theirs in zip(("norm1", "mlp.fc1", "mlp.fc2", "norm2"), rest, strict=True)
@@ -127,7 +129,9 @@ def masked_rules(head: str, dense: str, norm: str) -> Table:
 def one_of_two(first: Tensor, second: Tensor) -> Tensor:
     """The one tensor behind two names; zeros say that the second has no entry."""
     if not first.is_meta and second.any() and not torch.equal(first, second):
-        raise OrchardError("the head's table or bias differs from the one that it is tied to; this model has one of each")
+        raise OrchardError(
+            "the head's table or bias differs from the one that it is tied to; this model has one of each"
+        )
     return first
 
 
@@ -149,7 +153,10 @@ def _in_tensorflow(row: Rule | tuple[str, str]) -> Table:
     ours, theirs = (name.removesuffix("{}") for name in row)
     if theirs.endswith("_embeddings."):
         return [(ours + "weight", _slashes(theirs.removesuffix(".")))]
-    return [_turned(Rule(ours + "weight", (theirs,)), (_slashes(theirs) + "kernel",)), (ours + "bias", _slashes(theirs) + "bias")]
+    return [
+        _turned(Rule(ours + "weight", (theirs,)), (_slashes(theirs) + "kernel",)),
+        (ours + "bias", _slashes(theirs) + "bias"),
+    ]
 
 
 def _turned(rule: Rule, names: tuple[str, ...]) -> Rule:

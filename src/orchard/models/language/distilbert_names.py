@@ -6,9 +6,16 @@ from typing import TYPE_CHECKING
 
 from orchard.models import Rule
 from orchard.models.config_json import ConfigJson
-from orchard.models.language.bert_names import ACTIVATIONS, FEATURES, Table, block_rules, classifier, embedding_rules
+from orchard.models.language.bert_names import (
+    ACTIVATIONS,
+    FEATURES,
+    Table,
+    block_rules,
+    classifier,
+    embedding_rules,
+    one_of_two,
+)
 from orchard.models.language.bert_names import CONFIG_JSON as BERT
-from orchard.models.language.bert_names import one_of_two
 
 if TYPE_CHECKING:
     from orchard.models.language.distilbert import DistilBertConfig

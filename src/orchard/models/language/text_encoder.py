@@ -39,13 +39,21 @@ WITH_CLASSES = ("text-classification", "token-classification")
 
 
 def check_text(config: Any, tokens: Tensor, mask: Tensor | None, segments: Tensor | None) -> None:
-    """Raise ValueError for what is no batch of texts: see `check_source`; segments are of the tokens' shape and of the
-    kinds that `config.segments` counts, 2 where it says nothing; a model that has none does not look at them. Numbers are looked at on the CPU only."""
+    """Raise ValueError for what is no batch of texts: see `check_source`; segments are of the tokens' shape.
+
+    Of how many kinds they are `config.segments` says, 2 where it says nothing; a model with none does not look at them.
+    """
     check_source(tokens, mask, vocabulary=config.vocabulary, most=config.context)
     if segments is not None and (segments.dtype != torch.int64 or segments.shape != tokens.shape):
         raise ValueError(f"expected segments {tuple(tokens.shape)} int64, got {tuple(segments.shape)} {segments.dtype}")
     kinds = getattr(config, "segments", 2)
-    if segments is None or not kinds or segments.device.type != "cpu" or torch.compiler.is_compiling() or not segments.numel():
+    if (
+        segments is None
+        or not kinds
+        or segments.device.type != "cpu"
+        or torch.compiler.is_compiling()
+        or not segments.numel()
+    ):
         return
     low, high = segments.aminmax()
     if low < 0 or high >= kinds:

@@ -91,7 +91,9 @@ class Job(base.Job):
             return batch.to(self.fabric.device)
 
         loader = self.loader("train")
-        return LoaderFeed(loader, self.settings.accumulate, ready, lambda index: f"{loader.split.key}, window {index:,}")
+        return LoaderFeed(
+            loader, self.settings.accumulate, ready, lambda index: f"{loader.split.key}, window {index:,}"
+        )
 
     def describe(self) -> str:
         split, tokenizer = self.splits["train"], self.tokenizer
@@ -155,7 +157,9 @@ def start_model(settings: Settings, tokenizer: Tokenizer) -> nn.Module:
     needed = {"vocabulary": tokenizer.vocabulary, "pad": tokenizer.specials.get("pad", 0), "head": TASK.name}
     for key, value in needed.items():
         if wanted.get(key, value) != value:
-            raise UsageError(f"architecture.{key} is {wanted[key]}, expected {value}, as this training needs; leave it out")
+            raise UsageError(
+                f"architecture.{key} is {wanted[key]}, expected {value}, as this training needs; leave it out"
+            )
     if settings.start_from:
         folder, about, state = base.read_start(settings)
         if about.task != TASK.name:

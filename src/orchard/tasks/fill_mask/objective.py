@@ -80,6 +80,8 @@ def measure(model: nn.Module, batches: Iterable[MaskedBatch]) -> Sums:
         if pair is not None:
             asked = int((batch.pairs != NOT_ASKED).sum())
             pair_nats = F.cross_entropy(pair.float(), batch.pairs, ignore_index=NOT_ASKED, reduction="sum")
-            found += Sums(pair_nats=float(pair_nats), pairs_right=int((pair.argmax(-1) == batch.pairs).sum()), pairs=asked)
+            found += Sums(
+                pair_nats=float(pair_nats), pairs_right=int((pair.argmax(-1) == batch.pairs).sum()), pairs=asked
+            )
         total += found
     return total

@@ -63,7 +63,7 @@ class MaskFiller:
         self.silent[self.inputs.tokenizer.vocabulary :] = True
 
     def __call__(self, texts: str | Sequence[str], *, top: int = 5) -> list[Filled]:
-        """The `top` words for each [MASK] of each text; several in one text are filled in one by one, all others hidden.
+        """The `top` words for each [MASK] of each text; of several in one text each is answered with the others hidden.
 
         Raises UsageError for a text without one, and for one that is longer than the model reads.
         """

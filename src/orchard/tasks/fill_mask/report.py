@@ -21,7 +21,7 @@ TOP = 5
 
 @dataclass(frozen=True)
 class Piece:
-    """A stretch of text, or a hidden word: what the model takes it for, with probabilities, and whether that is right."""
+    """A stretch of text, or a hidden word with the model's answers, and whether the first of them is right."""
 
     text: str
     answers: str = ""
@@ -66,7 +66,9 @@ def examples(filler: MaskFiller, loader: MaskedLoader) -> list[list[Piece]]:
     chances = filler.probabilities(batch.tokens.values, batch.tokens.mask)
     return [
         _pieces(filler, tokens[mask][:TOKENS], labels[mask][:TOKENS], likely)
-        for tokens, mask, labels, likely in zip(batch.tokens.values, batch.tokens.mask, batch.labels, chances, strict=True)
+        for tokens, mask, labels, likely in zip(
+            batch.tokens.values, batch.tokens.mask, batch.labels, chances, strict=True
+        )
     ]
 
 
@@ -82,6 +84,8 @@ def _pieces(filler: MaskFiller, tokens: torch.Tensor, labels: torch.Tensor, chan
             found.append(Piece(decode(plain)))
             plain = []
         likely, best = row.topk(TOP)
-        answers = ", ".join(f"{filler.word(b)} {percent(p)}" for b, p in zip(best.tolist(), likely.tolist(), strict=True))
+        answers = ", ".join(
+            f"{filler.word(b)} {percent(p)}" for b, p in zip(best.tolist(), likely.tolist(), strict=True)
+        )
         found.append(Piece(filler.word(label), answers, int(best[0]) == label))
     return [*found, Piece(decode(plain))] if plain else found

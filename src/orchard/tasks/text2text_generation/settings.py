@@ -7,8 +7,8 @@ from typing import Any, ClassVar
 
 from pydantic import Field
 
-from orchard.data.settings import Settings as Strict
 from orchard.data.settings import TOKENIZERS, TextPairSource, TextSettings, TokenizerName
+from orchard.data.settings import Settings as Strict
 from orchard.tasks.text_generation.settings import SamplingOptions
 from orchard.training.settings import SEQUENCE_FINE_TUNING, TrainSettings
 
