@@ -41,7 +41,7 @@ def outputs(model: Any, inputs: dict[str, Tensor]) -> Any:
 def book(folder: Path) -> tuple[str, dict[str, Any]]:
     path = folder / "book.txt"
     path.write_text("A tree bears fruit, and the fruit bears trees. Who eats it? " * 300)
-    return str(path), {"text": {"length": 16}}
+    return str(path), {"text.length": 16}
 
 
 HOOKS = Hooks(learn, outputs=outputs, data=book)

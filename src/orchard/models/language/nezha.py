@@ -27,7 +27,7 @@ class NezhaConfig(BertConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.distance < 1 or self.width // self.heads % 2:
-            raise ValueError(f"distance is {self.distance}, a head {self.width // self.heads} wide; expected 1 or more, "
+            raise ValueError(f"distance is {self.distance}, a head {self.width // self.heads} wide; expected 1 or more "
                              "and an even width, as sines and cosines come in pairs")  # fmt: skip
 
 
