@@ -48,8 +48,8 @@ class Nezha(Bert):
 
 def huawei_names(config: NezhaConfig) -> Table:
     """The authors' code in PyTorch, whose tied table has two names."""
-    table, *_ = tied("cls.predictions.", "bert.embeddings.word_embeddings.weight", config) or [None]
-    return [*([table] if table else []), *huawei_file_names(config)]
+    both = tied("cls.predictions.", "bert.embeddings.word_embeddings.weight", config)
+    return [*both[:1], *huawei_file_names(config)]
 
 
 def huawei_file_names(config: NezhaConfig) -> Table:
