@@ -19,6 +19,9 @@ def learn(name: str, model: Any) -> tuple[nn.Module, Loss]:
     with torch.no_grad():
         answers = tensors_of(model(**inputs))
     labels = {name: torch.randint(answer.shape[-1], answer.shape[:-1]) for name, answer in answers.items()}
+    for label in labels.values():
+        if label.ndim == 2:
+            label[~inputs["mask"]] = -100  # some landmarks say nothing of padding
 
     def loss() -> tuple[Tensor, Tensor]:
         answers = tensors_of(model(**inputs))
@@ -38,7 +41,7 @@ def outputs(model: Any, inputs: dict[str, Tensor]) -> Any:
 def book(folder: Path) -> tuple[str, dict[str, Any]]:
     path = folder / "book.txt"
     path.write_text("A tree bears fruit, and the fruit bears trees. Who eats it? " * 300)
-    return str(path), {"text": {"length": 16}}
+    return str(path), {"text.length": 16}
 
 
 HOOKS = Hooks(learn, outputs=outputs, data=book)

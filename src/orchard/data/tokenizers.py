@@ -29,6 +29,7 @@ from orchard.files import read_json
 
 END = "<|endoftext|>"  # what GPT-2 calls the end of a text
 BERT_SPECIALS = {"unknown": "[UNK]", "pad": "[PAD]", "class": "[CLS]", "separator": "[SEP]", "mask": "[MASK]"}
+ROBERTA_SPECIALS = {"class": "<s>", "pad": "<pad>", "separator": "</s>", "unknown": "<unk>", "mask": "<mask>"}
 LOST = "\ufffd"  # stands in a decoded text for what no character was
 Fallback = Literal["unknown", "bytes"]
 
@@ -187,7 +188,8 @@ def read_bpe(vocabulary: str | Path, merges: str | Path) -> Pieces:
     check_vocabulary(Path(vocabulary))
     with library_reads(f"{vocabulary} and {merges} are no byte-level BPE"):
         inner = byte_level(models.BPE.from_file(str(vocabulary), str(merges)))
-    return Pieces("bpe", inner, {"end": END} if inner.token_to_id(END) is not None else {})
+    roles = {"end": END, **ROBERTA_SPECIALS}  # GPT-2 has the first, RoBERTa and BART the others
+    return Pieces("bpe", inner, {role: one for role, one in roles.items() if inner.token_to_id(one) is not None})
 
 
 def byte_level(model: models.BPE) -> tokenizers.Tokenizer:

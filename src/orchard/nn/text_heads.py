@@ -1,4 +1,4 @@
-"""What text encoders answer with: a vector for the whole text, the token at each position, and how two texts go together."""
+"""What text encoders answer with: a vector for a text, the token at each position, how two texts go together."""
 
 from __future__ import annotations
 

@@ -59,10 +59,10 @@ class Albert(Bert):
         transform = Transform(c.width, c.embedding, ACTIVATIONS[c.activation](), self.make_norm(c.embedding))
         return TokenLogits(c.vocabulary, transform)
 
-    def encode(self, x: Tensor, mask: Tensor) -> Tensor:
+    def encode(self, x: Tensor, sees: Tensor) -> Tensor:
         c = self.config
         for n in range(c.depth):
-            x = self.blocks[n * c.groups // c.depth](x, mask[:, None, None])
+            x = self.blocks[n * c.groups // c.depth](x, sees)
         return x
 
 

@@ -136,7 +136,7 @@ class Bert(nn.Module):
         return TokenLogits(c.vocabulary, transform)
 
     def initialise(self) -> None:
-        """Normal, cut at two standard deviations of 0.02, as in the authors' code; biases and the padding's row zero."""
+        """Normal, cut at two standard deviations of 0.02, as in the authors' code; biases and padding are zero."""
         for module in self.modules():
             if isinstance(module, nn.Linear | nn.Embedding):
                 nn.init.trunc_normal_(module.weight, std=0.02, a=-0.04, b=0.04)
@@ -153,7 +153,8 @@ class Bert(nn.Module):
         only: Tensor | None = None,
         **more: Tensor,
     ) -> Tensor | Pretraining:
-        """`mask` (B, T) bool is true at tokens, by default where they are not `pad`; `segments` (B, T) int64, default 0.
+        """`mask` (B, T) bool is true at tokens, by default where they are not `pad`; `segments` (B, T) int64 are by
+        default 0.
 
         `only` (B, T) bool names the positions whose tokens a fill-mask head is to say: (N, V) for the N that are true.
         `more` is what `embed` of a landmark takes besides.
@@ -175,18 +176,22 @@ class Bert(nn.Module):
         c = self.config
         check_text(c, tokens, mask, segments)
         mask = tokens != c.pad if mask is None else mask
-        x = self.embed(tokens, mask, torch.zeros_like(tokens) if segments is None else segments, **more)
-        return self.encode(x, mask)
+        segments = torch.zeros_like(tokens) if segments is None else segments
+        return self.encode(self.embed(tokens, mask, segments, **more), self.sees(mask, segments))
 
     def embed(self, tokens: Tensor, mask: Tensor, segments: Tensor) -> Tensor:
         """What goes into the first block, (B, T, D)."""
         positions = torch.arange(tokens.shape[1], device=tokens.device)
         return self.embedding(tokens, {"positions": positions, "segments": segments})
 
-    def encode(self, x: Tensor, mask: Tensor) -> Tensor:
-        """Every block, in which tokens see all tokens that `mask` (B, T) marks."""
+    def sees(self, mask: Tensor, segments: Tensor) -> Tensor:
+        """Which tokens (columns) each token (rows) sees, (B, 1, 1 or T, T) bool: all that `mask` (B, T) marks."""
+        return mask[:, None, None]
+
+    def encode(self, x: Tensor, sees: Tensor) -> Tensor:
+        """Every block, (B, T, D) → (B, T, D)."""
         for block in self.blocks:
-            x = block(x, mask[:, None, None])
+            x = block(x, sees)
         return x
 
     def summary(self, hidden: Tensor) -> Tensor:
@@ -197,9 +202,9 @@ class Bert(nn.Module):
         """What stands for each text, (B, D)."""
         return self.summary(self.hidden(tokens, mask, segments))
 
-    def token_logits(self, tokens: Tensor, mask: Tensor | None = None, segments: Tensor | None = None) -> Tensor:
-        """What a fill-mask head says of the tokens alone, (B, T, V)."""
-        result = self(tokens, mask, segments)
+    def token_logits(self, tokens: Tensor, mask: Tensor | None = None, **more: Tensor) -> Tensor:
+        """What a fill-mask head says of the tokens alone, (B, T, V); arguments as `forward` takes them."""
+        result = self(tokens, mask, **more)
         return result.tokens if isinstance(result, Pretraining) else result
 
     def layer_groups(self) -> list[tuple[str, ...]]:
@@ -208,7 +213,7 @@ class Bert(nn.Module):
 
 
 def infer_config(config: Any, source: str, lookup: Callable[[str], Tensor | None]) -> dict[str, Any]:
-    """What a checkpoint's tables say of the vocabulary and the context, and whether it has both heads of pretraining."""
+    """What a checkpoint's tables say of the vocabulary and the context, and whether its head has two parts."""
     tables = {
         "vocabulary": lookup("embedding.tokens.weight"),
         "context": lookup("embedding.tables.positions.weight"),

@@ -107,7 +107,9 @@ def block_rules(
 ) -> Table:
     """A block: the layers of `rest` are the first norm, both layers of the network, and the second norm."""
     return [
-        *attention_rules(BLOCK + "attention", [layer + name for name in qkv], layer + out, to_matrix=same, from_matrix=same),
+        *attention_rules(
+            BLOCK + "attention", [layer + name for name in qkv], layer + out, to_matrix=same, from_matrix=same
+        ),
         *(
             (f"{BLOCK}{ours}.{{}}", f"{layer}{theirs}.{{}}")
             for ours, theirs in zip(("norm1", "mlp.fc1", "mlp.fc2", "norm2"), rest, strict=True)

@@ -1,7 +1,7 @@
-"""NEZHA (Wei et al. 2019, "NEZHA: Neural Contextualized Representation for Chinese Language Understanding", 1909.00204).
+"""NEZHA (Wei et al. 2019, "Neural Contextualized Representation for Chinese Language Understanding", arXiv:1909.00204).
 
-BERT without a table of positions: every attention knows how far apart two tokens are, by a sinusoid that is not learned,
-so that longer texts than those of the training can be read. Legend: B texts, T tokens, D width.
+BERT without a table of positions: every attention knows how far apart two tokens are, by a sinusoid that nothing has
+learned, so that longer texts than those of the training can be read. Legend: B texts, T tokens, D width.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class NezhaConfig(BertConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.distance < 1 or self.width // self.heads % 2:
-            raise ValueError(f"distance is {self.distance} and a head {self.width // self.heads} wide, expected 1 or more "
+            raise ValueError(f"distance is {self.distance}, a head {self.width // self.heads} wide; expected 1 or more "
                              "and an even width, as sines and cosines come in pairs")  # fmt: skip
 
 
@@ -48,8 +48,8 @@ class Nezha(Bert):
 
 def huawei_names(config: NezhaConfig) -> Table:
     """The authors' code in PyTorch, whose tied table has two names."""
-    table, *_ = tied("cls.predictions.", "bert.embeddings.word_embeddings.weight", config) or [None]
-    return [*([table] if table else []), *huawei_file_names(config)]
+    both = tied("cls.predictions.", "bert.embeddings.word_embeddings.weight", config)
+    return [*both[:1], *huawei_file_names(config)]
 
 
 def huawei_file_names(config: NezhaConfig) -> Table:

@@ -23,9 +23,11 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch import Tensor
+import torch.nn.functional as F
+from torch import Tensor, nn
 
 from orchard.models.language.source_target import check_source
+from orchard.nn.text_heads import Pretraining
 
 # How one text, and how two are laid out: the text a, the text b, and special tokens by role; ":1" begins segment 1.
 PLAIN = ("a", "a separator b:1")
@@ -38,8 +40,10 @@ WITH_CLASSES = ("text-classification", "token-classification")
 
 
 def check_text(config: Any, tokens: Tensor, mask: Tensor | None, segments: Tensor | None) -> None:
-    """Raise ValueError for what is no batch of texts: see `check_source`; segments are of the tokens' shape and of the
-    kinds that `config.segments` counts, 2 where it says nothing; a model that has none does not look at them. Numbers are looked at on the CPU only."""
+    """Raise ValueError for what is no batch of texts: see `check_source`; segments are of the tokens' shape.
+
+    Of how many kinds they are `config.segments` says, 2 where it says nothing; a model with none does not look at them.
+    """
     check_source(tokens, mask, vocabulary=config.vocabulary, most=config.context)
     if segments is not None and (segments.dtype != torch.int64 or segments.shape != tokens.shape):
         raise ValueError(f"expected segments {tuple(tokens.shape)} int64, got {tuple(segments.shape)} {segments.dtype}")
@@ -66,3 +70,22 @@ def example_texts(config: Any, count: int, generator: torch.Generator | None) ->
     tokens = (ids + (ids >= config.pad)).where(mask, config.pad)  # no token is the padding's
     segments = (torch.arange(length) >= length // 2).long().expand(count, -1).contiguous()
     return {"tokens": tokens, "mask": mask, "segments": segments.where(mask, 0)}
+
+
+def pretraining_loss(
+    model: nn.Module,
+    tokens: Tensor,
+    mask: Tensor,
+    labels: Tensor,
+    segments: Tensor | None = None,
+    pairs: Tensor | None = None,
+    **more: Tensor,
+) -> Tensor:
+    """The loss of texts whose answers are given: of tokens where `labels` (B, T) are not -100, and of pairs (B,).
+
+    `more` is what a landmark takes besides, by name.
+    """
+    result = model(tokens, mask, segments, **more)
+    logits, pair = (result.tokens, result.pair) if isinstance(result, Pretraining) else (result, None)
+    loss = F.cross_entropy(logits.flatten(0, 1), labels.flatten())
+    return loss if pair is None or pairs is None else loss + F.cross_entropy(pair, pairs)

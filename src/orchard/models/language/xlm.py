@@ -91,10 +91,11 @@ class Xlm(Bert):
         languages = torch.zeros_like(tokens) if languages is None else languages
         return self.embedding(tokens, {"positions": positions, "languages": languages}) * mask[..., None]
 
-    def encode(self, x: Tensor, mask: Tensor) -> Tensor:
+    def encode(self, x: Tensor, sees: Tensor) -> Tensor:
         """Padding stays zero."""
+        tokens = sees[:, 0, 0, :, None]
         for block in self.blocks:
-            x = block(x, mask[:, None, None]) * mask[..., None]
+            x = block(x, sees) * tokens
         return x
 
 

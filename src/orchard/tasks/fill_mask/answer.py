@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from orchard.errors import UsageError
-from orchard.inference.artifacts import Artifact
+from orchard.inference.artifacts import Artifact, TextArtifact
 from orchard.tasks.fill_mask.settings import Options
 
 if TYPE_CHECKING:
@@ -53,11 +53,21 @@ class FilledText(Artifact):
         console.print(table)
 
 
-def answer(folder: Path, items: Sequence[str], options: Options, say: object) -> Iterator[FilledText]:
+def answer(folder: Path, items: Sequence[str], options: Options, say: object) -> Iterator[Artifact]:
+    """The words for each [MASK], or with `steps` whole texts in which all are filled in."""
     if not items:
         raise UsageError('nothing is asked for; give a text, such as orchard predict RUN "The [MASK] is good."')
     from orchard.inference.loading import load
+    from orchard.tasks.fill_mask.gibbs import Gibbs
     from orchard.tasks.fill_mask.pipeline import MaskFiller
 
-    for filled in MaskFiller(load(folder))(items, top=options.top):
+    filler = MaskFiller(load(folder))
+    if options.steps:
+        how = Gibbs(options.steps, options.steps // 2, options.top_k, options.temperature)
+        for item in items:
+            yield from (
+                TextArtifact(item, text) for text in filler.sample(item, how, seed=options.seed, count=options.count)
+            )
+        return
+    for filled in filler(items, top=options.top):
         yield FilledText(filled.text, filled.masks, filled.best)

@@ -68,20 +68,6 @@ def answers(model: nn.Module, batch: MaskedBatch) -> tuple[Tensor, Tensor, Tenso
     return result, labels, None
 
 
-def pretraining_loss(
-    model: nn.Module, tokens: Tensor, mask: Tensor, labels: Tensor, segments: Tensor | None = None,
-    pairs: Tensor | None = None, **more: Tensor,
-) -> Tensor:  # fmt: skip
-    """The loss of texts whose answers are given: of tokens where `labels` (B, T) are not -100, and of pairs (B,).
-
-    `more` is what a landmark takes besides, by name.
-    """
-    result = model(tokens, mask, segments, **more)
-    logits, pair = (result.tokens, result.pair) if isinstance(result, Pretraining) else (result, None)
-    loss = F.cross_entropy(logits.flatten(0, 1), labels.flatten(), ignore_index=NOT_ASKED)
-    return loss if pair is None or pairs is None else loss + F.cross_entropy(pair, pairs)
-
-
 @torch.no_grad()
 def measure(model: nn.Module, batches: Iterable[MaskedBatch]) -> Sums:
     """Run `model`, as it stands, over batches that are already on its device."""

@@ -16,8 +16,8 @@ from orchard.data.text_tokenizer import read_text_tokenizer
 from orchard.data.tokenizers import Pieces, Tokenizer
 from orchard.errors import OrchardError, UsageError
 from orchard.inference.loading import Loaded, load
-from orchard.nn.text_heads import Pretraining
 from orchard.tasks.base import on_device
+from orchard.tasks.fill_mask.gibbs import Gibbs, sample
 
 LENGTH = "length"  # the fact that says how many tokens the model learned to read at once
 SIGNS = ("[MASK]", "<mask>")  # how a person may write what is to be filled in, whatever the tokenizer's own sign is
@@ -63,7 +63,7 @@ class MaskFiller:
         self.silent[self.inputs.tokenizer.vocabulary :] = True
 
     def __call__(self, texts: str | Sequence[str], *, top: int = 5) -> list[Filled]:
-        """The `top` words for each [MASK] of each text; several in one text are filled in one by one, all others hidden.
+        """The `top` words for each [MASK] of each text; of several in one text each is answered with the others hidden.
 
         Raises UsageError for a text without one, and for one that is longer than the model reads.
         """
@@ -76,6 +76,14 @@ class MaskFiller:
         chances, tokens = self.probabilities(ids)[0][ids[0] == tokenizer.specials["mask"]].topk(top)
         rows = zip(tokens.tolist(), chances.tolist(), strict=True)
         return Filled(text, tuple(tuple(zip(map(self.word, t), p, strict=True)) for t, p in rows))
+
+    @torch.no_grad()
+    def sample(self, text: str, how: Gibbs, *, seed: int = 0, count: int = 1) -> list[str]:
+        """`count` texts in which all [MASK] are filled in together, each with an eye to the others."""
+        mask, ids = self.inputs.tokenizer.specials["mask"], self.encode(text)
+        places = [place for place, token in enumerate(ids) if token == mask]
+        found = sample(self.logits, torch.tensor([ids] * count, device=self.device), places, mask, how, seed)
+        return [self.inputs.tokenizer.decode(row) for row in found.tolist()]
 
     def encode(self, text: str) -> list[int]:
         """The ids of a text with masks, special tokens at its ends."""
@@ -95,9 +103,12 @@ class MaskFiller:
     @torch.no_grad()
     def probabilities(self, tokens: Tensor, mask: Tensor | None = None) -> Tensor:
         """Ids (B, T) → the probability of every token at every position, (B, T, V), none for special tokens."""
-        result = self.model(tokens, torch.ones_like(tokens, dtype=torch.bool) if mask is None else mask)
-        logits = result.tokens if isinstance(result, Pretraining) else result
-        return logits.float().masked_fill(self.silent, float("-inf")).softmax(-1)
+        return self.logits(tokens, mask).softmax(-1)
+
+    def logits(self, tokens: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Ids (B, T) → logits (B, T, V), of special tokens minus infinity."""
+        found = self.model.token_logits(tokens, torch.ones_like(tokens, dtype=torch.bool) if mask is None else mask)
+        return found.float().masked_fill(self.silent, float("-inf"))
 
     def word(self, token: int) -> str:
         """What a person sees of a token; a piece that goes on with a word keeps its ##."""

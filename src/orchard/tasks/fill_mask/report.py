@@ -21,7 +21,7 @@ TOP = 5
 
 @dataclass(frozen=True)
 class Piece:
-    """A stretch of text, or a hidden word: what the model takes it for, with probabilities, and whether that is right."""
+    """A stretch of text, or a hidden word with the model's answers, and whether the first of them is right."""
 
     text: str
     answers: str = ""

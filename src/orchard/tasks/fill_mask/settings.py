@@ -44,3 +44,8 @@ class Options(Strict):
     """How hidden words are answered."""
 
     top: int = Field(5, ge=1, le=1000, description="words for each [MASK]")
+    steps: int = Field(0, ge=0, description="draws by which all [MASK] of a text are filled in together; 0: each alone")
+    top_k: int = Field(100, ge=0, description="draws of the second half are among so many tokens; 0: the likeliest")
+    temperature: float = Field(1.0, gt=0, lt=1e6, description="sampling temperature of the draws")
+    count: int = Field(1, ge=1, le=1000, description="texts that are drawn")
+    seed: int = Field(0, ge=0, lt=2**31, description="random seed of the draws")
