@@ -7,6 +7,7 @@ Legend: B images, H x W pixels, W channels at the image's size.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -180,8 +181,8 @@ class UGATIT(ImageTranslator):
 
     def attend(self, images: Tensor, direction: Direction) -> Attended:
         self.check(images, self.config.in_channels)
-        found: Attended = self.generators[direction].attend(images)
-        return found
+        generator = cast(AttentionGenerator, self.generators[direction])
+        return generator.attend(images)
 
     def settle(self) -> None:
         """What follows each update of the generators: the shares of both kinds of statistics stay shares."""

@@ -45,6 +45,11 @@ def fake_loss(said: Said) -> Tensor:
     return torch.stack([one.square().mean() for one in said]).sum()
 
 
+def settle(learner: Any) -> None:
+    """What the model asks for after each update of its generators."""
+    learner.model.settle()
+
+
 class Attention:
     """The phases of a training, of a `GenerationLearner`."""
 
@@ -53,7 +58,7 @@ class Attention:
         self.dictionaries = dictionaries.dictionaries_of(model.get_submodule("discriminators"))
         self.phases = (
             Phase("discriminators", self.discriminators_loss, ("model.discriminators.",), "discriminators"),
-            Phase("generators", self.generators_loss, ("model.generators.",), after=lambda it: it.model.settle()),
+            Phase("generators", self.generators_loss, ("model.generators.",), after=settle),
         )
         self.curves: tuple[Curve, ...] = (
             Curve("Discriminators' loss", "loss", "sum of both sides"),

@@ -42,7 +42,8 @@ def run(model: nn.Module, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
     }
     if "judged" in inputs:
         judge: Any = judge_of(translator)
-        said, in_training = judge(inputs["judged"]), Training(judge)(inputs["judged"])
+        said: Any = judge(inputs["judged"])
+        in_training: Any = Training(judge)(inputs["judged"])
         found |= {"scores": said.scores, "judged_logits": said.logits, "judged_heat": said.heat}
         found |= {"training_scores": in_training.scores, "training_logits": in_training.logits,
                   "training_heat": in_training.heat}  # fmt: skip
