@@ -6,7 +6,7 @@ depth. LPIPS weighs channels by what people say; a judge's channels all weigh th
 
 from __future__ import annotations
 
-from typing import cast
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -42,8 +42,9 @@ def maps_of(judge: Judge, images: Tensor) -> list[Tensor]:
     if isinstance(network, RandomFeatures):
         return network.maps(images)
     given = cast(ClassifierFeatures, network)
-    if hasattr(given.model, "feature_maps"):
-        return list(cast(list[Tensor], given.model.feature_maps(given.prepared(images))))
+    model: Any = given.model
+    if hasattr(model, "feature_maps"):
+        return list(model.feature_maps(given.prepared(images)))
     return [given(images)[:, :, None, None]]
 
 
