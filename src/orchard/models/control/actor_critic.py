@@ -9,7 +9,7 @@ its own. A memory (GRU) beside it lets both heads go by what was seen before.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -177,5 +177,8 @@ def cleanrl_names(config: ActorCriticConfig) -> list[Rule | tuple[str, str]]:
 
 
 FRAMES = (4, 84, 84)  # the last four, in grey
-NAMES = {"cleanrl": cleanrl_names, "sb3": sb3_names}
+NAMES: dict[str, Callable[[ActorCriticConfig], Sequence[Rule | tuple[str, str]]]] = {
+    "cleanrl": cleanrl_names,
+    "sb3": sb3_names,
+}
 NOT_WEIGHTS = {"sb3": ("pi_features_extractor.*", "vf_features_extractor.*")}
