@@ -29,7 +29,7 @@ STEPS, ROUNDS = 20, 15
 
 def main() -> None:
     resolved, task = resolve_training("vit_nano", "digits", {})
-    job = task.load(task.job)(resolved, torch.device("cpu"))
+    job = task.load(str(task.job))(resolved, torch.device("cpu"))
     settings = job.settings
     feed = job.feed()
     network = copy.deepcopy(job.model).train()

@@ -81,7 +81,7 @@ class Plain:
             np.random.shuffle(order)
             for first in range(0, len(order), size):
                 few = order[first : first + size]
-                chosen = Categorical(logits=self.actor(seen[few]))
+                chosen: Any = Categorical(logits=self.actor(seen[few]))
                 log_ratio = chosen.log_prob(actions[few]) - before[few]
                 ratio = log_ratio.exp()
                 with torch.no_grad():
@@ -106,7 +106,7 @@ def _tower(observer: Any, head: nn.Module) -> nn.Sequential:
 def main() -> None:
     torch.set_num_threads(1)
     resolved, task = resolve_training("ppo_nano", "gym:CartPole-v1", {})
-    job: Any = task.load(task.job)(resolved, torch.device("cpu"))
+    job: Any = task.load(str(task.job))(resolved, torch.device("cpu"))
     settings, feed = job.settings, job.agent
     with tempfile.TemporaryDirectory() as folder:
         trainer = Trainer(job, RunFolder(Path(folder)), print)

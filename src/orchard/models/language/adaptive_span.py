@@ -117,7 +117,7 @@ class AdaptiveSpanTransformer(nn.Module):
 def facebook_names(config: AdaptiveSpanConfig) -> list[Rule | tuple[str, str]]:
     """facebookresearch/adaptive-span, where beside persistent vectors the spans have two names."""
     layer, attention = "layers.{}.", "layers.{}.attn.attn."
-    spans = (f"{attention}adaptive_span._mask.current_val",)
+    spans: tuple[str, ...] = (f"{attention}adaptive_span._mask.current_val",)
     if config.persistent:
         spans = (*spans, f"{attention}persistent_memory.adaptive_span._mask.current_val")
     linears = {"query": "proj_query", "key": "proj_key", "value": "proj_val", "out": "proj_out"}

@@ -59,8 +59,8 @@ def hf_file_names(config: TransformerConfig) -> Table:
 
 
 def marian_names(config: TransformerConfig, copies: tuple[str, ...], positions: tuple[str, ...]) -> Table:
-    """Names as transformers' translators have them. `copies`: further names of the table of embeddings; `positions`: names
-    of the sinusoids in the file."""
+    """Names as transformers' translators have them. `copies`: further names of the table of embeddings; `positions`:
+    names of the sinusoids in the file."""
     if config.norm == "pre" or config.final_norm or config.interleaved:
         return []  # it has no such network
     bias = () if config.output_bias else ("final_logits_bias",)

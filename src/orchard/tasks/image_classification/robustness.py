@@ -34,7 +34,7 @@ def check_robustness(evaluation: EvaluationSettings | None, *, target: str, memb
 
 
 def robustness(
-    loaded: Loaded, images: ImageSplit, found: Predictions, workers: int, evaluation: EvaluationSettings | None
+    loaded: Loaded, images: ImageSplit, found: Predictions, workers: int | None, evaluation: EvaluationSettings | None
 ) -> dict[str, Any]:
     """`robust_accuracy` under an attack of `evaluation.attack`, and by `evaluation.gamma` the certificate.
 

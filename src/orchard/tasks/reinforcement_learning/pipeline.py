@@ -35,9 +35,9 @@ class Player:
         self.model, _ = base.on_device(self.loaded.model)
         config: Any = self.loaded.model.config
         data = open_environment(self.source, view=view_of(self.model))
-        words = lambda continuous: "numbers in an action" if continuous else "actions"  # noqa: E731
-        known = (config.observation, config.actions, words(getattr(config, "continuous", False)))
-        found = (data.observation, data.actions, words(data.continuous))
+        words = ("actions", "numbers in an action")
+        known = (config.observation, config.actions, words[getattr(config, "continuous", False)])
+        found = (data.observation, data.actions, words[data.continuous])
         if known != found:
             raise UsageError(
                 f"{self.loaded.folder} knows observations of {known[0]} and {known[1]} {known[2]}; {self.source} has "
