@@ -57,7 +57,7 @@ class Plain:
         for step in range(steps):
             seen[step], dones[step] = self.seen, self.done
             with torch.no_grad():
-                chosen = Categorical(logits=self.actor(self.seen))
+                chosen: Any = Categorical(logits=self.actor(self.seen))
                 action = chosen.sample()
                 log_probabilities[step], values[step] = chosen.log_prob(action), self.critic(self.seen).flatten()
             actions[step] = action

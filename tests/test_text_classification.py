@@ -76,6 +76,20 @@ def test_every_format_gives_the_same_records(tmp_path: Path) -> None:
     assert opened(table).splits["train"].key(0) == f"{table}, line 2"
 
 
+def test_parquet_is_read_a_group_at_a_time(tmp_path: Path) -> None:
+    pyarrow = pytest.importorskip("pyarrow")
+    parquet = pytest.importorskip("pyarrow.parquet")
+    texts, labels = zip(*rows(), strict=True)
+    path = tmp_path / "reviews.parquet"
+    parquet.write_table(pyarrow.table({"text": texts, "label": labels, "stars": range(60)}), path, row_group_size=7)
+    data = opened(path)
+    assert data.classes == ("no", "yes") and sum(map(len, data.splits.values())) == 60 and recognise(str(path))
+    assert data.splits["train"].key(0).startswith(f"{path}, row ")
+    path.write_bytes(b"PAR1 cut off")
+    with pytest.raises(OrchardError, match="is no Parquet file"):
+        opened(path)
+
+
 def test_what_is_something_else_is_not_taken(tmp_path: Path) -> None:
     (tmp_path / "pictures.csv").write_text("path,label\na.png,cat\nb.png,dog\n")
     (tmp_path / "pairs.tsv").write_text("source\ttarget\n" + "ein hund\ta dog\n" * 20)
