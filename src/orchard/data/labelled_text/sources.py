@@ -21,6 +21,7 @@ from orchard.packed import DAMAGE, read_bytes
 OWN = "labelled-text"  # what recipes call a person's own data
 EXPECTED = "expected a table (.csv, .tsv, .jsonl, .parquet) with a text and a label, or folders of .txt files by class"
 MOST_LOOKED = 8  # files of a folder that are looked into
+WORD = 8  # characters on average, from which on cells are texts and not words
 
 
 def open_labelled_texts(source: str | Given, settings: LabelledTextSettings) -> LabelledTextData:
@@ -87,8 +88,10 @@ def _is_labelled(path: Path) -> bool:
         (str(row.cells[layout.labels[0]]), str(row.cells[layout.text]))
         for row, _ in zip(rows, range(200), strict=False)
     ]
-    labels = {label for label, _ in found}
-    return len(found) >= 10 and len(labels) <= len(found) // 5 and all(len(label.split()) == 1 for label in labels)
+    labels, letters = {label for label, _ in found}, sum(len(text) for _, text in found)
+    if len(found) < 10 or letters < WORD * len(found):
+        return False  # words with tags
+    return len(labels) <= len(found) // 5 and all(len(label.split()) == 1 for label in labels)
 
 
 def _by_split(folder: Path) -> dict[str, Path]:
