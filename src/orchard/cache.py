@@ -14,7 +14,7 @@ import shutil
 import stat
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from orchard.errors import OrchardError
@@ -89,6 +89,16 @@ def is_kept(place: Path) -> bool:
         return ours and _note(place).read_text() == _sum(place)
     except (OSError, ValueError):
         return False
+
+
+def make_once(place: Path, make: Callable[[Path], None]) -> None:
+    """Have `place` made by `make`, by one process at a time and only where it is not kept."""
+    with place.with_name(place.name + _LOCK).open("a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not is_kept(place):
+            with scratch(place.parent) as folder:
+                make(folder / place.name)
+                keep(folder / place.name, place)
 
 
 def drop(place: Path) -> None:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import tokenizers
 from tokenizers import decoders, models, normalizers, pre_tokenizers, trainers
 
+from orchard.cache import cache_folder, make_once
 from orchard.data.tokenizer_files import CHINESE
 from orchard.data.tokenizers import BERT_SPECIALS, END, Pieces, byte_level
 from orchard.errors import UsageError
@@ -78,17 +81,34 @@ def train_words(texts: Iterable[str], vocabulary: int, specials: Sequence[str]) 
 
 
 def train_unigram(texts: Iterable[str], vocabulary: int, specials: Sequence[str]) -> Pieces:
-    """Pieces of a unigram language model, as SentencePiece learns them (Kudo 2018, arXiv:1804.10959), of cased text."""
+    """Pieces of a unigram language model, as SentencePiece learns them (Kudo 2018, arXiv:1804.10959), of cased text.
+
+    The library adds up in any order, so that the same texts give scores that differ in the fourth place: what was
+    learned once is kept in the cache, and taken by other processes and by a training that goes on.
+    """
     roles = _roles(specials)
+    words = dict(sorted(_count_words(texts, _unigram()).items()))
+    facts = json.dumps([words, vocabulary, list(roles.items())], ensure_ascii=False)
+    place = cache_folder("tokenizers") / f"unigram-{hashlib.sha256(facts.encode()).hexdigest()[:32]}.json"
+
+    def learn(path: Path) -> None:
+        inner = _unigram()
+        trainer = trainers.UnigramTrainer(
+            vocab_size=vocabulary, special_tokens=list(roles.values()), unk_token=roles["unknown"], show_progress=False
+        )
+        inner.train_from_iterator((text.replace(SPACE, " ") for text in _repeated(words)), trainer)
+        inner.save(str(path))
+
+    make_once(place, learn)
+    return Pieces("unigram", tokenizers.Tokenizer.from_file(str(place)), roles)
+
+
+def _unigram() -> tokenizers.Tokenizer:
     inner = tokenizers.Tokenizer(models.Unigram())
     inner.normalizer = normalizers.NFKC()
     inner.pre_tokenizer = pre_tokenizers.Metaspace(replacement=SPACE)
     inner.decoder = decoders.Metaspace(replacement=SPACE)
-    trainer = trainers.UnigramTrainer(
-        vocab_size=vocabulary, special_tokens=list(roles.values()), unk_token=roles["unknown"], show_progress=False
-    )
-    inner.train_from_iterator(texts, trainer)
-    return Pieces("unigram", inner, roles)
+    return inner
 
 
 def _roles(specials: Sequence[str]) -> dict[str, str]:
