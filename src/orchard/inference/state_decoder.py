@@ -39,7 +39,7 @@ class StateDecoder:
         states, logits = [], []
         for prompt in prompts:  # each alone, as padding would go into the state
             tokens, state = torch.tensor([prompt], device=self.device), self.model.start(1, len(prompt))
-            for piece in tokens.split(self.model.config.context, dim=1):
+            for piece in torch.split(tokens, self.model.config.context, dim=1):
                 last = self.model.step(piece, state)[:, -1]
             logits.append(last.float())
             states.append(state)
