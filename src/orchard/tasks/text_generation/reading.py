@@ -90,8 +90,8 @@ class Streams:
         self.streams = TextStreams(
             splits["train"], s.batch_size, model.config.context, seed=s.seed, varied=wanted.varied_length
         )
-        self.learner = StreamLearner(model, s.batch_size, wanted.nt_asgd)
-        self.objective = StreamGeneration(wanted, self.streams)
+        self.learner: nn.Module = StreamLearner(model, s.batch_size, wanted.nt_asgd)
+        self.objective: TextGeneration = StreamGeneration(wanted, self.streams)
 
     def feed(self) -> Feed:
         return StreamFeed(self.streams, self.settings.accumulate, self.fabric.device)
