@@ -11,9 +11,11 @@ import numpy as np
 
 from orchard.data.contracts import Problem, RecordSplit
 
+NOWHERE = -1  # where an answer in other words than the text's stands: it is compared with, and not learned
+
 
 class Answer(NamedTuple):
-    """An answer, and where its first character stands in the text."""
+    """An answer, and where its first character stands in the text, or `NOWHERE`."""
 
     text: str
     start: int

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from orchard.data.questions.contracts import Answer, Question
+from orchard.data.questions.contracts import NOWHERE, Answer, Question
 from orchard.errors import OrchardError
 from orchard.packed import read_bytes
 
@@ -88,12 +88,16 @@ def question_of(table: Mapping[str, Any], context: Any, where: str) -> Read:
         for text, start in stated:
             at = _place(context, text, start)
             if at is None:
-                return Read(
-                    key, fault=f"its answer '{text[:40]}' does not stand in the text at {start}, nor once near it"
-                )
-            if start is not None and at != start:
+                moved = f"its answer '{text[:40]}' stands nowhere in the text near {start}"
+            elif start is not None and at != start:
                 moved = f"its answer '{text[:40]}' stands at {at}, not at {start}"
-            answers.append(Answer(text, at))
+            answers.append(Answer(text, NOWHERE if at is None else at))
+        if answers and all(one.start == NOWHERE for one in answers):
+            at_all = stated[0][1]
+            return Read(
+                key,
+                fault=f"its answer '{answers[0].text[:40]}' does not stand in the text at {at_all}, nor once near it",
+            )
     return Read(key, Question(str(name or ""), question.strip(), context, tuple(answers), key), moved=moved)
 
 

@@ -81,7 +81,9 @@ def by_beginning(questions: Any, scored: Any) -> list[tuple[str, int, float, flo
 
 def _shown(one: Question, found: dict[str, Any]) -> Shown:
     """A text in pieces around its answers, the true one and the one that was found."""
-    spans = [(answer.start, answer.start + len(answer.text), "truth") for answer in one.answers[:1]]
+    spans = [(answer.start, answer.start + len(answer.text), "truth") for answer in one.answers if answer.start >= 0][
+        :1
+    ]
     spans += [(found["start"], found["end"], "answer")] if found["answer"] else []
     begin = max(min((a for a, *_ in spans), default=0) - AROUND, 0)
     end = min(max((b for _, b, _ in spans), default=AROUND) + AROUND, len(one.context))
