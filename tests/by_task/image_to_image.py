@@ -1,7 +1,8 @@
-"""Of each direction, the generator wins against the discriminator as it started, and that learns to tell its first
-images from random ones; measured is the worst of the non-saturating losses, per image. As a fresh
-discriminator under a spectral norm gives all images nearly the same score, the generator's scores are counted from the
-mean of its first images and random ones, in units of their standard deviation."""
+"""What learns from pictures alone learns two by heart. Of others the generator of each direction wins against the
+discriminator as it started, and that learns to tell its first images from random ones; measured is the worst of the
+non-saturating losses, per image. As a fresh discriminator under a spectral norm gives all images nearly the same score,
+the generator's scores are counted from the mean of its first images and random ones, in units of their standard
+deviation."""
 
 import copy
 from pathlib import Path
@@ -22,11 +23,16 @@ def sides(model: Any, inputs: dict[str, Tensor]) -> list[tuple[Any, Any, Tensor,
             (model.generators[way], model.discriminators[way[-1]], given, given[:, :0])
             for way, given in zip(model.directions, inputs.values(), strict=True)
         ]
-    return [(model.generator, model.discriminator, inputs["images"], inputs["images"])]
+    images = inputs["images"]
+    # Of what fills holes the discriminator sees what was drawn alone.
+    seen = model.part(images)[:, :0] if hasattr(model, "part") else images
+    return [(model.generator, model.discriminator, images, seen)]
 
 
-def outputs(model: Any, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
+def outputs(model: Any, inputs: dict[str, Tensor]) -> Any:
     """What every generator makes, and the scores of that."""
+    if not hasattr(model, "discriminator") and not hasattr(model, "discriminators"):
+        return model(**inputs)
     found = {}
     for n, (generator, judge, given, seen) in enumerate(sides(model, inputs)):
         found[f"images.{n}"] = generator(given)
@@ -45,6 +51,10 @@ def scores_of(judge: Any, images: Tensor) -> Tensor:
 def learn(name: str, model: Any) -> tuple[nn.Module, Loss]:
     from orchard.tasks.image_to_image.losses import LOSSES
 
+    if hasattr(model, "classes"):
+        return model, colours(name, model)
+    if not hasattr(model, "discriminator") and not hasattr(model, "discriminators"):
+        return model, by_heart(name, model)
     inputs, adversarial = example(name, model.config, 2), LOSSES["non-saturating"]
     players = []
     for generator, judge, given, seen in sides(model, inputs):
@@ -65,6 +75,35 @@ def learn(name: str, model: Any) -> tuple[nn.Module, Loss]:
         return torch.stack(losses).sum(), torch.stack(losses).max().detach()
 
     return model, loss
+
+
+def by_heart(name: str, model: Any) -> Loss:
+    """The squared error of smooth images, over their variance."""
+    inputs = example(name, model.config, 2)
+    truth = nn.functional.interpolate(torch.randn(2, 3, 4, 4), inputs["images"].shape[2:], mode="bicubic")
+
+    def loss() -> tuple[Tensor, Tensor]:
+        error = (model(truth, inputs["known"]).images - truth).square().mean() / truth.var()
+        return error, error.detach()
+
+    return loss
+
+
+def colours(name: str, model: Any) -> Loss:
+    """The cross-entropy of classes of colour, over that of an answer that is always the same."""
+    inputs = example(name, model.config, 2)
+    size = [side // 4 for side in inputs["lightness"].shape[2:]]
+    truth = (
+        torch.randint(len(model.bins), (2, size[0] // 8, size[1] // 8)).repeat_interleave(8, 1).repeat_interleave(8, 2)
+    )
+    always = torch.bincount(truth.flatten()).float().div(truth.numel())
+    most = -(always * always.clamp(min=1e-9).log()).sum()
+
+    def loss() -> tuple[Tensor, Tensor]:
+        error = nn.functional.cross_entropy(model(**inputs).logits, truth) / most
+        return error, error.detach()
+
+    return loss
 
 
 def pairs(folder: Path) -> tuple[str, dict[str, Any]]:
