@@ -39,8 +39,8 @@ def test_parity(row: Reference):
 # The other case of dbn is of one machine, not of the whole net: test_rbm.py.
 # Official code gave tensors of one configuration of these; of ProGAN and StyleGAN at two levels, faded and not.
 STORED_ONCE = {
-    "dbn", "fq_biggan", "ircnn", "mdsr", "nezha", "progan", "sagan", "srcnn", "srgan", "stylegan", "stylegan2", "ttsr",
-    "unilm", "zaremba",
+    "alphazero", "cic", "context_encoder", "dbn", "fq_biggan", "ircnn", "mdsr", "nezha", "pconv_unet", "ppo", "progan",
+    "sagan", "srcnn", "srgan", "stylegan", "stylegan2", "ttsr", "unilm", "zaremba",
 }  # fmt: skip
 
 

@@ -168,6 +168,10 @@ def test_what_is_wrong_in_coco_is_named(folder):
     with pytest.raises(OrchardError, match=r"1 of 4 pictures cannot be read: images/2.png: not a picture"):
         open_boxes(str(root), DataSettings())
     (root / "images" / "2.png").unlink()
+    for beside in ("x", "y"):  # pictures of the same names say nothing about what is missing
+        (root.parent / beside).mkdir(exist_ok=True)
+        for n in range(4):
+            (root.parent / beside / f"{n}.png").write_bytes(b"")
     with pytest.raises(OrchardError, match=r"a.json, image 2: names '2.png', and there is no such picture"):
         open_boxes(str(root), DataSettings())
     assert sum(len(split) for split in open_boxes(str(root), SKIP).splits.values()) == 3

@@ -195,7 +195,7 @@ def test_folds_that_cannot_be_made(images: Path, tmp_path: Path) -> None:
         f"{images}/{name}/{n}.png,{name},{'val' if n < 2 else 'train'}\n" for name in COLOURS for n in range(9)
     )
     (tmp_path / "table.csv").write_text("path,label,split\n" + rows)
-    with pytest.raises(UsageError, match=r"has a validation split of its own.*put its images among those of train"):
+    with pytest.raises(UsageError, match=r"has a validation split of its own.*put its records among those of train"):
         asked(tmp_path / "table.csv", folds=3, fold=0)
     for settings in ({"folds": 3}, {"fold": 0}, {"folds": 3, "fold": 3}, {"folds": 1, "fold": 0}):
         with pytest.raises(ValueError, match=r"data\.fold|greater than or equal to 2"):

@@ -163,7 +163,7 @@ def test_going_on_keeps_the_tokenizer_and_may_change_the_picture_size(
         ({"accumulate": 2}, "stays whole: accumulate, devices and nodes must be 1"),
         ({"batch_size": 1}, "batch_size must be 2 or more"),
         ({"augmentation.mixup": 0.2}, "'augmentation.mixup' is for image-classification; clip_nano"),
-        ({"text.tokenizer": "wordpiece"}, "text.files names 0 files"),
+        ({"text.tokenizer": "bpe", "text.files": ["vocab.json"]}, "text.files names 1 files"),
         ({"architecture.patch": 9}, "does not divide into cells of 9"),
     ],
 )

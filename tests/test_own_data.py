@@ -276,7 +276,7 @@ def test_measures_are_no_classes(tmp_path: Path) -> None:
     for split in ("", ",split"):
         with pytest.raises(OrchardError, match=r"48 of 48 classes of .* numbers, so that this is a regression"):
             open_data(table(lambda n: 1.5 * n, split), DataSettings())
-        with pytest.raises(OrchardError, match="as good as a name for each picture"):
+        with pytest.raises(OrchardError, match="as good as a name for each record"):
             open_data(table(lambda n: f"picture {n}", split), DataSettings())
     said = open_data(table(lambda n: n % 12 / 10), DataSettings()).problems
     assert len(said) == 1 and "here 12 classes are told apart, near ones or far" in said[0].what

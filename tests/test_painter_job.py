@@ -257,7 +257,7 @@ def test_text_tokenizers_by_settings(tmp_path: Path) -> None:
     assert make_text_tokenizer(TextSettings(tokenizer="bytes"), [], None).vocabulary == 256
     assert make_text_tokenizer(TextSettings(tokenizer="bpe", vocabulary=259), ["aaaa bbbb"] * 2, None).vocabulary == 259
     with pytest.raises(UsageError, match="expects one, a vocab"):
-        make_text_tokenizer(TextSettings(tokenizer="wordpiece"), [], None)
+        make_text_tokenizer(TextSettings(tokenizer="wordpiece", files=("a", "b")), [], None)
     with pytest.raises(OrchardError, match="has no text_tokenizer"):
         folder = tmp_path / "model"
         folder.mkdir()

@@ -125,7 +125,7 @@ def test_evaluation_plays_the_episodes_of_the_training(run: Path) -> None:
     figures = json.loads((run / "metrics.json").read_text())["test"]
     assert compute_metrics(played) == figures
     hundred = evaluate(run, CARTPOLE, "test")["test"]
-    assert hundred.keys() == figures.keys() and hundred["mean_return"] > 1
+    assert hundred.keys() > figures.keys() and hundred["mean_return"] > 1
     with pytest.raises(UsageError, match="has no train split; it has validation, test"):
         evaluate(run, CARTPOLE, "train")
 

@@ -65,24 +65,26 @@ def read_coco(source: str, tables: dict[str, dict[str, Any]], files: Files, near
 def _where(
     source: str, named: Mapping[str, list[str]], splits: Mapping[str, str], files: Files, nearby: Files | None
 ) -> PictureFiles:
-    """The place that has most of the pictures that tables name.
+    """The place that has most of the pictures that tables name, each of them once.
 
     Raises OrchardError where none has any.
     """
 
-    def count(place: PictureFiles) -> int:
-        return sum(bool(place.find(one, splits[name])) for name, ones in named.items() for one in ones)
+    def count(place: PictureFiles) -> tuple[int, int]:
+        """How many can be told, and how many are there at all."""
+        paths = [len(place.find(one, splits[name])) for name, ones in named.items() for one in ones]
+        return paths.count(1), len(paths) - paths.count(0)
 
     chosen = PictureFiles(files)
     found, total = count(chosen), sum(map(len, named.values()))
     looked = f"{files.path} and below"
-    if found < total and nearby is not None:
+    if found[0] < total and nearby is not None:
         other = PictureFiles(nearby)
         more = count(other)
         looked += f", in {nearby.path} and the folders in it"
         if more > found:
             chosen, found = other, more
-    if total and not found:
+    if total and not found[1]:
         first = next(one for ones in named.values() for one in ones)
         raise OrchardError(
             f"{source}: none of the {total} pictures that {', '.join(named)} names is there, such as '{first}'; looked "

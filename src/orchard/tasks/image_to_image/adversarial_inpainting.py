@@ -30,11 +30,12 @@ from orchard.tasks.unconditional_image_generation.losses import LOSSES
 from orchard.training.phases import Phase
 
 __all__ = [
-    "COLOURED", "METRIC", "METRICS", "NEEDS", "PAIRED", "figures", "make_given", "make_learner", "make_objective",
+    "COLOURED", "METRIC", "METRICS", "NEEDS", "NETWORKS", "PAIRED", "figures", "make_given", "make_learner", "make_objective",
     "prepare", "suits", "summary", "tell",
 ]  # fmt: skip
 
 NEEDS = "a way to fill holes and a discriminator of that"
+NETWORKS = ("G", "D")  # of official files
 LOSS = LOSSES["non-saturating"]
 DISCRIMINATOR = "discriminator"  # its phase and its optimizer
 
@@ -95,7 +96,7 @@ class AdversarialInpainting:
         return (1 - s.pixel_weight) * adversarial + s.pixel_weight * pixels, parts
 
 
-def make_objective(settings: Settings) -> AdversarialInpainting:
+def make_objective(settings: Settings, model: nn.Module) -> AdversarialInpainting:
     return AdversarialInpainting(settings.adversarial_inpainting)
 
 

@@ -27,6 +27,7 @@ NEEDS = "classes of colours"
 PAIRED = True
 COLOURED = True
 METRIC = "l1"
+NETWORKS: tuple[str, ...] = ()  # official files are of one network
 METRICS = ("l1", "psnr", "auc", "grey_l1", "grey_psnr", "grey_auc")  # the last three of the picture without colours
 COUNTED = 512  # training pictures in which colours are counted
 APART = 4  # pixels between places that are learned, those of the logits
@@ -137,7 +138,7 @@ class Colouring:
         return loss, {"entropy": entropy}
 
 
-def make_objective(settings: Settings) -> Colouring:
+def make_objective(settings: Settings, model: nn.Module) -> Colouring:
     return Colouring(settings.colouring.mix)
 
 

@@ -32,6 +32,7 @@ NEEDS = "a way to fill holes"
 PAIRED = True
 COLOURED = False
 METRIC = "l1"
+NETWORKS: tuple[str, ...] = ()  # official files are of one network
 METRICS = ("l1", "psnr", "spread_l1", "spread_psnr")  # in the hole; the last two of `spread`, which learns nothing
 
 
@@ -142,7 +143,7 @@ def read_vgg(file: str) -> PooledFeatures:
     return features.requires_grad_(False)
 
 
-def make_objective(settings: Settings) -> Inpainting:
+def make_objective(settings: Settings, model: nn.Module) -> Inpainting:
     return Inpainting(settings.inpainting)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -18,8 +18,10 @@ from orchard.tasks import base
 from orchard.tasks.text_generation.objective import TextGeneration, TokenNLL, measure
 from orchard.tasks.text_generation.settings import RecurrentSettings, Settings
 from orchard.tasks.text_generation.streams import StreamFeed, StreamGeneration, StreamLearner, network_of, read_stream
-from orchard.training.fabric import Fabric
 from orchard.training.feed import Feed, LoaderFeed
+
+if TYPE_CHECKING:  # its import takes seconds, and evaluating needs none of it
+    from orchard.training.fabric import Fabric
 
 MOST_LOGITS = 2**25  # scores computed at a time in evaluation, which needs few windows at once to be quick
 
