@@ -183,7 +183,8 @@ def test_a_run_learns_and_reports(whole: Path, folder: Path) -> None:
     facts = json.loads((whole / "run.json").read_text())["data"]
     assert facts["unanswerable"] and facts["language"] == "en" and facts["counts"]["train"] == 108
     page = (whole / "report.html").read_text()
-    assert "Worst answers" in page and "Right answers" in page and "<mark" in page
+    assert "<h2>Worst answers" in page and "<h2>Right answers" in page
+    assert "<mark" in page, "of right answers those are shown first that are in the text"
     found = evaluate(whole, str(folder), split="validation")
     assert found["validation"]["f1"] == pytest.approx(metrics["validation"]["f1"])
 

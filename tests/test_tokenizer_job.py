@@ -130,7 +130,7 @@ def test_a_frozen_distance_is_no_part_of_the_model(tmp_path: Path, pictures: Pat
     ("change", "words"),
     [
         ({"image_size": 15}, "15 pixels does not divide into cells of 4"),
-        ({"label_smoothing": 0.1}, "is for image-classification, text-classification, text2text-generation; vqgan_nano"),
+        ({"label_smoothing": 0.1}, "is for image-classification, text-classification, text2text-generation; vqgan"),
         ({"augmentation.mixup": 0.2}, "setting 'augmentation.mixup' is for image-classification; vqgan_nano"),
     ],
 )

@@ -30,8 +30,8 @@ from orchard.tasks.unconditional_image_generation.losses import LOSSES
 from orchard.training.phases import Phase
 
 __all__ = [
-    "COLOURED", "METRIC", "METRICS", "NEEDS", "NETWORKS", "PAIRED", "figures", "make_given", "make_learner", "make_objective",
-    "prepare", "suits", "summary", "tell",
+    "COLOURED", "METRIC", "METRICS", "NEEDS", "NETWORKS", "PAIRED", "figures", "make_given", "make_learner",
+    "make_objective", "prepare", "suits", "summary", "tell",
 ]  # fmt: skip
 
 NEEDS = "a way to fill holes and a discriminator of that"

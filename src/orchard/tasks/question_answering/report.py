@@ -40,7 +40,9 @@ def write_answer_report(run: RunFolder, data: QuestionSet, report_split: str) ->
         scored.append((f1(found["answer"], truth, data.language), exact_match(found["answer"], truth, data.language)))
     order = sorted(range(len(questions)), key=lambda n: (scored[n][0], -answers[n]["score"]))
     worst = [n for n in order if not scored[n][1]][:WORST]
-    right = sorted((n for n in order if scored[n][1]), key=lambda n: -answers[n]["score"])[:RIGHT]
+    right = [n for n in order if scored[n][1]]
+    right.sort(key=lambda n: (not answers[n]["answer"], -answers[n]["score"]))  # "no answer" has nothing to look at
+    right = right[:RIGHT]
     counts = facts["counts"]
     tiles = [
         Tile(f"{report_split.capitalize()} F1", f"{figures['f1']:.1%}", "of the words of an answer"),
