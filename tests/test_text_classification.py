@@ -76,6 +76,22 @@ def test_every_format_gives_the_same_records(tmp_path: Path) -> None:
     assert opened(table).splits["train"].key(0) == f"{table}, line 2"
 
 
+@pytest.mark.parametrize(("header", "count", "names"), [
+    ("what it says,where from\n", 60, True),  # no usual names, and over classes
+    ("what it says,where from\n", 12, False),  # too few rows to tell
+    ("", 60, False),
+    ("a fine day,yes\n", 60, False),  # a class of others too
+])  # fmt: skip
+def test_a_line_of_names_that_nobody_expected(header: str, count: int, names: bool, tmp_path: Path) -> None:
+    path = write_csv(tmp_path / "own.csv", rows(count), header)
+    data = opened(path)
+    assert sum(len(split) for split in data.splits.values()) == count + bool(header and not names)
+    assert ("where from" in data.reason) == names
+    scores = "".join(f"a text of {n} words,{n / 4}\n" for n in range(30))
+    (tmp_path / "scores.csv").write_text("what it says,how good\n" + scores)
+    assert "how good" in opened(tmp_path / "scores.csv", target="number").reason
+
+
 def test_parquet_is_read_a_group_at_a_time(tmp_path: Path) -> None:
     pyarrow = pytest.importorskip("pyarrow")
     parquet = pytest.importorskip("pyarrow.parquet")

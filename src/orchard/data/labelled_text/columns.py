@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain, islice
@@ -24,6 +26,8 @@ SPLIT = ("split",)
 PATHS = ("path", "file", "filename", "image")  # a table with one is of pictures
 LOOKED = 1000  # rows that are looked at where no name says what is what
 SHORT = 60  # characters of a class
+TOLD = 20  # rows from which on they tell a line of names that are not usual
+NUMBER = re.compile(r"[-+]?\d+(\.\d+)?")
 
 
 @dataclass(frozen=True)
@@ -76,10 +80,24 @@ def find_layout(
 
 
 def _looks_named(lower: Sequence[str], rows: Sequence[Row]) -> bool:
-    """Whether a first line has usual names of columns, or one that stands nowhere below it."""
+    """Whether a first line has usual names of columns, or words that stand nowhere below it over classes or numbers."""
     usual = [place for place, word in enumerate(lower) if word in (*TEXTS, *PAIRS, *LABELS, *SPLIT)]
     alone = [place for place in usual if all(str(cell(row, place)).strip().lower() != lower[place] for row in rows)]
-    return len(usual) > 1 or bool(alone)
+    if len(usual) > 1 or alone:
+        return True
+    if len(rows) < TOLD or not all(0 < len(word) <= SHORT for word in lower):
+        return False
+    columns = ([str(cell(row, place)).strip().lower() for row in rows] for place in range(len(lower)))
+    return any(_is_over(word, column) for word, column in zip(lower, columns, strict=True))
+
+
+def _is_over(word: str, column: Sequence[str]) -> bool:
+    """Whether a word is unlike what stands below it: numbers, or a few classes, each of which several rows have."""
+    if NUMBER.fullmatch(word):
+        return False
+    counts = Counter(column)
+    few = len(counts) <= len(column) // 10 and min(counts.values()) > 1
+    return word not in counts and (few or all(map(NUMBER.fullmatch, counts)))
 
 
 def _settle(
