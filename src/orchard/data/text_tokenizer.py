@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -54,6 +55,16 @@ def make_text_tokenizer(
     if settings.files:
         return _wordpiece(Path(settings.files[0]))
     return TRAINED[settings.tokenizer](texts, settings.vocabulary, specials)
+
+
+def tokenizer_facts(tokenizer: Tokenizer) -> dict[str, Any]:
+    """What run.json says of a tokenizer."""
+    return {
+        "kind": tokenizer.kind,
+        "vocabulary": tokenizer.vocabulary,
+        "specials": dict(tokenizer.specials),
+        "fingerprint": tokenizer.fingerprint,
+    }
 
 
 def read_text_tokenizer(model: Path) -> Tokenizer:

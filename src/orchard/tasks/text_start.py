@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from orchard.data.text_inputs import TextInputs
 from orchard.data.text_tokenizer import FOLDER, read_text_tokenizer
@@ -52,14 +53,16 @@ def start_encoder(settings: Any, tokenizer: Tokenizer, head: str, num_classes: i
     for key, value in needed.items():
         if settings.architecture.get(key, value) != value:
             given = settings.architecture[key]
-            raise UsageError(f"architecture.{key} is {given}, but it follows from the data: {value}; leave it out")
+            raise UsageError(
+                f"architecture.{key} is {given}, expected {value}, which follows from task and data; leave it out"
+            )
     try:
         if not settings.start_from:
             model = create_model(settings.model, **{**settings.architecture, **needed})
             return _checked(model, settings)
         folder, about, state = read_start(settings)
-        if about.architecture["vocabulary"] != tokenizer.vocabulary:
-            known = about.architecture["vocabulary"]
+        known = about.architecture["vocabulary"]
+        if known < tokenizer.vocabulary:  # an imported table may have rows that no token asks for
             raise OrchardError(
                 f"{folder} holds a model of {known} tokens, its text tokenizer has {tokenizer.vocabulary}"
             )
@@ -76,6 +79,12 @@ def start_encoder(settings: Any, tokenizer: Tokenizer, head: str, num_classes: i
         raise OrchardError(f"{folder} has no weights of the right shape for {missing[0]}, which {settings.model} needs")
     model.load_state_dict({**own, **{name: state[name] for name in wanted}})
     return _checked(model, settings)
+
+
+def full_text(inputs: TextInputs) -> tuple[Tensor, Tensor, Tensor]:
+    """Ids, mask and segments of one text of the length that is read, by which a model's cost is told."""
+    tokens = torch.full((1, inputs.length), (inputs.pad + 1) % inputs.tokenizer.vocabulary)
+    return tokens, torch.ones_like(tokens, dtype=torch.bool), torch.zeros_like(tokens)
 
 
 def _checked(model: nn.Module, settings: Any) -> nn.Module:

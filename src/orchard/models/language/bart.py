@@ -16,7 +16,7 @@ from orchard.models import Landmark
 from orchard.models.config_json import ConfigJson, only
 from orchard.models.language.source_target import example_sentences
 from orchard.models.language.transformer import Transformer, TransformerConfig, infer_config
-from orchard.models.language.transformer_names import Table, marian_names
+from orchard.models.language.transformer_names import SIZES, Table, marian_names
 
 OFFSET = 2  # rows of a table of positions before the first that is used
 COPIES = ("model.encoder.embed_tokens.weight", "model.decoder.embed_tokens.weight", "lm_head.weight")
@@ -88,16 +88,7 @@ MORE: Table = [
     ("target_norm.{}", "model.decoder.layernorm_embedding.{}"),
 ]
 CONFIG_JSON: ConfigJson = {
-    "d_model": "width",
-    "encoder_layers": "depth",
-    "decoder_layers": "depth",
-    "encoder_attention_heads": "heads",
-    "decoder_attention_heads": "heads",
-    "encoder_ffn_dim": "hidden",
-    "decoder_ffn_dim": "hidden",
-    "vocab_size": "vocabulary",
-    "max_position_embeddings": "context",
-    "pad_token_id": "pad",
+    **SIZES,
     "activation_function": {"gelu": {"activation": "gelu"}, "relu": {"activation": "relu"}},
     "scale_embedding": only(False),
     "tie_word_embeddings": only(True),

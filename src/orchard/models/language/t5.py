@@ -8,7 +8,7 @@ Legend: B texts, S source tokens, T target tokens, D width, V vocabulary.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,7 +20,7 @@ from orchard.models import Landmark
 from orchard.models.language.source_target import check_source, check_target, example_sentences
 from orchard.models.language.t5_names import CONFIG_JSON, NAMES
 from orchard.models.language.transformer import State
-from orchard.nn.attention import Attention, KVCache
+from orchard.nn.attention import Attention
 from orchard.nn.gated_mlp import GatedMlp
 from orchard.nn.relative_bias import RelativeBias
 from orchard.nn.transformer import DecoderBlock, Mlp, PreNormBlock, pre_norm
@@ -144,11 +144,7 @@ class T5(nn.Module):
             raise ValueError(f"expected {batch} sources and 1 to {c.context} tokens, got {len(source)} and {length}")
         mask = self._memory_mask(source, source_mask)
         memory = self.encode(source, mask)
-        blocks: Sequence[Any] = list(self.decoder)
-        shape = batch, c.heads, length, c.head_width
-        nowhere = torch.arange(0, device=source.device)
-        caches = [KVCache(memory.new_zeros(shape), memory.new_zeros(shape), nowhere) for _ in blocks]
-        return State(caches, [block.cross_attention.project_memory(memory) for block in blocks], mask)
+        return State.begin(self.decoder, memory, mask, (c.heads, length, c.head_width))
 
     def step(self, tokens: Tensor, state: State) -> Tensor:
         """The next `tokens` (B, T) of the targets → logits (B, T, V) of what follows each; `state` takes them in."""
@@ -157,9 +153,8 @@ class T5(nn.Module):
         positions = all_positions[state.length :]
         bias = self.decoder_bias(positions, all_positions)
         x = self.dropout(self.token(tokens))
-        for block, cache, memory in zip(self.decoder, state.caches, state.memories, strict=True):
-            written = KVCache(cache.keys[:, :, :end], cache.values[:, :, :end], positions)  # a view: no room to look at
-            x = block(x, memory, memory_mask=state.memory_mask, cache=written, bias=bias)
+        for block, cache, memory in zip(self.decoder, state.written(positions), state.memories, strict=True):
+            x = block(x, memory, memory_mask=state.memory_mask, cache=cache, bias=bias)
         state.length = end
         return self._logits(x)
 

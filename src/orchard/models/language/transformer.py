@@ -64,6 +64,20 @@ class State:
     memory_mask: Tensor  # (B, 1, 1, S)
     length: int = 0  # target tokens so far
 
+    @classmethod
+    def begin(cls, decoder: nn.ModuleList, memory: Tensor, mask: Tensor, shape: tuple[int, int, int]) -> State:
+        """Before the first step. `decoder`: `DecoderBlock`s; `shape`: heads, tokens that there is room for, and the
+        width of a head."""
+        blocks: Sequence[Any] = list(decoder)
+        room, nowhere = (memory.shape[0], *shape), torch.arange(0, device=memory.device)
+        caches = [KVCache(memory.new_zeros(room), memory.new_zeros(room), nowhere) for _ in blocks]
+        return cls(caches, [block.cross_attention.project_memory(memory) for block in blocks], mask)
+
+    def written(self, positions: Tensor) -> list[KVCache]:
+        """The caches up to the tokens that come now, at `positions`: views, with no room to look at."""
+        end = self.length + len(positions)
+        return [KVCache(cache.keys[:, :, :end], cache.values[:, :, :end], positions) for cache in self.caches]
+
     def reorder(self, rows: Tensor) -> None:
         """Keep `rows` (N,) int64 of the B sentences, in this order; a row may be taken several times."""
         for cache in self.caches:
@@ -158,20 +172,15 @@ class Transformer(nn.Module):
             raise ValueError(f"expected {batch} sources and 1 to {c.context} tokens, got {len(source)} and {length}")
         mask = self._memory_mask(source, source_mask)
         memory = self.encode(source, mask)
-        blocks: Sequence[Any] = list(self.decoder)
-        shape = batch, c.heads, length, c.width // c.heads
-        nowhere = torch.arange(0, device=source.device)
-        caches = [KVCache(memory.new_zeros(shape), memory.new_zeros(shape), nowhere) for _ in blocks]
-        return State(caches, [block.cross_attention.project_memory(memory) for block in blocks], mask)
+        return State.begin(self.decoder, memory, mask, (c.heads, length, c.width // c.heads))
 
     def step(self, tokens: Tensor, state: State) -> Tensor:
         """The next `tokens` (B, T) of the targets → logits (B, T, V) of what follows each; `state` takes them in."""
         end = state.length + tokens.shape[1]
         positions = torch.arange(state.length, end, device=tokens.device)
         x = self.embed_target(tokens, state.length)
-        for block, cache, memory in zip(self.decoder, state.caches, state.memories, strict=True):
-            written = KVCache(cache.keys[:, :, :end], cache.values[:, :, :end], positions)  # a view: no room to look at
-            x = block(x, memory, memory_mask=state.memory_mask, cache=written)
+        for block, cache, memory in zip(self.decoder, state.written(positions), state.memories, strict=True):
+            x = block(x, memory, memory_mask=state.memory_mask, cache=cache)
         state.length = end
         return self._logits(x)
 

@@ -66,7 +66,7 @@ def marian_names(config: TransformerConfig, copies: tuple[str, ...], positions: 
     bias = () if config.output_bias else ("final_logits_bias",)
 
     def join(table: Tensor, *others: Tensor) -> Tensor:
-        for name, other in zip(copies, others, strict=False):
+        for name, other in zip(copies, others[: len(copies)], strict=True):
             if not table.is_meta and other.any() and not torch.equal(table, other):
                 raise OrchardError(f"'{name}' differs from 'model.shared.weight'; both languages share one table here")
         fixed = zip((*positions, *bias), others[len(copies) :], strict=True)
@@ -115,7 +115,7 @@ def _sinusoids(config: TransformerConfig, like: Tensor) -> Tensor:
 
 
 ACTIVATIONS = {"relu": "relu", "silu": "silu", "swish": "silu"}
-CONFIG_JSON: ConfigJson = {
+SIZES: ConfigJson = {
     "d_model": "width",
     "encoder_layers": "depth",
     "decoder_layers": "depth",
@@ -126,6 +126,9 @@ CONFIG_JSON: ConfigJson = {
     "vocab_size": "vocabulary",
     "max_position_embeddings": "context",
     "pad_token_id": "pad",
+}
+CONFIG_JSON: ConfigJson = {
+    **SIZES,
     "activation_function": {name: {"activation": ours} for name, ours in ACTIVATIONS.items()},
     "normalize_before": {False: {"norm": "post"}, True: {"norm": "pre"}},
     "add_final_layer_norm": "final_norm",

@@ -14,22 +14,20 @@ from orchard.data.masking import Masker, Masking
 from orchard.data.settings import Source
 from orchard.data.text import TextData, TextSplit, open_text, pieces, tokenize
 from orchard.data.text_inputs import ROLES, TextInputs
-from orchard.data.text_tokenizer import FOLDER, make_text_tokenizer
-from orchard.data.tokenizers import Tokenizer
-from orchard.errors import OrchardError, UsageError
+from orchard.data.text_tokenizer import FOLDER, make_text_tokenizer, tokenizer_facts
 from orchard.given import Given
 from orchard.inference.export import Entry, Method, example_inputs
 from orchard.inference.loading import Loaded
-from orchard.models import create_model
 from orchard.tasks import base
 from orchard.tasks.fill_mask import TASK
 from orchard.tasks.fill_mask.objective import MaskedLanguage, Sums, measure
-from orchard.tasks.fill_mask.pipeline import LENGTH, MaskFiller, inputs_of
+from orchard.tasks.fill_mask.pipeline import MaskFiller, inputs_of
 from orchard.tasks.fill_mask.settings import Settings
+from orchard.tasks.text_start import LENGTH, full_text, start_encoder
 from orchard.training.feed import LoaderFeed
 from orchard.training.run import RunFolder
 from orchard.training.settings import Resolved
-from orchard.weights.portable import load_exactly, save_portable
+from orchard.weights.portable import save_portable
 
 ROWS = 32  # texts to evaluate side by side
 MASKING = "masking"  # the fact that says how tokens were hidden
@@ -51,7 +49,7 @@ class Job(base.Job):
         self.tokenizer = make_text_tokenizer(settings.text, learned, settings.start_from, ROLES)
         self.data = tokenize(texts, self.tokenizer)
         torch.manual_seed(settings.seed)  # the fresh weights
-        self.model = start_model(settings, self.tokenizer)
+        self.model = start_encoder(settings, self.tokenizer, TASK.name, 0)
         network: Any = self.model
         self.inputs = TextInputs(self.tokenizer, settings.text.length, network.template)
         self.masking = Masking(**settings.masking.model_dump())
@@ -75,8 +73,7 @@ class Job(base.Job):
         return self.data.texts.splits
 
     def sample(self) -> Tensor:
-        """One text, of the length the model learns from."""
-        return torch.full((1, self.settings.text.length), self.tokenizer.specials["class"])
+        return full_text(self.inputs)[0]
 
     def loader(self, split: str) -> MaskedLoader:
         s, fabric, training = self.settings, self.fabric, split == "train"
@@ -100,7 +97,7 @@ class Job(base.Job):
         return f"{len(split):,} tokens to learn from ({tokenizer.kind}, a vocabulary of {tokenizer.vocabulary:,})"
 
     def manifest(self) -> dict[str, Any]:
-        texts, tokenizer = self.data.texts, self.tokenizer
+        texts = self.data.texts
         counts = {name: len(split) for name, split in self.splits.items()}
         manifest = base.data_manifest(
             texts.name, texts.source, texts.format, counts, self.data.fingerprint, texts.problems
@@ -108,12 +105,7 @@ class Job(base.Job):
         return {
             **manifest,
             "bytes": {name: split.size for name, split in self.splits.items()},
-            "tokenizer": {
-                "kind": tokenizer.kind,
-                "vocabulary": tokenizer.vocabulary,
-                "specials": dict(tokenizer.specials),
-                "fingerprint": tokenizer.fingerprint,
-            },
+            "tokenizer": tokenizer_facts(self.tokenizer),
         }
 
     def metrics(self, model: nn.Module, split: str) -> dict[str, float]:
@@ -149,32 +141,6 @@ def question_of(model: nn.Module) -> str | None:
     """What a model is asked of two texts, if anything."""
     network: Any = model
     return network.pair_question if network.config.pairs else None
-
-
-def start_model(settings: Settings, tokenizer: Tokenizer) -> nn.Module:
-    """Fresh for this vocabulary, or with the weights of another run or model of the same one."""
-    wanted = dict(settings.architecture)
-    needed = {"vocabulary": tokenizer.vocabulary, "pad": tokenizer.specials.get("pad", 0), "head": TASK.name}
-    for key, value in needed.items():
-        if wanted.get(key, value) != value:
-            raise UsageError(
-                f"architecture.{key} is {wanted[key]}, expected {value}, as this training needs; leave it out"
-            )
-    if settings.start_from:
-        folder, about, state = base.read_start(settings)
-        if about.task != TASK.name:
-            raise UsageError(f"{folder} is a model for {about.task}; words are hidden from one for {TASK.name}")
-        if about.architecture["vocabulary"] < tokenizer.vocabulary:
-            raise OrchardError(f"{folder} holds a model of another vocabulary than its text tokenizer")
-        model = about.build(**wanted)
-        load_exactly(model, state, str(folder))
-    else:
-        model = create_model(settings.model, **{**wanted, **needed})
-    config: Any = model.config
-    if settings.text.length > config.context:
-        raise UsageError(f"text.length is {settings.text.length}, the context of {settings.model} {config.context}; "
-                         f"give --set text.length={config.context} or a larger architecture.context")  # fmt: skip
-    return model
 
 
 def evaluate_loaded(loaded: Loaded, source: str | Given, split: str, settings: Source) -> dict[str, float]:

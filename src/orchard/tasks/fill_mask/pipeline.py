@@ -18,8 +18,8 @@ from orchard.errors import OrchardError, UsageError
 from orchard.inference.loading import Loaded, load
 from orchard.tasks.base import on_device
 from orchard.tasks.fill_mask.gibbs import Gibbs, sample
+from orchard.tasks.text_start import LENGTH
 
-LENGTH = "length"  # the fact that says how many tokens the model learned to read at once
 SIGNS = ("[MASK]", "<mask>")  # how a person may write what is to be filled in, whatever the tokenizer's own sign is
 SPACED = ("bpe", "unigram")  # tokenizers whose words bring along the space before them
 

@@ -65,7 +65,7 @@ def examples(filler: MaskFiller, loader: MaskedLoader) -> list[list[Piece]]:
     batch = loader.make(0, picked, slice(None)).to(filler.device)
     chances = filler.probabilities(batch.tokens.values, batch.tokens.mask)
     return [
-        _pieces(filler, tokens[mask][:TOKENS], labels[mask][:TOKENS], likely)
+        _pieces(filler, tokens[mask][:TOKENS], labels[mask][:TOKENS], likely[mask][:TOKENS])
         for tokens, mask, labels, likely in zip(
             batch.tokens.values, batch.tokens.mask, batch.labels, chances, strict=True
         )
@@ -76,7 +76,7 @@ def _pieces(filler: MaskFiller, tokens: torch.Tensor, labels: torch.Tensor, chan
     found: list[Piece] = []
     plain: list[int] = []
     decode = filler.inputs.tokenizer.decode
-    for token, label, row in zip(tokens.tolist(), labels.tolist(), chances, strict=False):
+    for token, label, row in zip(tokens.tolist(), labels.tolist(), chances, strict=True):
         if label == NOT_ASKED:
             plain.append(token)
             continue

@@ -35,7 +35,7 @@ __all__ = [
 ]  # fmt: skip
 
 NEEDS = "a way to fill holes and a discriminator of that"
-NETWORKS = ("G", "D")  # of official files
+NETWORKS = {"G": "netG.", "D": "netD."}  # of official files
 LOSS = LOSSES["non-saturating"]
 DISCRIMINATOR = "discriminator"  # its phase and its optimizer
 

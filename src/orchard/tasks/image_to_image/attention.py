@@ -25,7 +25,8 @@ from orchard.training.phases import Phase
 NEEDS = "generators and discriminators of both directions that attend"
 PAIRED = False
 METRIC = "fid"  # of the task's, that of its trainings
-NETWORKS = ("genA2B", "genB2A", "disGA", "disGB", "disLA", "disLB")  # of official files
+# Of official files.
+NETWORKS = {name: f"{name}." for name in ("genA2B", "genB2A", "disGA", "disGB", "disLA", "disLB")}
 
 Said = list[Tensor]  # scores and logits of all discriminators of a side
 

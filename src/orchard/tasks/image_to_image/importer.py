@@ -17,8 +17,6 @@ from orchard.weights.foreign import read_checkpoint
 from orchard.weights.official import export_official
 from orchard.weights.portable import save_portable
 
-PAIRED = {"G": "generator.", "D": "discriminator."}  # what stands before a file's names, where it is not its own name
-INPAINTING = {"G": "netG.", "D": "netD."}
 NETWORK = re.compile(r"net_?(?:local)?([GD](?:_[AB])?)(?=[._])")
 
 
@@ -32,15 +30,8 @@ def complete(wanted: Checkpoint) -> Imported:
         raise UsageError(f"{wanted.name} has no text and no image tokenizer; leave them out")
     with torch.device("meta"):
         model = create_model(wanted.name, **wanted.overrides)
-    family = family_of(model)
-    alone = not hasattr(model, "discriminator") and not hasattr(model, "discriminators")
-    if hasattr(model, "fill"):
-        prefixes = INPAINTING
-    elif alone:
-        prefixes = {}
-    else:
-        prefixes = {name: PAIRED[name] if family.PAIRED else f"{name}." for name in family.NETWORKS}
-    if alone or any(name.startswith(tuple(prefixes.values())) for name in wanted.tensors):  # one file with all of them
+    prefixes = family_of(model).NETWORKS
+    if not prefixes or any(name.startswith(tuple(prefixes.values())) for name in wanted.tensors):  # one file with all
         official = wanted.read()
         save_portable(wanted.out, official.model, official.about)
         return Imported(official)

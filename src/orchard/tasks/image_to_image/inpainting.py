@@ -32,7 +32,7 @@ NEEDS = "a way to fill holes"
 PAIRED = True
 COLOURED = False
 METRIC = "l1"
-NETWORKS: tuple[str, ...] = ()  # official files are of one network
+NETWORKS: Mapping[str, str] = {}  # official files are of one network
 METRICS = ("l1", "psnr", "spread_l1", "spread_psnr")  # in the hole; the last two of `spread`, which learns nothing
 
 

@@ -6,7 +6,7 @@ A family is a module of this folder (paired.py, ...). It knows its models by wha
 from __future__ import annotations
 
 import importlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Protocol, cast
 
 import torch
@@ -39,7 +39,7 @@ class Family(Protocol):
     PAIRED: bool  # does it learn from pairs?
     METRIC: str  # the task's metric of its trainings
     METRICS: tuple[str, ...]  # all that an evaluation gives
-    NETWORKS: tuple[str, ...]  # what official files call the networks, the first generator first
+    NETWORKS: Mapping[str, str]  # what official files call the networks, the first generator first: before their names
 
     def suits(self, model: nn.Module) -> bool:
         """Can this model learn so?"""

@@ -23,7 +23,7 @@ NEEDS = "a generator and a discriminator of pairs"
 PAIRED = True
 METRIC = "l1"  # of the task's, that of its trainings
 METRICS = ("l1", "psnr", "ssim")
-NETWORKS = ("G", "D")  # of official files
+NETWORKS = {"G": "generator.", "D": "discriminator."}  # of official files
 
 
 def suits(model: nn.Module) -> bool:

@@ -22,7 +22,7 @@ NEEDS = "generators and discriminators of both directions"
 PAIRED = False
 METRIC = "fid"  # of the task's, that of its trainings
 METRICS = ("fid", "fid_AtoB", "fid_BtoA", "cycle_l1", "cycle_l1_A", "cycle_l1_B")
-NETWORKS = ("G_A", "G_B", "D_A", "D_B")  # of official files
+NETWORKS = {name: f"{name}." for name in ("G_A", "G_B", "D_A", "D_B")}  # of official files
 
 
 def suits(model: nn.Module) -> bool:

@@ -13,7 +13,7 @@ from orchard.data.questions import QuestionSet, QuestionSplit, open_questions
 from orchard.data.questions.encoding import QuestionEncoder, QuestionLoader, SpanBatch
 from orchard.data.settings import QuestionSource
 from orchard.data.text_inputs import ROLES, TextInputs
-from orchard.data.text_tokenizer import FOLDER, make_text_tokenizer
+from orchard.data.text_tokenizer import FOLDER, make_text_tokenizer, tokenizer_facts
 from orchard.given import Given
 from orchard.inference.export import Entry, example_inputs, method_entry
 from orchard.inference.loading import Loaded
@@ -23,7 +23,7 @@ from orchard.tasks.question_answering.metrics import answer_metrics
 from orchard.tasks.question_answering.objective import SpanObjective, WindowSpan, best_spans
 from orchard.tasks.question_answering.pipeline import OVERLAP, ROWS, UNANSWERABLE, Found, answerer_of, choose
 from orchard.tasks.question_answering.settings import Settings
-from orchard.tasks.text_start import LENGTH, start_encoder, template_of
+from orchard.tasks.text_start import LENGTH, full_text, start_encoder, template_of
 from orchard.training.feed import LoaderFeed
 from orchard.training.run import RunFolder
 from orchard.training.settings import Resolved
@@ -78,10 +78,10 @@ class Job(base.Job):
         return f"{count:,} questions to learn from ({kind}, a vocabulary of {self.tokenizer.vocabulary:,})"
 
     def manifest(self) -> dict[str, Any]:
-        data, tokenizer = self.data, self.tokenizer
+        data = self.data
         counts = {name: len(split) for name, split in data.splits.items()}
         table = base.data_manifest(data.name, data.source, data.format, counts, data.fingerprint, data.problems)
-        about = {"kind": tokenizer.kind, "vocabulary": tokenizer.vocabulary, "fingerprint": tokenizer.fingerprint}
+        about = tokenizer_facts(self.tokenizer)
         return {**table, "language": data.language, "unanswerable": data.unanswerable, "tokenizer": about}
 
     def answers(self, model: nn.Module, split: str) -> tuple[list[Found], float]:
@@ -103,9 +103,7 @@ class Job(base.Job):
         return self.metrics(self.answers(model, "validation"), "validation")
 
     def sample(self) -> Tensor:
-        """One question with its text, by which a model's cost is told."""
-        other = int(not self.tokenizer.specials["pad"])
-        return torch.full((1, self.encoder.inputs.length), other)
+        return full_text(self.encoder.inputs)[0]
 
     def cost(self, model: nn.Module) -> dict[str, int]:
         return base.cost_of(model, self.sample())

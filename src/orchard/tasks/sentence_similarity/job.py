@@ -13,7 +13,7 @@ from orchard.data.labelled_text.contracts import LabelledTexts
 from orchard.data.labelled_text.sources import open_labelled_texts
 from orchard.data.settings import LabelledTextSource
 from orchard.data.text_inputs import ROLES, TextInputs
-from orchard.data.text_tokenizer import FOLDER, cut_words, make_text_tokenizer
+from orchard.data.text_tokenizer import FOLDER, cut_words, make_text_tokenizer, tokenizer_facts
 from orchard.errors import UsageError
 from orchard.inference.export import Entry, example_inputs, method_entry
 from orchard.inference.loading import Loaded
@@ -22,7 +22,7 @@ from orchard.tasks.sentence_similarity import TASK
 from orchard.tasks.sentence_similarity.loader import SentencePairLoader, SentencePairs
 from orchard.tasks.sentence_similarity.objective import Scale, SentenceSimilarity
 from orchard.tasks.sentence_similarity.settings import Settings
-from orchard.tasks.text_start import LENGTH, fit_length, loaded_inputs, start_encoder, template_of
+from orchard.tasks.text_start import LENGTH, fit_length, full_text, loaded_inputs, start_encoder, template_of
 from orchard.training.feed import LoaderFeed
 from orchard.training.run import RunFolder
 from orchard.training.settings import Resolved
@@ -91,10 +91,10 @@ class Job(base.Job):
         return cut_words("sentences", _tokens(self.inputs, self.splits["train"]), self.inputs.length, "text.length")
 
     def manifest(self) -> dict[str, Any]:
-        data, tokenizer = self.data, self.tokenizer
+        data = self.data
         counts = {name: len(split) for name, split in data.splits.items()}
         table = base.data_manifest(data.name, data.source, data.format, counts, data.fingerprint, data.problems)
-        about = {"kind": tokenizer.kind, "vocabulary": tokenizer.vocabulary, "fingerprint": tokenizer.fingerprint}
+        about = tokenizer_facts(self.tokenizer)
         return {**table, "scores": vars(self.objective.scale), "tokenizer": about}
 
     def metrics(self, model: nn.Module, split: str) -> dict[str, float]:
@@ -109,9 +109,7 @@ class Job(base.Job):
         return self.metrics(model, "validation")
 
     def sample(self) -> tuple[Tensor, Tensor, Tensor]:
-        """One sentence of the length that is read, by which a model's cost is told."""
-        tokens = torch.full((1, self.inputs.length), (self.inputs.pad + 1) % self.tokenizer.vocabulary)
-        return tokens, torch.ones_like(tokens, dtype=torch.bool), torch.zeros_like(tokens)
+        return full_text(self.inputs)
 
     def cost(self, model: nn.Module) -> dict[str, int]:
         return base.cost_of(model, *self.sample())

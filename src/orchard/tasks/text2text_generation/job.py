@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from orchard.data.pairs import PairBatch, PairLoader, Pairs, TextPairs, open_pairs
 from orchard.data.pairs.loader import ROLES, PairEncoder
 from orchard.data.settings import TextPairSource
-from orchard.data.text_tokenizer import FOLDER, cut_words, make_text_tokenizer
+from orchard.data.text_tokenizer import FOLDER, cut_words, make_text_tokenizer, tokenizer_facts
 from orchard.data.tokenizers import Tokenizer
 from orchard.errors import OrchardError, UsageError
 from orchard.inference.export import Entry, example_inputs, method_entry
@@ -86,7 +86,7 @@ class Job(base.Job):
         return cut_words("texts", _tokens(self.encoder, self.splits["train"]), self.encoder.length, "text.length")
 
     def manifest(self) -> dict[str, Any]:
-        data, tokenizer = self.data, self.tokenizer
+        data = self.data
         counts = {name: len(split) for name, split in data.splits.items()}
         manifest = base.data_manifest(
             data.name, data.source, data.format, counts, data.fingerprint, data.problems
@@ -94,12 +94,7 @@ class Job(base.Job):
         return {
             **manifest,
             "languages": list(data.languages),
-            "tokenizer": {
-                "kind": tokenizer.kind,
-                "vocabulary": tokenizer.vocabulary,
-                "specials": dict(tokenizer.specials),
-                "fingerprint": tokenizer.fingerprint,
-            },
+            "tokenizer": tokenizer_facts(self.tokenizer),
         }
 
     def metrics(self, model: nn.Module, split: str, texts: list[str]) -> dict[str, float]:

@@ -16,7 +16,7 @@ from orchard.data.labelled_text.loader import TextLoader
 from orchard.data.labelled_text.sources import open_labelled_texts
 from orchard.data.settings import LabelledTextSource
 from orchard.data.text_inputs import ROLES, TextBatch, TextInputs
-from orchard.data.text_tokenizer import FOLDER, cut_words, make_text_tokenizer
+from orchard.data.text_tokenizer import FOLDER, cut_words, make_text_tokenizer, tokenizer_facts
 from orchard.errors import OrchardError, UsageError
 from orchard.inference.export import Entry, example_inputs, method_entry
 from orchard.inference.loading import Loaded
@@ -27,7 +27,7 @@ from orchard.tasks.image_classification.targets import settle_for_target, target
 from orchard.tasks.text_classification import TASK
 from orchard.tasks.text_classification.objective import TextClassification, predict_texts
 from orchard.tasks.text_classification.settings import Settings
-from orchard.tasks.text_start import LENGTH, fit_length, loaded_inputs, start_encoder, template_of
+from orchard.tasks.text_start import LENGTH, fit_length, full_text, loaded_inputs, start_encoder, template_of
 from orchard.training.feed import LoaderFeed
 from orchard.training.metric import Metric
 from orchard.training.run import RunFolder
@@ -103,11 +103,10 @@ class Job(base.Job):
         return [*filter(None, missing), *remarks(self.data), *cut]
 
     def manifest(self) -> dict[str, Any]:
-        data, tokenizer = self.data, self.tokenizer
+        data = self.data
         counts = {name: len(split) for name, split in data.splits.items()}
         table = base.data_manifest(data.name, data.source, data.format, counts, data.fingerprint, data.problems)
-        about = {"kind": tokenizer.kind, "vocabulary": tokenizer.vocabulary, "specials": dict(tokenizer.specials),
-                 "fingerprint": tokenizer.fingerprint}  # fmt: skip
+        about = tokenizer_facts(self.tokenizer)
         target = {} if data.target == "class" else {"target": data.target}
         return {**table, "classes": data.classes, "paired": data.paired, **target, "tokenizer": about}
 
@@ -124,9 +123,7 @@ class Job(base.Job):
         return self.objective.labels.compute_metrics(found)
 
     def sample(self) -> tuple[Tensor, Tensor, Tensor]:
-        """One text of the length that is read, by which a model's cost is told."""
-        tokens = torch.full((1, self.inputs.length), (self.inputs.pad + 1) % self.tokenizer.vocabulary)
-        return tokens, torch.ones_like(tokens, dtype=torch.bool), torch.zeros_like(tokens)
+        return full_text(self.inputs)
 
     def cost(self, model: nn.Module) -> dict[str, int]:
         return base.cost_of(model, *self.sample())

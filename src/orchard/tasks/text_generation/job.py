@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from orchard.data.settings import Source, TextSettings
 from orchard.data.text import Texts, TextSplit, open_text, pieces, tokenize
-from orchard.data.text_tokenizer import TRAINED
+from orchard.data.text_tokenizer import TRAINED, tokenizer_facts
 from orchard.data.tokenizers import Characters, Tokenizer, load_tokenizer, read_bpe, read_wordpiece
 from orchard.data.train_tokenizers import train_bpe
 from orchard.data.words import Words
@@ -95,12 +95,7 @@ class Job(base.Job):
             **manifest,
             "characters": {name: split.characters for name, split in splits.items()},
             "bytes": {name: split.size for name, split in splits.items()},
-            "tokenizer": {
-                "kind": self.tokenizer.kind,
-                "vocabulary": self.tokenizer.vocabulary,
-                "specials": dict(self.tokenizer.specials),
-                "fingerprint": self.tokenizer.fingerprint,
-            },
+            "tokenizer": tokenizer_facts(self.tokenizer),
         }
 
     def metrics(self, model: nn.Module, split: str) -> dict[str, float]:

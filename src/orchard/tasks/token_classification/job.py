@@ -14,13 +14,13 @@ from orchard.data.tagged_text import TaggedSplit, TaggedText, open_tagged
 from orchard.data.tagged_text.encoding import TaggedEncoder, TaggedLoader
 from orchard.data.tagged_text.tags import PLAIN
 from orchard.data.text_inputs import ROLES, TextBatch, TextInputs
-from orchard.data.text_tokenizer import FOLDER, make_text_tokenizer
+from orchard.data.text_tokenizer import FOLDER, make_text_tokenizer, tokenizer_facts
 from orchard.errors import OrchardError
 from orchard.given import Given
 from orchard.inference.export import Entry, example_inputs, method_entry
 from orchard.inference.loading import Loaded
 from orchard.tasks import base
-from orchard.tasks.text_start import LENGTH, fit_length, start_encoder, template_of
+from orchard.tasks.text_start import LENGTH, fit_length, full_text, start_encoder, template_of
 from orchard.tasks.token_classification import TASK
 from orchard.tasks.token_classification.metrics import tag_metrics, type_rows
 from orchard.tasks.token_classification.objective import TokenObjective, WindowTags, join_windows, tag_windows
@@ -99,19 +99,11 @@ class Job(base.Job):
         return found
 
     def manifest(self) -> dict[str, Any]:
-        data, tokenizer = self.data, self.tokenizer
+        data = self.data
         counts = {name: len(split) for name, split in data.splits.items()}
         table = base.data_manifest(data.name, data.source, data.format, counts, data.fingerprint, data.problems)
-        return {
-            **table,
-            "classes": list(data.classes),
-            "scheme": data.scheme,
-            "tokenizer": {
-                "kind": tokenizer.kind,
-                "vocabulary": tokenizer.vocabulary,
-                "fingerprint": tokenizer.fingerprint,
-            },
-        }
+        about = tokenizer_facts(self.tokenizer)
+        return {**table, "classes": list(data.classes), "scheme": data.scheme, "tokenizer": about}
 
     def answers(self, model: nn.Module, split: str) -> list[WindowTags]:
         """What the model says of every sentence of a split; each process reads its part."""
@@ -133,9 +125,7 @@ class Job(base.Job):
         return self.metrics(self.answers(model, "validation"), "validation")
 
     def sample(self) -> Tensor:
-        """One sentence, by which a model's cost is told."""
-        other = int(not self.tokenizer.specials["pad"])
-        return torch.full((1, self.encoder.inputs.length), other)
+        return full_text(self.encoder.inputs)[0]
 
     def cost(self, model: nn.Module) -> dict[str, int]:
         return base.cost_of(model, self.sample())
