@@ -233,6 +233,19 @@ def test_a_run_is_gone_on_with_by_its_own_tokenizer(run: Path, book: Path, tmp_p
     assert both[0] == both[1]
 
 
+def test_a_classifier_of_texts_is_gone_on_with(book: Path, tmp_path: Path) -> None:
+    """All but the head is taken over."""
+    sizes = {key: value for key, value in SMALL.items() if key.startswith(("architecture", "text"))}
+    table = tmp_path / "t.csv"
+    table.write_text("text,label\n" + "".join(f"{TEXT[:40]} {n},{'ab'[n % 2]}\n" for n in range(40)))
+    train("bert_nano", str(table), tmp_path / "first", **sizes, max_steps=2, batch_size=8)
+    more = {"batch_size": 4, "text.length": 24, "max_steps": 1, "optimizer.lr": 1e-12}
+    train("bert_nano", str(book), tmp_path / "more", start_from=str(tmp_path / "first"), **more)
+    old, new = (load_file(tmp_path / name / "model" / "model.safetensors") for name in ("first", "more"))
+    shared = [name for name in new if not name.startswith("head.") and name in old]
+    assert len(shared) > 10 and all(torch.allclose(old[name], new[name], atol=1e-6) for name in shared)
+
+
 def test_wrong_settings_are_refused_in_a_line(book: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"text.length is 200, the context of bert_nano 128"):
         train("bert_nano", str(book), tmp_path / "a", **{**SMALL, "text.length": 200})

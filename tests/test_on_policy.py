@@ -1,12 +1,12 @@
 """Agents that learn from what they have just done: through the same commands, in the same bits after a stop."""
 
-import csv
 import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from log_lines import log_lines
 from safetensors.torch import load_file
 from test_environments import HERE
 
@@ -33,11 +33,6 @@ SHORT = {
     "policy.rollout_steps": 8,
     "policy.passes": 2,
 }
-
-
-def log_lines(run: Path) -> list[dict[str, str]]:
-    with (run / "log.csv").open(newline="") as file:
-        return [{k: v for k, v in row.items() if k != "seconds"} for row in csv.DictReader(file)]
 
 
 @pytest.fixture(scope="module")

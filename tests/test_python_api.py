@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from log_lines import log_lines
 from PIL import Image
 from safetensors.torch import load_file
 from torch import Tensor, nn
@@ -102,11 +103,6 @@ class HuggingFace:
 
 def weights(run: dict[str, Any]) -> dict[str, Tensor]:
     return load_file(Path(run["run"]) / "model" / "model.safetensors")
-
-
-def log_lines(run: Path) -> list[dict[str, str]]:
-    with (run / "log.csv").open(newline="") as file:
-        return [{**row, "seconds": ""} for row in csv.DictReader(file)]
 
 
 def assert_same(one: dict[str, Tensor], two: dict[str, Tensor]) -> None:

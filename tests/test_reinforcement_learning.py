@@ -1,6 +1,5 @@
 """Reinforcement learning: an environment in place of a data set, through the same commands and the same run folder."""
 
-import csv
 import json
 import os
 import signal
@@ -13,6 +12,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from log_lines import log_lines
 from PIL import Image
 from safetensors.torch import load_file
 from test_environments import HERE
@@ -50,11 +50,6 @@ SHORT = {
     "reinforcement.validation_episodes": 3,
     "reinforcement.test_episodes": 5,
 }
-
-
-def log_lines(run: Path) -> list[dict[str, str]]:
-    with (run / "log.csv").open(newline="") as file:
-        return [{k: v for k, v in row.items() if k != "seconds"} for row in csv.DictReader(file)]
 
 
 @pytest.fixture(scope="module")

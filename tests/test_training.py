@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import os
 import signal
@@ -14,6 +13,7 @@ from typing import Any
 
 import pytest
 import torch
+from log_lines import log_lines
 from safetensors.torch import load_file
 
 from orchard.app.train import train
@@ -55,11 +55,6 @@ def command_line(out: Path, **changes: object) -> list[object]:
     for pair in pairs:
         words += ["--set", pair]
     return words
-
-
-def log_lines(run: Path) -> list[dict[str, str]]:
-    with (run / "log.csv").open(newline="") as file:
-        return [{k: v for k, v in row.items() if k != "seconds"} for row in csv.DictReader(file)]
 
 
 def weights(run: Path) -> dict[str, torch.Tensor]:

@@ -14,20 +14,17 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from orchard.models import Landmark
-from orchard.models.generation.gan import uniform
+from orchard.models.generation.gan import DISCRIMINATOR_BOUND, GENERATOR_BOUND, FlatImages, uniform
 from orchard.models.generation.pair import ConditionalPair, example_noise_and_labels
 from orchard.nn.checks import check_images
 from orchard.nn.maxout import Maxout
 
 DROPPED = 0.5  # share of hidden units that dropout leaves out, in both networks
-GENERATOR_BOUND, DISCRIMINATOR_BOUND = 0.05, 0.005  # of the uniform weights at the start, as in GAN's code
 PIECES, JOINT_PIECES = 5, 4  # linear functions that a maxout unit is the largest of, before and after both meet
 
 
 @dataclass(frozen=True)
-class CGANConfig:
-    image_size: int = 28
-    in_channels: int = 1
+class CGANConfig(FlatImages):
     num_classes: int = 10
     noise: int = 100  # numbers that an image is made of
     prior: Literal["normal", "uniform"] = "uniform"  # what they are drawn from
@@ -37,15 +34,6 @@ class CGANConfig:
     image_maxout: int = 240  # units of the discriminator's
     class_maxout: int = 50
     joint_maxout: int = 240
-
-    @property
-    def shape(self) -> tuple[int, int, int]:
-        """That of one image."""
-        return (self.in_channels, self.image_size, self.image_size)
-
-    @property
-    def pixels(self) -> int:
-        return self.in_channels * self.image_size**2
 
 
 class Generator(nn.Module):

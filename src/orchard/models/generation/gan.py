@@ -23,9 +23,24 @@ KERNEL_DIMS = 5  # projections for each kernel of minibatch discrimination
 
 
 @dataclass(frozen=True)
-class GANConfig:
+class FlatImages:
+    """Images that fully connected layers see as rows of numbers."""
+
     image_size: int = 28
     in_channels: int = 1
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """That of one image."""
+        return (self.in_channels, self.image_size, self.image_size)
+
+    @property
+    def pixels(self) -> int:
+        return self.in_channels * self.image_size**2
+
+
+@dataclass(frozen=True)
+class GANConfig(FlatImages):
     noise: int = 100  # numbers that an image is made of
     prior: Literal["normal", "uniform"] = "normal"  # what they are drawn from
     width: int = 1200  # units of the generator's two hidden layers
@@ -38,15 +53,6 @@ class GANConfig:
             raise ValueError(f"a maxout unit has 2 pieces or more, got {self.pieces}")
         if self.minibatch_kernels < 0:
             raise ValueError(f"minibatch_kernels is 0 or more, got {self.minibatch_kernels}")
-
-    @property
-    def shape(self) -> tuple[int, int, int]:
-        """That of one image."""
-        return (self.in_channels, self.image_size, self.image_size)
-
-    @property
-    def pixels(self) -> int:
-        return self.in_channels * self.image_size**2
 
 
 class Generator(nn.Module):

@@ -35,12 +35,14 @@ def explain(
     from orchard.inference.loading import load
     from orchard.report.charts import write_page
     from orchard.tasks.text_classification.pipeline import TextClassifier
-    from orchard.tasks.text_classification.words import attribute
+    from orchard.tasks.text_classification.words import attribute, why_not
 
     classifier = TextClassifier(load(folder))
     names = classifier.loaded.classes
     if class_name is not None and class_name not in names:
         raise unknown("class", class_name, names)
+    if why := why_not(classifier.model):
+        raise OrchardError(why)
     found: list[dict[str, Any]] = []
     for item in items:
         text, pair = (str(item[0]), str(item[1])) if isinstance(item, tuple) else (str(item), None)
@@ -51,9 +53,6 @@ def explain(
         shares = dict(answer.top)
         name = class_name or next(iter(shares), names[0])
         words = attribute(classifier.model, classifier.inputs, text, pair, names.index(name))
-        if not words:
-            raise OrchardError("how much each word counts is found with captum (pip install 'orchard[explain]'), of a "
-                               "model that looks words up in a table")  # fmt: skip
         value = shares.get(name, 0.0)
         found.append({"text": text, "class": name, "probability": value, "words": [vars(word) for word in words]})
     try:

@@ -3,6 +3,7 @@ arXiv:1703.01365)."""
 
 from __future__ import annotations
 
+import importlib.util
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,16 +24,22 @@ class Word:
     share: float
 
 
+def why_not(model: nn.Module) -> str:
+    """What stands in the way of `attribute`, in a line; nothing where it can be done."""
+    if not isinstance(getattr(model, "token", None), nn.Embedding):
+        return f"{type(model).__name__} looks no words up in a table, by which it is found how much each counts"
+    if importlib.util.find_spec("captum") is None:
+        return "how much each word counts is found with captum; install it with: pip install 'orchard[explain]'"
+    return ""
+
+
 def attribute(model: nn.Module, inputs: TextInputs, text: str, pair: str | None, column: int) -> tuple[Word, ...]:
-    """The words of a text with their shares in output `column`; none where captum is not installed, or where the model
-    has no table `token` that looks ids up."""
-    table: Any = getattr(model, "token", None)
-    if not isinstance(table, nn.Embedding):
+    """The words of a text with their shares in output `column`; none where `why_not` says that it cannot be done."""
+    if why_not(model):
         return ()
-    try:
-        from captum.attr import LayerIntegratedGradients
-    except ImportError:
-        return ()
+    from captum.attr import LayerIntegratedGradients
+
+    table: Any = model.token
     row = inputs.encode(text, pair)
     tokens, segments = inputs.batch([row])
     device = table.weight.device
