@@ -223,6 +223,15 @@ def test_a_run_answers(whole: Path, folder: Path, tmp_path: Path, capsys: pytest
     capsys.readouterr()
     assert orchard("predict", whole, "Who sleeps?") == 2
     assert "give one with --context FILE" in capsys.readouterr().err
+    assert orchard("predict", whole, "Who sleeps?", "--context", tmp_path / "missing.txt") == 2
+    assert "there is no file" in capsys.readouterr().err
+
+
+def test_a_bert_answers_with_windows_of_its_context(folder: Path, tmp_path: Path) -> None:
+    sizes = {f"architecture.{name}": size for name, size in (("width", 16), ("depth", 1), ("heads", 2), ("hidden", 32))}
+    train("bert_nano", str(folder), tmp_path / "run", **sizes, max_steps=2, batch_size=4)
+    settings = json.loads((tmp_path / "run" / "settings.json").read_text())
+    assert settings["text.length"]["value"] == 128  # where nobody said a length: no more than the model reads
 
 
 def test_data_check_counts_questions(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,4 +1,4 @@
-"""Fine-tuning a model on other classes: its head keeps the rows of those it knows by name."""
+"""Classes by their names: which are missing in a split, and whose rows the head of a fine-tuned model keeps."""
 
 from __future__ import annotations
 
@@ -13,6 +13,12 @@ from orchard.models import configuration
 from orchard.tasks import base
 
 WORDS = {"class": "one class of an image", "classes": "several classes of an image", "number": "numbers of an image"}
+
+
+def missing_classes(missing: Sequence[str], split: str, record: str = "picture") -> str:
+    """Which classes a split cannot be asked about; empty if it has all."""
+    more = f" and {len(missing) - 5} more" if len(missing) > 5 else ""
+    return f"the {split} split has no {record} of {', '.join(missing[:5])}{more}" if missing else ""
 
 
 def fine_tuned_model(

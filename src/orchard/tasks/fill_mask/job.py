@@ -23,7 +23,7 @@ from orchard.tasks.fill_mask import TASK
 from orchard.tasks.fill_mask.objective import MaskedLanguage, Sums, measure
 from orchard.tasks.fill_mask.pipeline import MaskFiller, inputs_of
 from orchard.tasks.fill_mask.settings import Settings
-from orchard.tasks.text_start import LENGTH, full_text, start_encoder
+from orchard.tasks.text_start import LENGTH, fit_length, full_text, start_encoder
 from orchard.training.feed import LoaderFeed
 from orchard.training.run import RunFolder
 from orchard.training.settings import Resolved
@@ -42,8 +42,8 @@ class Job(base.Job):
 
     def __init__(self, resolved: Resolved, device: torch.device):
         """Read the text, make the tokenizer and the model. Raises UsageError or OrchardError for what does not fit."""
+        resolved = fit_length(resolved)
         settings: Any = resolved.settings
-        self.resolved = resolved
         texts = open_text(resolved.source, settings.data)
         learned = (piece for document in texts.splits["train"] for piece in pieces(document))
         self.tokenizer = make_text_tokenizer(settings.text, learned, settings.start_from, ROLES)

@@ -45,7 +45,7 @@ from orchard.tasks.image_classification.targets import (
 )  # fmt: skip
 from orchard.tasks.image_classification.views import Viewed, Views, mirrored
 from orchard.tasks.images import in_value_range, keep_characters, settle_preprocessing
-from orchard.tasks.known_classes import fine_tuned_model
+from orchard.tasks.known_classes import fine_tuned_model, missing_classes
 from orchard.training.feed import LoaderFeed
 from orchard.training.metric import Metric
 from orchard.training.phases import Phase
@@ -229,12 +229,6 @@ class Job(base.Job):
             run, objective=self.objective, split=self.data.splits[self.report_split], preprocess=self.preprocess,
             predictions=predictions, model=student_of(model),
         )  # fmt: skip
-
-
-def missing_classes(missing: Sequence[str], split: str, record: str = "picture") -> str:
-    """Which classes a split cannot be asked about; empty if it has all."""
-    more = f" and {len(missing) - 5} more" if len(missing) > 5 else ""
-    return f"the {split} split has no {record} of {', '.join(missing[:5])}{more}" if missing else ""
 
 
 def start_model(settings: Settings, data: ImageData) -> nn.Module:

@@ -93,9 +93,11 @@ def _text(context: str) -> str:
     from orchard.packed import read_bytes
 
     path = Path(context)
-    if len(context) > 1000 or not path.is_file():
+    if len(context) > 1000 or not (path.is_file() or path.is_fifo()):
         if not context.strip():
             raise UsageError("--context is empty; expected a file, or a text")
+        if context.isascii() and len(context.split()) == 1 and ("/" in context or path.suffix):
+            raise UsageError(f"--context: there is no file {context}; expected one, or a text of several words")
         return context
     try:
         return read_bytes(path).decode("utf-8-sig")

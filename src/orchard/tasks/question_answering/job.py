@@ -23,7 +23,7 @@ from orchard.tasks.question_answering.metrics import answer_metrics
 from orchard.tasks.question_answering.objective import SpanObjective, WindowSpan, best_spans
 from orchard.tasks.question_answering.pipeline import OVERLAP, ROWS, UNANSWERABLE, Found, answerer_of, choose
 from orchard.tasks.question_answering.settings import Settings
-from orchard.tasks.text_start import LENGTH, full_text, start_encoder, template_of
+from orchard.tasks.text_start import LENGTH, fit_length, full_text, start_encoder, template_of
 from orchard.training.feed import LoaderFeed
 from orchard.training.run import RunFolder
 from orchard.training.settings import Resolved
@@ -39,6 +39,7 @@ class Job(base.Job):
 
     def __init__(self, resolved: Resolved, device: torch.device):
         """Open the data, make the tokenizer and the model. Raises UsageError or OrchardError for what does not fit."""
+        resolved = fit_length(resolved)
         settings: Any = resolved.settings
         self.data: QuestionSet = open_questions(resolved.source, settings.data)
         self.tokenizer = make_text_tokenizer(settings.text, training_texts(self.data), settings.start_from, ROLES)

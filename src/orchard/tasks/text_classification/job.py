@@ -22,8 +22,8 @@ from orchard.inference.export import Entry, example_inputs, method_entry
 from orchard.inference.loading import Loaded
 from orchard.tasks import base
 from orchard.tasks.image_classification.image_objective import Predictions
-from orchard.tasks.image_classification.job import missing_classes
 from orchard.tasks.image_classification.targets import settle_for_target, target_of
+from orchard.tasks.known_classes import missing_classes
 from orchard.tasks.text_classification import TASK
 from orchard.tasks.text_classification.objective import TextClassification, predict_texts
 from orchard.tasks.text_classification.settings import Settings
